@@ -1,0 +1,1 @@
+//! The ACME client: RFC 8555, as requests in and responses out. Never touches a connection.

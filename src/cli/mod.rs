@@ -1,0 +1,1 @@
+//! The command line and the environment: words in, a checked configuration out.

@@ -1,0 +1,63 @@
+//! What the operator chose, checked: `cli/` makes it, everything else only reads it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::log::Level;
+use crate::url::Url;
+
+/// The choices of one run (contract: command line).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `STORAGE-DIR`.
+    pub storage_dir: PathBuf,
+    /// `--acme`: the directory of the CA.
+    pub acme: Url,
+    /// `--email`.
+    pub email: Option<String>,
+    /// `--marathon`: tried in order, never empty.
+    pub marathon: Vec<Url>,
+    /// `--lb`: all are signalled, never empty.
+    pub lb: Vec<Url>,
+    /// `--group`.
+    pub group: String,
+    /// `--allow-multiple-certs`.
+    pub allow_multiple_certs: bool,
+    /// `--listen`.
+    pub listen: Listen,
+    /// `--sse-timeout`; `None` when 0.
+    pub sse_timeout: Option<Duration>,
+    /// `--marathon-timeout`, from 1 second.
+    pub marathon_timeout: Duration,
+    /// `--log-level`.
+    pub log_level: Level,
+    /// `--log-format`.
+    pub log_format: LogFormat,
+    /// `--cert-mode`, the nine permission bits.
+    pub cert_mode: u32,
+    /// `--acme-ca`: a PEM bundle in place of the built-in roots.
+    pub acme_ca: Option<PathBuf>,
+    /// `--marathon-ca`: likewise.
+    pub marathon_ca: Option<PathBuf>,
+    /// `MARATHON_ACME_USER`: `UID[:GID]`, or a name that `/etc/passwd` knows, as it was given.
+    pub user: Option<String>,
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// `None`: every interface, IPv6 and IPv4.
+    pub ip: Option<IpAddr>,
+    /// 0 lets the system choose.
+    pub port: u16,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `TIME LEVEL subject message key=value`.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,113 @@
+//! HTTP messages as data (RFC 9110), for both sides. How bytes become messages is elsewhere.
+
+use crate::url::Url;
+
+/// The methods that this program sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+}
+
+impl Method {
+    /// The token in the request line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+        }
+    }
+
+    /// Whether a repetition does no harm (RFC 9110 section 9.2.2), so that a request may be sent
+    /// again when a kept connection turns out dead.
+    pub const fn is_idempotent(self) -> bool {
+        matches!(self, Method::Get | Method::Head)
+    }
+}
+
+/// Field names and values in their order; names compare without regard to case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(String, String)>);
+
+impl Headers {
+    /// No fields.
+    pub const fn new() -> Headers {
+        Headers(Vec::new())
+    }
+
+    /// Adds a field behind the others.
+    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// The value of the first field of that name.
+    pub fn first(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
+
+    /// The values of all fields of that name.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let matching = move |(field, _): &&(String, String)| field.eq_ignore_ascii_case(name);
+        self.0.iter().filter(matching).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a comma-separated list field holds `token`, in any case (RFC 9110 section 5.6.1).
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        let tokens = self.all(name).flat_map(|value| value.split(','));
+        tokens.map(str::trim).any(|each| each.eq_ignore_ascii_case(token))
+    }
+
+    /// All fields, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// A request of ours. `Host`, `User-Agent`, `Content-Length` and the `Authorization` of the URL's
+/// credentials are written by the codec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked.
+    pub method: Method,
+    /// Of whom, and of which resource.
+    pub url: Url,
+    /// Further fields.
+    pub headers: Headers,
+    /// The whole body; sent with `Content-Length` when the method is POST, even when empty.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// A request without further fields and body.
+    pub const fn new(method: Method, url: Url) -> Request {
+        Request { method, url, headers: Headers::new(), body: Vec::new() }
+    }
+
+    /// This request with one more field.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Request {
+        self.headers.push(name, value);
+        self
+    }
+}
+
+/// The start of a final response (1xx never gets here).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// 200 to 999.
+    pub status: u16,
+    /// The fields, in their order.
+    pub headers: Headers,
+}
+
+/// A whole response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Status and fields.
+    pub head: ResponseHead,
+    /// The body without its framing.
+    pub body: Vec<u8>,
+}

@@ -1,0 +1,1 @@
+//! The loop: sockets, TLS, disk, clocks, signals, randomness. Decides nothing.

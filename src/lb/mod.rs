@@ -1,0 +1,1 @@
+//! What is said to marathon-lb: the reload signal and how its answer is read.

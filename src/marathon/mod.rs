@@ -1,0 +1,1 @@
+//! Marathon's documents: apps, their labels, and events. Never speaks HTTP.

@@ -1,0 +1,306 @@
+//! The seam between the daemon, which decides, and the loop, which acts: [`Input`] is what
+//! happened, [`Output`] is what to do. Data only; neither side's workings show here.
+//!
+//! The rules of the seam:
+//! - Outputs are carried out in their order, before anything else is told to the daemon: what is
+//!   stored before a byte is sent is on the disk when the byte leaves.
+//! - Every [`Output::Store`], [`Output::Load`] and [`Output::Connect`] is answered by exactly one
+//!   input of its kind, unless the connection is closed by us first.
+//! - After [`Output::Close`] no input of that connection follows.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::domain::Domain;
+use crate::keys::Keys;
+use crate::log::Record;
+use crate::secret::Secret;
+use crate::time::{Instant, Now};
+use crate::url::Host;
+
+/// Whoever sits above the seam: the daemon, or a test's own machine.
+pub trait Machine {
+    /// Takes in what happened. Never blocks, never panics on a peer's bytes.
+    fn handle_input(&mut self, now: Now, input: Input<'_>, keys: &mut dyn Keys);
+
+    /// The next thing to do. Called until it says [`Output::Wait`] or [`Output::Exit`].
+    fn poll_output(&mut self) -> Output;
+}
+
+/// Names a connection for as long as the process lives: a number is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnId {
+    /// Numbered by the loop: a peer came to our listener.
+    Accepted(u64),
+    /// Numbered by the daemon: we went to a peer.
+    Dialed(u64),
+}
+
+/// Names a UDP socket that the daemon opened by sending on it; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u64);
+
+/// Names a [`Change`], so that its outcome finds who asked for it; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The process started: always the first input, once the listener is bound (to this address).
+    Started {
+        /// Where challenges are answered; the port is the real one.
+        listening: SocketAddr,
+    },
+    /// The instant of the last [`Output::Wait`] has come. It may come early or twice.
+    Timeout,
+    /// A peer connected to the listener.
+    Accepted(ConnId, SocketAddr),
+    /// A connection that the daemon asked for stands, TLS handshake included.
+    Connected(ConnId),
+    /// Plaintext of a peer, at least one byte, split anywhere.
+    Received(ConnId, &'a [u8]),
+    /// A connection ended, or could not be made; nothing more comes from it.
+    Closed(ConnId, CloseReason),
+    /// A UDP datagram came.
+    Datagram(SocketId, SocketAddr, &'a [u8]),
+    /// A [`Change`] was carried out, or not at all.
+    Stored(WriteId, Result<(), StoreError>),
+    /// What a [`Load`] found.
+    Loaded(Loaded),
+    /// The operating system or the operator asks for something.
+    Signal(Signal),
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Opens a TCP connection, and TLS on it when asked.
+    Connect {
+        /// The new connection's name.
+        conn: ConnId,
+        /// One address; the daemon tries the next one itself.
+        to: SocketAddr,
+        /// TLS, with the name that the peer's certificate must bear.
+        tls: Option<Tls>,
+    },
+    /// Sends plaintext; the loop keeps what the socket does not take at once.
+    Send {
+        /// An open connection.
+        conn: ConnId,
+        /// What to send, at least one byte.
+        bytes: Vec<u8>,
+    },
+    /// Ends a connection once everything sent has left, or after a grace period of the loop.
+    Close {
+        /// No input of it follows.
+        conn: ConnId,
+    },
+    /// Sends a UDP datagram; the first one of a socket opens it, on a port of chance.
+    Datagram {
+        /// The socket's name.
+        socket: SocketId,
+        /// The receiver.
+        to: SocketAddr,
+        /// The payload.
+        bytes: Vec<u8>,
+    },
+    /// Closes a UDP socket.
+    CloseSocket {
+        /// No input of it follows.
+        socket: SocketId,
+    },
+    /// Changes the storage; answered by [`Input::Stored`].
+    Store {
+        /// Names the change in the answer.
+        write: WriteId,
+        /// The change.
+        change: Change,
+    },
+    /// Reads; answered by [`Input::Loaded`].
+    Load(Load),
+    /// Writes a line to the log.
+    Log(Record),
+    /// Everything is done: the loop flushes and the process ends with this status.
+    Exit(u8),
+    /// Always the last of a turn: nothing more to do until something happens, or until this
+    /// instant at the latest.
+    Wait(Option<Instant>),
+}
+
+/// How a connection is secured.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tls {
+    /// The name or address that the certificate must be for; sent as SNI when it is a name.
+    pub server: Host,
+    /// Whose issuers count.
+    pub trust: Trust,
+}
+
+/// Which certificate authorities a TLS peer is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// `--acme-ca`, or the built-in roots.
+    Acme,
+    /// `--marathon-ca`, or the built-in roots.
+    Marathon,
+    /// The built-in roots.
+    WebPki,
+}
+
+/// Why a connection is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer finished in order (FIN; with TLS, `close_notify` came first).
+    Finished,
+    /// The peer's bytes ended without `close_notify`: what came may be cut short.
+    Truncated,
+    /// The peer reset the connection, or the network lost it.
+    Reset,
+    /// Nobody listens there.
+    Refused,
+    /// There is no way to that address, or the system has no such address family.
+    Unreachable,
+    /// The TLS handshake or a TLS record failed; the text is the TLS library's.
+    Tls(String),
+    /// This system ran out of something (file descriptors, ports); the text is the system's.
+    Local(String),
+}
+
+/// What the outside wants of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT: end in order.
+    Stop,
+    /// SIGHUP: sync now, read token files again.
+    Reload,
+}
+
+/// One atomic change of the storage directory: after a crash it is there wholly or not at all.
+#[derive(Debug)]
+pub enum Change {
+    /// Writes `client.key` with mode 0600; fails with [`StoreErrorKind::Exists`] where there is one.
+    AccountKey(Secret),
+    /// Writes `default.pem`, unless there is one.
+    Fallback(Secret),
+    /// Writes `certs/NAME.pem`.
+    Certificate(Domain, Secret),
+    /// Moves `certs/NAME.pem` into `archive/`, under a name that is not taken yet.
+    Archive(Domain),
+    /// Writes `state.json`.
+    State(Vec<u8>),
+    /// Writes `challenges/TOKEN`; the token is checked to be base64url.
+    Publish {
+        /// RFC 8555 section 8.1.
+        token: String,
+        /// What any instance answers for it.
+        key_authorization: String,
+    },
+    /// Removes `challenges/TOKEN`; done already is done.
+    Withdraw {
+        /// RFC 8555 section 8.1.
+        token: String,
+    },
+}
+
+/// What to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Makes the directories, takes the lock, removes left-over temporary files, lists what there is.
+    Storage,
+    /// `certs/NAME.pem`.
+    Certificate(Domain),
+    /// `challenges/TOKEN`, for a connection that asked for it. Needs no lock.
+    Challenge(ConnId, String),
+    /// `/etc/resolv.conf` and `/etc/hosts`.
+    NameService,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub enum Loaded {
+    /// Answers [`Load::Storage`].
+    Storage(Result<Inventory, StoreError>),
+    /// Answers [`Load::Certificate`] with the whole file.
+    Certificate(Domain, Result<Secret, StoreError>),
+    /// Answers [`Load::Challenge`]; `None` where there is no such file.
+    Challenge(ConnId, String, Option<String>),
+    /// Answers [`Load::NameService`]; a missing file is empty.
+    NameService {
+        /// `/etc/resolv.conf`.
+        resolv_conf: Vec<u8>,
+        /// `/etc/hosts`.
+        hosts: Vec<u8>,
+    },
+}
+
+/// What the storage directory holds at the start.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// `client.key`, as it stands.
+    pub account_key: Option<Secret>,
+    /// Whether `default.pem` is there.
+    pub has_fallback: bool,
+    /// `state.json`, as it stands.
+    pub state: Option<Vec<u8>>,
+    /// The names of `certs/NAME.pem` that are domains, in order.
+    pub certificates: Vec<Domain>,
+    /// The tokens of `challenges/`, left by an instance that ended.
+    pub challenges: Vec<String>,
+    /// Files in `certs/` that are not ours by their name.
+    pub foreign: Vec<String>,
+}
+
+/// The storage could not be read or changed. It is tried again; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError {
+    /// What is wrong, for the program.
+    pub kind: StoreErrorKind,
+    /// The path, relative to the storage directory where it lies in it.
+    pub path: String,
+    /// The system's own words, for the operator.
+    pub detail: String,
+}
+
+/// What is wrong with the storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// Another instance holds `lock`.
+    Locked,
+    /// The file is there already and is never overwritten.
+    Exists,
+    /// There is no such file or directory.
+    Missing,
+    /// A file stands where a directory belongs, or the other way round.
+    NotADirectory,
+    /// No permission, or a read-only file system.
+    NotWritable,
+    /// No space, or over quota.
+    Full,
+    /// The file is larger than the limit for its kind, or not UTF-8.
+    Malformed,
+    /// Any other failure of the disk.
+    Io,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.detail)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::Finished => f.write_str("the peer closed the connection"),
+            CloseReason::Truncated => f.write_str("the TLS stream was cut short"),
+            CloseReason::Reset => f.write_str("the connection was reset"),
+            CloseReason::Refused => f.write_str("the connection was refused"),
+            CloseReason::Unreachable => f.write_str("the address cannot be reached"),
+            CloseReason::Tls(detail) => write!(f, "TLS: {detail}"),
+            CloseReason::Local(detail) => write!(f, "this system: {detail}"),
+        }
+    }
+}
