@@ -138,9 +138,7 @@ fn final_head(
     events: &mut Vec<ExchangeEvent>,
 ) -> Result<State, HttpError> {
     let framing = Framing::of_response(method, version, head.status, &head.headers)?;
-    let keeps_alive = version == Version::Http11
-        && framing != Framing::UntilClose
-        && !head.headers.has_token("connection", "close");
+    let keeps_alive = version == Version::Http11 && !head.headers.has_token("connection", "close");
     events.push(ExchangeEvent::Head(head));
     let reader = BodyReader::new(framing);
     if reader.is_done() {

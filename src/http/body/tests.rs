@@ -49,7 +49,7 @@ fn chunked_bodies() {
 
 #[test]
 fn broken_chunks_are_errors_at_every_split() {
-    let cases: [&[u8]; 14] = [
+    let cases: [&[u8]; 16] = [
         b"\r\n",
         b";x\r\n",
         b"g\r\n",
@@ -60,6 +60,8 @@ fn broken_chunks_are_errors_at_every_split() {
         b"1 1\r\na\r\n",
         b"1\na\r\n",
         b"1\r\rx\r\n",
+        b"1\r;x\r\n",
+        b"1;\rx\r\n",
         b"10000000000000000\r\n",
         b"1\r\nab\r\n",
         b"1\r\na\n0\r\n\r\n",
