@@ -132,6 +132,12 @@ impl Url {
         Url { target: format!("{base}{path}"), ..self.clone() }
     }
 
+    /// This URL at another origin, which no text need spell.
+    #[cfg(test)]
+    pub(crate) fn at(&self, origin: Origin) -> Url {
+        Url { origin, ..self.clone() }
+    }
+
     /// This URL with the credentials of another, for a redirect that may carry them on.
     pub fn with_credentials_of(&self, other: &Url) -> Url {
         Url { credentials: other.credentials.clone(), ..self.clone() }

@@ -246,7 +246,8 @@ mod tests {
     #[test]
     fn a_query_is_what_rfc_1035_draws() {
         let bytes = query(0x1234, "a.bc", Family::V6);
-        let expected = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x02bc\x00\x00\x1c\x00\x01";
+        let expected =
+            b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x02bc\x00\x00\x1c\x00\x01";
         assert_eq!(bytes, expected);
     }
 

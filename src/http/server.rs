@@ -121,6 +121,11 @@ impl ServerConnection {
         matches!(self.state, State::Head | State::Body { .. })
     }
 
+    /// Whether a request has begun to come and is not whole.
+    pub const fn is_mid_request(&self) -> bool {
+        self.awaits_peer() && !(matches!(self.state, State::Head) && self.buffer.is_empty())
+    }
+
     /// Reads on until a request is complete, or bytes are missing.
     fn advance(&mut self) {
         loop {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::rsa::KeyPair as RsaKeyPair;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -156,7 +158,10 @@ impl Keys for RingKeys {
         let mut params = CertificateParams::new(names).map_err(|_| KeyError::Failed)?;
         params.distinguished_name = DistinguishedName::new();
         let request = params.serialize_request(&key).map_err(|_| KeyError::Failed)?;
-        Ok(CertificateRequest { key: Secret::new(key.serialize_pem()), csr: request.der().to_vec() })
+        Ok(CertificateRequest {
+            key: Secret::new(key.serialize_pem()),
+            csr: request.der().to_vec(),
+        })
     }
 
     fn fallback(&mut self, now: UnixTime) -> Result<Secret, KeyError> {

@@ -96,9 +96,7 @@ impl Storage {
                 self.put(&certificate(&name), self.cert_mode, bytes, Existing::Replace)
             }
             Change::Archive(name) => self.archive(&name),
-            Change::State(bytes) => {
-                self.put("state.json", PRIVATE_MODE, &bytes, Existing::Replace)
-            }
+            Change::State(bytes) => self.put("state.json", PRIVATE_MODE, &bytes, Existing::Replace),
             Change::Publish { token, key_authorization } => {
                 let path = challenge(&token)?;
                 self.put(&path, SHARED_MODE, key_authorization.as_bytes(), Existing::Replace)
@@ -127,7 +125,10 @@ impl Storage {
             }
             Load::NameService => {
                 let read = |path: &Path| fs::read(path).unwrap_or_default();
-                Loaded::NameService { resolv_conf: read(&self.resolv_conf), hosts: read(&self.hosts) }
+                Loaded::NameService {
+                    resolv_conf: read(&self.resolv_conf),
+                    hosts: read(&self.hosts),
+                }
             }
         }
     }
@@ -199,9 +200,8 @@ impl Storage {
     }
 
     fn read_text(&self, path: &str) -> Result<String, StoreError> {
-        self.read_optional(path, FILE_BYTES_MAX)?.ok_or_else(|| {
-            failed(path, &io::Error::from(ErrorKind::NotFound))
-        })
+        self.read_optional(path, FILE_BYTES_MAX)?
+            .ok_or_else(|| failed(path, &io::Error::from(ErrorKind::NotFound)))
     }
 
     fn read_challenge(&self, path: &str) -> Result<String, StoreError> {

@@ -173,14 +173,26 @@ mod tests {
     #[test]
     fn ports_of_all_networking_shapes_of_new_marathons() {
         let cases = [
-            (r#"{"id":"/a","networks":[{"mode":"host"}],"portDefinitions":[{"port":1},{"port":2}]}"#, 2),
-            (r#"{"id":"/a","networks":[{"mode":"container/bridge"}],
-                 "container":{"portMappings":[{"containerPort":80},{"containerPort":81}]}}"#, 2),
-            (r#"{"id":"/a","networks":[{"mode":"container","name":"dcos"}],
-                 "container":{"portMappings":[{"containerPort":80}]}}"#, 1),
+            (
+                r#"{"id":"/a","networks":[{"mode":"host"}],"portDefinitions":[{"port":1},{"port":2}]}"#,
+                2,
+            ),
+            (
+                r#"{"id":"/a","networks":[{"mode":"container/bridge"}],
+                 "container":{"portMappings":[{"containerPort":80},{"containerPort":81}]}}"#,
+                2,
+            ),
+            (
+                r#"{"id":"/a","networks":[{"mode":"container","name":"dcos"}],
+                 "container":{"portMappings":[{"containerPort":80}]}}"#,
+                1,
+            ),
             (r#"{"id":"/a","networks":[{"name":"dcos"}],"container":{"portMappings":[]}}"#, 0),
-            (r#"{"id":"/a","networks":[{"mode":"container/other"}],
-                 "container":{"portMappings":[{}]},"portDefinitions":[{},{}]}"#, 1),
+            (
+                r#"{"id":"/a","networks":[{"mode":"container/other"}],
+                 "container":{"portMappings":[{}]},"portDefinitions":[{},{}]}"#,
+                1,
+            ),
             (r#"{"id":"/a","networks":[],"portDefinitions":[{}]}"#, 1),
             (r#"{"id":"/a"}"#, 0),
         ];
@@ -193,16 +205,34 @@ mod tests {
     fn ports_of_all_networking_shapes_of_old_marathons() {
         let cases = [
             (r#"{"id":"/a","container":null,"ipAddress":null,"ports":[1,2,3]}"#, 3),
-            (r#"{"id":"/a","container":{"docker":{"network":"HOST","portMappings":null}},
-                 "portDefinitions":[{"port":0}],"ports":[1,2]}"#, 1),
-            (r#"{"id":"/a","container":{"docker":{"network":"BRIDGE","portMappings":[{},{}]}},
-                 "portDefinitions":null,"ports":null}"#, 2),
-            (r#"{"id":"/a","container":{"docker":{"network":"BRIDGE","portMappings":[{},{}]}},
-                 "ports":[10000]}"#, 1),
-            (r#"{"id":"/a","container":{"docker":{"network":"USER","portMappings":[{}]}},
-                 "portDefinitions":[{},{}]}"#, 1),
-            (r#"{"id":"/a","container":null,"ipAddress":{"discovery":{"ports":[{"number":80}]}}}"#, 1),
-            (r#"{"id":"/a","container":{"portMappings":[{},{}]},"ipAddress":{"discovery":{"ports":[]}}}"#, 2),
+            (
+                r#"{"id":"/a","container":{"docker":{"network":"HOST","portMappings":null}},
+                 "portDefinitions":[{"port":0}],"ports":[1,2]}"#,
+                1,
+            ),
+            (
+                r#"{"id":"/a","container":{"docker":{"network":"BRIDGE","portMappings":[{},{}]}},
+                 "portDefinitions":null,"ports":null}"#,
+                2,
+            ),
+            (
+                r#"{"id":"/a","container":{"docker":{"network":"BRIDGE","portMappings":[{},{}]}},
+                 "ports":[10000]}"#,
+                1,
+            ),
+            (
+                r#"{"id":"/a","container":{"docker":{"network":"USER","portMappings":[{}]}},
+                 "portDefinitions":[{},{}]}"#,
+                1,
+            ),
+            (
+                r#"{"id":"/a","container":null,"ipAddress":{"discovery":{"ports":[{"number":80}]}}}"#,
+                1,
+            ),
+            (
+                r#"{"id":"/a","container":{"portMappings":[{},{}]},"ipAddress":{"discovery":{"ports":[]}}}"#,
+                2,
+            ),
             (r#"{"id":"/a","container":{"portMappings":[{}]},"ipAddress":{"groups":[]}}"#, 1),
         ];
         for (json, expected) in cases {

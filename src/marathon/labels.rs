@@ -71,7 +71,8 @@ pub enum Notice {
 /// nothing takes its place: another certificate than the one asked for first would be a surprise.
 pub fn claims(app: &App, group: &str, allow_multiple: bool) -> Claims {
     let mut claims = Claims::default();
-    let labels = app.labels.iter().filter_map(|(name, list)| Some((name, domain_index(name)?, list)));
+    let labels =
+        app.labels.iter().filter_map(|(name, list)| Some((name, domain_index(name)?, list)));
     for (label, index, list) in labels.filter(|(_, index, _)| is_ours(&app.labels, index, group)) {
         let Some(port_index) = index.parse().ok().filter(|index| *index < app.ports) else {
             let (app_id, label) = (shown(&app.id), shown(label));
@@ -168,7 +169,8 @@ mod tests {
     #[test]
     fn groups_as_marathon_lb_reads_them() {
         let domain = ("MARATHON_ACME_0_DOMAIN", "a.org");
-        let cases: &[(&[(&str, &str)], &str, usize)] = &[
+        type Labels<'a> = &'a [(&'a str, &'a str)];
+        let cases: &[(Labels<'_>, &str, usize)] = &[
             (&[domain, ("HAPROXY_GROUP", "external")], "external", 1),
             (&[domain, ("HAPROXY_GROUP", "internal, external")], "external", 1),
             (&[domain, ("HAPROXY_GROUP", "externally")], "external", 0),
@@ -200,7 +202,8 @@ mod tests {
 
     #[test]
     fn rubbish_is_rejected_and_the_rest_goes_on() {
-        let rubbish = format!("../../etc/passwd,*.x.org,ex\u{7},a..org,{},🦀.org,ok.org", "x".repeat(300));
+        let rubbish =
+            format!("../../etc/passwd,*.x.org,ex\u{7},a..org,{},🦀.org,ok.org", "x".repeat(300));
         let labels = [("HAPROXY_GROUP", "external"), ("MARATHON_ACME_0_DOMAIN", rubbish.as_str())];
         let found = claims(&app(1, &labels), "external", true);
         assert_eq!(found.domains.len(), 1);

@@ -43,9 +43,9 @@ fn read_fields(fields: &mut BERReaderSeq<'_, '_>) -> ASN1Result<Leaf> {
     let _serial = fields.next().read_der()?;
     let _signature = fields.next().read_der()?;
     let issuer_common_name = read_common_name(fields.next())?;
-    let (not_before, not_after) = fields.next().read_sequence(|validity| {
-        Ok((read_time(validity.next())?, read_time(validity.next())?))
-    })?;
+    let (not_before, not_after) = fields
+        .next()
+        .read_sequence(|validity| Ok((read_time(validity.next())?, read_time(validity.next())?)))?;
     // Subject, key and extensions are the TLS library's business.
     while fields.read_optional(|rest| rest.read_der())?.is_some() {}
     Ok(Leaf { not_before, not_after, issuer_common_name })

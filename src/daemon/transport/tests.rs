@@ -21,7 +21,7 @@ struct Counter(u64);
 
 impl Keys for Counter {
     fn random(&mut self) -> u64 {
-        self.0 += 0x9e37_79b9_7f4a_7c15_u64 >> 1;
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.0
     }
 

@@ -78,9 +78,19 @@ fn both_families_are_asked_at_once_and_come_by_turns() {
     assert_eq!(asked.len(), 2);
     assert_ne!(asked[0].2[..2], asked[1].2[..2], "ids are of chance");
     let (six, four) = (&asked[0], &asked[1]);
-    resolver.handle_datagram(&mut bench.turn(), four.0, server(1), &reply(&four.2, 0, Some("192.0.2.1")));
+    resolver.handle_datagram(
+        &mut bench.turn(),
+        four.0,
+        server(1),
+        &reply(&four.2, 0, Some("192.0.2.1")),
+    );
     assert_eq!(results(outputs(&mut resolver)), []);
-    resolver.handle_datagram(&mut bench.turn(), six.0, server(1), &reply(&six.2, 0, Some("2001:db8::1")));
+    resolver.handle_datagram(
+        &mut bench.turn(),
+        six.0,
+        server(1),
+        &reply(&six.2, 0, Some("2001:db8::1")),
+    );
     assert_eq!(results(outputs(&mut resolver)), [ips(&["2001:db8::1", "192.0.2.1"])]);
     assert!(resolver.queries.is_empty() && resolver.lookups.is_empty());
 }
@@ -90,7 +100,12 @@ fn one_family_does_after_a_grace() {
     let (mut bench, mut resolver) = (Bench::new(), resolver());
     resolver.lookup(&mut bench.turn(), LookupId(1), "www.example.org");
     let four = questions(&outputs(&mut resolver)).remove(1);
-    resolver.handle_datagram(&mut bench.turn(), four.0, server(1), &reply(&four.2, 0, Some("192.0.2.1")));
+    resolver.handle_datagram(
+        &mut bench.turn(),
+        four.0,
+        server(1),
+        &reply(&four.2, 0, Some("192.0.2.1")),
+    );
     bench.pass(GRACE);
     resolver.handle_timeout(&mut bench.turn());
     assert_eq!(results(outputs(&mut resolver)), [ips(&["192.0.2.1"])]);
@@ -118,7 +133,9 @@ fn silent_and_failing_servers_are_followed_by_the_next_ones() {
     resolver.lookup(&mut bench.turn(), LookupId(1), "www.example.org");
     let mut asked = Vec::new();
     for _ in 0..4 {
-        asked.extend(questions(&outputs(&mut resolver)).iter().map(|(_, to, _)| to.ip().to_string()));
+        asked.extend(
+            questions(&outputs(&mut resolver)).iter().map(|(_, to, _)| to.ip().to_string()),
+        );
         bench.pass(Duration::from_secs(2));
         resolver.handle_timeout(&mut bench.turn());
     }

@@ -1,6 +1,8 @@
 //! Tests of keys: every kind of account key signs so that its public half verifies it.
 
-use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+};
 use ring::signature::{UnparsedPublicKey, VerificationAlgorithm};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
@@ -51,7 +53,9 @@ fn what_is_no_account_key_is_refused() {
     let mut keys = RingKeys::new();
     let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap().serialize_pem();
     let cut = PKCS1.replace("\nMII", "\nMI");
-    for pem in ["", "rubbish", &cut, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+    for pem in
+        ["", "rubbish", &cut, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+    {
         assert!(keys.read_account_key(&Secret::new(pem.into())).is_err(), "{pem}");
     }
     let error = keys.read_account_key(&Secret::new(p384)).expect_err("not P-256");
@@ -67,8 +71,7 @@ fn a_request_names_exactly_the_domains_and_its_key_is_new() {
     let request = keys.certificate_request(&names).unwrap();
     let again = keys.certificate_request(&names).unwrap();
     assert_ne!(request.key, again.key);
-    let (_, csr) =
-        X509CertificationRequest::from_der(&request.csr).unwrap();
+    let (_, csr) = X509CertificationRequest::from_der(&request.csr).unwrap();
     csr.verify_signature().unwrap();
     assert_eq!(csr.certification_request_info.subject.iter().count(), 0);
     let found: Vec<String> = csr

@@ -150,7 +150,8 @@ fn one_instance_holds_the_lock() {
     drop(storage);
     open(&mut second).unwrap();
     let lock = dir.path().join("lock");
-    let other = Command::new("flock").args(["-n", lock.to_str().unwrap(), "true"]).status().unwrap();
+    let other =
+        Command::new("flock").args(["-n", lock.to_str().unwrap(), "true"]).status().unwrap();
     assert!(!other.success(), "another process must not get the lock");
 }
 
