@@ -4,7 +4,7 @@
 //!
 //! Each stand-in is a [`Peer`]: bytes and time in, bytes out. It opens no socket, reads no clock and
 //! draws no chance of its own, so the same stand-in serves in the simulator, where a whole year
-//! replays from one seed, and behind a real socket, where [`driver`] moves the bytes.
+//! replays from one seed, and behind a real socket.
 //!
 //! | stand-in | for |
 //! |---|---|
@@ -15,7 +15,6 @@
 
 pub mod ca;
 pub mod date;
-pub mod driver;
 pub mod http;
 pub mod lb;
 pub mod marathon;
