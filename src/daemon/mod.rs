@@ -30,7 +30,7 @@ use issuer::{CallFailure, CallId, Issuer, IssuerOutput};
 use memory::Memory;
 use reloader::Reloader;
 use status::Health;
-use storekeeper::{Purpose, Storekeeper};
+use storekeeper::{Opened, Purpose, Storekeeper};
 use transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use watcher::Watcher;
 
@@ -113,8 +113,11 @@ impl Daemon {
     fn loaded(&mut self, turn: &mut Turn<'_>, loaded: Loaded) {
         match loaded {
             Loaded::Storage(result) => {
-                if let Some(inventory) = self.storage.opened(turn, result) {
-                    self.activate(turn, inventory);
+                if let Some(Opened { activated, inventory }) = self.storage.opened(turn, result) {
+                    self.reconcile(turn, activated, &inventory);
+                    if activated {
+                        self.activate(turn, inventory);
+                    }
                 }
             }
             Loaded::Certificate(name, file) => self.certificates.read(turn, &name, file),
@@ -128,16 +131,22 @@ impl Daemon {
         }
     }
 
-    /// This instance holds the storage now: the work begins.
-    fn activate(&mut self, turn: &mut Turn<'_>, inventory: Inventory) {
-        let line = Record::info("storage", "opened");
-        turn.log(line.with("certificates", inventory.certificates.len()));
-        for name in &inventory.foreign {
-            let line =
-                Record::warn("storage", "a file in certs/ is not ours, HAProxy loads it too");
-            turn.log(line.with("file", name));
+    /// Mends what differs from what should be there: left by another run, or by a change that the
+    /// disk did not take.
+    fn reconcile(&mut self, turn: &mut Turn<'_>, activated: bool, inventory: &Inventory) {
+        if activated && let Some(bytes) = &inventory.state {
+            self.memory = Memory::parse(bytes).unwrap_or_else(|_| {
+                turn.log(Record::warn("storage", "state.json is damaged and will be written anew"));
+                Memory { reload_owed: true }
+            });
         }
-        for token in inventory.challenges {
+        let state = self.memory.to_bytes();
+        if inventory.state.as_ref().is_some_and(|stored| *stored != state) {
+            self.storage.store(Purpose::State, Change::State(state));
+        }
+        let published: Vec<&str> = self.front.responder.tokens().collect();
+        for token in inventory.challenges.iter().filter(|token| !published.contains(&&***token)) {
+            let token = token.clone();
             self.storage.store(Purpose::Challenge, Change::Withdraw { token });
         }
         if !inventory.has_fallback {
@@ -148,11 +157,16 @@ impl Daemon {
                 }
             }
         }
-        if let Some(bytes) = &inventory.state {
-            self.memory = Memory::parse(bytes).unwrap_or_else(|_| {
-                turn.log(Record::warn("storage", "state.json is damaged and will be written anew"));
-                Memory { reload_owed: true }
-            });
+    }
+
+    /// This instance holds the storage now: the work begins.
+    fn activate(&mut self, turn: &mut Turn<'_>, inventory: Inventory) {
+        let line = Record::info("storage", "opened");
+        turn.log(line.with("certificates", inventory.certificates.len()));
+        for name in &inventory.foreign {
+            let line =
+                Record::warn("storage", "a file in certs/ is not ours, HAProxy loads it too");
+            turn.log(line.with("file", name));
         }
         if self.memory.reload_owed {
             self.reloader.changed(turn);

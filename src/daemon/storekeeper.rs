@@ -33,6 +33,15 @@ pub enum Purpose {
     Challenge,
 }
 
+/// The storage can be used.
+#[derive(Debug)]
+pub struct Opened {
+    /// For the first time: this instance is the active one from now on.
+    pub activated: bool,
+    /// What is there. Changes that failed before are not in it.
+    pub inventory: Inventory,
+}
+
 /// Access to the storage.
 #[derive(Debug)]
 pub struct Storekeeper {
@@ -75,22 +84,22 @@ impl Storekeeper {
         self.outputs.push_back(Output::Load(Load::Storage));
     }
 
-    /// Takes in the answer to [`Load::Storage`]; the inventory, when this makes us active.
+    /// Takes in the answer to [`Load::Storage`]: what is there, and whether this makes us active.
     pub fn opened(
         &mut self,
         turn: &mut Turn<'_>,
         result: Result<Inventory, StoreError>,
-    ) -> Option<Inventory> {
+    ) -> Option<Opened> {
         match result {
             Ok(inventory) => {
-                let was_active = self.is_active();
+                let activated = !self.is_active();
                 if let Some(trouble) = self.trouble() {
                     let line = Record::info("storage", "usable again");
                     turn.log(line.with("was", trouble));
                 }
                 self.state = State::Open;
                 self.backoff.reset();
-                (!was_active).then_some(inventory)
+                Some(Opened { activated, inventory })
             }
             Err(trouble) => {
                 self.refused(turn, trouble);

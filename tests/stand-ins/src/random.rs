@@ -25,6 +25,16 @@ impl Random {
         if limit == 0 { 0 } else { number % limit }
     }
 
+    /// A number from `low` to `high`, both included.
+    pub const fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    /// A sequence of its own for another part, so that parts do not disturb each other.
+    pub const fn fork(&mut self) -> Random {
+        Random(self.number())
+    }
+
     /// True in `percent` of 100 cases. Draws nothing at 0, so that a fault that is switched off
     /// leaves the rest of a run as it was.
     pub const fn chance(&mut self, percent: u8) -> bool {

@@ -1,0 +1,42 @@
+//! The daemon's peers by name: Marathons that share their apps, one CA, load balancers.
+
+use stand_ins::Peer;
+use stand_ins::ca::Ca;
+use stand_ins::lb::LoadBalancer;
+use stand_ins::marathon::Marathon;
+
+use crate::network::PeerId;
+
+/// All peers of a run.
+pub(crate) struct Peers {
+    /// The Marathons, each of which has all apps.
+    pub(crate) marathons: Vec<Marathon>,
+    /// The certificate authority.
+    pub(crate) ca: Ca,
+    /// The load balancers.
+    pub(crate) lbs: Vec<LoadBalancer>,
+}
+
+impl Peers {
+    /// Every peer's name.
+    pub(crate) fn ids(&self) -> Vec<PeerId> {
+        let marathons = (0..self.marathons.len()).map(PeerId::Marathon);
+        let lbs = (0..self.lbs.len()).map(PeerId::Lb);
+        marathons.chain([PeerId::Ca]).chain(lbs).collect()
+    }
+
+    /// A peer by its name.
+    pub(crate) fn get(&mut self, id: PeerId) -> &mut dyn Peer {
+        match id {
+            PeerId::Marathon(index) => &mut self.marathons[index],
+            PeerId::Ca => &mut self.ca,
+            PeerId::Lb(index) => &mut self.lbs[index],
+        }
+    }
+
+    /// The peer that has something to do next, and when, in milliseconds.
+    pub(crate) fn next_timeout(&mut self) -> Option<(u64, PeerId)> {
+        let ids = self.ids();
+        ids.into_iter().filter_map(|id| self.get(id).next_timeout().map(|at| (at, id))).min()
+    }
+}

@@ -1,0 +1,337 @@
+//! One run: a world by the seed, a time of faults, a time of healing, and the invariants.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use marathon_acme::config::{Config, Listen, LogFormat};
+use marathon_acme::domain::Domain;
+use marathon_acme::log::Level;
+use marathon_acme::pki::Bundle;
+use marathon_acme::url::Url;
+use serde_json::{Value, json};
+use stand_ins::ca::{self, Ca, RetryAfter};
+use stand_ins::lb::{self, LoadBalancer};
+use stand_ins::marathon::{self, AppsAnswer, Marathon};
+use stand_ins::random::Random;
+
+use crate::network::{Faults, MILLISECOND, Nanos, PeerId, Weather};
+use crate::peers::Peers;
+use crate::world::World;
+
+const SECOND: Nanos = 1000 * MILLISECOND;
+const MINUTE: Nanos = 60 * SECOND;
+const HOUR: Nanos = 60 * MINUTE;
+/// After the faults everything must be well within this time: one failed order waits 12 h at most.
+const HEALING: Nanos = 16 * HOUR;
+/// Things that happen in one run at most: more means that something spins.
+const STEPS_MAX: u64 = 2_000_000;
+
+/// What a run was like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) certificates: u64,
+    pub(crate) acme_requests: u64,
+    pub(crate) bad_nonces: u64,
+    pub(crate) server_errors: u64,
+    pub(crate) refused: u64,
+    pub(crate) dropped: u64,
+    pub(crate) split: u64,
+    pub(crate) disk_faults: u64,
+    pub(crate) reloads: u64,
+    pub(crate) renewals: u64,
+    pub(crate) log_lines: u64,
+    pub(crate) steps: u64,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, other: &Report) {
+        self.certificates += other.certificates;
+        self.acme_requests += other.acme_requests;
+        self.bad_nonces += other.bad_nonces;
+        self.server_errors += other.server_errors;
+        self.refused += other.refused;
+        self.dropped += other.dropped;
+        self.split += other.split;
+        self.disk_faults += other.disk_faults;
+        self.reloads += other.reloads;
+        self.renewals += other.renewals;
+        self.log_lines += other.log_lines;
+        self.steps += other.steps;
+    }
+
+    /// Whether every kind of fault has happened: one that never does proves nothing.
+    pub(crate) fn all_faults_met(&self) -> bool {
+        [
+            self.bad_nonces,
+            self.server_errors,
+            self.refused,
+            self.dropped,
+            self.split,
+            self.disk_faults,
+            self.renewals,
+        ]
+        .iter()
+        .all(|count| *count > 0)
+    }
+}
+
+/// What the seed chose.
+struct Plan {
+    domains: BTreeSet<Domain>,
+    /// Apps, and when each is deployed.
+    apps: Vec<(Nanos, Value)>,
+    faults_end: Nanos,
+    short_lived: bool,
+}
+
+/// Runs a seed; what went wrong, when something did.
+pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
+    let mut chance = Random::new(seed);
+    let plan = plan(&mut chance);
+    let mut world = build(seed, &plan, &mut chance);
+    world.verbose = verbose;
+    let mut steps = 0;
+    let mut apps = plan.apps.clone();
+    while world.now() < plan.faults_end {
+        let next = apps.first().map_or(plan.faults_end, |(at, _)| *at).min(plan.faults_end);
+        steps += pass(&mut world, next)?;
+        while apps.first().is_some_and(|(at, _)| *at <= world.now()) {
+            deploy(&mut world, &apps.remove(0).1);
+        }
+        trouble(&mut world, &mut chance);
+    }
+    heal(&mut world);
+    let end = world.now() + HEALING;
+    while let Err(wrong) = check(&mut world, &plan) {
+        if world.now() >= end {
+            return Err(wrong);
+        }
+        let until = world.now() + MINUTE;
+        steps += pass(&mut world, until)?;
+    }
+    let before = world.peers.ca.issued().len() as u64;
+    if plan.short_lived {
+        let until = world.now() + 7 * HOUR;
+        steps += pass(&mut world, until)?;
+        check(&mut world, &plan).map_err(|wrong| format!("after a renewal: {wrong}"))?;
+    }
+    Ok(report(&world, before, steps))
+}
+
+/// Lets things happen until `until`.
+fn pass(world: &mut World, until: Nanos) -> Result<u64, String> {
+    let mut steps = 0;
+    while world.step(until) {
+        steps += 1;
+        if steps > STEPS_MAX {
+            return Err(format!("more than {STEPS_MAX} steps until {} ms", world.now_ms()));
+        }
+    }
+    world.skip_to(until);
+    Ok(steps)
+}
+
+fn plan(chance: &mut Random) -> Plan {
+    let faults_end = chance.between(2, 40) * MINUTE;
+    let mut domains = BTreeSet::new();
+    let mut apps = Vec::new();
+    for number in 0..chance.between(1, 4) {
+        let count = chance.between(1, 3);
+        let names: Vec<String> =
+            (0..count).map(|index| format!("d{index}.app{number}.example")).collect();
+        domains.extend(names.iter().map(|name| Domain::parse(name).expect("a good name")));
+        let at = if chance.chance(50) { 0 } else { chance.below(faults_end) };
+        let labels = json!({
+            "HAPROXY_GROUP": "external",
+            "MARATHON_ACME_0_DOMAIN": names.join(","),
+        });
+        let app = json!({"id": format!("/app{number}"), "labels": labels,
+            "networks": [{"mode": "host"}], "portDefinitions": [{"port": 0}]});
+        apps.push((at, app));
+    }
+    let odd = json!({"id": "/odd", "labels": {"HAPROXY_GROUP": "external",
+        "MARATHON_ACME_0_DOMAIN": "../../etc/passwd *.x.org ok.odd.example"}, "ports": [1]});
+    apps.push((0, odd));
+    domains.insert(Domain::parse("ok.odd.example").expect("a good name"));
+    apps.sort_by_key(|(at, _)| *at);
+    Plan { domains, apps, faults_end, short_lived: chance.chance(25) }
+}
+
+fn config(marathons: usize, lbs: usize) -> Config {
+    let url = |text: String| Url::parse(&text).expect("a good URL");
+    Config {
+        storage_dir: PathBuf::from("/storage"),
+        acme: url("https://ca.example:14000/directory".into()),
+        email: Some("ops@example.com".into()),
+        marathon: (0..marathons).map(|i| url(format!("http://marathon{i}.mesos:8080"))).collect(),
+        lb: (0..lbs).map(|i| url(format!("http://lb{i}.mesos:9090"))).collect(),
+        group: "external".into(),
+        allow_multiple_certs: true,
+        listen: Listen { ip: None, port: 8000 },
+        sse_timeout: Some(Duration::from_secs(60)),
+        marathon_timeout: Duration::from_secs(10),
+        log_level: Level::Debug,
+        log_format: LogFormat::Text,
+        cert_mode: 0o600,
+        acme_ca: None,
+        marathon_ca: None,
+        user: None,
+    }
+}
+
+fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
+    let (marathons, lbs) = (chance.between(1, 3) as usize, chance.between(1, 2) as usize);
+    let config = config(marathons, lbs);
+    let start = World::start_time();
+    let mut settings = ca_settings(chance);
+    if plan.short_lived {
+        settings.lifetime_seconds = 6 * 60 * 60;
+    }
+    // The first name of load balancers has two addresses.
+    let lb_count = lbs + 1;
+    let peers = Peers {
+        marathons: (0..marathons).map(|_| Marathon::new(marathon::Settings::default())).collect(),
+        ca: Ca::new(seed, "https://ca.example:14000", start, settings),
+        lbs: (0..lb_count).map(|_| LoadBalancer::new(start, lb_settings(chance))).collect(),
+    };
+    let fork = chance.fork();
+    let mut world = World::new(&config, peers, fork);
+    world.network.weather = Weather::bad(chance);
+    world.disk.fault_percent = chance.below(20) as u8;
+    for index in 0..marathons {
+        world.host(&format!("marathon{index}.mesos"), 8080, &[PeerId::Marathon(index)]);
+    }
+    world.host("ca.example", 14000, &[PeerId::Ca]);
+    world.host("lb0.mesos", 9090, &[PeerId::Lb(0), PeerId::Lb(1)]);
+    for index in 1..lbs {
+        world.host(&format!("lb{index}.mesos"), 9090, &[PeerId::Lb(index + 1)]);
+    }
+    world
+}
+
+fn ca_settings(chance: &mut Random) -> ca::Settings {
+    let retry_after = match chance.below(3) {
+        0 => RetryAfter::None,
+        1 => RetryAfter::Seconds(chance.between(1, 5) as u32),
+        _ => RetryAfter::Date(chance.between(1, 5) as u32),
+    };
+    ca::Settings {
+        bad_nonce_percent: chance.below(50) as u8,
+        server_error_percent: chance.below(25) as u8,
+        server_error_html: chance.chance(50),
+        delay_ms: chance.below(300),
+        validation_delay_ms: chance.below(3000),
+        vantage_points: chance.between(1, 3) as u8,
+        challenge_processing: chance.chance(50),
+        processing_polls: chance.below(3) as u32,
+        retry_after,
+        finalize_location: chance.chance(50),
+        authz_reuse_percent: chance.below(101) as u8,
+        order_reuse: chance.chance(50),
+        ..ca::Settings::default()
+    }
+}
+
+fn lb_settings(chance: &mut Random) -> lb::Settings {
+    let (failures, delay_ms) = (chance.below(3) as u32, chance.below(500));
+    lb::Settings { failures, delay_ms, down: chance.chance(20), ..lb::Settings::default() }
+}
+
+fn deploy(world: &mut World, app: &Value) {
+    let time = world.time();
+    for marathon in &mut world.peers.marathons {
+        marathon.put_app(time, app.clone());
+    }
+    world.drain_peers();
+}
+
+/// Something goes wrong at a Marathon, or is mended.
+fn trouble(world: &mut World, chance: &mut Random) {
+    let index = chance.below(world.peers.marathons.len() as u64) as usize;
+    let marathon = &mut world.peers.marathons[index];
+    marathon.settings.apps = match chance.below(6) {
+        0 => AppsAnswer::Cut(chance.below(200) as usize),
+        1 => AppsAnswer::Html(500),
+        2 => AppsAnswer::Empty,
+        _ => AppsAnswer::Normal,
+    };
+    marathon.settings.unavailable = chance.chance(20);
+    if chance.chance(50) {
+        marathon.drop_streams();
+    }
+    world.drain_peers();
+}
+
+fn heal(world: &mut World) {
+    world.network.weather = Weather::fine();
+    world.disk.fault_percent = 0;
+    for marathon in &mut world.peers.marathons {
+        marathon.settings.apps = AppsAnswer::Normal;
+        marathon.settings.unavailable = false;
+    }
+    for lb in &mut world.peers.lbs {
+        lb.settings.down = false;
+        lb.settings.failures = 0;
+    }
+    let settings = &mut world.peers.ca.settings;
+    (settings.bad_nonce_percent, settings.server_error_percent) = (0, 0);
+}
+
+/// The invariants of a healed world.
+fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
+    let wall = world.wall();
+    for domain in &plan.domains {
+        let pem = world.disk.files.get(&format!("certs/{domain}.pem"));
+        let pem = pem.ok_or_else(|| format!("no certificate for {domain}"))?;
+        let bundle = Bundle::parse(pem).map_err(|error| format!("{domain}: {error}"))?;
+        if bundle.leaf().not_after <= wall {
+            return Err(format!("the certificate of {domain} has expired"));
+        }
+        let issued = |issued: &ca::Issued| pem.ends_with(&issued.chain_pem);
+        if !world.peers.ca.issued().iter().any(issued) {
+            return Err(format!("the certificate of {domain} is not the CA's"));
+        }
+    }
+    let stored = world.disk.names("certs/").len();
+    if stored != plan.domains.len() {
+        return Err(format!("{stored} certificates for {} domains", plan.domains.len()));
+    }
+    let written = world.disk.last_write_ms;
+    for (index, lb) in world.peers.lbs.iter().enumerate() {
+        if !lb.reloads().last().is_some_and(|reload| reload.mono_ms >= written) {
+            return Err(format!("load balancer {index} has no reload after {written} ms"));
+        }
+    }
+    let published = world.disk.names("challenges/");
+    if !published.is_empty() {
+        return Err(format!("challenges are left published: {published:?}"));
+    }
+    let keys: BTreeSet<&Vec<u8>> =
+        world.peers.ca.issued().iter().map(|issued| &issued.public_key).collect();
+    if keys.len() != world.peers.ca.issued().len() {
+        return Err("a key served twice".into());
+    }
+    Ok(())
+}
+
+fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
+    let seen = world.peers.ca.seen();
+    let count = |fits: &dyn Fn(&ca::AcmeRequest) -> bool| seen.iter().filter(|it| fits(it)).count();
+    let Faults { refused, dropped, split } = world.network.faults;
+    let certificates = world.peers.ca.issued().len() as u64;
+    Report {
+        certificates,
+        acme_requests: seen.len() as u64,
+        bad_nonces: count(&|it| it.problem == Some("badNonce")) as u64,
+        server_errors: count(&|it| it.status == 500) as u64,
+        refused,
+        dropped,
+        split,
+        disk_faults: world.disk.faults,
+        reloads: world.peers.lbs.iter().map(|lb| lb.reloads().len() as u64).sum(),
+        renewals: certificates - before_renewal,
+        log_lines: world.log.len() as u64,
+        steps,
+    }
+}
