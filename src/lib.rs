@@ -1,9 +1,63 @@
 //! marathon-acme keeps a browser-trusted certificate fresh for every domain that an app on Mesosphere
 //! Marathon asks for by label, behind marathon-lb (HAProxy).
+//!
+//! One sentence: **a pure daemon that is told what happened and says what to do, and a small loop
+//! that makes it so.** This page is the map of the house.
+//!
+//! ```text
+//!                  Input (what happened)
+//!    ┌─────────────────────────────────────────────────┐
+//!    │ io/  the loop: mio, TLS, sockets, disk, clocks, │
+//!    │      signals, randomness. Decides nothing.      │
+//!    └───▲─────────────────────────────────────────┬───┘
+//!        │ Output (what to do)             seam.rs │
+//!    ┌───┴─────────────────────────────────────────▼───┐
+//!    │ daemon/  decides. Owns every machine and every  │
+//!    │          deadline. No I/O, no clock, no chance. │
+//!    └──┬────────────┬───────────┬──────────┬──────────┘
+//!     acme/       marathon/     lb/      challenge/      what is said to whom
+//!       └────────────┴─────┬─────┴──────────┘
+//!                  http/  dns/  pki/                     how it is said
+//!            domain.rs  time.rs  url.rs  keys.rs …       the words
+//! ```
+//!
+//! Imports point down only. [`io`] and [`daemon`] meet in `main.rs`; nothing below knows that `io/`
+//! exists. The same daemon runs under two drivers: the mio loop, and the simulator in `tests/sim/`.
+//! `tests/tidy.rs` holds these rules.
+//!
+//! # Rooms
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`cli`] | options, environment and help; words in, a [`config::Config`] out |
+//! | [`io`] | the event loop, connections and TLS, listener, datagrams, storage, keys, signals, log lines |
+//! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
+//! | [`acme`] | RFC 8555: objects, JWS, session (directory, nonces, account), order |
+//! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
+//! | [`lb`] | the reload signal and its answer |
+//! | [`challenge`] | which answer a request to the listener gets |
+//! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
+//! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
+//! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
+//! | words | [`domain`], [`time`], [`url`], [`secret`], [`keys`], [`log`], [`turn`], [`backoff`], [`config`], [`seam`] |
+//!
+//! The parts of the daemon: [`daemon::watcher`] follows Marathon, [`daemon::certificates`] knows what
+//! is wanted, stored and due, [`daemon::issuer`] runs orders side by side, [`daemon::reloader`] gets
+//! them loaded, [`daemon::front`] answers the listener, [`daemon::storekeeper`] keeps the storage,
+//! [`daemon::transport`] brings requests to their peers, [`daemon::memory`] is what survives a
+//! restart, [`daemon::status`] what others may see.
+//!
+//! # The seam
+//!
+//! [`seam::Machine`] takes a [`seam::Input`] and is asked for [`seam::Output`]s until it says
+//! [`seam::Output::Wait`]. Time comes in with each input ([`time::Now`]), chance and private keys
+//! through [`keys::Keys`]; a [`turn::Turn`] carries both to every part. So a run can be replayed from
+//! a seed, every deadline is a comparison, and every state can be entered by a test.
 
 #![forbid(unsafe_code)]
 
 pub mod acme;
+pub mod backoff;
 pub mod challenge;
 pub mod cli;
 pub mod config;
@@ -19,6 +73,8 @@ pub mod marathon;
 pub mod pki;
 pub mod seam;
 pub mod secret;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod turn;
 pub mod url;

@@ -132,9 +132,15 @@ impl Url {
         Url { target: format!("{base}{path}"), ..self.clone() }
     }
 
-    /// This URL at another origin, credentials and target kept.
-    pub fn at(&self, origin: Origin) -> Url {
+    /// This URL at another origin, which no text need spell.
+    #[cfg(test)]
+    pub(crate) fn at(&self, origin: Origin) -> Url {
         Url { origin, ..self.clone() }
+    }
+
+    /// This URL with the credentials of another, for a redirect that may carry them on.
+    pub fn with_credentials_of(&self, other: &Url) -> Url {
+        Url { credentials: other.credentials.clone(), ..self.clone() }
     }
 
     /// What a `Location` field names (RFC 3986 section 5.2, absolute URLs and absolute paths only),

@@ -1,1 +1,12 @@
-//! The ACME client: RFC 8555, as requests in and responses out. Never touches a connection.
+//! The ACME client (RFC 8555), as requests in and responses out. Never touches a connection, never
+//! decides when a certificate is wanted.
+
+pub mod account;
+pub mod call;
+pub mod jws;
+pub mod nonces;
+pub mod order;
+pub mod types;
+
+pub use call::{CallError, Post, Signer};
+pub use types::{Directory, Problem, ProblemKind};

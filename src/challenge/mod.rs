@@ -1,1 +1,166 @@
-//! The http-01 responder (RFC 8555 section 8.3): which answer a request gets. No sockets.
+//! The http-01 responder (RFC 8555 section 8.3): which answer a request to the listener gets.
+//! No sockets; `/health` is answered with what the daemon knows.
+
+use std::collections::BTreeMap;
+
+use crate::http::{ServerRequest, ServerResponse};
+
+/// Where key authorizations are served (RFC 8555 section 8.3).
+pub const CHALLENGE_PREFIX: &str = "/.well-known/acme-challenge/";
+/// The longest token looked up, in bytes; CAs use 43.
+pub const TOKEN_BYTES_MAX: usize = 128;
+
+/// The key authorizations being validated.
+#[derive(Debug, Default)]
+pub struct Responder {
+    published: BTreeMap<String, String>,
+}
+
+/// What to do with a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Send this.
+    Now(ServerResponse),
+    /// `/health` was asked.
+    Health,
+    /// This token is not ours; another instance may have published it.
+    Unknown(String),
+}
+
+impl Responder {
+    /// Answers for a token until it is withdrawn.
+    pub fn publish(&mut self, token: String, key_authorization: String) {
+        self.published.insert(token, key_authorization);
+    }
+
+    /// Answers for it no longer.
+    pub fn withdraw(&mut self, token: &str) {
+        self.published.remove(token);
+    }
+
+    /// The published tokens.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.published.keys().map(String::as_str)
+    }
+
+    /// The answer to a request. The host is not looked at: marathon-lb redirects the challenges of
+    /// all hosts to one, so only the token decides.
+    pub fn answer(&self, request: &ServerRequest) -> Answer {
+        let path = request.target.split('?').next().unwrap_or("");
+        let token = path.strip_prefix(CHALLENGE_PREFIX);
+        if path != "/health" && token.is_none() {
+            return Answer::Now(text(404, "Not Found\n"));
+        }
+        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            let mut refused = text(405, "Method Not Allowed\n");
+            refused.headers.push("Allow", "GET, HEAD");
+            return Answer::Now(refused);
+        }
+        match token {
+            None => Answer::Health,
+            Some("ping") => Answer::Now(json(200, r#"{"message": "pong"}"#.into())),
+            Some(token) => match self.published.get(token) {
+                Some(key_authorization) => Answer::Now(served(key_authorization)),
+                None if is_token(token) => Answer::Unknown(token.to_string()),
+                None => Answer::Now(not_found()),
+            },
+        }
+    }
+}
+
+/// The answer for a published token: the key authorization, nothing more.
+pub fn served(key_authorization: &str) -> ServerResponse {
+    text(200, key_authorization)
+}
+
+/// The answer for a token that nobody published.
+pub fn not_found() -> ServerResponse {
+    text(404, "Not Found\n")
+}
+
+/// A JSON answer.
+pub fn json(status: u16, body: String) -> ServerResponse {
+    ServerResponse::new(status, "application/json", body)
+}
+
+fn text(status: u16, body: &str) -> ServerResponse {
+    ServerResponse::new(status, "text/plain", body)
+}
+
+/// Whether a CA could have made it: base64url of bounded length (RFC 8555 section 8.3).
+fn is_token(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !text.is_empty() && text.len() <= TOKEN_BYTES_MAX && text.bytes().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Headers;
+
+    fn ask(responder: &Responder, method: &str, target: &str) -> Answer {
+        let (method, target) = (method.into(), target.into());
+        responder.answer(&ServerRequest { method, target, headers: Headers::new() })
+    }
+
+    fn status(answer: Answer) -> u16 {
+        match answer {
+            Answer::Now(response) => response.status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_published_token_is_answered_until_it_is_withdrawn() {
+        let mut responder = Responder::default();
+        responder.publish("tok-en_1".into(), "tok-en_1.thumb".into());
+        let target = "/.well-known/acme-challenge/tok-en_1";
+        for method in ["GET", "HEAD"] {
+            let Answer::Now(response) = ask(&responder, method, target) else {
+                panic!("no answer")
+            };
+            assert_eq!((response.status, response.body.as_slice()), (200, &b"tok-en_1.thumb"[..]));
+            assert_eq!(response.headers.first("content-type"), Some("text/plain"));
+        }
+        assert_eq!(
+            ask(&responder, "GET", &format!("{target}?x=1")),
+            ask(&responder, "GET", target)
+        );
+        responder.withdraw("tok-en_1");
+        assert_eq!(ask(&responder, "GET", target), Answer::Unknown("tok-en_1".into()));
+    }
+
+    #[test]
+    fn ping_is_what_the_old_program_said() {
+        let target = "/.well-known/acme-challenge/ping";
+        let Answer::Now(pong) = ask(&Responder::default(), "GET", target) else {
+            panic!("no pong")
+        };
+        assert_eq!(pong.body, br#"{"message": "pong"}"#);
+        assert_eq!(pong.headers.first("content-type"), Some("application/json"));
+    }
+
+    #[test]
+    fn nothing_else_is_there() {
+        let responder = Responder::default();
+        let long = format!("/.well-known/acme-challenge/{}", "a".repeat(TOKEN_BYTES_MAX + 1));
+        let none = ["/", "", "/.well-known/acme-challenge/", "/.well-known/acme-challenge", "*"];
+        let odd =
+            ["/.well-known/acme-challenge/../../etc/passwd", "/.well-known/acme-challenge/a%2f"];
+        for target in none.iter().chain(&odd).chain(&[long.as_str()]) {
+            assert_eq!(status(ask(&responder, "GET", target)), 404, "{target}");
+        }
+        assert_eq!(status(ask(&responder, "POST", "/elsewhere")), 404);
+        assert_eq!(ask(&responder, "GET", "/health?verbose"), Answer::Health);
+    }
+
+    #[test]
+    fn other_methods_are_told_which_ones_work() {
+        for target in ["/health", "/.well-known/acme-challenge/ping"] {
+            let Answer::Now(refused) = ask(&Responder::default(), "POST", target) else {
+                panic!("no answer")
+            };
+            assert_eq!((refused.status, refused.headers.first("allow")), (405, Some("GET, HEAD")));
+        }
+    }
+}

@@ -1,1 +1,118 @@
-//! The command line and the environment: words in, a checked configuration out.
+//! The command line and the environment: words in, a checked configuration out. Reads no file, opens
+//! no port; what an option names is looked at when the program starts.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use lexopt::Arg;
+
+use crate::config::Config;
+use crate::log::Record;
+
+mod error;
+mod help;
+mod options;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use error::UsageError;
+pub use help::help;
+pub use options::{OPTIONS, Spec, Takes};
+
+/// What the operator wants.
+#[derive(Debug)]
+pub enum Command {
+    /// Say this on standard output and end well.
+    Print(String),
+    /// Run the daemon.
+    Run {
+        /// The choices.
+        config: Box<Config>,
+        /// What is odd about them, for the log.
+        warnings: Vec<Record>,
+    },
+}
+
+/// The words by the long names of their options, as texts; the command line's over the environment's.
+type Words = BTreeMap<&'static str, String>;
+
+/// Reads arguments (without the program's name) and environment.
+///
+/// # Errors
+/// Something is wrong with the words; says which option and how to mend it.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Command, UsageError> {
+    let (mut words, warnings) = from_environment(environment)?;
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut storage_dir = None;
+    while let Some(argument) =
+        parser.next().map_err(|error| UsageError::Syntax(error.to_string()))?
+    {
+        let spec = match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(help())),
+            Arg::Long("version") => {
+                return Ok(Command::Print(format!(
+                    "marathon-acme {}\n",
+                    env!("CARGO_PKG_VERSION")
+                )));
+            }
+            Arg::Value(value) => {
+                let value = text("STORAGE-DIR", value)?;
+                if let Some(first) = storage_dir.replace(value.clone()) {
+                    return Err(UsageError::SecondDirectory { first, second: value });
+                }
+                continue;
+            }
+            Arg::Short(letter) => options::by_short(letter)
+                .ok_or_else(|| UsageError::unknown(&format!("-{letter}")))?,
+            Arg::Long(name) => {
+                options::by_long(name).ok_or_else(|| UsageError::unknown(&format!("--{name}")))?
+            }
+        };
+        let value = match spec.takes {
+            Takes::Value(_) => {
+                let value = parser.value().map_err(|_| UsageError::NoValue(spec))?;
+                text(&spec.flag(), value)?
+            }
+            Takes::Nothing => "true".to_string(),
+        };
+        words.insert(spec.long, value);
+    }
+    if let Some(storage_dir) = storage_dir {
+        words.insert(options::STORAGE_DIR, storage_dir);
+    }
+    let config = Box::new(values::config(&words)?);
+    Ok(Command::Run { config, warnings })
+}
+
+/// The options that the environment sets. An empty variable sets nothing: that is how templates write
+/// "not set". Unknown ones with our prefix are a warning, except the names of labels.
+fn from_environment(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(Words, Vec<Record>), UsageError> {
+    let (mut words, mut warnings) = (Words::new(), Vec::new());
+    for (name, value) in environment {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(options::PREFIX)) else {
+            continue;
+        };
+        match options::by_variable(name) {
+            Some(_) if value.is_empty() => {}
+            Some(long) => {
+                words.insert(long, text(name, value)?);
+            }
+            None if options::is_label(name) => {}
+            None => {
+                let line = Record::warn("main", "unknown environment variable is passed over");
+                warnings.push(line.with("variable", name));
+            }
+        }
+    }
+    Ok((words, warnings))
+}
+
+fn text(option: &str, value: OsString) -> Result<String, UsageError> {
+    value.into_string().map_err(|_| UsageError::NotText(option.to_string()))
+}

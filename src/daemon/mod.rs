@@ -1,1 +1,374 @@
 //! The daemon: told what happened, says what to do. No I/O, no clock, no chance of its own.
+//!
+//! Here everything is only brought together: each input goes to the part that it is for, what the
+//! parts want goes to each other or to the loop. The parts decide.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::keys::Keys;
+use crate::log::{Level, Record};
+use crate::seam::{Change, ConnId, Input, Inventory, Load, Loaded, Machine, Output, Signal, Trust};
+use crate::seam::{StoreError, WriteId};
+use crate::time::{Instant, Now};
+use crate::turn::Turn;
+
+pub mod certificates;
+pub mod front;
+pub mod issuer;
+pub mod memory;
+pub mod reloader;
+pub mod status;
+pub mod storekeeper;
+pub mod transport;
+pub mod watcher;
+
+use certificates::{Certificates, CertificatesOutput};
+use front::Front;
+use issuer::{CallFailure, CallId, Issuer, IssuerOutput};
+use memory::Memory;
+use reloader::Reloader;
+use status::Health;
+use storekeeper::{Purpose, Storekeeper};
+use transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use watcher::Watcher;
+
+/// A CA that has not answered a request by then is asked again.
+const ACME_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest answer of a CA that is read, in bytes; a certificate chain is a few KiB.
+const ACME_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// The whole program but for its I/O. Drive it as [`Machine`] says.
+pub struct Daemon {
+    log_level: Level,
+    transport: Transport,
+    storage: Storekeeper,
+    front: Front,
+    watcher: Watcher,
+    certificates: Certificates,
+    issuer: Issuer,
+    /// The issuer's calls under way.
+    calls: BTreeMap<RequestId, CallId>,
+    reloader: Reloader,
+    memory: Memory,
+    log: Vec<Record>,
+    outputs: VecDeque<Output>,
+    wait: Option<Instant>,
+}
+
+impl Daemon {
+    /// A daemon that waits for [`Input::Started`]; `remarks` are the first it says.
+    pub fn new(config: &Config, remarks: Vec<Record>) -> Daemon {
+        Daemon {
+            log_level: config.log_level,
+            transport: Transport::new(),
+            storage: Storekeeper::default(),
+            front: Front::default(),
+            watcher: Watcher::new(config),
+            certificates: Certificates::default(),
+            issuer: Issuer::new(config.acme.clone(), config.email.clone()),
+            calls: BTreeMap::new(),
+            reloader: Reloader::new(&config.lb),
+            memory: Memory::default(),
+            log: remarks,
+            outputs: VecDeque::new(),
+            wait: None,
+        }
+    }
+
+    fn take_in(&mut self, turn: &mut Turn<'_>, input: Input<'_>) {
+        match input {
+            Input::Started { listening } => {
+                let version = env!("CARGO_PKG_VERSION");
+                let line = Record::info("main", "listening").with("address", listening);
+                turn.log(line.with("version", version));
+                self.storage.start();
+            }
+            Input::Timeout => {}
+            Input::Accepted(conn, _) => self.front.accepted(turn, conn),
+            Input::Connected(conn) => self.transport.handle_connected(turn, conn),
+            Input::Received(conn @ ConnId::Accepted(_), bytes) => {
+                // While this instance stands by, the active one publishes to the shared storage.
+                let lookup = !self.storage.is_active();
+                let health = self.health();
+                self.front.received(turn, conn, bytes, lookup, &|| health.response());
+            }
+            Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
+            Input::Closed(conn @ ConnId::Accepted(_), _) => self.front.closed(conn),
+            Input::Closed(conn, reason) => self.transport.handle_closed(turn, conn, reason),
+            Input::Datagram(socket, from, bytes) => {
+                self.transport.handle_datagram(turn, socket, from, bytes);
+            }
+            Input::Stored(write, result) => self.stored(turn, write, result),
+            Input::Loaded(loaded) => self.loaded(turn, loaded),
+            Input::Signal(Signal::Reload) if self.storage.is_active() => {
+                self.watcher.sync_now(turn, &mut self.transport);
+            }
+            Input::Signal(Signal::Reload) => {}
+            Input::Signal(Signal::Stop) => self.stop(turn),
+        }
+    }
+
+    fn loaded(&mut self, turn: &mut Turn<'_>, loaded: Loaded) {
+        match loaded {
+            Loaded::Storage(result) => {
+                if let Some(inventory) = self.storage.opened(turn, result) {
+                    self.activate(turn, inventory);
+                }
+            }
+            Loaded::Certificate(name, file) => self.certificates.read(turn, &name, file),
+            Loaded::Challenge(conn, _, found) => {
+                let health = self.health();
+                self.front.looked_up(turn, conn, found, &|| health.response());
+            }
+            Loaded::NameService { resolv_conf, hosts } => {
+                self.transport.handle_name_service(turn, &resolv_conf, &hosts);
+            }
+        }
+    }
+
+    /// This instance holds the storage now: the work begins.
+    fn activate(&mut self, turn: &mut Turn<'_>, inventory: Inventory) {
+        let line = Record::info("storage", "opened");
+        turn.log(line.with("certificates", inventory.certificates.len()));
+        for name in &inventory.foreign {
+            let line =
+                Record::warn("storage", "a file in certs/ is not ours, HAProxy loads it too");
+            turn.log(line.with("file", name));
+        }
+        for token in inventory.challenges {
+            self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+        }
+        if !inventory.has_fallback {
+            match turn.keys.fallback(turn.now.wall) {
+                Ok(pem) => self.storage.store(Purpose::Fallback, Change::Fallback(pem)),
+                Err(error) => {
+                    turn.log(Record::error("storage", "no default.pem").with("error", error));
+                }
+            }
+        }
+        if let Some(bytes) = &inventory.state {
+            self.memory = Memory::parse(bytes).unwrap_or_else(|_| {
+                turn.log(Record::warn("storage", "state.json is damaged and will be written anew"));
+                Memory { reload_owed: true }
+            });
+        }
+        if self.memory.reload_owed {
+            self.reloader.changed(turn);
+        }
+        self.certificates.found(inventory.certificates);
+        self.issuer.start(turn, inventory.account_key.as_ref());
+        self.watcher.start(turn, &mut self.transport);
+    }
+
+    fn stored(&mut self, turn: &mut Turn<'_>, write: WriteId, result: Result<(), StoreError>) {
+        match self.storage.stored(turn, write, &result) {
+            Some(Purpose::AccountKey) => self.issuer.account_key_stored(turn, result),
+            Some(Purpose::Certificate(name)) => self.certificates.written(turn, &name, result),
+            Some(Purpose::Fallback) if result.is_ok() => self.owe_reload(turn),
+            Some(Purpose::Fallback | Purpose::Archive(_) | Purpose::State | Purpose::Challenge)
+            | None => {}
+        }
+    }
+
+    fn owe_reload(&mut self, turn: &mut Turn<'_>) {
+        self.remember(Memory { reload_owed: true });
+        self.reloader.changed(turn);
+    }
+
+    fn remember(&mut self, memory: Memory) {
+        if self.memory != memory {
+            self.storage.store(Purpose::State, Change::State(memory.to_bytes()));
+            self.memory = memory;
+        }
+    }
+
+    /// Ends in order: nothing stays published, what is in memory only is told to be lost.
+    fn stop(&mut self, turn: &mut Turn<'_>) {
+        turn.log(Record::info("main", "stopping"));
+        let tokens: Vec<String> = self.front.responder.tokens().map(str::to_string).collect();
+        for token in tokens {
+            self.front.responder.withdraw(&token);
+            self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+        }
+        while let Some(output) = self.storage.poll_output() {
+            self.outputs.push_back(output);
+        }
+        self.flush_log(turn);
+        self.outputs.push_back(Output::Exit(0));
+    }
+
+    fn health(&self) -> Health {
+        let mut health = Health::default();
+        if let Some(trouble) = self.storage.write_trouble() {
+            health.storage = Some(trouble.to_string());
+        }
+        if let Some(problem) = &self.watcher.status().problem {
+            health.troubles.push(format!("marathon: {problem}"));
+        }
+        if let Some(problem) = self.issuer.status().problem {
+            health.troubles.push(format!("ca: {problem}"));
+        }
+        for lb in self.reloader.failing() {
+            health.troubles.push(format!("lb: {lb} has not acknowledged a reload"));
+        }
+        let failing = self.certificates.failing();
+        if failing > 0 {
+            health.troubles.push(format!("orders: {failing} domains fail"));
+        }
+        health
+    }
+
+    /// Lets every part do what is due, then carries what they want to each other until nothing
+    /// moves any more.
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        self.storage.handle_timeout(turn);
+        self.front.handle_timeout(turn);
+        self.transport.handle_timeout(turn);
+        self.watcher.handle_timeout(turn, &mut self.transport);
+        self.certificates.handle_timeout(turn);
+        self.issuer.handle_timeout(turn);
+        self.reloader.handle_timeout(turn, &mut self.transport);
+        while self.carry(turn) {}
+        if self.memory.reload_owed && self.storage.is_active() && self.reloader.is_clean() {
+            self.remember(Memory { reload_owed: false });
+            self.carry(turn);
+        }
+        self.flush_log(turn);
+        self.wait = self.poll_timeout(turn.now);
+    }
+
+    /// Carries what there is one step on; whether there was anything.
+    fn carry(&mut self, turn: &mut Turn<'_>) -> bool {
+        let mut moved = false;
+        while let Some((request, event)) = self.transport.poll_event() {
+            self.route(turn, request, event);
+            moved = true;
+        }
+        while let Some(output) = self.certificates.poll_output() {
+            self.certificates_want(turn, output);
+            moved = true;
+        }
+        while let Some(output) = self.issuer.poll_output() {
+            self.issuer_wants(turn, output);
+            moved = true;
+        }
+        // The storage goes before the network: what a peer is told about is on the disk by then.
+        while let Some(output) = self.storage.poll_output() {
+            self.outputs.push_back(output);
+            moved = true;
+        }
+        while let Some(output) = self.transport.poll_output() {
+            self.outputs.push_back(output);
+            moved = true;
+        }
+        let front = self.front.take_outputs();
+        moved |= !front.is_empty();
+        self.outputs.extend(front);
+        moved
+    }
+
+    fn route(&mut self, turn: &mut Turn<'_>, request: RequestId, event: TransportEvent) {
+        if self.watcher.awaits(request) {
+            let wanted = self.watcher.handle_event(turn, &mut self.transport, request, event);
+            if let Some(wanted) = wanted {
+                self.certificates.want(turn, &wanted.domains);
+            }
+        } else if self.reloader.awaits(request) {
+            self.reloader.handle_event(turn, &mut self.transport, request, event);
+        } else if let Some(call) = self.calls.remove(&request) {
+            let result = match event {
+                TransportEvent::Response(response) => Ok(response),
+                TransportEvent::Failed(error) => Err(CallFailure { text: error.to_string() }),
+                // Only streamed requests and lookups have other events.
+                _ => return,
+            };
+            self.issuer.handle_response(turn, call, result);
+        }
+    }
+
+    fn certificates_want(&mut self, turn: &mut Turn<'_>, output: CertificatesOutput) {
+        match output {
+            CertificatesOutput::Read(name) => self.storage.load(Load::Certificate(name)),
+            CertificatesOutput::Order(order, names) => self.issuer.order(turn, order, names),
+            CertificatesOutput::Write(name, pem) => {
+                // Written first, so that a crash between the two writes forgets no debt.
+                self.remember(Memory { reload_owed: true });
+                let purpose = Purpose::Certificate(name.clone());
+                self.storage.store(purpose, Change::Certificate(name, pem));
+            }
+            CertificatesOutput::Archive(name) => {
+                self.storage.store(Purpose::Archive(name.clone()), Change::Archive(name));
+            }
+            CertificatesOutput::Changed => self.owe_reload(turn),
+        }
+    }
+
+    fn issuer_wants(&mut self, turn: &mut Turn<'_>, output: IssuerOutput) {
+        match output {
+            IssuerOutput::Send { call, request } => {
+                let outgoing = Outgoing {
+                    request,
+                    trust: Trust::Acme,
+                    timeout: Some(ACME_TIMEOUT),
+                    silence: None,
+                    address: None,
+                    delivery: Delivery::Whole { body_bytes_max: ACME_BODY_BYTES_MAX },
+                };
+                let request = self.transport.send(turn, outgoing);
+                self.calls.insert(request, call);
+            }
+            IssuerOutput::StoreAccountKey(pem) => {
+                self.storage.store(Purpose::AccountKey, Change::AccountKey(pem));
+            }
+            IssuerOutput::Publish { token, key_authorization } => {
+                self.front.responder.publish(token.clone(), key_authorization.clone());
+                let change = Change::Publish { token, key_authorization };
+                self.storage.store(Purpose::Challenge, change);
+            }
+            IssuerOutput::Withdraw { token } => {
+                self.front.responder.withdraw(&token);
+                self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+            }
+            IssuerOutput::Finished { order, result } => {
+                self.certificates.finished(turn, order, result);
+            }
+        }
+    }
+
+    fn flush_log(&mut self, turn: &mut Turn<'_>) {
+        let level = self.log_level;
+        let heard = turn.log.drain(..).filter(|record| record.level >= level);
+        self.outputs.extend(heard.map(Output::Log));
+    }
+
+    fn poll_timeout(&self, now: Now) -> Option<Instant> {
+        [
+            self.storage.poll_timeout(),
+            self.front.poll_timeout(),
+            self.transport.poll_timeout(),
+            self.watcher.poll_timeout(),
+            self.certificates.poll_timeout(now),
+            self.issuer.poll_timeout(),
+            self.reloader.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+impl Machine for Daemon {
+    fn handle_input(&mut self, now: Now, input: Input<'_>, keys: &mut dyn Keys) {
+        let mut log = std::mem::take(&mut self.log);
+        let mut turn = Turn { now, keys, log: &mut log };
+        self.take_in(&mut turn, input);
+        self.settle(&mut turn);
+        self.log = log;
+    }
+
+    fn poll_output(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or(Output::Wait(self.wait))
+    }
+}

@@ -1,5 +1,7 @@
 //! HTTP messages as data (RFC 9110), for both sides. How bytes become messages is elsewhere.
 
+use std::fmt;
+
 use crate::url::Url;
 
 /// The methods that this program sends.
@@ -28,8 +30,9 @@ impl Method {
     }
 }
 
-/// Field names and values in their order; names compare without regard to case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Field names and values in their order; names compare without regard to case. `Debug` does not
+/// show what authorizes.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, String)>);
 
 impl Headers {
@@ -63,6 +66,16 @@ impl Headers {
     /// All fields, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.iter().map(|(name, value)| {
+            let secret = name.eq_ignore_ascii_case("authorization");
+            (name, if secret { "***" } else { value })
+        });
+        f.debug_map().entries(shown).finish()
     }
 }
 
@@ -110,4 +123,29 @@ pub struct Response {
     pub head: ResponseHead,
     /// The body without its framing.
     pub body: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_in_any_case_and_in_their_order() {
+        let mut headers = Headers::new();
+        headers.push("Link", "a");
+        headers.push("link", "b, c");
+        assert_eq!(headers.first("LINK"), Some("a"));
+        assert_eq!(headers.all("Link").collect::<Vec<_>>(), ["a", "b, c"]);
+        assert_eq!(headers.first("Lin"), None);
+        assert!(headers.has_token("Link", "C") && !headers.has_token("Link", "b, c"));
+    }
+
+    #[test]
+    fn debug_does_not_show_what_authorizes() {
+        let mut headers = Headers::new();
+        headers.push("Accept", "text/html");
+        headers.push("authorization", "token=secret");
+        let shown = format!("{headers:?}");
+        assert!(shown.contains("text/html") && !shown.contains("secret"), "{shown}");
+    }
 }

@@ -1,1 +1,75 @@
 //! The loop: sockets, TLS, disk, clocks, signals, randomness. Decides nothing.
+//!
+//! [`run`] puts the parts together for the real program; [`event_loop::EventLoop`] is what it runs.
+
+use std::io;
+use std::path::Path;
+
+use crate::config::Config;
+use crate::seam::{Change, Load, Loaded, Machine, StoreError};
+
+pub mod clock;
+mod conn;
+pub mod event_loop;
+pub mod keys;
+pub mod listener;
+pub mod log;
+pub mod signals;
+pub mod storage;
+pub mod tls;
+pub mod user;
+
+use event_loop::{Disk, EventLoop, Parts};
+use keys::RingKeys;
+use log::Logger;
+use signals::Signals;
+use storage::Storage;
+use tls::TlsClients;
+
+/// The program cannot start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartError {
+    /// The exit status: 2 when the command line is wrong, else 1.
+    pub status: u8,
+    /// One line for the operator.
+    pub text: String,
+}
+
+impl Disk for Storage {
+    fn change(&mut self, change: Change) -> Result<(), StoreError> {
+        Storage::change(self, change)
+    }
+
+    fn load(&mut self, load: Load) -> Loaded {
+        Storage::load(self, load)
+    }
+}
+
+/// Runs a machine as the configuration says, until it ends; its exit status.
+///
+/// The port is bound before the user is switched, and the storage is touched only after that.
+///
+/// # Errors
+/// It cannot start: the storage is no directory, a bundle cannot be read, the port is taken, the user
+/// cannot be switched to; or the system failed later on.
+pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Result<u8, StartError> {
+    let usage = |text: String| StartError { status: 2, text };
+    let failed = |text: String| StartError { status: 1, text };
+    check_storage(&config.storage_dir).map_err(usage)?;
+    let tls = TlsClients::new(config).map_err(|error| usage(error.to_string()))?;
+    let listener = listener::listen_on(config.listen).map_err(|error| failed(error.to_string()))?;
+    if let Some(user) = &config.user {
+        user::become_user(user).map_err(|error| failed(error.to_string()))?;
+    }
+    let disk = Storage::new(config.storage_dir.clone(), config.cert_mode);
+    let logger = Logger::new(config.log_level, config.log_format);
+    let parts = Parts { listener, signals, tls, disk, keys: RingKeys::new(), logger };
+    let run = || -> io::Result<u8> { EventLoop::new(parts)?.run(machine) };
+    run().map_err(|error| failed(format!("the system failed: {error}")))
+}
+
+fn check_storage(dir: &Path) -> Result<(), String> {
+    Storage::check(dir).map_err(|error| {
+        format!("STORAGE-DIR {error}; make the directory, or mount the volume there")
+    })
+}

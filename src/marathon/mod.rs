@@ -1,1 +1,12 @@
 //! Marathon's documents: apps, their labels, and events. Never speaks HTTP.
+//!
+//! Facts about Marathon stand in its sources (mesosphere/marathon), about labels in marathon-lb's.
+
+pub mod app;
+pub mod apps;
+pub mod event;
+pub mod labels;
+
+pub use app::{App, AppError};
+pub use apps::{AppsError, AppsParser};
+pub use labels::{Claim, Claims, Notice, Rejected, claims};

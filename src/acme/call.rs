@@ -1,0 +1,235 @@
+//! One request to a CA and what its answer means for whoever asked: signed POSTs, problems,
+//! `Retry-After`, and which troubles pass by themselves. Never sends anything.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::http::{Headers, Method, Request, Response};
+use crate::keys::{AccountKey, KeyError, Keys};
+use crate::time::UnixTime;
+use crate::url::Url;
+
+use super::jws::{self, Identity};
+use super::types::{Malformed, Problem, ProblemKind, beginning};
+
+/// A `Retry-After` is never taken for longer than this: even a wrong clock must not stop a domain
+/// for ever.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A POST that is still to be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Post {
+    /// The resource.
+    pub url: Url,
+    /// JSON; empty for a POST-as-GET (RFC 8555 section 6.3).
+    pub payload: String,
+    /// The media type wanted, where the CA has a choice.
+    pub accept: Option<&'static str>,
+    /// The account does not exist yet: the key itself is sent.
+    pub with_key: bool,
+}
+
+impl Post {
+    /// A POST of JSON.
+    pub fn json(url: &Url, payload: impl ToString) -> Post {
+        Post { url: url.clone(), payload: payload.to_string(), accept: None, with_key: false }
+    }
+
+    /// A POST-as-GET.
+    pub fn as_get(url: &Url) -> Post {
+        Post::json(url, "")
+    }
+}
+
+/// Who signs: the account's key, and its URL once there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Signer<'a> {
+    /// The account's key.
+    pub key: &'a AccountKey,
+    /// The account's URL.
+    pub kid: Option<&'a str>,
+}
+
+impl Signer<'_> {
+    /// The signed request (RFC 8555 section 6.2).
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub fn sign(&self, keys: &mut dyn Keys, post: &Post, nonce: &str) -> Result<Request, KeyError> {
+        let identity = match self.kid {
+            Some(kid) if !post.with_key => Identity::Kid(kid),
+            _ => Identity::Jwk,
+        };
+        // The CA compares it with what it was asked for: host, port where it is not 443, target.
+        let url = format!("{}{}", post.url.origin(), post.url.target());
+        let body = jws::sign(keys, self.key, identity, nonce, &url, &post.payload)?;
+        let mut headers = Headers::new();
+        headers.push("Content-Type", "application/jose+json");
+        if let Some(accept) = post.accept {
+            headers.push("Accept", accept);
+        }
+        Ok(Request { method: Method::Post, url: post.url.clone(), headers, body })
+    }
+}
+
+/// A call did not do what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// The CA says what is wrong.
+    Problem {
+        /// Its words.
+        problem: Problem,
+        /// The HTTP status.
+        status: u16,
+        /// When to come back.
+        retry_after: Option<Duration>,
+    },
+    /// An error status without a problem document: a proxy's page, say.
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// How the answer begins.
+        near: String,
+        /// When to come back.
+        retry_after: Option<Duration>,
+    },
+    /// A good status, but not the object that belongs there.
+    Malformed(Malformed),
+    /// There was no answer; the transport's words.
+    Transport(String),
+    /// The account key cannot sign.
+    Key(KeyError),
+}
+
+impl CallError {
+    /// Whether the same call may well succeed a little later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            CallError::Problem { problem, status, .. } => match problem.kind {
+                ProblemKind::ServerInternal | ProblemKind::BadNonce => true,
+                ProblemKind::RateLimited | ProblemKind::AccountDoesNotExist => false,
+                ProblemKind::OrderNotReady | ProblemKind::Other => *status >= 500,
+            },
+            CallError::Status { status, .. } => *status >= 500 || *status == 429,
+            CallError::Malformed(_) | CallError::Transport(_) => true,
+            CallError::Key(_) => false,
+        }
+    }
+
+    /// When the CA wants to be asked again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            CallError::Problem { retry_after, .. } | CallError::Status { retry_after, .. } => {
+                *retry_after
+            }
+            CallError::Malformed(_) | CallError::Transport(_) | CallError::Key(_) => None,
+        }
+    }
+
+    /// The kind of the CA's problem, when it told one.
+    pub fn problem_kind(&self) -> Option<ProblemKind> {
+        match self {
+            CallError::Problem { problem, .. } => Some(problem.kind),
+            _ => None,
+        }
+    }
+}
+
+/// What an answer means.
+///
+/// # Errors
+/// Anything but a 2xx.
+pub fn judge(now: UnixTime, response: Response) -> Result<Response, CallError> {
+    let status = response.head.status;
+    if (200..300).contains(&status) {
+        return Ok(response);
+    }
+    let retry_after = retry_after(now, &response.head.headers);
+    Err(match Problem::parse(&response.body) {
+        Some(problem) => CallError::Problem { problem, status, retry_after },
+        None => CallError::Status { status, near: beginning(&response.body), retry_after },
+    })
+}
+
+/// How long to wait by `Retry-After`: seconds or a date (RFC 9110 section 10.2.3).
+pub fn retry_after(now: UnixTime, headers: &Headers) -> Option<Duration> {
+    let value = headers.first("retry-after")?.trim();
+    let pause = match value.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => UnixTime::from_http_date(value)?.since(now),
+    };
+    Some(pause.min(RETRY_AFTER_MAX))
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Problem { problem, .. } => problem.fmt(f),
+            CallError::Status { status, near, .. } => write!(f, "status {status}: {near}"),
+            CallError::Malformed(malformed) => malformed.fmt(f),
+            CallError::Transport(text) => f.write_str(text),
+            CallError::Key(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ResponseHead;
+
+    fn response(status: u16, fields: &[(&str, &str)], body: &str) -> Response {
+        let mut headers = Headers::new();
+        for (name, value) in fields {
+            headers.push(*name, *value);
+        }
+        Response { head: ResponseHead { status, headers }, body: body.into() }
+    }
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let now = UnixTime::from_http_date("Mon, 23 Nov 2026 17:00:00 GMT").unwrap();
+        let pause = |value: &str| {
+            retry_after(now, &response(503, &[("Retry-After", value)], "").head.headers)
+        };
+        assert_eq!(pause("120"), Some(Duration::from_secs(120)));
+        assert_eq!(pause("Mon, 23 Nov 2026 17:05:00 GMT"), Some(Duration::from_secs(300)));
+        assert_eq!(pause("Mon, 23 Nov 2026 16:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(pause("99999999999"), Some(RETRY_AFTER_MAX));
+        assert_eq!((pause("soon"), pause("-1")), (None, None));
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let now = UnixTime::from_seconds(0);
+        assert!(judge(now, response(201, &[], "{}")).is_ok());
+        let problem = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"later"}"#;
+        let limited = judge(now, response(429, &[("Retry-After", "9")], problem)).unwrap_err();
+        assert_eq!(limited.retry_after(), Some(Duration::from_secs(9)));
+        assert_eq!(
+            (limited.is_passing(), limited.to_string().as_str()),
+            (false, "rateLimited: later")
+        );
+        let html = judge(now, response(503, &[], "<html>\n503</html>")).unwrap_err();
+        assert_eq!(
+            (html.is_passing(), html.to_string()),
+            (true, "status 503: <html> 503</html>".into())
+        );
+        assert!(!judge(now, response(404, &[], "")).unwrap_err().is_passing());
+    }
+
+    #[test]
+    fn the_signed_request_has_its_media_type() {
+        let mut bench = crate::testing::Bench::new();
+        let turn = bench.turn();
+        let public = crate::keys::PublicKey::P256 { x: [1; 32], y: [2; 32] };
+        let key = AccountKey { id: 0, public };
+        let url = Url::parse("https://ca.example/x?y=1").unwrap();
+        let signer = Signer { key: &key, kid: Some("https://ca/1") };
+        let request = signer.sign(turn.keys, &Post::as_get(&url), "n").unwrap();
+        assert_eq!(request.headers.first("content-type"), Some("application/jose+json"));
+        assert_eq!((request.method, &request.url), (Method::Post, &url));
+    }
+}

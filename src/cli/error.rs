@@ -1,0 +1,76 @@
+//! What is wrong with the command line: each error is one line that names the option and the fix.
+
+use std::fmt;
+
+use super::options::{self, Spec};
+
+/// The command line or a variable is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageError {
+    /// There is no such option.
+    Unknown {
+        /// As it was written.
+        flag: String,
+        /// What may have been meant.
+        nearest: Option<&'static str>,
+    },
+    /// An option stands without its value.
+    NoValue(&'static Spec),
+    /// A value is not UTF-8.
+    NotText(String),
+    /// The words cannot be taken apart; the parser's own words.
+    Syntax(String),
+    /// There is no storage directory.
+    NoDirectory,
+    /// There are two.
+    SecondDirectory {
+        /// The first.
+        first: String,
+        /// The second.
+        second: String,
+    },
+    /// A value cannot be used.
+    Value {
+        /// The option's long name.
+        option: &'static str,
+        /// The value, without a password that may be in it.
+        value: String,
+        /// What is wrong, and how to mend it.
+        fix: String,
+    },
+}
+
+impl UsageError {
+    pub(super) fn unknown(flag: &str) -> UsageError {
+        let nearest = options::nearest(flag).map(|spec| spec.long);
+        UsageError::Unknown { flag: flag.to_string(), nearest }
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UsageError::Unknown { flag, nearest: Some(nearest) } => {
+                write!(f, "unknown option {flag}; did you mean --{nearest}?")
+            }
+            UsageError::Unknown { flag, nearest: None } => {
+                write!(f, "unknown option {flag}; --help lists them all")
+            }
+            UsageError::NoValue(spec) => {
+                let options::Takes::Value(name) = spec.takes else { return Ok(()) };
+                write!(f, "{} wants a value: {} {name}", spec.flag(), spec.flag())
+            }
+            UsageError::NotText(option) => write!(f, "{option} is not UTF-8; write it in UTF-8"),
+            UsageError::Syntax(error) => write!(f, "{error}; see --help"),
+            UsageError::NoDirectory => f.write_str(
+                "STORAGE-DIR is missing: name the directory that every marathon-lb shares",
+            ),
+            UsageError::SecondDirectory { first, second } => {
+                write!(f, "there are two STORAGE-DIRs, {first:?} and {second:?}; name one")
+            }
+            UsageError::Value { option, value, fix } => write!(f, "--{option} {value}: {fix}"),
+        }
+    }
+}
+
+impl std::error::Error for UsageError {}

@@ -1,0 +1,137 @@
+//! Every option, once: parser, environment and help all read this table, so that they never differ.
+
+/// What the variables of all options start with.
+pub(super) const PREFIX: &str = "MARATHON_ACME_";
+/// The word for the storage directory among the options' long names.
+pub(super) const STORAGE_DIR: &str = "storage-dir";
+/// The word for the user to switch to, which only the environment sets.
+pub(super) const USER: &str = "user";
+
+/// One option.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Without its hyphens.
+    pub long: &'static str,
+    /// The letter, for some.
+    pub short: Option<char>,
+    /// Whether a value follows.
+    pub takes: Takes,
+    /// What the help says, with the default.
+    pub help: &'static str,
+}
+
+/// Whether a value follows an option.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// It is a switch.
+    Nothing,
+    /// A value of that name.
+    Value(&'static str),
+}
+
+const fn value(
+    short: Option<char>,
+    long: &'static str,
+    name: &'static str,
+    help: &'static str,
+) -> Spec {
+    Spec { long, short, takes: Takes::Value(name), help }
+}
+
+/// The options, in the order of the help.
+pub const OPTIONS: &[Spec] = &[
+    value(Some('a'), "acme", "URL", "directory of the CA [Let's Encrypt, ACME v2]"),
+    value(Some('e'), "email", "EMAIL", "contact for the CA [none]"),
+    value(
+        Some('m'),
+        "marathon",
+        "URL[,URL...]",
+        "Marathon, tried in order; http://user:password@host authenticates \
+         [http://marathon.mesos:8080]",
+    ),
+    value(
+        Some('l'),
+        "lb",
+        "URL[,URL...]",
+        "marathon-lb; every address of every name is signalled \
+         [http://marathon-lb.marathon.mesos:9090]",
+    ),
+    value(Some('g'), "group", "GROUP", "the HAPROXY_GROUP to serve, '*' for all [external]"),
+    Spec {
+        long: "allow-multiple-certs",
+        short: None,
+        takes: Takes::Nothing,
+        help: "a certificate for each domain of a label, not only for the first",
+    },
+    value(None, "listen", "[IP]:PORT", "where challenges are answered [:8000, every interface]"),
+    value(
+        None,
+        "sse-timeout",
+        "SECONDS",
+        "silence after which the event stream is opened again, 0: never [60]",
+    ),
+    value(None, "marathon-timeout", "SECONDS", "for other requests to Marathon [10]"),
+    value(None, "log-level", "LEVEL", "debug, info, warn, error or critical [info]"),
+    value(None, "log-format", "FORMAT", "text or json, a line an event on standard output [text]"),
+    value(None, "acme-ca", "FILE", "PEM certificates to trust for the CA's own TLS [built in]"),
+    value(None, "marathon-ca", "FILE", "PEM certificates to trust for Marathon's TLS [built in]"),
+    value(None, "cert-mode", "OCTAL", "mode of certificate files [0600]"),
+];
+
+impl Spec {
+    /// As it is written on the command line.
+    pub fn flag(&self) -> String {
+        format!("--{}", self.long)
+    }
+}
+
+/// The option of that long name.
+pub(super) fn by_long(name: &str) -> Option<&'static Spec> {
+    OPTIONS.iter().find(|spec| spec.long == name)
+}
+
+/// The option of that letter.
+pub(super) fn by_short(letter: char) -> Option<&'static Spec> {
+    OPTIONS.iter().find(|spec| spec.short == Some(letter))
+}
+
+/// The variable of an option: `--log-level` is `MARATHON_ACME_LOG_LEVEL`.
+pub(super) fn variable(long: &str) -> String {
+    format!("{PREFIX}{}", long.replace('-', "_").to_ascii_uppercase())
+}
+
+/// The long name whose variable this is.
+pub(super) fn by_variable(name: &str) -> Option<&'static str> {
+    let words = OPTIONS.iter().map(|spec| spec.long).chain([STORAGE_DIR, USER]);
+    words.into_iter().find(|long| variable(long) == name)
+}
+
+/// Whether a variable is named like a label of ours: some set an app's labels as its environment.
+pub(super) fn is_label(name: &str) -> bool {
+    let index = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix("_DOMAIN"));
+    index.is_some_and(|index| !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The option whose name is nearest to a mistyped one, when it is near enough to be meant.
+pub(super) fn nearest(flag: &str) -> Option<&'static Spec> {
+    let name = flag.trim_start_matches('-');
+    let distances = OPTIONS.iter().map(|spec| (distance(name, spec.long), spec));
+    let (distance, spec) = distances.min_by_key(|(distance, _)| *distance)?;
+    (name.len() > 1 && distance <= spec.long.len() / 3).then_some(spec)
+}
+
+/// How many letters have to be changed, put in or left out (Levenshtein).
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (above, letter) in left.chars().enumerate() {
+        let mut diagonal = above;
+        row[0] = above + 1;
+        for (index, other) in right.iter().enumerate() {
+            let changed = diagonal + usize::from(letter != *other);
+            diagonal = row[index + 1];
+            row[index + 1] = changed.min(diagonal + 1).min(row[index] + 1);
+        }
+    }
+    row[right.len()]
+}

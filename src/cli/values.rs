@@ -1,0 +1,198 @@
+//! From texts to values: each option's check, with the fix in its error.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{Config, Listen, LogFormat};
+use crate::log::Level;
+use crate::url::{Host, Scheme, Url};
+
+use super::Words;
+use super::error::UsageError;
+use super::options;
+
+const ACME: &str = "https://acme-v02.api.letsencrypt.org/directory";
+const ACME_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+const MARATHON: &str = "http://marathon.mesos:8080";
+const LB: &str = "http://marathon-lb.marathon.mesos:9090";
+const GROUP: &str = "external";
+const PORT: u16 = 8000;
+const SSE_TIMEOUT: &str = "60";
+const MARATHON_TIMEOUT: &str = "10";
+const CERT_MODE: &str = "0600";
+/// No time-out is longer, in seconds: ten years.
+const SECONDS_MAX: f64 = 315_360_000.0;
+
+/// The configuration that the words make.
+pub(super) fn config(words: &Words) -> Result<Config, UsageError> {
+    let word = |long: &'static str| words.get(long).map(String::as_str);
+    let sse_timeout = seconds("sse-timeout", word("sse-timeout").unwrap_or(SSE_TIMEOUT))?;
+    let storage_dir = word(options::STORAGE_DIR).filter(|dir| !dir.is_empty());
+    Ok(Config {
+        storage_dir: PathBuf::from(storage_dir.ok_or(UsageError::NoDirectory)?),
+        acme: acme(word("acme").unwrap_or(ACME))?,
+        email: word("email").map(email).transpose()?,
+        marathon: urls("marathon", word("marathon").unwrap_or(MARATHON))?,
+        lb: urls("lb", word("lb").unwrap_or(LB))?,
+        group: group(word("group").unwrap_or(GROUP))?,
+        allow_multiple_certs: switch("allow-multiple-certs", word("allow-multiple-certs"))?,
+        listen: word("listen").map_or(Ok(Listen { ip: None, port: PORT }), listen)?,
+        sse_timeout: (!sse_timeout.is_zero()).then_some(sse_timeout),
+        marathon_timeout: marathon_timeout(word("marathon-timeout").unwrap_or(MARATHON_TIMEOUT))?,
+        log_level: word("log-level").map_or(Ok(Level::Info), log_level)?,
+        log_format: word("log-format").map_or(Ok(LogFormat::Text), log_format)?,
+        cert_mode: cert_mode(word("cert-mode").unwrap_or(CERT_MODE))?,
+        acme_ca: word("acme-ca").map(PathBuf::from),
+        marathon_ca: word("marathon-ca").map(PathBuf::from),
+        user: word(options::USER).map(str::to_string),
+    })
+}
+
+fn wrong(option: &'static str, value: &str, fix: impl Into<String>) -> UsageError {
+    UsageError::Value { option, value: value.to_string(), fix: fix.into() }
+}
+
+/// A URL as an error may show it: without what stands before its last `@`.
+fn shown(text: &str) -> String {
+    match text.rsplit_once('@') {
+        None => text.to_string(),
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("{scheme}://***@{host}")
+        }
+    }
+}
+
+fn url(option: &'static str, text: &str) -> Result<Url, UsageError> {
+    Url::parse(text).map_err(|error| {
+        let fix = format!("{error}; write it as http://host:port");
+        wrong(option, &shown(text), fix)
+    })
+}
+
+fn urls(option: &'static str, list: &str) -> Result<Vec<Url>, UsageError> {
+    if list.split(',').any(|item| item.trim().is_empty()) {
+        let fix = "an item of the list is empty; write URL or URL,URL";
+        return Err(wrong(option, &format!("{:?}", shown(list)), fix));
+    }
+    list.split(',').map(|item| url(option, item.trim())).collect()
+}
+
+fn acme(text: &str) -> Result<Url, UsageError> {
+    let acme = url("acme", text)?;
+    if let Host::Name(host) = &acme.origin().host
+        && host.starts_with("acme-")
+        && host.contains("v01")
+    {
+        let instead = if host.contains("staging") { ACME_STAGING } else { ACME };
+        let fix = format!("ACME v1 is switched off everywhere; use --acme {instead}");
+        return Err(wrong("acme", text, fix));
+    }
+    let local = match &acme.origin().host {
+        Host::Ip(address) => address.is_loopback(),
+        Host::Name(name) => name == "localhost",
+    };
+    if acme.origin().scheme == Scheme::Http && !local {
+        return Err(wrong("acme", &shown(text), "a CA is spoken to by https only; write https://"));
+    }
+    Ok(acme)
+}
+
+fn email(text: &str) -> Result<String, UsageError> {
+    let address = text.strip_prefix("mailto:").unwrap_or(text);
+    let whole = address
+        .split_once('@')
+        .is_some_and(|(user, host)| !user.is_empty() && host.contains('.') && !host.contains('@'));
+    let clean = address.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != ',');
+    if whole && clean {
+        return Ok(address.to_string());
+    }
+    Err(wrong("email", &format!("{text:?}"), "it is not one address; write it as name@example.com"))
+}
+
+fn group(text: &str) -> Result<String, UsageError> {
+    let group = text.trim();
+    if group.is_empty() || group.contains(',') {
+        let fix = "it is not one group; write its name, or '*' for all";
+        return Err(wrong("group", &format!("{text:?}"), fix));
+    }
+    Ok(group.to_string())
+}
+
+fn switch(option: &'static str, text: Option<&str>) -> Result<bool, UsageError> {
+    match text {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => {
+            Err(wrong(option, &format!("{other:?}"), "its variable takes true or false"))
+        }
+    }
+}
+
+fn listen(text: &str) -> Result<Listen, UsageError> {
+    let port = |port: &str| {
+        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| port.parse::<u16>().ok()).flatten()
+    };
+    if let Some(port) = text.strip_prefix(':').and_then(port) {
+        return Ok(Listen { ip: None, port });
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Listen { ip: Some(address.ip()), port: address.port() });
+    }
+    let fix = match (port(text), text.parse::<IpAddr>()) {
+        (Some(port), _) => format!("the port wants a colon; write --listen :{port}"),
+        (None, Ok(IpAddr::V4(ip))) => format!("the port is missing; write --listen {ip}:{PORT}"),
+        (None, Ok(IpAddr::V6(ip))) => format!("the port is missing; write --listen [{ip}]:{PORT}"),
+        (None, Err(_)) => format!("write [IP]:PORT, such as --listen :{PORT}"),
+    };
+    Err(wrong("listen", text, fix))
+}
+
+fn seconds(option: &'static str, text: &str) -> Result<Duration, UsageError> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=SECONDS_MAX).contains(number));
+    let duration = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
+    duration.ok_or_else(|| wrong(option, text, "write a number of seconds, such as 60"))
+}
+
+fn marathon_timeout(text: &str) -> Result<Duration, UsageError> {
+    let timeout = seconds("marathon-timeout", text)?;
+    if timeout.is_zero() {
+        let fix = "no answer comes in no time; write a number of seconds, such as 10";
+        return Err(wrong("marathon-timeout", text, fix));
+    }
+    Ok(timeout)
+}
+
+fn log_level(text: &str) -> Result<Level, UsageError> {
+    match text.to_ascii_lowercase().as_str() {
+        "debug" => Ok(Level::Debug),
+        "info" => Ok(Level::Info),
+        "warn" | "warning" => Ok(Level::Warn),
+        "error" => Ok(Level::Error),
+        "critical" => Ok(Level::Critical),
+        _ => Err(wrong("log-level", text, "choose debug, info, warn, error or critical")),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, UsageError> {
+    match text.to_ascii_lowercase().as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(wrong("log-format", text, "choose text or json")),
+    }
+}
+
+fn cert_mode(text: &str) -> Result<u32, UsageError> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let octal = !digits.is_empty() && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    match octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten() {
+        Some(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 => Ok(mode),
+        Some(_) => {
+            let fix = "the owner must read and write, and nothing above 0777; write 0600 or 0640";
+            Err(wrong("cert-mode", text, fix))
+        }
+        None => Err(wrong("cert-mode", text, "write an octal mode, such as 0600 or 0640")),
+    }
+}

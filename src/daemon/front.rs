@@ -1,0 +1,234 @@
+//! The listener's connections: reads requests, sends answers in order, closes the slow and the idle.
+//! What is answered is the responder's business.
+//!
+//! Each connection: `Reading → Asking (a file is read) → Reading …`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::challenge::{Answer, Responder, not_found, served};
+use crate::http::{ServerConnection, ServerEvent, ServerRequest, ServerResponse};
+use crate::seam::{ConnId, Load, Output};
+use crate::time::Instant;
+use crate::turn::Turn;
+
+/// More connections than this at once: the one goes that has been idle longest.
+const CONNECTIONS_MAX: usize = 512;
+/// A connection that has sent no whole request head within this time is closed.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// A connection that was answered and asks nothing more is closed after this time.
+const IDLE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many challenge requests were answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChallengeCounts {
+    /// With a key authorization.
+    pub served: u64,
+    /// With 404.
+    pub unknown: u64,
+}
+
+/// The listener's side of the daemon.
+#[derive(Debug, Default)]
+pub struct Front {
+    /// What is answered.
+    pub responder: Responder,
+    connections: BTreeMap<ConnId, Connection>,
+    /// Every connection by the time at which it is closed, the longest idle first.
+    deadlines: BTreeSet<(Instant, ConnId)>,
+    counts: ChallengeCounts,
+    outputs: Vec<Output>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    codec: ServerConnection,
+    deadline: Instant,
+    /// A file is being read for the request at the head of the queue.
+    asking: bool,
+}
+
+impl Front {
+    /// Takes in a new connection.
+    pub fn accepted(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
+        if self.connections.len() >= CONNECTIONS_MAX {
+            self.evict();
+        }
+        let deadline = turn.now.mono + HEAD_PATIENCE;
+        self.deadlines.insert((deadline, conn));
+        let codec = ServerConnection::new();
+        self.connections.insert(conn, Connection { codec, deadline, asking: false });
+    }
+
+    /// Closes the connection that is nearest to its end anyway.
+    fn evict(&mut self) {
+        let oldest =
+            self.deadlines.iter().map(|(_, conn)| *conn).find(|conn| {
+                self.connections.get(conn).is_some_and(|connection| !connection.asking)
+            });
+        if let Some(conn) = oldest {
+            self.close(conn);
+        }
+    }
+
+    /// Whether a connection is one of ours.
+    pub fn owns(&self, conn: ConnId) -> bool {
+        self.connections.contains_key(&conn)
+    }
+
+    /// Takes in a peer's bytes. `lookup` says whether an unknown token may be another instance's.
+    pub fn received(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        bytes: &[u8],
+        lookup: bool,
+        health: &dyn Fn() -> ServerResponse,
+    ) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.codec.receive(bytes);
+        self.answer_all(turn, conn, lookup, health);
+        // The first bytes of a further request start its time; more of them do not prolong it.
+        let hasty = turn.now.mono + HEAD_PATIENCE;
+        if let Some(connection) = self.connections.get(&conn)
+            && connection.codec.is_mid_request()
+            && connection.deadline > hasty
+        {
+            self.postpone(conn, hasty);
+        }
+    }
+
+    /// Takes in what a file lookup found.
+    pub fn looked_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        key_authorization: Option<String>,
+        health: &dyn Fn() -> ServerResponse,
+    ) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        if !std::mem::take(&mut connection.asking) {
+            return;
+        }
+        let response = match key_authorization {
+            Some(text) => served(text.trim_end()),
+            None => not_found(),
+        };
+        self.count(response.status);
+        self.respond(turn, conn, &response);
+        self.answer_all(turn, conn, true, health);
+    }
+
+    fn answer_all(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        lookup: bool,
+        health: &dyn Fn() -> ServerResponse,
+    ) {
+        while let Some(event) = self.connections.get_mut(&conn).and_then(|it| it.codec.poll()) {
+            match event {
+                ServerEvent::Send(bytes) => self.outputs.push(Output::Send { conn, bytes }),
+                ServerEvent::Close => return self.close(conn),
+                ServerEvent::Request(request) => {
+                    match self.answer(conn, &request, lookup, health) {
+                        Some(response) => self.respond(turn, conn, &response),
+                        None => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// The answer to a request; `None` when a file has to be read for it first.
+    fn answer(
+        &mut self,
+        conn: ConnId,
+        request: &ServerRequest,
+        lookup: bool,
+        health: &dyn Fn() -> ServerResponse,
+    ) -> Option<ServerResponse> {
+        match self.responder.answer(request) {
+            Answer::Now(response) => {
+                self.note_challenge(&request.target, response.status);
+                Some(response)
+            }
+            Answer::Health => Some(health()),
+            Answer::Unknown(token) if lookup => {
+                if let Some(connection) = self.connections.get_mut(&conn) {
+                    connection.asking = true;
+                }
+                self.outputs.push(Output::Load(Load::Challenge(conn, token)));
+                None
+            }
+            Answer::Unknown(_) => {
+                self.count(404);
+                Some(not_found())
+            }
+        }
+    }
+
+    fn respond(&mut self, turn: &mut Turn<'_>, conn: ConnId, response: &ServerResponse) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.codec.respond(response);
+        self.postpone(conn, turn.now.mono + IDLE_PATIENCE);
+    }
+
+    fn postpone(&mut self, conn: ConnId, deadline: Instant) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            self.deadlines.remove(&(connection.deadline, conn));
+            connection.deadline = deadline;
+            self.deadlines.insert((deadline, conn));
+        }
+    }
+
+    fn note_challenge(&mut self, target: &str, status: u16) {
+        if target.starts_with(crate::challenge::CHALLENGE_PREFIX) && !target.ends_with("/ping") {
+            self.count(status);
+        }
+    }
+
+    fn count(&mut self, status: u16) {
+        match status {
+            200 => self.counts.served += 1,
+            _ => self.counts.unknown += 1,
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.closed(conn);
+        self.outputs.push(Output::Close { conn });
+    }
+
+    /// Takes in that a connection is gone.
+    pub fn closed(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.remove(&conn) {
+            self.deadlines.remove(&(connection.deadline, conn));
+        }
+    }
+
+    /// Closes what took too long.
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        while let Some((deadline, conn)) = self.deadlines.first().copied() {
+            if deadline > turn.now.mono {
+                break;
+            }
+            self.close(conn);
+        }
+    }
+
+    /// When the next connection has taken too long.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// What to do, in order.
+    pub fn take_outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// How many challenge requests were answered.
+    pub fn counts(&self) -> ChallengeCounts {
+        self.counts
+    }
+}

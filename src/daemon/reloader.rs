@@ -1,0 +1,122 @@
+//! Makes every marathon-lb load new certificates: who owes a reload, and when it is signalled next.
+//! Never forgets a debt before the load balancer has acknowledged a later signal.
+//!
+//! `Clean → Gathering (more writes may come) → every --lb name on its own: Resolving → Signalling`
+
+use std::time::Duration;
+
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::time::Instant;
+use crate::turn::Turn;
+use crate::url::Url;
+
+mod name;
+
+use name::{Name, Outcome};
+
+/// Writes that come within this time of each other are one reload.
+const GATHER: Duration = Duration::from_secs(2);
+/// A reload waits no longer than this for further writes.
+const GATHER_MAX: Duration = Duration::from_secs(10);
+
+/// Everything about the load balancers.
+#[derive(Debug)]
+pub struct Reloader {
+    names: Vec<Name>,
+    /// Grows with each write; a signal sent for one acknowledges all before it.
+    generation: u64,
+    gathering: Option<Gathering>,
+    counts: ReloadCounts,
+}
+
+#[derive(Debug)]
+struct Gathering {
+    since: Instant,
+    until: Instant,
+}
+
+/// How many signals were acknowledged and how many were not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReloadCounts {
+    /// Answered with 200.
+    pub acknowledged: u64,
+    /// Anything else.
+    pub failed: u64,
+}
+
+impl Reloader {
+    /// The load balancers of the configuration; none owes anything yet.
+    pub fn new(urls: &[Url]) -> Reloader {
+        Reloader {
+            names: urls.iter().map(Name::new).collect(),
+            generation: 0,
+            gathering: None,
+            counts: ReloadCounts::default(),
+        }
+    }
+
+    /// The files that load balancers read have changed.
+    pub fn changed(&mut self, turn: &mut Turn<'_>) {
+        self.generation += 1;
+        let now = turn.now.mono;
+        let since = self.gathering.as_ref().map_or(now, |gathering| gathering.since);
+        self.gathering = Some(Gathering { since, until: (now + GATHER).min(since + GATHER_MAX) });
+    }
+
+    /// Whether every load balancer has acknowledged a signal that came after the last write.
+    pub fn is_clean(&self) -> bool {
+        self.gathering.is_none() && self.names.iter().all(Name::is_clean)
+    }
+
+    /// Whether a request is one of ours.
+    pub fn awaits(&self, request: RequestId) -> bool {
+        self.names.iter().any(|name| name.awaits(request))
+    }
+
+    /// Takes in what came of a request of ours.
+    pub fn handle_event(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        request: RequestId,
+        event: TransportEvent,
+    ) {
+        let Some(name) = self.names.iter_mut().find(|name| name.awaits(request)) else { return };
+        match name.handle_event(turn, transport, request, event) {
+            Outcome::Resolved => {}
+            Outcome::Acknowledged => self.counts.acknowledged += 1,
+            Outcome::Failed => self.counts.failed += 1,
+        }
+        self.handle_timeout(turn, transport);
+    }
+
+    /// Sends what is due.
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        if self.gathering.as_ref().is_some_and(|gathering| gathering.until <= turn.now.mono) {
+            self.gathering = None;
+            for name in &mut self.names {
+                name.owe(turn, transport, self.generation);
+            }
+        }
+        for name in &mut self.names {
+            name.handle_timeout(turn, transport);
+        }
+    }
+
+    /// When something is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let gathered = self.gathering.as_ref().map(|gathering| gathering.until);
+        self.names.iter().filter_map(Name::poll_timeout).chain(gathered).min()
+    }
+
+    /// Signals so far.
+    pub fn counts(&self) -> ReloadCounts {
+        self.counts
+    }
+
+    /// The load balancers that did not acknowledge the last signal, as the operator named them.
+    pub fn failing(&self) -> Vec<String> {
+        let failing = self.names.iter().filter(|name| name.is_failing());
+        failing.map(|name| name.url().origin().to_string()).collect()
+    }
+}

@@ -1,0 +1,348 @@
+//! Brings whole HTTP requests to their peers, for whoever in the daemon has one: resolves the name,
+//! tries its addresses in turn, keeps connections for the next request, and gives up in time.
+//!
+//! Each request is a [`job::Job`] of its own; here is only who gets which input. It owns every dialed
+//! connection and every socket. Never reads what a response says, and never follows a redirect or
+//! tries again after an answer: that is the asker's.
+//!
+//! Feed it with the `handle_*` family, then drain [`Transport::poll_event`] and
+//! [`Transport::poll_output`]. Every request ends with exactly one of [`TransportEvent::Response`],
+//! [`TransportEvent::End`], [`TransportEvent::Addresses`] and [`TransportEvent::Failed`], unless it is
+//! cancelled.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::http::{Request, Response, ResponseHead};
+use crate::seam::{CloseReason, ConnId, Output, SocketId, Trust};
+use crate::time::Instant;
+use crate::turn::Turn;
+use crate::url::Host;
+
+mod error;
+mod job;
+mod names;
+mod outbox;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Attempt, Awaited, Fault, TransportError};
+pub use job::{ATTEMPTS_MAX, CONNECT_TIMEOUT, REQUEST_TIMEOUT};
+pub use names::NAME_SERVICE_AGE_MAX;
+pub use pool::{IDLE_MAX, IDLE_PER_PEER_MAX, IDLE_TIME};
+
+use job::{Job, Leftover, Progress};
+use names::Names;
+use outbox::Outbox;
+use pool::Pool;
+
+/// The limit of [`Transport::resolve`].
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Names a request or a lookup for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+/// A request on its way to [`Transport::send`].
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// What to send; its URL says whom to.
+    pub request: Request,
+    /// Whose issuers count, for `https`.
+    pub trust: Trust,
+    /// The limit for all of it, from the lookup to the last byte; for [`Delivery::Streamed`] to the
+    /// response's head. `None`: [`REQUEST_TIMEOUT`].
+    pub timeout: Option<Duration>,
+    /// The longest pause between two pieces of a streamed body; `None`: it may be silent for ever.
+    pub silence: Option<Duration>,
+    /// The one address to connect to; nothing is looked up. The URL still says `Host` and TLS name.
+    pub address: Option<IpAddr>,
+    /// How the response is wanted.
+    pub delivery: Delivery,
+}
+
+/// How a response is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// In one piece, as [`TransportEvent::Response`].
+    Whole {
+        /// A longer body is [`Fault::TooLarge`].
+        body_bytes_max: usize,
+    },
+    /// As it comes: [`TransportEvent::Head`], then [`TransportEvent::Body`], then
+    /// [`TransportEvent::End`].
+    Streamed,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportEvent {
+    /// The whole response; the last event.
+    Response(Response),
+    /// The streamed response begins.
+    Head(ResponseHead),
+    /// More of a streamed body, at least one byte.
+    Body(Vec<u8>),
+    /// The streamed response is complete; the last event.
+    End,
+    /// What [`Transport::resolve`] found; the last event.
+    Addresses(Vec<IpAddr>),
+    /// There is no response, or not all of it; the last event.
+    Failed(TransportError),
+}
+
+/// The way to every peer.
+pub struct Transport {
+    jobs: BTreeMap<RequestId, Job>,
+    lookups: BTreeMap<RequestId, Lookup>,
+    pool: Pool,
+    names: Names,
+    outbox: Outbox,
+    events: VecDeque<(RequestId, TransportEvent)>,
+    last_id: u64,
+}
+
+/// A lookup for its own sake.
+struct Lookup {
+    host: String,
+    deadline: Instant,
+}
+
+impl Default for Transport {
+    fn default() -> Transport {
+        Transport::new()
+    }
+}
+
+impl Transport {
+    /// Knows nobody yet.
+    pub fn new() -> Transport {
+        Transport {
+            jobs: BTreeMap::new(),
+            lookups: BTreeMap::new(),
+            pool: Pool::default(),
+            names: Names::new(),
+            outbox: Outbox::default(),
+            events: VecDeque::new(),
+            last_id: 0,
+        }
+    }
+
+    /// Sends a request. What becomes of it comes by [`Transport::poll_event`] alone.
+    pub fn send(&mut self, turn: &mut Turn<'_>, outgoing: Outgoing) -> RequestId {
+        let id = self.new_id();
+        match Job::new(turn.now.mono, outgoing) {
+            Ok(job) => {
+                let reuse = job.may_reuse();
+                self.jobs.insert(id, job);
+                self.start(turn, id, reuse);
+            }
+            Err(error) => self.events.push_back((id, TransportEvent::Failed(error))),
+        }
+        id
+    }
+
+    /// Looks up every address of a host, IPv6 and IPv4; an address literal answers itself.
+    pub fn resolve(&mut self, turn: &mut Turn<'_>, host: &Host) -> RequestId {
+        let id = self.new_id();
+        match host {
+            Host::Ip(address) => {
+                self.events.push_back((id, TransportEvent::Addresses(vec![*address])));
+            }
+            Host::Name(name) => {
+                let deadline = turn.now.mono + RESOLVE_TIMEOUT;
+                self.lookups.insert(id, Lookup { host: name.clone(), deadline });
+                self.names.lookup(turn, id, name, &mut self.outbox);
+                self.take_answers(turn);
+            }
+        }
+        id
+    }
+
+    /// Gives a request or lookup up: its connection is closed, and no event of it follows.
+    pub fn cancel(&mut self, request: RequestId) {
+        if let Some(conn) = self.jobs.remove(&request).and_then(|job| job.conn()) {
+            self.outbox.close(conn);
+        }
+        self.lookups.remove(&request);
+        self.names.cancel(request, &mut self.outbox);
+        self.events.retain(|(id, _)| *id != request);
+    }
+
+    /// A connection stands.
+    pub fn handle_connected(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
+        match job_on(&mut self.jobs, conn) {
+            Some((_, job)) => job.handle_connected(&mut self.outbox),
+            None => {
+                self.names.handle_connected(turn, conn, &mut self.outbox);
+                self.take_answers(turn);
+            }
+        }
+    }
+
+    /// A peer sent something.
+    pub fn handle_received(&mut self, turn: &mut Turn<'_>, conn: ConnId, bytes: &[u8]) {
+        let mut events = Vec::new();
+        if let Some((id, job)) = job_on(&mut self.jobs, conn) {
+            let progress = job.handle_received(turn.now.mono, bytes, &mut events);
+            self.settle(turn, id, events, progress);
+        } else if self.pool.remove(conn) {
+            self.outbox.close(conn);
+        } else {
+            self.names.handle_received(turn, conn, bytes, &mut self.outbox);
+            self.take_answers(turn);
+        }
+    }
+
+    /// A connection ended, or could not be made.
+    pub fn handle_closed(&mut self, turn: &mut Turn<'_>, conn: ConnId, reason: CloseReason) {
+        let mut events = Vec::new();
+        if let Some((id, job)) = job_on(&mut self.jobs, conn) {
+            let progress = job.handle_closed(turn.now.mono, reason, &mut self.outbox, &mut events);
+            self.settle(turn, id, events, progress);
+        } else if !self.pool.remove(conn) {
+            self.names.handle_closed(turn, conn, &mut self.outbox);
+            self.take_answers(turn);
+        }
+    }
+
+    /// A name server sent something.
+    pub fn handle_datagram(
+        &mut self,
+        turn: &mut Turn<'_>,
+        socket: SocketId,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) {
+        self.names.handle_datagram(turn, socket, from, bytes, &mut self.outbox);
+        self.take_answers(turn);
+    }
+
+    /// What [`crate::seam::Load::NameService`] found.
+    pub fn handle_name_service(&mut self, turn: &mut Turn<'_>, resolv_conf: &[u8], hosts: &[u8]) {
+        self.names.handle_name_service(turn, resolv_conf, hosts, &mut self.outbox);
+        self.take_answers(turn);
+    }
+
+    /// The instant of [`Transport::poll_timeout`] has come, or not yet.
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        self.names.handle_timeout(turn, &mut self.outbox);
+        self.take_answers(turn);
+        self.pool.handle_timeout(now, &mut self.outbox);
+        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                let progress = job.handle_timeout(now, &mut self.outbox);
+                self.settle(turn, id, Vec::new(), progress);
+            }
+        }
+        let late = self.lookups.iter().filter(|(_, lookup)| lookup.deadline <= now);
+        for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.names.cancel(id, &mut self.outbox);
+            self.end_lookup(id, Err(Fault::timeout(Awaited::Addresses, RESOLVE_TIMEOUT)));
+        }
+    }
+
+    /// When [`Transport::handle_timeout`] has something to do at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let jobs = self.jobs.values().filter_map(Job::poll_timeout);
+        let lookups = self.lookups.values().map(|lookup| lookup.deadline);
+        jobs.chain(lookups).chain(self.names.poll_timeout()).chain(self.pool.poll_timeout()).min()
+    }
+
+    /// What became of a request, until there is no more news.
+    pub fn poll_event(&mut self) -> Option<(RequestId, TransportEvent)> {
+        self.events.pop_front()
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outbox.poll()
+    }
+
+    fn new_id(&mut self) -> RequestId {
+        self.last_id += 1;
+        RequestId(self.last_id)
+    }
+
+    /// Puts a request on a kept connection, or goes for a new one.
+    fn start(&mut self, turn: &mut Turn<'_>, id: RequestId, reuse: bool) {
+        let now = turn.now.mono;
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let kept = if reuse { self.pool.take(now, job.peer()) } else { None };
+        if let Some((conn, address)) = kept {
+            job.reuse(conn, address, &mut self.outbox);
+        } else if let Some(address) = job.peer().known_address() {
+            let progress = job.dial(now, vec![address], &mut self.outbox);
+            self.settle(turn, id, Vec::new(), progress);
+        } else {
+            let name = job.peer().origin.host.to_string();
+            self.names.lookup(turn, id, &name, &mut self.outbox);
+            self.take_answers(turn);
+        }
+    }
+
+    fn take_answers(&mut self, turn: &mut Turn<'_>) {
+        while let Some((id, answer)) = self.names.poll_answer() {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                self.end_lookup(id, answer.map_err(Fault::Dns));
+                continue;
+            };
+            let progress = match answer {
+                Ok(addresses) => job.dial(turn.now.mono, addresses, &mut self.outbox),
+                Err(error) => job.unresolved(error),
+            };
+            self.settle(turn, id, Vec::new(), progress);
+        }
+    }
+
+    /// What follows from what happened to a request.
+    fn settle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: RequestId,
+        events: Vec<TransportEvent>,
+        progress: Progress,
+    ) {
+        self.events.extend(events.into_iter().map(|event| (id, event)));
+        match progress {
+            Progress::Going => {}
+            Progress::Again => self.start(turn, id, false),
+            Progress::Over(event, left) => self.end(turn.now.mono, id, event, left),
+        }
+    }
+
+    /// The one exit of a request: what it held is given back, and the last event is told.
+    fn end(&mut self, now: Instant, id: RequestId, event: TransportEvent, left: Leftover) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        match left {
+            Leftover::Nothing => {}
+            Leftover::Lookup => self.names.cancel(id, &mut self.outbox),
+            Leftover::Close(conn) => self.outbox.close(conn),
+            Leftover::Keep(conn, address) => {
+                self.pool.put(now, job.into_peer(), conn, address, &mut self.outbox);
+            }
+        }
+        self.events.push_back((id, event));
+    }
+
+    /// The one exit of a lookup for its own sake.
+    fn end_lookup(&mut self, id: RequestId, result: Result<Vec<IpAddr>, Fault>) {
+        let Some(lookup) = self.lookups.remove(&id) else { return };
+        let event = match result {
+            Ok(addresses) => TransportEvent::Addresses(addresses),
+            Err(fault) => {
+                let peer = lookup.host;
+                TransportEvent::Failed(TransportError { peer, address: None, fault })
+            }
+        };
+        self.events.push_back((id, event));
+    }
+}
+
+/// There are some dozens of requests at most: looking through them beats a second map to keep true.
+fn job_on(jobs: &mut BTreeMap<RequestId, Job>, conn: ConnId) -> Option<(RequestId, &mut Job)> {
+    jobs.iter_mut().find(|(_, job)| job.conn() == Some(conn)).map(|(id, job)| (*id, job))
+}

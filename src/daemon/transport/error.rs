@@ -1,0 +1,132 @@
+//! Why a request got no response, in words that an operator can act on: whom we wanted, at which
+//! address, what happened. Never a credential, since an [`crate::url::Origin`] holds none.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::dns::DnsError;
+use crate::http::{HttpError, RequestError};
+use crate::seam::CloseReason;
+
+/// A request that failed, or a lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportError {
+    /// Scheme, host and port; for a lookup the host alone.
+    pub peer: String,
+    /// The address that was talked to, once there was one.
+    pub address: Option<SocketAddr>,
+    /// What went wrong.
+    pub fault: Fault,
+}
+
+/// What went wrong, in the order in which it can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request cannot be written down: our fault.
+    Request(RequestError),
+    /// The host's addresses could not be learned.
+    Dns(DnsError),
+    /// None of the host's addresses let us connect: each that was tried, in order.
+    Connect(Vec<Attempt>),
+    /// It took too long.
+    Timeout {
+        /// What did not come in time.
+        awaited: Awaited,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The connection ended before the response did.
+    Closed(CloseReason),
+    /// The peer does not speak HTTP as it should.
+    Http(HttpError),
+    /// The body is larger than the caller takes.
+    TooLarge {
+        /// The caller's limit.
+        limit_bytes: usize,
+    },
+}
+
+/// What a time limit was for. (Connecting too slowly is an [`Attempt`].)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The host's addresses.
+    Addresses,
+    /// The response's head.
+    Head,
+    /// The whole of the body.
+    Body,
+    /// The next piece of a streamed body.
+    Piece,
+}
+
+/// An address that could not be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Which.
+    pub address: SocketAddr,
+    /// `None`: there was no answer in time.
+    pub reason: Option<CloseReason>,
+}
+
+impl Fault {
+    pub(super) const fn timeout(awaited: Awaited, limit: Duration) -> Fault {
+        Fault::Timeout { awaited, limit }
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.peer)?;
+        if let Some(address) = self.address {
+            write!(f, " ({address})")?;
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
+
+impl std::error::Error for TransportError {}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Request(error) => error.fmt(f),
+            Fault::Dns(error) => error.fmt(f),
+            Fault::Connect(attempts) if attempts.is_empty() => f.write_str("it has no address"),
+            Fault::Connect(attempts) => {
+                f.write_str("cannot connect: ")?;
+                for (index, attempt) in attempts.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { "; " };
+                    write!(f, "{separator}{attempt}")?;
+                }
+                Ok(())
+            }
+            Fault::Timeout { awaited, limit } => write!(f, "{awaited} within {limit:.1?}"),
+            Fault::Closed(reason) => write!(f, "{reason} before the response was complete"),
+            Fault::Http(error) => error.fmt(f),
+            Fault::TooLarge { limit_bytes } => {
+                write!(f, "the response is larger than {limit_bytes} bytes")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Awaited::Addresses => "its name was not resolved",
+            Awaited::Head => "it did not answer",
+            Awaited::Body => "its response did not end",
+            Awaited::Piece => "nothing more came",
+        })
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Some(reason) => write!(f, "{}: {reason}", self.address),
+            None => write!(f, "{}: no answer in time", self.address),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Responses that are handed over as they come.
+
+use super::*;
+
+fn stream(silence: Option<Duration>) -> Outgoing {
+    Outgoing { silence, delivery: Delivery::Streamed, ..get("http://192.0.2.1/v2/events") }
+}
+
+fn opened(silence: Option<Duration>) -> (World, RequestId) {
+    let mut world = World::new();
+    let id = world.send(stream(silence));
+    world.connected(1);
+    assert_eq!(world.outputs(), ["connect 1 192.0.2.1:80", "send 1 GET /v2/events"]);
+    (world, id)
+}
+
+const EVENTS: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+
+fn events_head() -> TransportEvent {
+    TransportEvent::Head(head(200, &[("Connection", "close")]))
+}
+
+fn body(text: &str) -> TransportEvent {
+    TransportEvent::Body(text.into())
+}
+
+#[test]
+fn pieces_come_as_they_are_and_the_close_ends_the_stream() {
+    let (mut world, id) = opened(None);
+    world.received(1, &format!("{EVENTS}ab"));
+    assert_eq!(world.events(), [(id, events_head()), (id, body("ab"))]);
+    world.received(1, "\r");
+    world.received(1, "\n");
+    assert_eq!(world.events(), [(id, body("\r")), (id, body("\n"))]);
+    world.closed(1, CloseReason::Finished);
+    assert_eq!(world.events(), [(id, TransportEvent::End)]);
+    assert_eq!((world.outputs().len(), world.transport.poll_timeout()), (0, None));
+}
+
+#[test]
+fn a_stream_is_the_same_byte_by_byte() {
+    let response =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+    let expected = TransportEvent::Head(head(200, &[("Transfer-Encoding", "chunked")]));
+    let (mut world, id) = opened(None);
+    for at in 0..response.len() {
+        world.received(1, &response[at..=at]);
+    }
+    let all = [expected, body("a"), body("b"), body("c"), TransportEvent::End].map(|it| (id, it));
+    assert_eq!(world.events(), all);
+    assert_eq!(world.outputs(), ["close 1"], "a stream's connection is not kept");
+}
+
+#[test]
+fn a_stream_that_is_cut_is_told_apart_from_one_that_ended() {
+    for reason in [CloseReason::Truncated, CloseReason::Reset] {
+        let (mut world, _) = opened(None);
+        world.received(1, EVENTS);
+        world.events();
+        world.closed(1, reason);
+        assert!(world.failure().ends_with("before the response was complete"));
+    }
+}
+
+#[test]
+fn what_came_before_a_broken_chunk_is_handed_over() {
+    let (mut world, id) = opened(None);
+    world.received(1, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n");
+    let events = world.events();
+    assert!(matches!(events[0], (it, TransportEvent::Head(_)) if it == id));
+    assert!(matches!(events.last(), Some((it, TransportEvent::Failed(_))) if *it == id));
+    assert_eq!(world.outputs(), ["close 1"]);
+}
+
+#[test]
+fn the_limit_covers_the_head_and_silence_the_rest() {
+    let (mut world, _) = opened(Some(Duration::from_secs(60)));
+    world.pass(9000);
+    world.received(1, EVENTS);
+    world.pass(59_000);
+    world.received(1, "x");
+    world.events();
+    assert_eq!(world.sleep(), 60_000);
+    assert_eq!(world.failure(), "http://192.0.2.1 (192.0.2.1:80): nothing more came within 60.0s");
+    assert_eq!(world.outputs(), ["close 1"]);
+    assert_eq!(world.transport.poll_timeout(), None);
+}
+
+#[test]
+fn a_stream_without_a_limit_of_silence_may_be_silent() {
+    let (mut world, _) = opened(None);
+    world.received(1, EVENTS);
+    assert_eq!(world.transport.poll_timeout(), None);
+    world.pass(1_000_000_000);
+    world.with(|transport, turn| transport.handle_timeout(turn));
+    assert_eq!(world.outputs(), Vec::<String>::new());
+}
+
+#[test]
+fn a_stream_whose_head_does_not_come_is_too_late() {
+    let (mut world, _) = opened(None);
+    world.received(1, "HTTP/1.1 200 OK\r\n");
+    assert_eq!(world.sleep(), 10_000);
+    assert_eq!(world.failure(), "http://192.0.2.1 (192.0.2.1:80): it did not answer within 10.0s");
+    assert_eq!(world.outputs(), ["close 1"]);
+}
+
+#[test]
+fn a_stream_has_no_limit_of_size() {
+    let (mut world, _) = opened(None);
+    world.received(1, EVENTS);
+    for _ in 0..100 {
+        world.received(1, &"x".repeat(1000));
+    }
+    assert_eq!(world.events().len(), 101);
+}

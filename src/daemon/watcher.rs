@@ -1,0 +1,294 @@
+//! Follows Marathon: keeps the event stream open and syncs the wanted domains when apps may have
+//! changed. Never decides what becomes of a domain, and never un-wants one because of a bad answer.
+//!
+//! Stream: `Pausing → Opening → Attached → Pausing …`, sync: `Resting → Syncing → Resting …`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::config::Config;
+use crate::daemon::certificates::Source;
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::domain::Domain;
+use crate::log::Record;
+use crate::marathon::event;
+use crate::time::{Instant, UnixTime};
+use crate::turn::Turn;
+use crate::url::Url;
+
+mod stream;
+mod sync;
+
+use stream::{Stream, StreamNews};
+use sync::{Sync, SyncNews};
+
+/// Events that come within this time of the first one lead to one sync.
+const BURST: Duration = Duration::from_secs(1);
+/// A sync runs this long after the last one, whatever the stream says.
+const SYNC_INTERVAL: Duration = Duration::from_secs(600);
+/// Without an attached event, a sync runs this long after the stream was asked for.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(3);
+/// Very old Marathons announce a change before they have made it: a second look comes this much
+/// later, unless an event that is published after the change makes it needless.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
+
+/// What a whole, well-formed answer of Marathon says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The domains, each with the app that asked first.
+    pub domains: BTreeMap<Domain, Source>,
+    /// Labels and apps that were passed over, ready for the log, each once.
+    pub oddities: BTreeSet<Oddity>,
+    /// Names that no public CA could certify.
+    pub rejected_domains: usize,
+    /// How many apps there are.
+    pub apps: usize,
+}
+
+/// Something in an app that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Oddity {
+    /// The app's id, as far as it could be read.
+    pub app: String,
+    /// The label it is about; empty for the app as a whole.
+    pub label: String,
+    /// What is odd, and what was done about it.
+    pub text: String,
+}
+
+/// How it stands with Marathon.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MarathonStatus {
+    /// The event stream is open.
+    pub attached: bool,
+    /// When the last good sync ended.
+    pub last_sync: Option<UnixTime>,
+    /// The trouble that is not over yet.
+    pub problem: Option<String>,
+}
+
+/// The event stream and the sync of the apps.
+#[derive(Debug)]
+pub struct Watcher {
+    stream: Stream,
+    sync: Sync,
+    /// When the next sync is due; nothing while one runs that was asked for later.
+    sync_at: Option<Instant>,
+    second_look_at: Option<Instant>,
+    sync_backoff: Backoff,
+    oddities: BTreeSet<Oddity>,
+    status: MarathonStatus,
+}
+
+impl Watcher {
+    /// A watcher of the Marathons of `config` that does nothing yet.
+    pub fn new(config: &Config) -> Watcher {
+        Watcher {
+            stream: Stream::new(config),
+            sync: Sync::new(config),
+            sync_at: None,
+            second_look_at: None,
+            sync_backoff: Backoff::default(),
+            oddities: BTreeSet::new(),
+            status: MarathonStatus::default(),
+        }
+    }
+
+    /// Opens the stream, and syncs soon even when it stays shut.
+    pub fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        self.stream.open(turn, transport);
+        self.sync_at = Some(turn.now.mono + ATTACH_PATIENCE);
+    }
+
+    /// Syncs now: the operator asked.
+    pub fn sync_now(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        self.sync_at = Some(turn.now.mono);
+        self.handle_timeout(turn, transport);
+    }
+
+    /// Whether a request is one of ours.
+    pub fn awaits(&self, request: RequestId) -> bool {
+        self.stream.awaits(request) || self.sync.awaits(request)
+    }
+
+    /// Takes in what came of a request of ours; gives the new wishes when a sync is complete.
+    pub fn handle_event(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        request: RequestId,
+        event: TransportEvent,
+    ) -> Option<Wanted> {
+        if self.stream.awaits(request) {
+            for news in self.stream.handle_event(turn, transport, event) {
+                self.heed(turn, news);
+            }
+            self.handle_timeout(turn, transport);
+            return None;
+        }
+        let wanted = match self.sync.handle_event(turn, transport, event)? {
+            SyncNews::Failed(problem) => {
+                self.sync_failed(turn, problem);
+                None
+            }
+            SyncNews::Complete(wanted) => {
+                self.synced(turn, &wanted);
+                Some(wanted)
+            }
+        };
+        self.handle_timeout(turn, transport);
+        wanted
+    }
+
+    fn sync_failed(&mut self, turn: &mut Turn<'_>, problem: String) {
+        let pause = self.sync_backoff.pause(turn.keys);
+        self.plan(turn.now.mono + pause);
+        let line = Record::error("marathon", "sync failed").with("error", &problem);
+        turn.log(line.with("next_try", turn.now.wall.plus(pause)));
+        self.status.problem = Some(problem);
+    }
+
+    fn heed(&mut self, turn: &mut Turn<'_>, news: StreamNews) {
+        match news {
+            StreamNews::Attached => {
+                self.status.attached = true;
+                self.plan(turn.now.mono + ATTACH_PATIENCE);
+            }
+            StreamNews::Lost(problem) => {
+                self.status.attached = false;
+                self.status.problem = Some(problem);
+            }
+            StreamNews::Event(event::Relevance::Attached) => self.plan(turn.now.mono),
+            StreamNews::Event(event::Relevance::MayPrecedeChange) => {
+                self.plan(turn.now.mono + BURST);
+                self.second_look_at = Some(turn.now.mono + SECOND_LOOK);
+            }
+            StreamNews::Event(event::Relevance::FollowsChange) => {
+                self.plan(turn.now.mono + BURST);
+                self.second_look_at = None;
+            }
+        }
+    }
+
+    /// A sync is due then, or earlier.
+    fn plan(&mut self, at: Instant) {
+        self.sync_at = Some(self.sync_at.map_or(at, |planned| planned.min(at)));
+    }
+
+    fn synced(&mut self, turn: &mut Turn<'_>, wanted: &Wanted) {
+        self.sync_backoff.reset();
+        self.plan(turn.now.mono + SYNC_INTERVAL);
+        self.status.last_sync = Some(turn.now.wall);
+        self.status.problem = None;
+        for oddity in wanted.oddities.difference(&self.oddities) {
+            let line = Record::warn("sync", &*oddity.text).with("app", &oddity.app);
+            let labelled =
+                if oddity.label.is_empty() { line } else { line.with("label", &oddity.label) };
+            turn.log(labelled);
+        }
+        self.oddities.clone_from(&wanted.oddities);
+        let line = Record::debug("sync", "complete").with("apps", wanted.apps);
+        turn.log(line.with("domains", wanted.domains.len()));
+    }
+
+    /// Starts what is due.
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        self.stream.handle_timeout(turn, transport);
+        if let Some(SyncNews::Failed(problem)) = self.sync.handle_timeout(turn, transport) {
+            self.sync_failed(turn, problem);
+        }
+        if self.second_look_at.is_some_and(|at| at <= turn.now.mono) {
+            self.second_look_at = None;
+            self.plan(turn.now.mono);
+        }
+        // What changes while a sync runs is seen by the next one, not by the one under way.
+        if self.sync_at.is_some_and(|at| at <= turn.now.mono) && self.sync.is_resting() {
+            self.sync_at = None;
+            self.sync.start(turn, transport);
+        }
+    }
+
+    /// When something is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sync_at = if self.sync.is_resting() { self.sync_at } else { None };
+        [self.stream.poll_timeout(), self.sync.poll_timeout(), sync_at, self.second_look_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// How it stands with Marathon.
+    pub fn status(&self) -> &MarathonStatus {
+        &self.status
+    }
+}
+
+/// Which of several Marathons is asked: the next one after a failure, round and round.
+#[derive(Debug)]
+struct Round {
+    urls: Vec<Url>,
+    at: usize,
+    /// Failures since the last success.
+    failed: usize,
+    backoff: Backoff,
+}
+
+impl Round {
+    fn new(urls: &[Url]) -> Round {
+        Round { urls: urls.to_vec(), at: 0, failed: 0, backoff: Backoff::default() }
+    }
+
+    /// The one to ask. A configuration without any cannot be made; the index is kept below their
+    /// number.
+    fn url(&self) -> &Url {
+        &self.urls[self.at]
+    }
+
+    fn succeeded(&mut self) {
+        self.failed = 0;
+        self.backoff.reset();
+    }
+
+    /// Moves on; the pause before the next one is asked: none while there is one that was not
+    /// asked in this round.
+    fn next(&mut self, turn: &mut Turn<'_>) -> Duration {
+        self.failed += 1;
+        self.at = (self.at + 1) % self.urls.len();
+        if self.failed.is_multiple_of(self.urls.len()) {
+            self.backoff.pause(turn.keys)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Whether every one was asked since the last success or pause.
+    fn is_complete(&self) -> bool {
+        self.failed.is_multiple_of(self.urls.len())
+    }
+}
+
+/// Where a redirect to the leader leads, when it may be followed: once, and never from `https` to
+/// `http`, since the credentials are sent again.
+fn leader(from: &Url, location: Option<&str>) -> Result<Url, String> {
+    let location = location.ok_or("a redirect without Location")?;
+    let to = from.resolve(location).map_err(|error| format!("a redirect to a bad URL: {error}"))?;
+    if from.origin().scheme == crate::url::Scheme::Https
+        && to.origin().scheme == crate::url::Scheme::Http
+    {
+        return Err(format!("a redirect from https to http ({to}) is not followed"));
+    }
+    Ok(to.with_credentials_of(from))
+}
+
+/// What is wrong with an answer by its status, in words that tell what to do.
+fn refusal(status: u16) -> String {
+    match status {
+        401 | 403 => {
+            format!("status {status}: user and password in --marathon are missing or wrong")
+        }
+        404 | 405 => format!("status {status}: is this the URL of a Marathon?"),
+        502 | 503 => format!("status {status}: it has no leader or is overloaded"),
+        _ => format!("status {status}"),
+    }
+}

@@ -1,0 +1,186 @@
+//! The event stream: opened, read, dropped when silent, opened again. Knows nothing of apps.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use crate::http::{Headers, Method, Request, ResponseHead, SseEvent, SseParser};
+use crate::log::Record;
+use crate::marathon::event::{self, Relevance};
+use crate::seam::Trust;
+use crate::time::Instant;
+use crate::turn::Turn;
+use crate::url::Url;
+
+use super::{Round, leader, refusal};
+
+/// What the stream has to tell.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StreamNews {
+    /// Marathon accepted the request.
+    Attached,
+    /// An event came that means that apps may have changed.
+    Event(Relevance),
+    /// The stream is gone or could not be opened; the reason.
+    Lost(String),
+}
+
+/// The stream's machine.
+#[derive(Debug)]
+pub(super) struct Stream {
+    round: Round,
+    head_timeout: Duration,
+    silence: Option<Duration>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Pausing { until: Option<Instant> },
+    Opening { request: RequestId, url: Url, redirected: bool },
+    Attached { request: RequestId, url: Url, parser: SseParser, heard: bool },
+}
+
+impl Stream {
+    pub(super) fn new(config: &Config) -> Stream {
+        Stream {
+            round: Round::new(&config.marathon),
+            head_timeout: config.marathon_timeout,
+            silence: config.sse_timeout,
+            state: State::Pausing { until: None },
+        }
+    }
+
+    pub(super) fn awaits(&self, id: RequestId) -> bool {
+        match &self.state {
+            State::Pausing { .. } => false,
+            State::Opening { request, .. } | State::Attached { request, .. } => *request == id,
+        }
+    }
+
+    pub(super) fn open(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        let url = self.round.url().join(&event::stream_target());
+        self.ask(turn, transport, url, false);
+    }
+
+    fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, url: Url, redirected: bool) {
+        let mut headers = Headers::new();
+        // Anything else than exactly this value is answered with 405.
+        headers.push("Accept", "text/event-stream");
+        let request = Request { headers, ..Request::new(Method::Get, url.clone()) };
+        let request = transport.send(
+            turn,
+            Outgoing {
+                request,
+                trust: Trust::Marathon,
+                timeout: Some(self.head_timeout),
+                silence: self.silence,
+                address: None,
+                delivery: Delivery::Streamed,
+            },
+        );
+        self.state = State::Opening { request, url, redirected };
+    }
+
+    pub(super) fn handle_event(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        event: TransportEvent,
+    ) -> Vec<StreamNews> {
+        match event {
+            TransportEvent::Head(head) => self.answered(turn, transport, &head),
+            TransportEvent::Body(bytes) => self.received(turn, &bytes),
+            TransportEvent::End => self.lost(turn, "Marathon closed it".into()),
+            TransportEvent::Failed(error) => self.lost(turn, error.to_string()),
+            TransportEvent::Response(_) | TransportEvent::Addresses(_) => Vec::new(),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        head: &ResponseHead,
+    ) -> Vec<StreamNews> {
+        let State::Opening { request, url, redirected } = &self.state else { return Vec::new() };
+        let (request, url, redirected) = (*request, url.clone(), *redirected);
+        let content_type = head.headers.first("content-type").unwrap_or("");
+        let problem = match head.status {
+            200 if content_type.to_ascii_lowercase().starts_with("text/event-stream") => {
+                let line = Record::info("marathon", "attached to the event stream");
+                turn.log(line.with("url", url.origin()));
+                let parser = SseParser::new();
+                self.state = State::Attached { request, url, parser, heard: false };
+                return vec![StreamNews::Attached];
+            }
+            200 => format!("it is not text/event-stream but {content_type:?}"),
+            301 | 302 | 303 | 307 | 308 if !redirected => {
+                transport.cancel(request);
+                match leader(&url, head.headers.first("location")) {
+                    Ok(to) => {
+                        self.ask(turn, transport, to, true);
+                        return Vec::new();
+                    }
+                    Err(problem) => problem,
+                }
+            }
+            status => refusal(status),
+        };
+        transport.cancel(request);
+        self.lost(turn, problem)
+    }
+
+    fn received(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) -> Vec<StreamNews> {
+        let State::Attached { parser, heard, .. } = &mut self.state else { return Vec::new() };
+        let mut items = Vec::new();
+        parser.receive(bytes, &mut items);
+        let mut news = Vec::new();
+        for SseEvent { name, data, oversized } in items {
+            if oversized {
+                let line = Record::warn("marathon", "an event was too large, its data was dropped");
+                turn.log(line.with("event", &name));
+            }
+            if !*heard {
+                *heard = true;
+                self.round.succeeded();
+            }
+            if let Some(relevance) = event::relevance(&name, &data) {
+                turn.log(Record::debug("marathon", "event").with("event", &name));
+                news.push(StreamNews::Event(relevance));
+            }
+        }
+        news
+    }
+
+    /// Plans to open it again. A stream that never said anything counts as a failure of that
+    /// Marathon: a fresh leader may answer 200 and close at once.
+    fn lost(&mut self, turn: &mut Turn<'_>, problem: String) -> Vec<StreamNews> {
+        let (origin, pause) = match &self.state {
+            State::Pausing { .. } => return Vec::new(),
+            State::Attached { url, heard: true, .. } => {
+                (url.origin().to_string(), self.round.backoff.pause(turn.keys))
+            }
+            State::Attached { url, .. } | State::Opening { url, .. } => {
+                (url.origin().to_string(), self.round.next(turn))
+            }
+        };
+        self.state = State::Pausing { until: Some(turn.now.mono + pause) };
+        let line = Record::error("marathon", "no event stream").with("url", origin);
+        turn.log(line.with("error", &problem).with("next_try", turn.now.wall.plus(pause)));
+        vec![StreamNews::Lost(problem)]
+    }
+
+    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        if self.poll_timeout().is_some_and(|at| at <= turn.now.mono) {
+            self.open(turn, transport);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Pausing { until } => until,
+            State::Opening { .. } | State::Attached { .. } => None,
+        }
+    }
+}

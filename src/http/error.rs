@@ -1,0 +1,102 @@
+//! What can be wrong with an HTTP message: [`HttpError`] is the peer's fault, [`RequestError`] ours.
+
+use std::fmt;
+
+use super::body::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
+use super::exchange::INTERIM_RESPONSES_MAX;
+use super::head::FIELDS_MAX;
+
+/// How a peer broke HTTP/1.1. The connection is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpError {
+    /// The head is not what RFC 9112 sections 2 to 5 describe; obsolete line folding included.
+    Malformed(httparse::Error),
+    /// Neither HTTP/1.0 nor HTTP/1.1, or no HTTP at all.
+    Version,
+    /// The head is longer than this many bytes.
+    HeadTooLong(usize),
+    /// The head has more than [`FIELDS_MAX`] fields.
+    TooManyFields,
+    /// `Content-Length` is not one decimal number that fits 64 bits (RFC 9110 section 8.6).
+    ContentLength,
+    /// `Transfer-Encoding` beside `Content-Length`, or in HTTP/1.0: two readers could disagree about
+    /// where the message ends (RFC 9112 section 6.1).
+    AmbiguousLength,
+    /// A transfer coding other than `chunked` alone (RFC 9112 section 7).
+    TransferCoding,
+    /// Broken chunk framing (RFC 9112 section 7.1).
+    Chunk,
+    /// A chunk's size line is longer than [`CHUNK_LINE_BYTES_MAX`].
+    ChunkLineTooLong,
+    /// The trailers are longer than [`TRAILER_BYTES_MAX`].
+    TrailersTooLong,
+    /// 101, for which nobody asked (RFC 9110 section 15.2.2).
+    SwitchingProtocols,
+    /// More than [`INTERIM_RESPONSES_MAX`] responses of class 1xx.
+    TooManyInterim,
+    /// The connection ended before the message did.
+    CutShort,
+}
+
+impl From<httparse::Error> for HttpError {
+    fn from(error: httparse::Error) -> HttpError {
+        match error {
+            httparse::Error::TooManyHeaders => HttpError::TooManyFields,
+            httparse::Error::Version => HttpError::Version,
+            other => HttpError::Malformed(other),
+        }
+    }
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpError::Malformed(error) => write!(f, "malformed HTTP head: {error}"),
+            HttpError::Version => f.write_str("not HTTP/1.0 or HTTP/1.1"),
+            HttpError::HeadTooLong(limit) => write!(f, "HTTP head longer than {limit} bytes"),
+            HttpError::TooManyFields => write!(f, "more than {FIELDS_MAX} HTTP fields"),
+            HttpError::ContentLength => f.write_str("malformed or contradictory Content-Length"),
+            HttpError::AmbiguousLength => {
+                f.write_str("Transfer-Encoding together with Content-Length or HTTP/1.0")
+            }
+            HttpError::TransferCoding => f.write_str("a transfer coding other than chunked"),
+            HttpError::Chunk => f.write_str("broken chunked coding"),
+            HttpError::ChunkLineTooLong => {
+                write!(f, "a chunk size line longer than {CHUNK_LINE_BYTES_MAX} bytes")
+            }
+            HttpError::TrailersTooLong => write!(f, "trailers over {TRAILER_BYTES_MAX} bytes"),
+            HttpError::SwitchingProtocols => f.write_str("101 without having been asked to switch"),
+            HttpError::TooManyInterim => {
+                write!(f, "more than {INTERIM_RESPONSES_MAX} interim (1xx) responses")
+            }
+            HttpError::CutShort => f.write_str("the HTTP message was cut short"),
+        }
+    }
+}
+
+impl std::error::Error for HttpError {}
+
+/// Why a request of ours cannot be written: a value that reached it from outside holds what would
+/// end a line or start another field (RFC 9110 section 5.5). Nothing of it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// The target is not visible ASCII that starts with `/`.
+    Target,
+    /// The host is not visible ASCII.
+    Host,
+    /// This field's name is no token, its value holds a control character, or it is one that the
+    /// codec writes itself.
+    Field(String),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestError::Target => f.write_str("the URL's path has a character no URL may have"),
+            RequestError::Host => f.write_str("the URL's host has a character no host may have"),
+            RequestError::Field(name) => write!(f, "the field {name:?} cannot be sent"),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}

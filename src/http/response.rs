@@ -1,0 +1,121 @@
+//! A response of ours as bytes (RFC 9112 section 4). The codec writes the length and says when the
+//! connection ends; nothing else here decides anything.
+
+use super::message::Headers;
+use super::request::is_field;
+
+/// An answer of ours. `Content-Length` and `Connection` are written by the codec; a field that could
+/// break out of its line is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerResponse {
+    /// 200 to 599.
+    pub status: u16,
+    /// Further fields.
+    pub headers: Headers,
+    /// The whole body; for HEAD only its length is sent.
+    pub body: Vec<u8>,
+}
+
+impl ServerResponse {
+    /// A body of that media type.
+    pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> ServerResponse {
+        let mut headers = Headers::new();
+        headers.push("Content-Type", content_type);
+        ServerResponse { status, headers, body: body.into() }
+    }
+
+    /// Says the status's reason phrase as plain text.
+    pub fn of_status(status: u16) -> ServerResponse {
+        ServerResponse::new(status, "text/plain", format!("{}\n", reason(status)))
+    }
+
+    /// This response with one more field.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> ServerResponse {
+        self.headers.push(name, value);
+        self
+    }
+}
+
+/// Whether the body of a response is sent with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// As it is.
+    Whole,
+    /// To HEAD: every field of the answer to GET, and no body (RFC 9110 section 9.3.2).
+    LengthOnly,
+}
+
+/// The whole response, ready to send.
+pub(crate) fn write_response(response: &ServerResponse, content: Content, close: bool) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
+    let ours = |name: &str| {
+        ["Content-Length", "Connection", "Transfer-Encoding"]
+            .iter()
+            .any(|own| name.eq_ignore_ascii_case(own))
+    };
+    for (name, value) in response.headers.iter() {
+        if is_field(name, value) && !ours(name) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    head.push_str(&format!("Content-Length: {}\r\n", response.body.len()));
+    if close {
+        head.push_str("Connection: close\r\n");
+    }
+    head.push_str("\r\n");
+    let mut bytes = head.into_bytes();
+    if content == Content::Whole {
+        bytes.extend_from_slice(&response.body);
+    }
+    bytes
+}
+
+/// RFC 9110 section 15, for the statuses that this program answers with.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Status",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(response: &ServerResponse, content: Content, close: bool) -> String {
+        String::from_utf8(write_response(response, content, close)).unwrap()
+    }
+
+    #[test]
+    fn the_answer_to_head_is_that_to_get_without_its_body() {
+        let pong = ServerResponse::new(200, "application/json", "{\"message\": \"pong\"}");
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n";
+        let get = format!("{head}{{\"message\": \"pong\"}}");
+        assert_eq!(written(&pong, Content::Whole, false), get);
+        assert_eq!(written(&pong, Content::LengthOnly, false), head);
+    }
+
+    #[test]
+    fn a_field_that_breaks_out_or_is_the_codecs_own_is_left_out() {
+        let response = ServerResponse::of_status(405)
+            .with_header("Allow", "GET, HEAD")
+            .with_header("X", "a\r\nY: b")
+            .with_header("content-length", "9")
+            .with_header("connection", "keep-alive");
+        let expected = "HTTP/1.1 405 Method Not Allowed\r\nContent-Type: text/plain\r\n\
+                        Allow: GET, HEAD\r\nContent-Length: 19\r\nConnection: close\r\n\r\n\
+                        Method Not Allowed\n";
+        assert_eq!(written(&response, Content::Whole, true), expected);
+    }
+}

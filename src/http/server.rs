@@ -1,0 +1,246 @@
+//! The server's side of one connection: requests come out in their order, answers go in likewise.
+//!
+//! `Head` → `Body` → `Answering` → `Head` …; any of them → `Closed`. While `Answering`, the request is
+//! in its owner's hands, who may take time; what the peer sends meanwhile waits, within a limit.
+//!
+//! Feed with [`ServerConnection::receive`] or [`ServerConnection::respond`], then drain
+//! [`ServerConnection::poll`]. Never knows what a path means, and sets no time limit: its owner does,
+//! by [`ServerConnection::awaits_peer`].
+
+use std::collections::VecDeque;
+
+use super::body::{BodyReader, Framing};
+use super::error::HttpError;
+use super::head::{self, RequestHead, Version};
+use super::message::Headers;
+use super::response::{Content, ServerResponse, write_response};
+
+/// The longest request body that is read (and dropped), in bytes.
+pub const REQUEST_BODY_BYTES_MAX: usize = 16 * 1024;
+/// The most bytes that wait while a request is answered. A peer that pipelines more gets this
+/// answer, and no other.
+pub const PIPELINE_BYTES_MAX: usize = 64 * 1024;
+
+/// RFC 9110 section 10.1.1.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A request whose body, if it had one, was read and dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerRequest {
+    /// Any token; methods are case-sensitive.
+    pub method: String,
+    /// Path and query, starting with `/`, visible ASCII, not decoded; also `*` for OPTIONS and the
+    /// authority for CONNECT (RFC 9112 section 3.2).
+    pub target: String,
+    /// The fields, in their order.
+    pub headers: Headers,
+}
+
+/// What the owner of a connection has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// Answer this with [`ServerConnection::respond`]. No other comes before that.
+    Request(ServerRequest),
+    /// Send these bytes.
+    Send(Vec<u8>),
+    /// Close the connection once everything is sent. Always the last.
+    Close,
+}
+
+/// One connection of a client to us.
+#[derive(Debug)]
+pub struct ServerConnection {
+    state: State,
+    /// What came and was not read yet.
+    buffer: Vec<u8>,
+    events: VecDeque<ServerEvent>,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    Body { request: ServerRequest, answer: Answer, reader: BodyReader, bytes_left: usize },
+    Answering(Answer),
+    Closed,
+}
+
+/// How the request at hand has to be answered.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    content: Content,
+    close: bool,
+}
+
+impl Default for ServerConnection {
+    fn default() -> ServerConnection {
+        ServerConnection::new()
+    }
+}
+
+impl ServerConnection {
+    /// A connection on which nothing has come yet.
+    pub const fn new() -> ServerConnection {
+        ServerConnection { state: State::Head, buffer: Vec::new(), events: VecDeque::new() }
+    }
+
+    /// Takes in what the peer sent.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        self.buffer.extend_from_slice(bytes);
+        self.advance();
+        if self.buffer.len() > PIPELINE_BYTES_MAX
+            && let State::Answering(answer) = &mut self.state
+        {
+            answer.close = true;
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll(&mut self) -> Option<ServerEvent> {
+        self.events.pop_front()
+    }
+
+    /// Answers the request that [`ServerEvent::Request`] handed out; without one, nothing happens.
+    pub fn respond(&mut self, response: &ServerResponse) {
+        let State::Answering(Answer { content, close }) = self.state else { return };
+        self.events.push_back(ServerEvent::Send(write_response(response, content, close)));
+        if close {
+            self.close();
+        } else {
+            self.state = State::Head;
+            self.advance();
+        }
+    }
+
+    /// Whether it is the peer's turn: no whole request is here. An owner gives a peer so much time
+    /// for that and no more, and closes such connections first when there are too many.
+    pub const fn awaits_peer(&self) -> bool {
+        matches!(self.state, State::Head | State::Body { .. })
+    }
+
+    /// Whether a request has begun to come and is not whole.
+    pub const fn is_mid_request(&self) -> bool {
+        self.awaits_peer() && !(matches!(self.state, State::Head) && self.buffer.is_empty())
+    }
+
+    /// Reads on until a request is complete, or bytes are missing.
+    fn advance(&mut self) {
+        loop {
+            let step = match &mut self.state {
+                State::Head => self.read_head(),
+                State::Body { .. } => self.read_body(),
+                State::Answering(_) | State::Closed => return,
+            };
+            match step {
+                Ok(Step::Again) => {}
+                Ok(Step::NeedMore) => return,
+                Err(refusal) => self.refuse(refusal),
+            }
+        }
+    }
+
+    fn read_head(&mut self) -> Result<Step, Refusal> {
+        let Some((head, length)) = head::parse_request(&self.buffer)? else {
+            return Ok(Step::NeedMore);
+        };
+        self.buffer.drain(..length);
+        let framing = Framing::of_request(head.version, &head.headers)?;
+        check_host(&head)?;
+        if matches!(framing, Framing::Length(length) if length > REQUEST_BODY_BYTES_MAX as u64) {
+            return Err(Refusal(413));
+        }
+        let reader = BodyReader::new(framing);
+        // HTTP/1.0 knows no 100 (RFC 9110 section 10.1.1).
+        let http11 = head.version == Version::Http11;
+        if http11 && !reader.is_done() && head.headers.has_token("expect", "100-continue") {
+            self.events.push_back(ServerEvent::Send(CONTINUE.to_vec()));
+        }
+        let content = if head.method == "HEAD" { Content::LengthOnly } else { Content::Whole };
+        let close = !http11 || head.headers.has_token("connection", "close");
+        let RequestHead { method, target, headers, .. } = head;
+        let target = origin_form(&method, target).ok_or(Refusal(400))?;
+        self.state = State::Body {
+            request: ServerRequest { method, target, headers },
+            answer: Answer { content, close },
+            reader,
+            bytes_left: REQUEST_BODY_BYTES_MAX,
+        };
+        Ok(Step::Again)
+    }
+
+    fn read_body(&mut self) -> Result<Step, Refusal> {
+        let State::Body { request, answer, reader, bytes_left } = &mut self.state else {
+            return Ok(Step::Again);
+        };
+        let mut content = Vec::new();
+        let used = reader.receive(&self.buffer, &mut content)?;
+        self.buffer.drain(..used);
+        *bytes_left = bytes_left.checked_sub(content.len()).ok_or(Refusal(413))?;
+        if !reader.is_done() {
+            return Ok(Step::NeedMore);
+        }
+        self.events.push_back(ServerEvent::Request(request.clone()));
+        self.state = State::Answering(*answer);
+        Ok(Step::Again)
+    }
+
+    /// Says what is wrong, and ends: where the next request starts, nobody knows any more.
+    fn refuse(&mut self, Refusal(status): Refusal) {
+        let bytes = write_response(&ServerResponse::of_status(status), Content::Whole, true);
+        self.events.push_back(ServerEvent::Send(bytes));
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.events.push_back(ServerEvent::Close);
+        self.state = State::Closed;
+        self.buffer = Vec::new();
+    }
+}
+
+enum Step {
+    Again,
+    NeedMore,
+}
+
+/// The status with which a request is turned away and the connection ends.
+struct Refusal(u16);
+
+impl From<HttpError> for Refusal {
+    fn from(error: HttpError) -> Refusal {
+        Refusal(match error {
+            HttpError::HeadTooLong(_) | HttpError::TooManyFields => 431,
+            HttpError::TransferCoding => 501,
+            HttpError::Version => 505,
+            _ => 400,
+        })
+    }
+}
+
+/// RFC 9112 section 3.2: exactly one `Host`, which HTTP/1.0 may leave out.
+fn check_host(head: &RequestHead) -> Result<(), Refusal> {
+    match head.headers.all("host").count() {
+        1 => Ok(()),
+        0 if head.version == Version::Http10 => Ok(()),
+        _ => Err(Refusal(400)),
+    }
+}
+
+/// The path and query of a target in any of its four forms (RFC 9112 section 3.2).
+fn origin_form(method: &str, target: String) -> Option<String> {
+    if target.starts_with('/') || method == "CONNECT" || (method == "OPTIONS" && target == "*") {
+        return Some(target);
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    if !(scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")) {
+        return None;
+    }
+    let path = rest.get(rest.find(['/', '?']).unwrap_or(rest.len())..)?;
+    Some(if path.starts_with('/') { path.into() } else { format!("/{path}") })
+}
+
+#[cfg(test)]
+mod tests;

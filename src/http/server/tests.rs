@@ -1,0 +1,231 @@
+use super::super::head::REQUEST_HEAD_BYTES_MAX;
+use super::super::splits::splits;
+use super::*;
+
+/// Answers every request at once with `METHOD TARGET`; what was sent, and whether we closed.
+fn serve(pieces: &[&[u8]]) -> (String, bool) {
+    let (mut connection, mut sent, mut closed) = (ServerConnection::new(), Vec::new(), false);
+    for piece in pieces {
+        connection.receive(piece);
+        while let Some(event) = connection.poll() {
+            assert!(!closed, "nothing follows the close");
+            match event {
+                ServerEvent::Request(request) => connection.respond(&echo(&request)),
+                ServerEvent::Send(bytes) => sent.extend(bytes),
+                ServerEvent::Close => closed = true,
+            }
+        }
+    }
+    (String::from_utf8(sent).unwrap(), closed)
+}
+
+fn echo(request: &ServerRequest) -> ServerResponse {
+    ServerResponse::new(200, "text/plain", format!("{} {}", request.method, request.target))
+}
+
+fn answer(body: &str, connection: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
+         {connection}\r\n{body}"
+    )
+}
+
+const CLOSE: &str = "Connection: close\r\n";
+
+fn check(requests: &str, expected: &str, closed: bool) {
+    for pieces in splits(requests.as_bytes()) {
+        assert_eq!(serve(&pieces), (expected.to_string(), closed), "{requests:?}");
+    }
+}
+
+fn check_refused(request: &str, status: u16) {
+    for spare in ["", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        for pieces in splits(format!("{request}{spare}").as_bytes()) {
+            let (sent, closed) = serve(&pieces);
+            let start = format!("HTTP/1.1 {status} ");
+            assert!(sent.starts_with(&start) && closed, "{request:?} was answered {sent:?}");
+            assert_eq!(sent.matches("HTTP/1.1").count(), 1, "{request:?}");
+            assert!(sent.contains(CLOSE));
+        }
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let requests = "GET /a HTTP/1.1\r\nHost: x\r\n\r\nPOST /b HTTP/1.1\r\nHost: x\r\n\
+                    Content-Length: 3\r\n\r\nabc\r\nGET /c?d HTTP/1.1\r\nHost: x\r\n\r\n";
+    let expected = [answer("GET /a", ""), answer("POST /b", ""), answer("GET /c?d", "")].concat();
+    check(requests, &expected, false);
+}
+
+#[test]
+fn a_request_waits_for_the_answer_to_the_one_before() {
+    let mut connection = ServerConnection::new();
+    assert!(connection.awaits_peer());
+    let two = b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n";
+    connection.receive(two);
+    assert!(matches!(connection.poll(), Some(ServerEvent::Request(first)) if first.target == "/1"));
+    assert_eq!(connection.poll(), None);
+    assert!(!connection.awaits_peer());
+    connection.receive(b"GET /3 HTTP/1.1\r\nHo");
+    assert_eq!(connection.poll(), None);
+    connection.respond(&ServerResponse::of_status(404));
+    assert!(matches!(connection.poll(), Some(ServerEvent::Send(_))));
+    assert!(
+        matches!(connection.poll(), Some(ServerEvent::Request(second)) if second.target == "/2")
+    );
+    assert_eq!(connection.poll(), None);
+    connection.respond(&ServerResponse::of_status(404));
+    assert!(matches!(connection.poll(), Some(ServerEvent::Send(_))));
+    assert_eq!(connection.poll(), None);
+    assert!(connection.awaits_peer());
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_not_sent() {
+    let mut connection = ServerConnection::new();
+    connection.respond(&ServerResponse::of_status(200));
+    assert_eq!(connection.poll(), None);
+}
+
+#[test]
+fn who_wants_the_connection_closed_gets_it_closed() {
+    let after = "GET /b HTTP/1.1\r\nHost: x\r\n\r\n";
+    let closing = format!("GET /a HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n{after}");
+    check(&closing, &answer("GET /a", CLOSE), true);
+    check(&format!("GET /a HTTP/1.0\r\n\r\n{after}"), &answer("GET /a", CLOSE), true);
+}
+
+#[test]
+fn head_is_answered_without_a_body() {
+    let (sent, closed) = serve(&[b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n"]);
+    assert_eq!(
+        (sent.as_str(), closed),
+        ("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\n", false)
+    );
+}
+
+#[test]
+fn bodies_are_read_and_dropped() {
+    let chunked = "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   3\r\nabc\r\n0\r\nT: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
+    check(chunked, &[answer("POST /a", ""), answer("GET /b", "")].concat(), false);
+}
+
+/// RFC 9110 section 10.1.1.
+#[test]
+fn who_expects_100_gets_it_when_there_is_a_body_to_come() {
+    let with = |version: &str, length: usize| {
+        format!(
+            "POST /a HTTP/{version}\r\nHost: x\r\nExpect: 100-Continue\r\n\
+             Content-Length: {length}\r\n\r\n{}",
+            "b".repeat(length)
+        )
+    };
+    let continued = format!("HTTP/1.1 100 Continue\r\n\r\n{}", answer("POST /a", ""));
+    check(&with("1.1", 1), &continued, false);
+    check(&with("1.1", 0), &answer("POST /a", ""), false);
+    check(&with("1.0", 1), &answer("POST /a", CLOSE), true);
+}
+
+#[test]
+fn a_large_body_is_refused_before_it_comes_or_as_it_comes() {
+    let counted =
+        |length: usize| format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n");
+    check_refused(
+        &format!("{}Expect: 100-continue\r\n\r\n", counted(REQUEST_BODY_BYTES_MAX + 1)),
+        413,
+    );
+    let fits =
+        format!("{}\r\n{}", counted(REQUEST_BODY_BYTES_MAX), "x".repeat(REQUEST_BODY_BYTES_MAX));
+    assert_eq!(serve(&[fits.as_bytes()]), (answer("POST /", ""), false));
+
+    let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+    let chunks = chunk.repeat(REQUEST_BODY_BYTES_MAX / 0x1000 + 1);
+    let chunked =
+        format!("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+    let (sent, closed) = serve(&chunked.as_bytes().chunks(100).collect::<Vec<_>>());
+    assert!(sent.starts_with("HTTP/1.1 413 ") && closed);
+}
+
+#[test]
+fn what_cannot_be_read_without_doubt_is_refused() {
+    let cases = [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n folded\r\n\r\n", 400),
+        ("GET where HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET ftp://a/b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n",
+            400,
+        ),
+    ];
+    for (request, status) in cases {
+        check_refused(request, status);
+    }
+}
+
+#[test]
+fn a_head_over_its_limit_is_refused() {
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(REQUEST_HEAD_BYTES_MAX));
+    for size in [1, 1000, long.len()] {
+        let (sent, closed) = serve(&long.as_bytes().chunks(size).collect::<Vec<_>>());
+        assert!(sent.starts_with("HTTP/1.1 431 ") && closed);
+    }
+    check_refused(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(100)), 431);
+}
+
+/// RFC 9112 section 3.2: all four forms.
+#[test]
+fn targets_come_out_in_origin_form() {
+    let target = |request_line: &str| {
+        let mut connection = ServerConnection::new();
+        connection.receive(format!("{request_line} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        match connection.poll() {
+            Some(ServerEvent::Request(request)) => request.target,
+            other => panic!("{request_line}: {other:?}"),
+        }
+    };
+    assert_eq!(target("GET /a/../b?c=%20"), "/a/../b?c=%20");
+    assert_eq!(target("GET http://a.example/b?c"), "/b?c");
+    assert_eq!(target("GET HTTPS://a.example"), "/");
+    assert_eq!(target("GET http://a.example?c"), "/?c");
+    assert_eq!(target("OPTIONS *"), "*");
+    assert_eq!(target("CONNECT a.example:80"), "a.example:80");
+}
+
+#[test]
+fn a_peer_that_pipelines_without_end_gets_its_answer_and_no_other() {
+    let request = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut connection = ServerConnection::new();
+    connection.receive(request);
+    assert!(matches!(connection.poll(), Some(ServerEvent::Request(_))));
+    for _ in 0..1000 {
+        connection.receive(&request.repeat(100));
+        assert!(connection.buffer.len() <= PIPELINE_BYTES_MAX);
+    }
+    connection.respond(&ServerResponse::new(200, "text/plain", "late"));
+    assert_eq!(connection.poll(), Some(ServerEvent::Send(answer("late", CLOSE).into_bytes())));
+    assert_eq!(connection.poll(), Some(ServerEvent::Close));
+    connection.receive(request);
+    assert_eq!(connection.poll(), None);
+    assert!(connection.buffer.is_empty());
+}
+
+#[test]
+fn a_whole_pipeline_in_one_piece_is_served_within_the_limit() {
+    let request = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    let count = PIPELINE_BYTES_MAX / request.len();
+    let (sent, closed) = serve(&[request.repeat(count).as_bytes()]);
+    assert_eq!((sent.matches("GET /a").count(), closed), (count, false));
+}

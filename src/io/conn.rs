@@ -1,0 +1,327 @@
+//! One TCP connection, with TLS on it or without: bytes in and out as far as the socket takes them,
+//! never blocking. Decides nothing but how much may wait in memory.
+//!
+//! `Connecting → (Handshaking →) Open → Lingering`, each of which may end.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use rustls::ClientConnection;
+
+use crate::seam::{CloseReason, ConnId};
+use crate::time::Instant;
+
+/// A connection reads at most this in one turn, so that others get theirs.
+const READ_BYTES_PER_TURN: usize = 256 * 1024;
+/// While more than this waits to be sent, nothing is read: a peer that never reads gets no more answers.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// How long a connection that we have closed may take to take the rest and to say its last words.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
+/// Last words that are read and dropped, in bytes.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// A connection.
+pub(super) struct Conn {
+    pub(super) id: ConnId,
+    stream: TcpStream,
+    wire: Wire,
+    state: State,
+    interest: Interest,
+}
+
+enum Wire {
+    Plain { unsent: Vec<u8> },
+    Tls(Box<ClientConnection>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Handshaking,
+    Open,
+    /// We have closed; what was sent leaves, what comes is dropped.
+    Lingering {
+        until: Instant,
+        dropped: usize,
+        finished: bool,
+    },
+}
+
+/// What a connection has to tell.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    Connected,
+    Received(Vec<u8>),
+    Closed(CloseReason),
+}
+
+/// Where a turn of a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Until the socket is ready again.
+    Ready,
+    /// Until its next turn: more may be there to read.
+    Turn,
+    /// For good.
+    Gone,
+}
+
+impl Conn {
+    /// A connection that a peer made.
+    pub(super) fn accepted(id: ConnId, stream: TcpStream) -> Conn {
+        let wire = Wire::Plain { unsent: Vec::new() };
+        Conn { id, stream, wire, state: State::Open, interest: Interest::READABLE }
+    }
+
+    /// A connection under way to a peer.
+    pub(super) fn dialed(id: ConnId, stream: TcpStream, tls: Option<ClientConnection>) -> Conn {
+        let wire = match tls {
+            None => Wire::Plain { unsent: Vec::new() },
+            Some(mut tls) => {
+                // Requests are small, and a response is asked for before the next one.
+                tls.set_buffer_limit(None);
+                Wire::Tls(Box::new(tls))
+            }
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        Conn { id, stream, wire, state: State::Connecting, interest }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.stream, token, self.interest)
+    }
+
+    /// Asks for writability only while something waits to be sent.
+    pub(super) fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let wanted = if self.state == State::Connecting || self.has_unsent() {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        if wanted != self.interest {
+            self.interest = wanted;
+            registry.reregister(&mut self.stream, token, wanted)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) {
+        // Closing the descriptor does the same.
+        let _ = registry.deregister(&mut self.stream);
+    }
+
+    /// When a connection that lingers is dropped.
+    pub(super) fn linger_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Lingering { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Takes bytes to send.
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        match &mut self.wire {
+            Wire::Plain { unsent } => unsent.extend_from_slice(bytes),
+            Wire::Tls(tls) => {
+                // Without a limit of its buffer it takes all.
+                let _ = tls.writer().write_all(bytes);
+            }
+        }
+    }
+
+    /// We are done with it: it says nothing more to the daemon.
+    pub(super) fn close(&mut self, now: Instant) {
+        if let Wire::Tls(tls) = &mut self.wire {
+            tls.send_close_notify();
+        }
+        self.state = State::Lingering { until: now + LINGER, dropped: 0, finished: false };
+    }
+
+    /// Does what the socket allows.
+    pub(super) fn turn(&mut self, news: &mut Vec<News>) -> Pause {
+        match self.try_turn(news) {
+            Ok(pause) => pause,
+            Err(reason) => {
+                if !matches!(self.state, State::Lingering { .. }) {
+                    news.push(News::Closed(reason));
+                }
+                Pause::Gone
+            }
+        }
+    }
+
+    fn try_turn(&mut self, news: &mut Vec<News>) -> Result<Pause, CloseReason> {
+        if self.state == State::Connecting && !self.finish_connecting(news)? {
+            return Ok(Pause::Ready);
+        }
+        self.flush()?;
+        if let State::Lingering { .. } = self.state {
+            return self.linger();
+        }
+        let pause = self.read(news)?;
+        self.flush()?;
+        Ok(pause)
+    }
+
+    /// Whether the connection stands; readiness is only a hint.
+    fn finish_connecting(&mut self, news: &mut Vec<News>) -> Result<bool, CloseReason> {
+        if let Some(error) = self.stream.take_error().map_err(|error| reason(&error))? {
+            return Err(reason(&error));
+        }
+        match self.stream.peer_addr() {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(false),
+            Err(error) => return Err(reason(&error)),
+        }
+        self.state = match &self.wire {
+            Wire::Plain { .. } => {
+                news.push(News::Connected);
+                State::Open
+            }
+            Wire::Tls(_) => State::Handshaking,
+        };
+        Ok(true)
+    }
+
+    fn has_unsent(&self) -> bool {
+        match &self.wire {
+            Wire::Plain { unsent } => !unsent.is_empty(),
+            Wire::Tls(tls) => tls.wants_write(),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), CloseReason> {
+        while self.has_unsent() {
+            let written = match &mut self.wire {
+                Wire::Plain { unsent } => self.stream.write(unsent).inspect(|length| {
+                    unsent.drain(..*length);
+                }),
+                Wire::Tls(tls) => tls.write_tls(&mut self.stream),
+            };
+            match written {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(reason(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, news: &mut Vec<News>) -> Result<Pause, CloseReason> {
+        let mut buffer = [0; 16 * 1024];
+        let mut left = READ_BYTES_PER_TURN;
+        while left > 0 {
+            if let Wire::Plain { unsent } = &self.wire
+                && unsent.len() > UNSENT_BYTES_MAX
+            {
+                // It goes on when the socket takes bytes again.
+                return Ok(Pause::Ready);
+            }
+            let length = match &mut self.wire {
+                Wire::Plain { .. } => self.stream.read(&mut buffer),
+                Wire::Tls(tls) => tls.read_tls(&mut self.stream),
+            };
+            match length {
+                Ok(0) => return Err(self.end()),
+                Ok(length) => {
+                    left = left.saturating_sub(length);
+                    self.take_in(buffer.get(..length).unwrap_or_default(), news)?;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Pause::Ready),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(reason(&error)),
+            }
+        }
+        Ok(Pause::Turn)
+    }
+
+    fn take_in(&mut self, plain: &[u8], news: &mut Vec<News>) -> Result<(), CloseReason> {
+        let Wire::Tls(tls) = &mut self.wire else {
+            news.push(News::Received(plain.to_vec()));
+            return Ok(());
+        };
+        let processed = tls.process_new_packets();
+        if processed.is_err() {
+            // The alert may still reach the peer.
+            let _ = tls.write_tls(&mut self.stream);
+        }
+        let to_read = processed.map_err(|error| CloseReason::Tls(error.to_string()))?;
+        if self.state == State::Handshaking && !tls.is_handshaking() {
+            self.state = State::Open;
+            news.push(News::Connected);
+        }
+        if to_read.plaintext_bytes_to_read() > 0 {
+            let mut bytes = vec![0; to_read.plaintext_bytes_to_read()];
+            // Exactly so much is there.
+            let length = tls.reader().read(&mut bytes).unwrap_or(0);
+            bytes.truncate(length);
+            news.push(News::Received(bytes));
+        }
+        Ok(())
+    }
+
+    /// What the end of the peer's bytes means.
+    fn end(&mut self) -> CloseReason {
+        match (&mut self.wire, self.state) {
+            (Wire::Tls(_), State::Handshaking) => {
+                CloseReason::Tls("the peer closed the connection during the handshake".into())
+            }
+            (Wire::Tls(tls), _) => match tls.process_new_packets() {
+                Ok(state) if state.peer_has_closed() => CloseReason::Finished,
+                _ => CloseReason::Truncated,
+            },
+            (Wire::Plain { .. }, _) => CloseReason::Finished,
+        }
+    }
+
+    /// Says that we are done, then waits for the peer's end: a socket that is closed with unread bytes
+    /// sends a reset, which can destroy the last answer on its way.
+    fn linger(&mut self) -> Result<Pause, CloseReason> {
+        let unsent = self.has_unsent();
+        let State::Lingering { dropped, finished, .. } = &mut self.state else {
+            return Ok(Pause::Gone);
+        };
+        if !unsent && !*finished {
+            *finished = true;
+            self.stream.shutdown(Shutdown::Write).map_err(|error| reason(&error))?;
+        }
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Ok(if unsent { Pause::Ready } else { Pause::Gone }),
+                Ok(length) => *dropped += length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Pause::Ready),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(reason(&error)),
+            }
+            if *dropped > LINGER_BYTES_MAX {
+                return Ok(Pause::Gone);
+            }
+        }
+    }
+}
+
+/// The system's error as the daemon's reason.
+pub(super) fn reason(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => CloseReason::Refused,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            CloseReason::Reset
+        }
+        ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown
+        | ErrorKind::AddrNotAvailable
+        | ErrorKind::TimedOut
+        | ErrorKind::InvalidInput
+        | ErrorKind::Unsupported => CloseReason::Unreachable,
+        _ if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
+            CloseReason::Unreachable
+        }
+        _ => CloseReason::Local(error.to_string()),
+    }
+}

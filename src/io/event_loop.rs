@@ -1,0 +1,439 @@
+//! The loop: waits for what happens, tells the machine, does what it says. One turn is one input; the
+//! clocks are read once a turn. Nothing here blocks but the disk, for a file at a time.
+//!
+//! It sleeps until a socket is ready or the machine's deadline has come, and has no deadlines of its
+//! own but for connections that linger, for a stop that hangs, and for accepting again after the
+//! system ran out of descriptors.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream, UdpSocket};
+use mio::{Events, Interest, Poll, Token};
+
+use crate::keys::Keys;
+use crate::log::Record;
+use crate::seam::{Change, CloseReason, ConnId, Input, Load, Loaded, Machine, Output, Signal};
+use crate::seam::{SocketId, StoreError, Tls, WriteId};
+use crate::time::Instant;
+
+use super::clock::Clock;
+use super::conn::{Conn, News, Pause, reason};
+use super::log::Logger;
+use super::signals::Signals;
+use super::tls::TlsClients;
+
+const LISTENER: Token = Token(0);
+const STOP: Token = Token(1);
+const RELOAD: Token = Token(2);
+const FIRST_FREE: usize = 3;
+
+const EVENTS_PER_TURN: usize = 256;
+/// Connections accepted in one turn at most.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long nothing is accepted after the system ran out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// A stop that takes longer is carried out without the machine.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// The largest datagram read, in bytes.
+const DATAGRAM_BYTES_MAX: usize = 4096;
+
+/// What the storage can do; the real one is [`super::storage::Storage`].
+pub trait Disk {
+    /// Carries out a change.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    fn change(&mut self, change: Change) -> Result<(), StoreError>;
+
+    /// Reads.
+    fn load(&mut self, load: Load) -> Loaded;
+}
+
+/// What the loop is made of.
+pub struct Parts<D, K> {
+    /// Where challenges are answered.
+    pub listener: TcpListener,
+    /// Caught from the first line of the program on.
+    pub signals: Signals,
+    /// Whose issuers count.
+    pub tls: TlsClients,
+    /// The storage.
+    pub disk: D,
+    /// Chance and private keys.
+    pub keys: K,
+    /// Where records go.
+    pub logger: Logger,
+}
+
+/// The loop.
+pub struct EventLoop<D, K> {
+    parts: Parts<D, K>,
+    poll: Poll,
+    clock: Clock,
+    conns: BTreeMap<Token, Conn>,
+    tokens: BTreeMap<ConnId, Token>,
+    sockets: BTreeMap<Token, (SocketId, UdpSocket)>,
+    socket_tokens: BTreeMap<SocketId, Token>,
+    /// Connections that may have more to read than their last turn allowed.
+    unfinished: BTreeSet<Token>,
+    /// Inputs that answer outputs, told before anything else happens.
+    answers: VecDeque<Answer>,
+    /// Tokens only increase, so that a late event never hits a new connection.
+    next_token: usize,
+    accepted: u64,
+    accept_at: Option<Instant>,
+    wait_until: Option<Instant>,
+    stop_at: Option<Instant>,
+    exit: Option<u8>,
+}
+
+enum Answer {
+    Closed(ConnId, CloseReason),
+    Stored(WriteId, Result<(), StoreError>),
+    Loaded(Loaded),
+}
+
+impl<D: Disk, K: Keys> EventLoop<D, K> {
+    /// A loop that watches listener and signals.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn new(mut parts: Parts<D, K>) -> io::Result<EventLoop<D, K>> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut parts.listener, LISTENER, Interest::READABLE)?;
+        for (source, signal) in parts.signals.sources() {
+            let token = if signal == Signal::Stop { STOP } else { RELOAD };
+            poll.registry().register(source, token, Interest::READABLE)?;
+        }
+        Ok(EventLoop {
+            parts,
+            poll,
+            clock: Clock::start(),
+            conns: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            socket_tokens: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
+            answers: VecDeque::new(),
+            next_token: FIRST_FREE,
+            accepted: 0,
+            accept_at: None,
+            wait_until: None,
+            stop_at: None,
+            exit: None,
+        })
+    }
+
+    /// Runs until the machine wants to end, or a stop hangs; the exit status.
+    ///
+    /// # Errors
+    /// The system's poll failed, which leaves nothing to be done.
+    pub fn run(mut self, machine: &mut dyn Machine) -> io::Result<u8> {
+        let listening = self.parts.listener.local_addr()?;
+        self.tell(machine, Input::Started { listening });
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            self.tell_answers(machine);
+            if let Some(status) = self.exit {
+                self.flush_all();
+                return Ok(status);
+            }
+            match self.poll.poll(&mut events, self.sleep()) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            for event in &events {
+                self.heed(machine, event.token());
+            }
+            for token in std::mem::take(&mut self.unfinished) {
+                self.turn_conn(machine, token);
+            }
+            self.heed_deadlines(machine);
+        }
+    }
+
+    /// How long to sleep; `None` until something happens.
+    fn sleep(&self) -> Option<Duration> {
+        if !self.unfinished.is_empty() || !self.answers.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let lingering = self.conns.values().filter_map(Conn::linger_until).min();
+        let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering];
+        let until = deadlines.into_iter().flatten().min()?;
+        Some(until.since(self.clock.now().mono))
+    }
+
+    fn heed_deadlines(&mut self, machine: &mut dyn Machine) {
+        let now = self.clock.now().mono;
+        let over = |conn: &Conn| conn.linger_until().is_some_and(|until| until <= now);
+        let over: Vec<Token> =
+            self.conns.iter().filter(|(_, conn)| over(conn)).map(|(token, _)| *token).collect();
+        for token in over {
+            self.forget(token);
+        }
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = None;
+            self.accept(machine);
+        }
+        if self.stop_at.is_some_and(|at| at <= now) {
+            self.exit = Some(0);
+        }
+        if self.wait_until.is_some_and(|until| until <= now) {
+            self.tell(machine, Input::Timeout);
+        }
+    }
+
+    fn heed(&mut self, machine: &mut dyn Machine, token: Token) {
+        match token {
+            LISTENER => self.accept(machine),
+            STOP | RELOAD => self.heed_signal(machine, token),
+            token if self.sockets.contains_key(&token) => self.receive_datagrams(machine, token),
+            token => self.turn_conn(machine, token),
+        }
+    }
+
+    fn heed_signal(&mut self, machine: &mut dyn Machine, token: Token) {
+        let signal = if token == STOP { Signal::Stop } else { Signal::Reload };
+        if !self.parts.signals.take(signal) {
+            return;
+        }
+        if signal == Signal::Stop {
+            if self.stop_at.is_some() {
+                // Asked twice: the machine has had its chance.
+                self.exit = Some(0);
+            }
+            self.stop_at = Some(self.clock.now().mono + STOP_PATIENCE);
+        }
+        self.tell(machine, Input::Signal(signal));
+    }
+
+    /// One turn: tells the machine something and does all that it wants.
+    fn tell(&mut self, machine: &mut dyn Machine, input: Input<'_>) {
+        if self.exit.is_some() {
+            return;
+        }
+        machine.handle_input(self.clock.now(), input, &mut self.parts.keys);
+        loop {
+            match machine.poll_output() {
+                Output::Wait(until) => {
+                    self.wait_until = until;
+                    return;
+                }
+                Output::Exit(status) => {
+                    self.exit = Some(status);
+                    return;
+                }
+                output => self.carry_out(output),
+            }
+        }
+    }
+
+    fn tell_answers(&mut self, machine: &mut dyn Machine) {
+        while let Some(answer) = self.answers.pop_front() {
+            match answer {
+                Answer::Closed(conn, reason) => self.tell(machine, Input::Closed(conn, reason)),
+                Answer::Stored(write, result) => self.tell(machine, Input::Stored(write, result)),
+                Answer::Loaded(loaded) => self.tell(machine, Input::Loaded(loaded)),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Connect { conn, to, tls } => {
+                if let Err(reason) = self.connect(conn, to, tls) {
+                    self.answers.push_back(Answer::Closed(conn, reason));
+                }
+            }
+            Output::Send { conn, bytes } => {
+                if let Some((token, conn)) = self.conn(conn) {
+                    conn.send(&bytes);
+                    self.unfinished.insert(token);
+                }
+            }
+            Output::Close { conn } => {
+                let now = self.clock.now().mono;
+                // A connection that never stood has nothing to linger for, but its turn ends it.
+                if let Some((token, found)) = self.conn(conn) {
+                    found.close(now);
+                    self.unfinished.insert(token);
+                }
+                self.tokens.remove(&conn);
+                self.answers.retain(|it| !matches!(it, Answer::Closed(id, _) if *id == conn));
+            }
+            Output::Datagram { socket, to, bytes } => {
+                // The resolver asks again when nothing comes.
+                let _ = self.send_datagram(socket, to, &bytes);
+            }
+            Output::CloseSocket { socket } => {
+                let token = self.socket_tokens.remove(&socket);
+                if let Some((_, mut closed)) = token.and_then(|token| self.sockets.remove(&token)) {
+                    let _ = self.poll.registry().deregister(&mut closed);
+                }
+            }
+            Output::Store { write, change } => {
+                let result = self.parts.disk.change(change);
+                self.answers.push_back(Answer::Stored(write, result));
+            }
+            Output::Load(load) => {
+                let loaded = self.parts.disk.load(load);
+                self.answers.push_back(Answer::Loaded(loaded));
+            }
+            Output::Log(record) => self.parts.logger.write(self.clock.now().wall, &record),
+            Output::Wait(_) | Output::Exit(_) => {}
+        }
+    }
+
+    fn conn(&mut self, id: ConnId) -> Option<(Token, &mut Conn)> {
+        let token = *self.tokens.get(&id)?;
+        self.conns.get_mut(&token).map(|conn| (token, conn))
+    }
+
+    fn new_token(&mut self) -> Token {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        token
+    }
+
+    fn connect(&mut self, id: ConnId, to: SocketAddr, tls: Option<Tls>) -> Result<(), CloseReason> {
+        let tls = tls.map(|tls| self.parts.tls.connection(&tls)).transpose()?;
+        let stream = TcpStream::connect(to).map_err(|error| reason(&error))?;
+        // It only makes small requests slower; a system that refuses it still works.
+        let _ = stream.set_nodelay(true);
+        self.adopt(Conn::dialed(id, stream, tls)).map_err(|error| reason(&error))
+    }
+
+    fn adopt(&mut self, mut conn: Conn) -> io::Result<()> {
+        let token = self.new_token();
+        conn.register(self.poll.registry(), token)?;
+        self.tokens.insert(conn.id, token);
+        self.conns.insert(token, conn);
+        Ok(())
+    }
+
+    fn accept(&mut self, machine: &mut dyn Machine) {
+        if self.accept_at.is_some() {
+            return;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.parts.listener.accept() {
+                Ok((stream, from)) => {
+                    let _ = stream.set_nodelay(true);
+                    let id = ConnId::Accepted(self.accepted);
+                    self.accepted += 1;
+                    if self.adopt(Conn::accepted(id, stream)).is_ok() {
+                        self.tell(machine, Input::Accepted(id, from));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // The peer was gone before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let line =
+                        Record::error("listen", "cannot accept for now").with("error", error);
+                    self.parts.logger.write(self.clock.now().wall, &line);
+                    self.accept_at = Some(self.clock.now().mono + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+        // More may wait; the others have their turn first.
+        self.accept_at = Some(self.clock.now().mono);
+    }
+
+    fn turn_conn(&mut self, machine: &mut dyn Machine, token: Token) {
+        let mut news = Vec::new();
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        let id = conn.id;
+        let mut pause = conn.turn(&mut news);
+        if pause != Pause::Gone && conn.reregister(self.poll.registry(), token).is_err() {
+            pause = Pause::Gone;
+        }
+        for item in news {
+            // Once the machine has closed it, it hears no more of it.
+            if self.tokens.get(&id) != Some(&token) {
+                break;
+            }
+            match item {
+                News::Connected => self.tell(machine, Input::Connected(id)),
+                News::Received(bytes) => self.tell(machine, Input::Received(id, &bytes)),
+                News::Closed(reason) => {
+                    self.tokens.remove(&id);
+                    self.tell(machine, Input::Closed(id, reason));
+                }
+            }
+        }
+        match pause {
+            Pause::Ready => {}
+            Pause::Turn => {
+                self.unfinished.insert(token);
+            }
+            Pause::Gone => self.forget(token),
+        }
+    }
+
+    fn forget(&mut self, token: Token) {
+        if let Some(mut conn) = self.conns.remove(&token) {
+            conn.deregister(self.poll.registry());
+            if self.tokens.get(&conn.id) == Some(&token) {
+                self.tokens.remove(&conn.id);
+            }
+        }
+        self.unfinished.remove(&token);
+    }
+
+    fn send_datagram(&mut self, id: SocketId, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        let token = match self.socket_tokens.get(&id) {
+            Some(token) => *token,
+            None => self.open_socket(id, to)?,
+        };
+        if let Some((_, socket)) = self.sockets.get(&token) {
+            socket.send_to(bytes, to)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a socket on a port that the system chooses by chance.
+    fn open_socket(&mut self, id: SocketId, to: SocketAddr) -> io::Result<Token> {
+        let any = match to {
+            SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+        };
+        let mut socket = UdpSocket::bind(any)?;
+        let token = self.new_token();
+        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+        self.sockets.insert(token, (id, socket));
+        self.socket_tokens.insert(id, token);
+        Ok(token)
+    }
+
+    fn receive_datagrams(&mut self, machine: &mut dyn Machine, token: Token) {
+        let mut buffer = [0; DATAGRAM_BYTES_MAX];
+        while let Some((id, socket)) = self.sockets.get(&token) {
+            let id = *id;
+            match socket.recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    self.tell(machine, Input::Datagram(id, from, bytes));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // An unreachable port says so here; the resolver asks elsewhere in time.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The process ends: what can still leave at once does.
+    fn flush_all(&mut self) {
+        for conn in self.conns.values_mut() {
+            conn.turn(&mut Vec::new());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

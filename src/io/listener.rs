@@ -1,0 +1,103 @@
+//! The socket on which challenges are answered.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
+
+use mio::net::TcpListener;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt,
+};
+
+use crate::config::Listen;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// The port cannot be had.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address that was wanted.
+    pub address: SocketAddr,
+    /// Why not.
+    pub error: io::Error,
+}
+
+/// Listens. Without an address on every interface, IPv6 and IPv4; where the system has no IPv6, on
+/// IPv4 alone.
+///
+/// # Errors
+/// The address is taken, not ours, or not allowed.
+pub fn listen_on(wanted: Listen) -> Result<TcpListener, BindError> {
+    let every_v6 = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), wanted.port);
+    let every_v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted.port);
+    let bound = match wanted.ip {
+        Some(ip) => {
+            let address = SocketAddr::new(ip, wanted.port);
+            listen_at(address).map_err(|error| BindError { address, error })
+        }
+        None => listen_at(every_v6).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
+                Err(BindError { address: every_v6, error })
+            }
+            // Any other failure means that there is no IPv6 here.
+            _ => listen_at(every_v4).map_err(|error| BindError { address: every_v4, error }),
+        }),
+    }?;
+    Ok(TcpListener::from_std(bound))
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<StdListener> {
+    let family = match address.ip() {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket: OwnedFd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        // An unspecified address takes IPv4 in, too; any other is itself alone.
+        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(StdListener::from(socket))
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}; choose another with --listen", self.address, self.error)
+    }
+}
+
+impl std::error::Error for BindError {}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn every_interface_is_both_families() {
+        let listener = listen_on(Listen { ip: None, port: 0 }).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        if listener.local_addr().unwrap().is_ipv6() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_it() {
+        let ip = Some(IpAddr::from(Ipv4Addr::LOCALHOST));
+        let first = listen_on(Listen { ip, port: 0 }).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let error = listen_on(Listen { ip, port }).expect_err("taken").to_string();
+        assert!(
+            error.contains(&format!("127.0.0.1:{port}")) && error.contains("--listen"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! The storage directory (contract: storage directory). Every change is a temporary file beside the
+//! target's folder, flushed, renamed, and the folder flushed: after a crash the old file is there or
+//! the new one. Nothing but whole certificates is ever in `certs/`. Never retries: the daemon does.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::domain::Domain;
+use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
+use crate::secret::Secret;
+
+/// The folders that are there from the start on.
+const FOLDERS: [&str; 5] = ["certs", "unmanaged-certs", "challenges", "archive", "tmp"];
+const FOLDER_MODE: u32 = 0o755;
+/// Mode of what only this program reads.
+const PRIVATE_MODE: u32 = 0o600;
+/// Mode of what another instance may have to read as another user; nothing secret.
+const SHARED_MODE: u32 = 0o644;
+
+/// The largest file of ours that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The largest `state.json`, in bytes.
+const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The largest key authorization, in bytes; CAs use 87.
+const CHALLENGE_BYTES_MAX: u64 = 1024;
+/// The longest token, in bytes.
+const TOKEN_BYTES_MAX: usize = 128;
+/// How many archived files may bear one name.
+const ARCHIVED_MAX: u32 = 10_000;
+
+/// The storage directory.
+#[derive(Debug)]
+pub struct Storage {
+    dir: PathBuf,
+    cert_mode: u32,
+    /// `lock`, while this instance holds it.
+    lock: Option<File>,
+    temporaries_made: u64,
+    resolv_conf: PathBuf,
+    hosts: PathBuf,
+}
+
+/// Whether a file may take another's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Existing {
+    Replace,
+    Refuse,
+}
+
+impl Storage {
+    /// The storage in `dir`, certificates with mode `cert_mode`. Touches nothing yet.
+    pub fn new(dir: PathBuf, cert_mode: u32) -> Storage {
+        let (resolv_conf, hosts) = ("/etc/resolv.conf".into(), "/etc/hosts".into());
+        Storage { dir, cert_mode, lock: None, temporaries_made: 0, resolv_conf, hosts }
+    }
+
+    /// Whether there is a directory at all. One that is missing is not made: what would be stored
+    /// in the place of a volume that was not mounted is lost.
+    ///
+    /// # Errors
+    /// There is none, or a file in its place.
+    pub fn check(dir: &Path) -> Result<(), StoreError> {
+        let path = dir.display().to_string();
+        match fs::metadata(dir) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => {
+                let detail = "it is not a directory".into();
+                Err(StoreError { kind: StoreErrorKind::NotADirectory, path, detail })
+            }
+            Err(error) => Err(StoreError { kind: kind(&error), path, detail: error.to_string() }),
+        }
+    }
+
+    /// Carries out a change.
+    ///
+    /// # Errors
+    /// The system's. Nothing has changed then.
+    pub fn change(&mut self, change: Change) -> Result<(), StoreError> {
+        match change {
+            Change::AccountKey(pem) => {
+                self.put("client.key", PRIVATE_MODE, pem.expose().as_bytes(), Existing::Refuse)
+            }
+            Change::Fallback(pem) => {
+                let bytes = pem.expose().as_bytes();
+                match self.put("default.pem", self.cert_mode, bytes, Existing::Refuse) {
+                    Err(error) if error.kind == StoreErrorKind::Exists => Ok(()),
+                    result => result,
+                }
+            }
+            Change::Certificate(name, pem) => {
+                let bytes = pem.expose().as_bytes();
+                self.put(&certificate(&name), self.cert_mode, bytes, Existing::Replace)
+            }
+            Change::Archive(name) => self.archive(&name),
+            Change::State(bytes) => self.put("state.json", PRIVATE_MODE, &bytes, Existing::Replace),
+            Change::Publish { token, key_authorization } => {
+                let path = challenge(&token)?;
+                self.put(&path, SHARED_MODE, key_authorization.as_bytes(), Existing::Replace)
+            }
+            Change::Withdraw { token } => {
+                let path = challenge(&token)?;
+                match fs::remove_file(self.dir.join(&path)) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(&path, &error)),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Reads.
+    pub fn load(&mut self, load: Load) -> Loaded {
+        match load {
+            Load::Storage => Loaded::Storage(self.open()),
+            Load::Certificate(name) => {
+                let file = self.read_text(&certificate(&name)).map(Secret::new);
+                Loaded::Certificate(name, file)
+            }
+            Load::Challenge(conn, token) => {
+                let found = challenge(&token).and_then(|path| self.read_challenge(&path)).ok();
+                Loaded::Challenge(conn, token, found)
+            }
+            Load::NameService => {
+                let read = |path: &Path| fs::read(path).unwrap_or_default();
+                Loaded::NameService {
+                    resolv_conf: read(&self.resolv_conf),
+                    hosts: read(&self.hosts),
+                }
+            }
+        }
+    }
+
+    /// Takes the lock, makes what is missing, proves that a write works, lists what is there.
+    fn open(&mut self) -> Result<Inventory, StoreError> {
+        if self.lock.is_none() {
+            self.lock = Some(self.take_lock()?);
+        }
+        for folder in FOLDERS {
+            match DirBuilder::new().mode(FOLDER_MODE).create(self.dir.join(folder)) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(failed(folder, &error));
+                }
+                _ => {}
+            }
+        }
+        for left_over in self.names("tmp")? {
+            let path = format!("tmp/{left_over}");
+            fs::remove_file(self.dir.join(&path)).map_err(|error| failed(&path, &error))?;
+        }
+        let proof = self.write_temporary(PRIVATE_MODE, &[b' '; 4096])?;
+        fs::remove_file(&proof).map_err(|error| failed("tmp", &error))?;
+        self.inventory()
+    }
+
+    fn take_lock(&self) -> Result<File, StoreError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_MODE);
+        let file = options.open(self.dir.join("lock")).map_err(|error| failed("lock", &error))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
+            let error = io::Error::from(errno);
+            let kind = match error.kind() {
+                ErrorKind::WouldBlock => StoreErrorKind::Locked,
+                _ => kind(&error),
+            };
+            StoreError { kind, path: "lock".into(), detail: error.to_string() }
+        })?;
+        Ok(file)
+    }
+
+    fn inventory(&self) -> Result<Inventory, StoreError> {
+        let mut inventory = Inventory {
+            account_key: self.read_optional("client.key", FILE_BYTES_MAX)?.map(Secret::new),
+            has_fallback: self.dir.join("default.pem").exists(),
+            state: self.read_optional("state.json", STATE_BYTES_MAX)?.map(String::into_bytes),
+            challenges: self.names("challenges")?,
+            ..Inventory::default()
+        };
+        for file in self.names("certs")? {
+            let name = file.strip_suffix(".pem").and_then(|name| Domain::parse(name).ok());
+            match name.filter(|name| format!("{name}.pem") == file) {
+                Some(name) => inventory.certificates.push(name),
+                None => inventory.foreign.push(file),
+            }
+        }
+        Ok(inventory)
+    }
+
+    /// The names in a folder, sorted; one that is not UTF-8 is shown as far as it can be.
+    fn names(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let trouble = |error: io::Error| failed(folder, &error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.dir.join(folder)).map_err(trouble)? {
+            names.push(entry.map_err(trouble)?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read_text(&self, path: &str) -> Result<String, StoreError> {
+        self.read_optional(path, FILE_BYTES_MAX)?
+            .ok_or_else(|| failed(path, &io::Error::from(ErrorKind::NotFound)))
+    }
+
+    fn read_challenge(&self, path: &str) -> Result<String, StoreError> {
+        let found = self.read_optional(path, CHALLENGE_BYTES_MAX)?;
+        found.ok_or_else(|| failed(path, &io::Error::from(ErrorKind::NotFound)))
+    }
+
+    fn read_optional(&self, path: &str, bytes_max: u64) -> Result<Option<String>, StoreError> {
+        let mut text = String::new();
+        let read = File::open(self.dir.join(path))
+            .and_then(|file| file.take(bytes_max + 1).read_to_string(&mut text));
+        match read {
+            Ok(length) if length as u64 > bytes_max => {
+                let detail = format!("longer than {bytes_max} bytes");
+                Err(StoreError { kind: StoreErrorKind::Malformed, path: path.into(), detail })
+            }
+            Ok(_) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(path, &error)),
+        }
+    }
+
+    /// Makes a file with its content and mode appear at once.
+    fn put(
+        &mut self,
+        path: &str,
+        mode: u32,
+        bytes: &[u8],
+        existing: Existing,
+    ) -> Result<(), StoreError> {
+        let target = self.dir.join(path);
+        let temporary = self.write_temporary(mode, bytes)?;
+        let moved = match existing {
+            Existing::Replace => fs::rename(&temporary, &target),
+            // A link fails where there is a file; a rename would take its place.
+            Existing::Refuse => fs::hard_link(&temporary, &target),
+        };
+        let moved = moved.and_then(|()| flush_folder(&target));
+        if existing == Existing::Refuse || moved.is_err() {
+            // What stays behind is removed at the next start.
+            let _ = fs::remove_file(&temporary);
+        }
+        moved.map_err(|error| failed(path, &error))
+    }
+
+    /// Writes a file into `tmp/` and flushes it.
+    fn write_temporary(&mut self, mode: u32, bytes: &[u8]) -> Result<PathBuf, StoreError> {
+        self.temporaries_made += 1;
+        let path = self.dir.join(format!("tmp/{}", self.temporaries_made));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(mode);
+        let written = options.open(&path).and_then(|mut file| {
+            // The umask may have taken bits away that the operator wants.
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        match written {
+            Ok(()) => Ok(path),
+            Err(error) => {
+                let _ = fs::remove_file(&path);
+                Err(failed("tmp", &error))
+            }
+        }
+    }
+
+    fn archive(&self, name: &Domain) -> Result<(), StoreError> {
+        let path = certificate(name);
+        let source = self.dir.join(&path);
+        for number in 0..ARCHIVED_MAX {
+            let file = match number {
+                0 => format!("archive/{name}.pem"),
+                _ => format!("archive/{name}.{number}.pem"),
+            };
+            let target = self.dir.join(file);
+            match fs::hard_link(&source, &target) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(&path, &error)),
+                Ok(()) => {
+                    let moved = flush_folder(&target)
+                        .and_then(|()| fs::remove_file(&source))
+                        .and_then(|()| flush_folder(&source));
+                    return moved.map_err(|error| failed(&path, &error));
+                }
+            }
+        }
+        let detail = "too many archived files of that name".into();
+        Err(StoreError { kind: StoreErrorKind::Exists, path, detail })
+    }
+}
+
+/// Flushes the folder that a path is in, so that its entry is there after a crash.
+fn flush_folder(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+fn certificate(name: &Domain) -> String {
+    format!("certs/{name}.pem")
+}
+
+/// The path of a token, which a peer has chosen: only base64url may become a file name.
+fn challenge(token: &str) -> Result<String, StoreError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !token.is_empty() && token.len() <= TOKEN_BYTES_MAX && token.bytes().all(fits) {
+        return Ok(format!("challenges/{token}"));
+    }
+    let (path, detail) = ("challenges".to_string(), "the token is not base64url".to_string());
+    Err(StoreError { kind: StoreErrorKind::Malformed, path, detail })
+}
+
+fn failed(path: &str, error: &io::Error) -> StoreError {
+    StoreError { kind: kind(error), path: path.into(), detail: error.to_string() }
+}
+
+fn kind(error: &io::Error) -> StoreErrorKind {
+    match error.kind() {
+        ErrorKind::NotFound => StoreErrorKind::Missing,
+        ErrorKind::AlreadyExists => StoreErrorKind::Exists,
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory => StoreErrorKind::NotADirectory,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreErrorKind::NotWritable,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreErrorKind::Full,
+        ErrorKind::InvalidData => StoreErrorKind::Malformed,
+        _ => StoreErrorKind::Io,
+    }
+}
+
+#[cfg(test)]
+mod tests;

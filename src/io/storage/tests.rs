@@ -1,0 +1,197 @@
+//! Tests of the storage on a real file system.
+
+use std::process::Command;
+
+use super::*;
+use crate::seam::ConnId;
+
+fn storage() -> (tempfile::TempDir, Storage) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = Storage::new(dir.path().into(), 0o640);
+    open(&mut storage).unwrap();
+    (dir, storage)
+}
+
+fn open(storage: &mut Storage) -> Result<Inventory, StoreError> {
+    match storage.load(Load::Storage) {
+        Loaded::Storage(result) => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.into())
+}
+
+fn domain(name: &str) -> Domain {
+    Domain::parse(name).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_new_directory_gets_its_folders_and_nothing_else() {
+    let (dir, mut storage) = storage();
+    let expected = ["archive", "certs", "challenges", "lock", "tmp", "unmanaged-certs"];
+    assert_eq!(names(dir.path()), expected);
+    assert!(names(&dir.path().join("tmp")).is_empty());
+    let again = open(&mut storage).unwrap();
+    assert!(again.certificates.is_empty() && again.account_key.is_none() && !again.has_fallback);
+}
+
+#[test]
+fn files_have_their_modes_and_contents() {
+    let (dir, mut storage) = storage();
+    storage.change(Change::AccountKey(secret("key"))).unwrap();
+    storage.change(Change::Fallback(secret("fallback"))).unwrap();
+    storage.change(Change::Certificate(domain("a.org"), secret("one"))).unwrap();
+    storage.change(Change::Certificate(domain("a.org"), secret("two"))).unwrap();
+    storage.change(Change::State(b"{}".to_vec())).unwrap();
+    let (token, key_authorization) = ("to-k_en".to_string(), "to-k_en.x".to_string());
+    storage.change(Change::Publish { token, key_authorization }).unwrap();
+    let expected = [
+        ("client.key", "key", 0o600),
+        ("default.pem", "fallback", 0o640),
+        ("certs/a.org.pem", "two", 0o640),
+        ("state.json", "{}", 0o600),
+        ("challenges/to-k_en", "to-k_en.x", 0o644),
+    ];
+    for (path, content, bits) in expected {
+        let path = dir.path().join(path);
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        assert_eq!(mode(&path), bits, "{}", path.display());
+    }
+    assert!(names(&dir.path().join("tmp")).is_empty());
+    let inventory = open(&mut storage).unwrap();
+    assert_eq!(inventory.account_key, Some(secret("key")));
+    assert_eq!(inventory.certificates, [domain("a.org")]);
+    assert_eq!(inventory.challenges, ["to-k_en"]);
+    assert_eq!((inventory.has_fallback, inventory.state), (true, Some(b"{}".to_vec())));
+    storage.change(Change::Withdraw { token: "to-k_en".into() }).unwrap();
+    storage.change(Change::Withdraw { token: "to-k_en".into() }).unwrap();
+    assert!(names(&dir.path().join("challenges")).is_empty());
+}
+
+#[test]
+fn keys_and_the_fallback_are_never_overwritten() {
+    let (dir, mut storage) = storage();
+    storage.change(Change::AccountKey(secret("first"))).unwrap();
+    let error = storage.change(Change::AccountKey(secret("second"))).expect_err("refused");
+    assert_eq!(error.kind, StoreErrorKind::Exists);
+    storage.change(Change::Fallback(secret("first"))).unwrap();
+    storage.change(Change::Fallback(secret("second"))).unwrap();
+    for file in ["client.key", "default.pem"] {
+        assert_eq!(fs::read_to_string(dir.path().join(file)).unwrap(), "first");
+    }
+    assert!(names(&dir.path().join("tmp")).is_empty());
+}
+
+#[test]
+fn tokens_never_leave_their_folder() {
+    let (dir, mut storage) = storage();
+    fs::write(dir.path().join("secret"), "secret").unwrap();
+    let long = "a".repeat(TOKEN_BYTES_MAX + 1);
+    for token in ["", ".", "..", "../secret", "/etc/passwd", "a/b", "a\0", &long] {
+        let (token, key_authorization) = (token.to_string(), String::new());
+        let publish = Change::Publish { token: token.clone(), key_authorization };
+        assert_eq!(storage.change(publish).expect_err("refused").kind, StoreErrorKind::Malformed);
+        let conn = ConnId::Accepted(1);
+        let loaded = storage.load(Load::Challenge(conn, token));
+        assert!(matches!(loaded, Loaded::Challenge(_, _, None)), "{loaded:?}");
+    }
+    fs::write(dir.path().join("challenges/long"), "x".repeat(2000)).unwrap();
+    let loaded = storage.load(Load::Challenge(ConnId::Accepted(1), "long".into()));
+    assert!(matches!(loaded, Loaded::Challenge(_, _, None)), "{loaded:?}");
+}
+
+#[test]
+fn what_is_archived_never_takes_the_place_of_another() {
+    let (dir, mut storage) = storage();
+    for content in ["one", "two", "three"] {
+        storage.change(Change::Certificate(domain("a.org"), secret(content))).unwrap();
+        storage.change(Change::Archive(domain("a.org"))).unwrap();
+    }
+    assert!(names(&dir.path().join("certs")).is_empty());
+    let archived = ["a.org.1.pem", "a.org.2.pem", "a.org.pem"];
+    assert_eq!(names(&dir.path().join("archive")), archived);
+    assert_eq!(fs::read_to_string(dir.path().join("archive/a.org.pem")).unwrap(), "one");
+    let missing = storage.change(Change::Archive(domain("a.org"))).expect_err("nothing there");
+    assert_eq!(missing.kind, StoreErrorKind::Missing);
+}
+
+#[test]
+fn foreign_files_and_left_overs_are_told_apart() {
+    let (dir, mut storage) = storage();
+    for file in ["README", "A.org.pem", "x.pem.new", "a.org.pem"] {
+        fs::write(dir.path().join("certs").join(file), "x").unwrap();
+    }
+    fs::write(dir.path().join("tmp/7"), "half").unwrap();
+    let inventory = open(&mut storage).unwrap();
+    assert_eq!(inventory.certificates, [domain("a.org")]);
+    assert_eq!(inventory.foreign, ["A.org.pem", "README", "x.pem.new"]);
+    assert!(names(&dir.path().join("tmp")).is_empty());
+}
+
+#[test]
+fn one_instance_holds_the_lock() {
+    let (dir, storage) = storage();
+    let mut second = Storage::new(dir.path().into(), 0o600);
+    assert_eq!(open(&mut second).expect_err("locked").kind, StoreErrorKind::Locked);
+    drop(storage);
+    open(&mut second).unwrap();
+    let lock = dir.path().join("lock");
+    let other =
+        Command::new("flock").args(["-n", lock.to_str().unwrap(), "true"]).status().unwrap();
+    assert!(!other.success(), "another process must not get the lock");
+}
+
+#[test]
+fn check_tells_a_file_and_nothing_from_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Storage::check(dir.path()), Ok(()));
+    let missing = Storage::check(&dir.path().join("missing")).expect_err("missing");
+    assert_eq!(missing.kind, StoreErrorKind::Missing);
+    fs::write(dir.path().join("file"), "").unwrap();
+    let file = Storage::check(&dir.path().join("file")).expect_err("a file");
+    assert_eq!(file.kind, StoreErrorKind::NotADirectory);
+}
+
+#[test]
+fn a_folder_in_the_way_is_an_error_and_leaves_nothing() {
+    let (dir, mut storage) = storage();
+    fs::create_dir(dir.path().join("certs/a.org.pem")).unwrap();
+    let error = storage.change(Change::Certificate(domain("a.org"), secret("x"))).expect_err("dir");
+    assert_eq!(error.path, "certs/a.org.pem");
+    assert!(names(&dir.path().join("tmp")).is_empty());
+    fs::remove_dir(dir.path().join("certs/a.org.pem")).unwrap();
+    fs::write(dir.path().join("certs/a.org.pem"), [0xff, 0xfe]).unwrap();
+    let loaded = storage.load(Load::Certificate(domain("a.org")));
+    let Loaded::Certificate(_, Err(error)) = loaded else { panic!("{loaded:?}") };
+    assert_eq!(error.kind, StoreErrorKind::Malformed);
+}
+
+#[test]
+fn the_systems_errors_are_told_apart() {
+    let kinds = [
+        (rustix::io::Errno::NOSPC, StoreErrorKind::Full),
+        (rustix::io::Errno::DQUOT, StoreErrorKind::Full),
+        (rustix::io::Errno::ROFS, StoreErrorKind::NotWritable),
+        (rustix::io::Errno::ACCESS, StoreErrorKind::NotWritable),
+        (rustix::io::Errno::PERM, StoreErrorKind::NotWritable),
+        (rustix::io::Errno::NOTDIR, StoreErrorKind::NotADirectory),
+        (rustix::io::Errno::IO, StoreErrorKind::Io),
+    ];
+    for (errno, expected) in kinds {
+        assert_eq!(kind(&io::Error::from(errno)), expected, "{errno}");
+    }
+}

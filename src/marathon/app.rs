@@ -1,0 +1,266 @@
+//! One app definition: its id, how many ports it has, its labels. Tolerates what other versions of
+//! Marathon write: explicit nulls, missing and extra members, networking modes it does not know.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+/// How much of an unreadable id is shown, in characters.
+const SHOWN_CHARS_MAX: usize = 100;
+
+/// What is needed of an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct App {
+    /// Such as `/product/frontend`.
+    pub id: String,
+    /// When it was last changed or restarted, as Marathon writes it; empty when it does not say.
+    pub version: String,
+    /// How many ports it has; label indices run from 0 to one less.
+    pub ports: usize,
+    /// The labels that are text; others are left out.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One app of the list cannot be read; the others can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppError {
+    /// It is not a JSON object.
+    NotAnObject,
+    /// It is no JSON, at this position in it.
+    NotJson {
+        /// The parser's words.
+        detail: String,
+    },
+    /// It has no `id`, or one that is not text.
+    NoId,
+    /// A member has a type that it never has.
+    Member {
+        /// The app's id.
+        app: String,
+        /// The member's name.
+        member: &'static str,
+    },
+    /// It is longer than this many bytes.
+    TooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+}
+
+impl App {
+    /// Reads one element of `apps`.
+    ///
+    /// # Errors
+    /// Says what is wrong with the app.
+    pub fn parse(json: &[u8]) -> Result<App, AppError> {
+        let value: Value = serde_json::from_slice(json)
+            .map_err(|error| AppError::NotJson { detail: error.to_string() })?;
+        if !value.is_object() {
+            return Err(AppError::NotAnObject);
+        }
+        let id = value["id"].as_str().ok_or(AppError::NoId)?.to_string();
+        let odd = |member| AppError::Member { app: shown(&id), member };
+        let labels = match &value["labels"] {
+            Value::Null => BTreeMap::new(),
+            Value::Object(labels) => labels.iter().filter_map(text_label).collect(),
+            _ => return Err(odd("labels")),
+        };
+        let version = value["version"].as_str().unwrap_or_default().to_string();
+        let ports = port_count(&value).map_err(odd)?;
+        Ok(App { id, version, ports, labels })
+    }
+}
+
+fn text_label((name, value): (&String, &Value)) -> Option<(String, String)> {
+    Some((name.clone(), value.as_str()?.to_string()))
+}
+
+/// How an app's tasks are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Host,
+    Bridge,
+    Container,
+}
+
+/// The last of `networks` decides (Marathon 1.5 and later); before, `container.docker.network`, then
+/// `ipAddress`; without any, the tasks share the agent's network. Modes that nobody knows yet count
+/// as containers with an address of their own, as a missing mode does.
+fn mode(app: &Value) -> Mode {
+    if let Some(network) = app["networks"].as_array().and_then(|networks| networks.last()) {
+        return match network["mode"].as_str() {
+            Some("host") => Mode::Host,
+            Some("container/bridge") => Mode::Bridge,
+            _ => Mode::Container,
+        };
+    }
+    match app["container"]["docker"]["network"].as_str() {
+        Some("USER") => Mode::Container,
+        Some("BRIDGE") => Mode::Bridge,
+        _ if !app["ipAddress"].is_null() => Mode::Container,
+        _ => Mode::Host,
+    }
+}
+
+/// The number of ports, by the list that counts for the app's networking; none found is 0.
+fn port_count(app: &Value) -> Result<usize, &'static str> {
+    let container = &app["container"];
+    let definitions = [("portDefinitions", &app["portDefinitions"]), ("ports", &app["ports"])];
+    let mappings = [
+        ("portMappings", &container["portMappings"]),
+        ("docker.portMappings", &container["docker"]["portMappings"]),
+    ];
+    let discovered = ("discovery.ports", &app["ipAddress"]["discovery"]["ports"]);
+    match mode(app) {
+        Mode::Host => first_list(&definitions),
+        Mode::Bridge => first_list(&[definitions, mappings].concat()),
+        Mode::Container => first_list(&[&[discovered][..], &mappings].concat()),
+    }
+}
+
+/// The length of the first list that has elements; `null`, absence and `[]` pass on to the next.
+fn first_list(lists: &[(&'static str, &Value)]) -> Result<usize, &'static str> {
+    for (name, list) in lists {
+        match list {
+            Value::Null => {}
+            Value::Array(elements) if elements.is_empty() => {}
+            Value::Array(elements) => return Ok(elements.len()),
+            _ => return Err(name),
+        }
+    }
+    Ok(0)
+}
+
+/// Text of an app, short and on one line.
+pub(super) fn shown(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().take(SHOWN_CHARS_MAX).map(plain).collect()
+}
+
+impl AppError {
+    /// The id of the app, as far as it could be read.
+    pub fn app(&self) -> &str {
+        match self {
+            AppError::Member { app, .. } => app,
+            _ => "?",
+        }
+    }
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AppError::NotAnObject => f.write_str("it is not a JSON object"),
+            AppError::NotJson { detail } => write!(f, "it is not JSON: {detail}"),
+            AppError::NoId => f.write_str("it has no id"),
+            AppError::Member { member, .. } => write!(f, "its {member} is not what it should be"),
+            AppError::TooLong { limit } => write!(f, "it is longer than {limit} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for AppError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(json: &str) -> usize {
+        App::parse(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}")).ports
+    }
+
+    #[test]
+    fn ports_of_all_networking_shapes_of_new_marathons() {
+        let cases = [
+            (
+                r#"{"id":"/a","networks":[{"mode":"host"}],"portDefinitions":[{"port":1},{"port":2}]}"#,
+                2,
+            ),
+            (
+                r#"{"id":"/a","networks":[{"mode":"container/bridge"}],
+                 "container":{"portMappings":[{"containerPort":80},{"containerPort":81}]}}"#,
+                2,
+            ),
+            (
+                r#"{"id":"/a","networks":[{"mode":"container","name":"dcos"}],
+                 "container":{"portMappings":[{"containerPort":80}]}}"#,
+                1,
+            ),
+            (r#"{"id":"/a","networks":[{"name":"dcos"}],"container":{"portMappings":[]}}"#, 0),
+            (
+                r#"{"id":"/a","networks":[{"mode":"container/other"}],
+                 "container":{"portMappings":[{}]},"portDefinitions":[{},{}]}"#,
+                1,
+            ),
+            (r#"{"id":"/a","networks":[],"portDefinitions":[{}]}"#, 1),
+            (r#"{"id":"/a"}"#, 0),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(ports(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn ports_of_all_networking_shapes_of_old_marathons() {
+        let cases = [
+            (r#"{"id":"/a","container":null,"ipAddress":null,"ports":[1,2,3]}"#, 3),
+            (
+                r#"{"id":"/a","container":{"docker":{"network":"HOST","portMappings":null}},
+                 "portDefinitions":[{"port":0}],"ports":[1,2]}"#,
+                1,
+            ),
+            (
+                r#"{"id":"/a","container":{"docker":{"network":"BRIDGE","portMappings":[{},{}]}},
+                 "portDefinitions":null,"ports":null}"#,
+                2,
+            ),
+            (
+                r#"{"id":"/a","container":{"docker":{"network":"BRIDGE","portMappings":[{},{}]}},
+                 "ports":[10000]}"#,
+                1,
+            ),
+            (
+                r#"{"id":"/a","container":{"docker":{"network":"USER","portMappings":[{}]}},
+                 "portDefinitions":[{},{}]}"#,
+                1,
+            ),
+            (
+                r#"{"id":"/a","container":null,"ipAddress":{"discovery":{"ports":[{"number":80}]}}}"#,
+                1,
+            ),
+            (
+                r#"{"id":"/a","container":{"portMappings":[{},{}]},"ipAddress":{"discovery":{"ports":[]}}}"#,
+                2,
+            ),
+            (r#"{"id":"/a","container":{"portMappings":[{}]},"ipAddress":{"groups":[]}}"#, 1),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(ports(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn labels_that_are_text_are_kept() {
+        let json = r#"{"id":"/a","version":"2026-01-01T00:00:00.000Z",
+                       "labels":{"A":"1","B":2,"C":null,"D":{"x":1}},"extra":[{}]}"#;
+        let app = App::parse(json.as_bytes()).unwrap();
+        assert_eq!(app.labels, BTreeMap::from([("A".to_string(), "1".to_string())]));
+        assert_eq!(app.version, "2026-01-01T00:00:00.000Z");
+        for json in [r#"{"id":"/a","labels":null}"#, r#"{"id":"/a"}"#] {
+            assert!(App::parse(json.as_bytes()).unwrap().labels.is_empty());
+        }
+    }
+
+    #[test]
+    fn odd_apps_are_errors_that_name_them() {
+        let error = |json: &str| App::parse(json.as_bytes()).expect_err(json);
+        assert_eq!(error("[]"), AppError::NotAnObject);
+        assert_eq!(error("{}"), AppError::NoId);
+        assert_eq!(error(r#"{"id":7}"#), AppError::NoId);
+        assert!(matches!(error(r#"{"id":"/a""#), AppError::NotJson { .. }));
+        let labels = error("{\"id\":\"/a\\n\",\"labels\":[1]}");
+        assert_eq!(labels, AppError::Member { app: "/a\u{fffd}".into(), member: "labels" });
+        assert_eq!(error(r#"{"id":"/a","ports":7}"#).app(), "/a");
+    }
+}

@@ -1,0 +1,252 @@
+//! A `certs/NAME.pem` file as HAProxy wants it: one private key, the leaf, its chain. Reads and makes
+//! them; knows nothing of where they lie.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::{PemObject as _, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+
+use crate::domain::Domain;
+use crate::secret::Secret;
+
+use super::leaf::Leaf;
+
+/// Certificates in one file at most; a real chain has two to four.
+const CERTIFICATES_MAX: usize = 16;
+/// Base64 characters in a line (RFC 7468 section 2).
+const LINE_CHARS: usize = 64;
+
+/// A private key with its certificate chain.
+pub struct Bundle {
+    key: PrivateKeyDer<'static>,
+    chain: Vec<CertificateDer<'static>>,
+    leaf: Leaf,
+}
+
+/// Why a file or an answer is no usable certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BundleError {
+    /// The text is no PEM.
+    Pem,
+    /// There is no private key.
+    NoKey,
+    /// There is more than one private key.
+    SeveralKeys,
+    /// There is no certificate.
+    NoCertificate,
+    /// There are more certificates than any chain has.
+    TooManyCertificates,
+    /// The leaf is no X.509 certificate.
+    MalformedLeaf,
+    /// The private key is of no kind that can be used.
+    UnusableKey,
+    /// The private key is not that of the leaf.
+    KeyMismatch,
+    /// The leaf is not for that name.
+    MissingName(Domain),
+}
+
+impl Bundle {
+    /// Reads a file: a private key (PKCS#8, PKCS#1 or SEC1) and certificates, the leaf first, in any
+    /// order to each other (RFC 7468).
+    ///
+    /// # Errors
+    /// The file is not whole. Whether its parts fit together is asked separately.
+    pub fn parse(pem: &str) -> Result<Bundle, BundleError> {
+        let (mut key, mut chain) = (None, Vec::new());
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()) {
+            let (kind, der) = section.map_err(|_| BundleError::Pem)?;
+            if kind == SectionKind::Certificate {
+                chain.push(CertificateDer::from(der));
+            } else if let Some(found) = private_key(kind, der)
+                && key.replace(found).is_some()
+            {
+                return Err(BundleError::SeveralKeys);
+            }
+            if chain.len() > CERTIFICATES_MAX {
+                return Err(BundleError::TooManyCertificates);
+            }
+        }
+        let key = key.ok_or(BundleError::NoKey)?;
+        let first = chain.first().ok_or(BundleError::NoCertificate)?;
+        let leaf = Leaf::parse(first).ok_or(BundleError::MalformedLeaf)?;
+        Ok(Bundle { key, chain, leaf })
+    }
+
+    /// Makes the file of a new certificate: key, leaf, chain, in that order, in one writing.
+    ///
+    /// # Errors
+    /// The chain is none, or its leaf is not for this key.
+    pub fn assemble(key: &Secret, chain_pem: &str) -> Result<Secret, BundleError> {
+        let bundle = Bundle::parse(&format!("{}\n{chain_pem}", key.expose()))?;
+        bundle.key_matches()?;
+        let label = match bundle.key {
+            PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+            PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+            _ => "PRIVATE KEY",
+        };
+        let mut text = String::new();
+        write_pem(&mut text, label, bundle.key.secret_der());
+        for certificate in &bundle.chain {
+            write_pem(&mut text, "CERTIFICATE", certificate);
+        }
+        Ok(Secret::new(text))
+    }
+
+    /// What the leaf says.
+    pub fn leaf(&self) -> &Leaf {
+        &self.leaf
+    }
+
+    /// Whether the private key is that of the leaf.
+    ///
+    /// # Errors
+    /// It is not, or it is of a kind that cannot be used.
+    pub fn key_matches(&self) -> Result<(), BundleError> {
+        let key = any_supported_type(&self.key).map_err(|_| BundleError::UnusableKey)?;
+        let certified = CertifiedKey::new(self.chain.clone(), key);
+        certified.keys_match().map_err(|_| BundleError::KeyMismatch)
+    }
+
+    /// Whether the leaf is for all these names.
+    ///
+    /// # Errors
+    /// Names the first one that it is not for.
+    pub fn covers(&self, names: &[Domain]) -> Result<(), BundleError> {
+        let leaf = self.chain.first().ok_or(BundleError::NoCertificate)?;
+        let leaf = ParsedCertificate::try_from(leaf).map_err(|_| BundleError::MalformedLeaf)?;
+        for name in names {
+            let missing = || BundleError::MissingName(name.clone());
+            let server = ServerName::try_from(name.as_str()).map_err(|_| missing())?;
+            rustls::client::verify_server_name(&leaf, &server).map_err(|_| missing())?;
+        }
+        Ok(())
+    }
+}
+
+fn private_key(kind: SectionKind, der: Vec<u8>) -> Option<PrivateKeyDer<'static>> {
+    match kind {
+        SectionKind::PrivateKey => Some(PrivateKeyDer::Pkcs8(der.into())),
+        SectionKind::RsaPrivateKey => Some(PrivateKeyDer::Pkcs1(der.into())),
+        SectionKind::EcPrivateKey => Some(PrivateKeyDer::Sec1(der.into())),
+        _ => None,
+    }
+}
+
+/// Appends a PEM section (RFC 7468 section 3).
+fn write_pem(text: &mut String, label: &str, der: &[u8]) {
+    text.push_str(&format!("-----BEGIN {label}-----\n"));
+    let encoded = STANDARD.encode(der);
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        // Base64 is ASCII, so any index is a boundary.
+        let (line, behind) = rest.split_at(rest.len().min(LINE_CHARS));
+        text.push_str(line);
+        text.push('\n');
+        rest = behind;
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle").field("leaf", &self.leaf).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for BundleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BundleError::Pem => f.write_str("it is not PEM"),
+            BundleError::NoKey => f.write_str("it holds no private key"),
+            BundleError::SeveralKeys => f.write_str("it holds more than one private key"),
+            BundleError::NoCertificate => f.write_str("it holds no certificate"),
+            BundleError::TooManyCertificates => {
+                write!(f, "it holds more than {CERTIFICATES_MAX} certificates")
+            }
+            BundleError::MalformedLeaf => f.write_str("its first certificate is malformed"),
+            BundleError::UnusableKey => f.write_str("its private key is of no kind that works"),
+            BundleError::KeyMismatch => {
+                f.write_str("the private key is not that of the first certificate")
+            }
+            BundleError::MissingName(name) => write!(f, "the first certificate is not for {name}"),
+        }
+    }
+}
+
+impl std::error::Error for BundleError {}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn domain(name: &str) -> Domain {
+        Domain::parse(name).unwrap()
+    }
+
+    /// A key, and a chain of two whose leaf is for these names.
+    fn issue(names: &[&str]) -> (Secret, String) {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let leaf = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let other = KeyPair::generate().unwrap();
+        let issuer = CertificateParams::default().self_signed(&other).unwrap();
+        (Secret::new(key.serialize_pem()), format!("{}{}", leaf.pem(), issuer.pem()))
+    }
+
+    #[test]
+    fn key_leaf_and_chain_in_one_writing() {
+        let (key, chain) = issue(&["a.org", "b.org"]);
+        let file = Bundle::assemble(&key, &chain).unwrap();
+        let untidy = format!("# a comment\r\n{}", chain.replace('\n', "\r\n"));
+        assert_eq!(Bundle::assemble(&key, &untidy).unwrap(), file);
+        let marks: Vec<&str> =
+            file.expose().lines().filter(|line| line.starts_with("-----BEGIN")).collect();
+        let certificate = "-----BEGIN CERTIFICATE-----";
+        assert_eq!(marks, ["-----BEGIN PRIVATE KEY-----", certificate, certificate]);
+        assert!(file.expose().ends_with("-----END CERTIFICATE-----\n"));
+        assert!(file.expose().lines().all(|line| line.len() <= 64));
+        let bundle = Bundle::parse(file.expose()).unwrap();
+        assert_eq!(bundle.key_matches(), Ok(()));
+        assert_eq!(bundle.covers(&[domain("a.org"), domain("b.org")]), Ok(()));
+        let missing = BundleError::MissingName(domain("c.org"));
+        assert_eq!(bundle.covers(&[domain("a.org"), domain("c.org")]), Err(missing));
+        assert!(!format!("{bundle:?}").contains("key"));
+    }
+
+    #[test]
+    fn a_chain_for_another_key_is_refused() {
+        let (_, chain) = issue(&["a.org"]);
+        let (key, _) = issue(&["a.org"]);
+        assert_eq!(Bundle::assemble(&key, &chain), Err(BundleError::KeyMismatch));
+    }
+
+    #[test]
+    fn damaged_files_say_what_is_wrong() {
+        let (key, chain) = issue(&["a.org"]);
+        let error = |text: &str| Bundle::parse(text).expect_err("damaged");
+        assert_eq!(error(""), BundleError::NoKey);
+        assert_eq!(error(&chain), BundleError::NoKey);
+        assert_eq!(error(key.expose()), BundleError::NoCertificate);
+        let twice = format!("{0}{0}{chain}", key.expose());
+        assert_eq!(error(&twice), BundleError::SeveralKeys);
+        let begin = "-----BEGIN CERTIFICATE-----\n";
+        let end = "-----END CERTIFICATE-----\n";
+        assert_eq!(error(&format!("{}{begin}!!!!\n{end}", key.expose())), BundleError::Pem);
+        let short = format!("{}{begin}AAAA\n{end}", key.expose());
+        assert_eq!(error(&short), BundleError::MalformedLeaf);
+        let many = format!("{}{}", key.expose(), chain.repeat(CERTIFICATES_MAX));
+        assert_eq!(error(&many), BundleError::TooManyCertificates);
+        let whole = Bundle::assemble(&key, &chain).unwrap();
+        for end in 0..whole.expose().len() {
+            let _ = Bundle::parse(&whole.expose()[..end]);
+        }
+    }
+}

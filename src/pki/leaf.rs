@@ -1,0 +1,156 @@
+//! The fields of a certificate that the daemon goes by (RFC 5280 section 4.1). Signatures are not
+//! looked at here.
+
+use yasna::models::ObjectIdentifier;
+use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReader, BERReaderSeq, Tag};
+
+use crate::time::{Calendar, UnixTime};
+
+const TAG_UTC_TIME: u8 = 0x17;
+const TAG_GENERALIZED_TIME: u8 = 0x18;
+/// `id-at-commonName` (RFC 5280 appendix A.1).
+const COMMON_NAME: [u64; 4] = [2, 5, 4, 3];
+
+/// What is read of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// `notBefore`.
+    pub not_before: UnixTime,
+    /// `notAfter`.
+    pub not_after: UnixTime,
+    /// The common name of the issuer.
+    pub issuer_common_name: Option<String>,
+}
+
+impl Leaf {
+    /// Reads a certificate; `None` where the bytes are none.
+    pub fn parse(der: &[u8]) -> Option<Leaf> {
+        yasna::parse_der(der, |reader| {
+            reader.read_sequence(|certificate| {
+                let leaf = certificate.next().read_sequence(read_fields)?;
+                // The algorithm and the value of the signature.
+                certificate.next().read_der()?;
+                certificate.next().read_der()?;
+                Ok(leaf)
+            })
+        })
+        .ok()
+    }
+}
+
+fn read_fields(fields: &mut BERReaderSeq<'_, '_>) -> ASN1Result<Leaf> {
+    fields.read_optional(|version| version.read_tagged(Tag::context(0), |v| v.read_u8()))?;
+    let _serial = fields.next().read_der()?;
+    let _signature = fields.next().read_der()?;
+    let issuer_common_name = read_common_name(fields.next())?;
+    let (not_before, not_after) = fields
+        .next()
+        .read_sequence(|validity| Ok((read_time(validity.next())?, read_time(validity.next())?)))?;
+    // Subject, key and extensions are the TLS library's business.
+    while fields.read_optional(|rest| rest.read_der())?.is_some() {}
+    Ok(Leaf { not_before, not_after, issuer_common_name })
+}
+
+/// The last common name of a `Name`: a sequence of sets of attributes.
+fn read_common_name(reader: BERReader<'_, '_>) -> ASN1Result<Option<String>> {
+    let mut common_name = None;
+    reader.read_sequence_of(|set| {
+        set.read_set_of(|attribute| {
+            attribute.read_sequence(|parts| {
+                let oid = parts.next().read_oid()?;
+                let value = parts.next().read_tagged_der()?;
+                if oid == ObjectIdentifier::from_slice(&COMMON_NAME) {
+                    common_name = Some(printable(value.value()));
+                }
+                Ok(())
+            })
+        })
+    })?;
+    Ok(common_name)
+}
+
+fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ` (RFC 5280 section 4.1.2.5).
+fn read_time(reader: BERReader<'_, '_>) -> ASN1Result<UnixTime> {
+    let der = reader.read_der()?;
+    let time = match der.as_slice() {
+        [TAG_UTC_TIME, 13, text @ ..] => digits(text).and_then(|two| {
+            let [year, rest @ ..] = two;
+            let year = i32::from(year);
+            calendar(if year < 50 { 2000 + year } else { 1900 + year }, rest)
+        }),
+        [TAG_GENERALIZED_TIME, 15, high, low, text @ ..] => digits(text).and_then(|two| {
+            let [year, rest @ ..] = two;
+            let [century] = pairs(&[*high, *low])?;
+            calendar(100 * i32::from(century) + i32::from(year), rest)
+        }),
+        _ => None,
+    };
+    time.ok_or_else(|| ASN1Error::new(ASN1ErrorKind::Invalid))
+}
+
+/// The six pairs of digits before the `Z`.
+fn digits(text: &[u8]) -> Option<[u8; 6]> {
+    let (zone, text) = text.split_last()?;
+    (*zone == b'Z').then(|| pairs(text)).flatten()
+}
+
+fn pairs<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let mut pairs = [0; N];
+    if text.len() != 2 * N || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    for (pair, two) in pairs.iter_mut().zip(text.chunks(2)) {
+        *pair = (two[0] - b'0') * 10 + (two[1] - b'0');
+    }
+    Some(pairs)
+}
+
+fn calendar(year: i32, [month, day, hour, minute, second]: [u8; 5]) -> Option<UnixTime> {
+    UnixTime::from_calendar(Calendar { year, month, day, hour, minute, second })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    fn certificate(until_year: i32) -> Vec<u8> {
+        let mut params = CertificateParams::new(["a.org".to_string()]).unwrap();
+        params.not_before = date_time_ymd(2026, 11, 23);
+        params.not_after = date_time_ymd(until_year, 2, 1);
+        params.distinguished_name.push(DnType::CommonName, "Test\u{7} CA");
+        params.distinguished_name.push(DnType::OrganizationName, "Nobody");
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn both_forms_of_time_and_the_issuer() {
+        for (year, text) in [(2027, "2027-02-01T00:00:00Z"), (2050, "2050-02-01T00:00:00Z")] {
+            let leaf = Leaf::parse(&certificate(year)).unwrap();
+            assert_eq!(leaf.not_before.to_string(), "2026-11-23T00:00:00Z");
+            assert_eq!(leaf.not_after.to_string(), text);
+            assert_eq!(leaf.issuer_common_name.as_deref(), Some("Test\u{fffd} CA"));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_or_mangled_never_panics() {
+        let whole = certificate(2027);
+        for end in 0..whole.len() {
+            assert_eq!(Leaf::parse(&whole[..end]), None);
+        }
+        for index in 0..whole.len() {
+            for value in [0, 0x30, 0x7f, 0x80, 0xff] {
+                let mut mangled = whole.clone();
+                mangled[index] = value;
+                let _ = Leaf::parse(&mangled);
+            }
+        }
+    }
+}

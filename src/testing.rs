@@ -1,0 +1,77 @@
+//! What unit tests share: a clock in hand, chance that repeats, and a log to look into.
+
+use std::time::Duration;
+
+use crate::domain::Domain;
+use crate::keys::{AccountKey, CertificateRequest, KeyError, Keys, PublicKey};
+use crate::log::Record;
+use crate::secret::Secret;
+use crate::time::{Instant, Now, UnixTime};
+use crate::turn::Turn;
+
+/// Time, chance and log of a test. It starts at 2026-11-23T00:00:00Z.
+pub(crate) struct Bench {
+    /// The time of the next turn.
+    pub now: Now,
+    /// What was logged.
+    pub log: Vec<Record>,
+    keys: FixedKeys,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Bench {
+        let wall = UnixTime::from_seconds(1_795_392_000);
+        let now = Now { mono: Instant::START, wall };
+        Bench { now, log: Vec::new(), keys: FixedKeys(0) }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, duration: Duration) {
+        self.now = Now { mono: self.now.mono + duration, wall: self.now.wall.plus(duration) };
+    }
+
+    /// The next turn.
+    pub(crate) fn turn(&mut self) -> Turn<'_> {
+        Turn { now: self.now, keys: &mut self.keys, log: &mut self.log }
+    }
+
+    /// How many lines with that message were logged.
+    pub(crate) fn logged(&self, message: &str) -> usize {
+        self.log.iter().filter(|record| record.message == message).count()
+    }
+}
+
+/// Chance that repeats; keys of fixed text that nothing verifies.
+struct FixedKeys(u64);
+
+impl Keys for FixedKeys {
+    fn random(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 ^ (self.0 >> 29)
+    }
+
+    fn read_account_key(&mut self, pem: &Secret) -> Result<AccountKey, KeyError> {
+        if pem.expose().contains("PRIVATE KEY") {
+            Ok(AccountKey { id: 0, public: PublicKey::P256 { x: [1; 32], y: [2; 32] } })
+        } else {
+            Err(KeyError::Unsupported)
+        }
+    }
+
+    fn new_account_key(&mut self) -> Result<Secret, KeyError> {
+        Ok(Secret::new("PRIVATE KEY".into()))
+    }
+
+    fn sign(&mut self, _key: &AccountKey, _message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        Ok(vec![7; 64])
+    }
+
+    fn certificate_request(&mut self, names: &[Domain]) -> Result<CertificateRequest, KeyError> {
+        Ok(CertificateRequest { key: Secret::new("PRIVATE KEY".into()), csr: vec![1; names.len()] })
+    }
+
+    fn fallback(&mut self, _now: UnixTime) -> Result<Secret, KeyError> {
+        Ok(Secret::new("PRIVATE KEY".into()))
+    }
+}
