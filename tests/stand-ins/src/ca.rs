@@ -1,6 +1,6 @@
-//! A certificate authority that speaks ACME (RFC 8555) over http-01, as strictly as the RFC lets it:
-//! whatever a server may refuse is refused here, with the problem document that says why. It really
-//! fetches the challenge and really issues, from a root of its own.
+//! A certificate authority that speaks ACME (RFC 8555) over http-01, as strictly as the RFC lets
+//! it: whatever a server may refuse is refused here, with the problem document that says why. It
+//! really fetches the challenge and really issues, from a root of its own.
 //!
 //! A signed request goes form → signer → signature → URL → nonce → resource, and ends at the first
 //! thing that is wrong.
@@ -52,6 +52,7 @@ pub struct Ca {
     issued: Vec<Issued>,
     validator: Validator,
     seen: Vec<AcmeRequest>,
+    checked: Vec<Checked>,
 }
 
 /// A certificate that was issued.
@@ -96,6 +97,19 @@ pub struct AcmeRequest {
     pub problem: Option<&'static str>,
     /// In a few words what it was about, or what was wrong.
     pub note: String,
+}
+
+/// A challenge that was fetched and judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// When the last place had its answer.
+    pub at: Time,
+    /// The name that was to be proved.
+    pub name: String,
+    /// The token in the path.
+    pub token: String,
+    /// What was wrong.
+    pub error: Option<Problem>,
 }
 
 /// What one request comes to.
@@ -152,6 +166,7 @@ impl Ca {
             issued: Vec::new(),
             validator: Validator::default(),
             seen: Vec::new(),
+            checked: Vec::new(),
         }
     }
 
@@ -178,6 +193,11 @@ impl Ca {
     /// Every request, in the order they came.
     pub fn seen(&self) -> &[AcmeRequest] {
         &self.seen
+    }
+
+    /// Every challenge that was fetched, in the order they were judged.
+    pub fn checked(&self) -> &[Checked] {
+        &self.checked
     }
 
     /// How many requests had this method, a path that starts so, and this status.
@@ -213,8 +233,8 @@ impl Ca {
         }
     }
 
-    /// RFC 8555 section 6.5: a nonce for every POST, errors too. Section 7.1: a link to the directory
-    /// from everywhere else.
+    /// RFC 8555 section 6.5: a nonce for every POST, errors too. Section 7.1: a link to the
+    /// directory from everywhere else.
     fn with_common_fields(&mut self, request: &Request, reply: Reply) -> Reply {
         let resource = Resource::parse(&request.target);
         let mut reply = reply.with("Cache-Control", "public, max-age=0, no-cache");
@@ -332,7 +352,8 @@ impl Ca {
         self.handle(now, request, resource, &Post { jws, key, account })
     }
 
-    /// RFC 8555 section 6.2: a key of its own where there is no account yet, an account URL elsewhere.
+    /// RFC 8555 section 6.2: a key of its own where there is no account yet, an account URL
+    /// elsewhere.
     fn signer(&self, jws: &Jws, resource: Resource) -> Result<(Jwk, Option<usize>), Problem> {
         match (&jws.signer, resource) {
             (Signer::Jwk(key), Resource::NewAccount | Resource::RevokeCert) => {
@@ -374,6 +395,9 @@ impl Ca {
     fn settle_validations(&mut self, now: Time) {
         while let Some((index, result)) = self.validator.next_outcome() {
             if let Some(authz) = self.authzs.get_mut(index) {
+                let (name, token) = (authz.name.clone(), authz.token.clone());
+                let error = result.clone().err();
+                self.checked.push(Checked { at: now, name, token, error });
                 authz.settle(now, result);
             }
         }

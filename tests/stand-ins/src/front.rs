@@ -1,6 +1,6 @@
-//! The load balancer's port 443: serves a page over TLS with the certificates that lay in a directory
-//! when it last reloaded, as `bind … ssl crt DIR crt FILE` makes HAProxy do. One bad file and the
-//! reload fails as a whole; what was served before goes on being served.
+//! The load balancer's port 443: serves a page over TLS with the certificates that lay in a
+//! directory when it last reloaded, as `bind … ssl crt DIR crt FILE` makes HAProxy do. One bad file
+//! and the reload fails as a whole; what was served before goes on being served.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,8 +69,8 @@ impl ResolvesServerCert for Served {
 }
 
 impl TlsFront {
-    /// Serves a listener from `STORAGE/certs/` and `STORAGE/default.pem`, with no certificate before
-    /// the first [`TlsFront::reload`].
+    /// Serves a listener from `STORAGE/certs/` and `STORAGE/default.pem`, with no certificate
+    /// before the first [`TlsFront::reload`].
     ///
     /// # Errors
     /// The listener has no address, or the TLS library refuses its own defaults.

@@ -2,8 +2,8 @@
 //! (RFC 8555), and marathon-lb. Written apart from the program and without its code, so that a
 //! misreading on one side does not hide the same misreading on the other.
 //!
-//! Each stand-in is a [`Peer`]: bytes and time in, bytes out. It opens no socket, reads no clock and
-//! draws no chance of its own, so the same stand-in serves in the simulator, where a whole year
+//! Each stand-in is a [`Peer`]: bytes and time in, bytes out. It opens no socket, reads no clock
+//! and draws no chance of its own, so the same stand-in serves in the simulator, where a whole year
 //! replays from one seed, and behind a real socket, where [`driver`] moves the bytes.
 //!
 //! | stand-in | for |

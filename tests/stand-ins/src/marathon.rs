@@ -1,6 +1,6 @@
 //! Marathon, as far as marathon-acme meets it: the event stream, the list of apps, and the ways in
-//! which real Marathons of ten years answer badly. Behaves like the project's protocol notes, to the
-//! byte; what an operator does with the Marathon (deploy, delete) are methods here.
+//! which real Marathons of ten years answer badly. Behaves like the project's protocol notes, to
+//! the byte; what an operator does with the Marathon (deploy, delete) are methods here.
 
 mod apps;
 mod events;
@@ -34,7 +34,17 @@ pub struct Marathon {
     deployments: Vec<Deployment>,
     deployment_count: u64,
     seen: Vec<Seen>,
-    published: Vec<String>,
+    published: Vec<Published>,
+    clock: Time,
+}
+
+/// An event that was published, whether anybody listened or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// When.
+    pub at: Time,
+    /// The name of the event.
+    pub name: String,
 }
 
 /// One client of the event stream.
@@ -61,6 +71,7 @@ impl Marathon {
     /// Creates or changes one app, as `PUT /v2/apps/ID` does: `api_post_event` and
     /// `group_change_success`. An app without `id` is not taken.
     pub fn put_app(&mut self, now: Time, app: Value) {
+        self.clock = now;
         let Some(id) = self.keep(now, app) else { return };
         let app = self.rendered(&self.apps[&id]);
         self.publish("api_post_event", &events::api_post(now, &id, &app));
@@ -68,8 +79,10 @@ impl Marathon {
         self.deploy(now, "StartApplication", &[id], Vec::new());
     }
 
-    /// Creates or changes several apps at once, as `PUT /v2/apps` does: `group_change_success` alone.
+    /// Creates or changes several apps at once, as `PUT /v2/apps` does: `group_change_success`
+    /// alone.
     pub fn put_apps(&mut self, now: Time, apps: Vec<Value>) {
+        self.clock = now;
         let ids: Vec<String> = apps.into_iter().filter_map(|app| self.keep(now, app)).collect();
         self.publish("group_change_success", &events::group_change(now, "/"));
         self.deploy(now, "StartApplication", &ids, Vec::new());
@@ -78,6 +91,7 @@ impl Marathon {
     /// Deletes an app, as `DELETE /v2/apps/ID` does: `group_change_success`, and
     /// `app_terminated_event` when the deployment is over. Says whether there was such an app.
     pub fn delete_app(&mut self, now: Time, id: &str) -> bool {
+        self.clock = now;
         if self.apps.remove(id).is_none() {
             return false;
         }
@@ -89,6 +103,7 @@ impl Marathon {
 
     /// Restarts an app, as `POST /v2/apps/ID/restart` does: `group_change_success` alone.
     pub fn restart_app(&mut self, now: Time, id: &str) {
+        self.clock = now;
         self.publish("group_change_success", &events::group_change(now, events::parent(id)));
         self.deploy(now, "RestartApplication", &[id.to_string()], Vec::new());
     }
@@ -107,7 +122,7 @@ impl Marathon {
                 self.server.send(*conn, bytes.clone());
             }
         }
-        self.published.push(name.to_string());
+        self.published.push(Published { at: self.clock, name: name.to_string() });
     }
 
     /// Sends bytes to every client of the event stream, as they are.
@@ -139,8 +154,8 @@ impl Marathon {
         &self.seen
     }
 
-    /// The names of all events published, whether anybody listened or not.
-    pub fn published(&self) -> &[String] {
+    /// Every event, in the order they were published.
+    pub fn published(&self) -> &[Published] {
         &self.published
     }
 
@@ -331,6 +346,7 @@ impl Peer for Marathon {
     fn dialed(&mut self, _now: Time, _conn: u64, _result: Result<(), DialError>) {}
 
     fn received(&mut self, now: Time, conn: u64, bytes: &[u8]) {
+        self.clock = now;
         self.server.received(conn, bytes);
         self.answer_requests(now);
     }
@@ -341,6 +357,7 @@ impl Peer for Marathon {
     }
 
     fn timeout(&mut self, now: Time) {
+        self.clock = now;
         self.server.timeout(now.mono_ms);
         self.answer_requests(now);
         for (conn, stream) in &mut self.streams {

@@ -1,4 +1,5 @@
-//! A small public-key infrastructure from a seed: a root, an intermediate, and the leaves it issues.
+//! A small public-key infrastructure from a seed: a root, an intermediate, and the leaves it
+//! issues.
 
 use std::fmt;
 

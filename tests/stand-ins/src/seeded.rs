@@ -1,6 +1,6 @@
-//! Keys from a seed: P-256 with deterministic signatures (RFC 6979), so that a whole run, certificates
-//! included, is the same to the byte whenever its seed is. For tests only: whoever knows the seed
-//! knows the key.
+//! Keys from a seed: P-256 with deterministic signatures (RFC 6979), so that a whole run,
+//! certificates included, is the same to the byte whenever its seed is. For tests only: whoever
+//! knows the seed knows the key.
 
 use p256::SecretKey;
 use p256::ecdsa::signature::Signer as _;

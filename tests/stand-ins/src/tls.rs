@@ -1,5 +1,5 @@
-//! TLS for stand-ins on real sockets: a server's configuration from an [`Identity`], and a client that
-//! looks at what a server shows.
+//! TLS for stand-ins on real sockets: a server's configuration from an [`Identity`], and a client
+//! that looks at what a server shows.
 
 use std::fmt;
 use std::io::{self, Read, Write};

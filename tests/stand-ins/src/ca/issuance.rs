@@ -1,5 +1,5 @@
-//! From a ready order to a certificate, and its end: finalize, download, revoke (RFC 8555 sections 7.4,
-//! 7.4.2 and 7.6).
+//! From a ready order to a certificate, and its end: finalize, download, revoke (RFC 8555 sections
+//! 7.4, 7.4.2 and 7.6).
 
 use rcgen::{CertificateSigningRequestParams, DnType, DnValue, IsCa, PublicKeyData, SanType};
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! Signed requests (RFC 8555 section 6.2): the flattened JWS of RFC 7515, read strictly. Nothing here
-//! knows accounts or nonces; it says what the request claims and whether the form is right.
+//! Signed requests (RFC 8555 section 6.2): the flattened JWS of RFC 7515, read strictly. Nothing
+//! here knows accounts or nonces; it says what the request claims and whether the form is right.
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,5 @@
-//! What a CA keeps (RFC 8555 section 7.1): accounts, orders, authorizations and their challenges, and
-//! how they look as JSON.
+//! What a CA keeps (RFC 8555 section 7.1): accounts, orders, authorizations and their challenges,
+//! and how they look as JSON.
 
 use serde_json::{Value, json};
 
@@ -201,8 +201,8 @@ impl Authz {
             AuthzStatus::Expired => "expired",
         };
         let mut kinds: Vec<ChallengeKind> = match self.outcome {
-            // RFC 8555 section 7.1.4: a valid one lists the challenge that was passed, an invalid one
-            // the challenge that failed.
+            // RFC 8555 section 7.1.4: a valid one lists the challenge that was passed, an invalid
+            // one the challenge that failed.
             Outcome::Valid { .. } => vec![ChallengeKind::Http],
             Outcome::Invalid { challenge, .. } => vec![challenge],
             _ => ChallengeKind::ALL.to_vec(),

@@ -22,7 +22,8 @@ pub(super) enum Resource {
 }
 
 impl Resource {
-    /// Reads a request target; a query, a doubled slash or `01` for `1` is another URL, and unknown.
+    /// Reads a request target; a query, a doubled slash or `01` for `1` is another URL, and
+    /// unknown.
     pub(super) fn parse(target: &str) -> Option<Resource> {
         let parts: Vec<&str> = target.strip_prefix('/')?.split('/').collect();
         Some(match parts.as_slice() {

@@ -1,4 +1,5 @@
-//! The client's side, as far as a stand-in or a test needs it: reads a whole response from a buffer.
+//! The client's side, as far as a stand-in or a test needs it: reads a whole response from a
+//! buffer.
 
 use super::chunked::{self, Chunked};
 

@@ -107,10 +107,10 @@ impl Reply {
     /// The error page of a Java server.
     pub fn html(status: u16, message: &str) -> Reply {
         let page = format!(
-            "<html>\n<head>\n<meta http-equiv=\"Content-Type\" content=\"text/html;charset=utf-8\"/>\n\
-             <title>Error {status} {message}</title>\n</head>\n\
-             <body><h2>HTTP ERROR {status}</h2>\n<p>Reason:\n<pre>    {message}</pre></p>\n</body>\n\
-             </html>\n"
+            "<html>\n<head>\n<meta http-equiv=\"Content-Type\" \
+             content=\"text/html;charset=utf-8\"/>\n<title>Error {status} {message}</title>\n</head>\n\
+             <body><h2>HTTP ERROR {status}</h2>\n<p>Reason:\n\
+             <pre>    {message}</pre></p>\n</body>\n</html>\n"
         );
         Reply::new(status, "text/html;charset=iso-8859-1", page)
     }

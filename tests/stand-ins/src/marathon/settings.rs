@@ -29,7 +29,8 @@ pub struct Settings {
     pub event_filter: bool,
     /// Whether events have an `event:` line; very old versions have none.
     pub event_lines: bool,
-    /// Whether apps have explicit nulls for what they do not have, as versions up to 1.4 write them.
+    /// Whether apps have explicit nulls for what they do not have, as versions up to 1.4 write
+    /// them.
     pub explicit_nulls: bool,
     /// How long a deployment takes. `None` leaves out `deployment_info`, `deployment_success` and
     /// `app_terminated_event` altogether.

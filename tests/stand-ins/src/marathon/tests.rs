@@ -88,6 +88,9 @@ fn each_operation_publishes_its_events() {
     assert!(!harness.peer.delete_app(now, "/shop/www"));
     harness.drain();
     assert_eq!(names(&harness.text(conn)), ["group_change_success"; 3]);
+    let published = harness.peer.published().iter().map(|event| event.name.as_str());
+    let all: Vec<&str> = published.collect();
+    assert_eq!((all.len(), all[0], all[5]), (6, "event_stream_attached", "group_change_success"));
 }
 
 #[test]

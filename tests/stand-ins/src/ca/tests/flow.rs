@@ -97,6 +97,8 @@ fn the_challenge_is_fetched_over_http() {
         (&json!("valid"), 1)
     );
     assert_eq!(object(&client.read("/order/0"))["status"], "ready");
+    let checked = &client.ca.peer.checked()[0];
+    assert_eq!((&checked.token, checked.error.as_ref()), (&token, None));
 }
 
 #[test]

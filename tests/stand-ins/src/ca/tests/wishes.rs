@@ -1,4 +1,5 @@
-//! What a bad client experiences, one test for each refusal: what a rightly signed request asks for.
+//! What a bad client experiences, one test for each refusal: what a rightly signed request asks
+//! for.
 
 use super::*;
 
