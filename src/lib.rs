@@ -39,7 +39,8 @@
 //! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
-//! | words | [`domain`], [`time`], [`url`], [`secret`], [`keys`], [`log`], [`turn`], [`backoff`], [`config`], [`seam`] |
+//! | words | [`domain`], [`time`], [`url`], [`secret`], [`config`]: checked values |
+//! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`backoff`]: what the parts share |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon, [`daemon::certificates`] knows what
 //! is wanted, stored and due, [`daemon::issuer`] runs orders side by side, [`daemon::reloader`] gets

@@ -7,8 +7,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::backoff::Backoff;
 use crate::domain::Domain;
 use crate::http::Response;
@@ -20,14 +18,16 @@ use crate::turn::Turn;
 use crate::url::Url;
 
 use super::call::{CallError, Post, retry_after};
-use super::jws::{base64url, key_authorization};
+use super::jws::key_authorization;
 use super::types::{AuthorizationObject, Directory, Http01, OrderObject, ProblemKind, Status};
 
 mod error;
+mod step;
 #[cfg(test)]
 mod tests;
 
 pub use error::OrderError;
+use step::{Placed, Step};
 
 /// An order that is not over by then is given up.
 pub const ORDER_DEADLINE: Duration = Duration::from_secs(600);
@@ -85,60 +85,6 @@ pub struct Order {
     failures: Backoff,
     published: Vec<String>,
     outputs: VecDeque<OrderOutput>,
-}
-
-/// What the next answer is about.
-///
-/// There are ten orders at most, so their size does not matter.
-#[allow(clippy::large_enum_variant)]
-#[derive(Debug)]
-enum Step {
-    Creating,
-    /// Asks for the first of the authorizations that are left.
-    Authorizing {
-        placed: Placed,
-        left: VecDeque<Url>,
-    },
-    /// Says that a challenge is answered, then goes on with those that are left.
-    Answering {
-        placed: Placed,
-        authorization: Url,
-        left: VecDeque<Url>,
-        challenge: Url,
-    },
-    /// Looks at the order until the CA has looked at the challenges.
-    Validating {
-        placed: Placed,
-        looks: u32,
-    },
-    /// Asks the authorizations why the order is invalid.
-    Diagnosing {
-        left: VecDeque<Url>,
-        reason: OrderError,
-    },
-    Finalizing {
-        placed: Placed,
-        request: CertificateRequest,
-    },
-    /// Looks at the order until the certificate is there.
-    Collecting {
-        placed: Placed,
-        request: CertificateRequest,
-        looks: u32,
-    },
-    Downloading {
-        certificate: Url,
-        key: Secret,
-    },
-    Over,
-}
-
-/// An order that the CA has.
-#[derive(Clone, Debug)]
-struct Placed {
-    url: Url,
-    authorizations: Vec<Url>,
-    finalize: Url,
 }
 
 impl Order {
@@ -470,47 +416,5 @@ fn look_pause(looks: u32, asked: Option<Duration>) -> Duration {
     match asked {
         Some(asked) => asked.clamp(POLL_MIN, POLL_RETRY_AFTER_MAX),
         None => (POLL_MIN * 2u32.pow(looks.min(8))).min(POLL_MAX),
-    }
-}
-
-impl Step {
-    /// The step as an operator reads it.
-    fn name(&self) -> &'static str {
-        match self {
-            Step::Creating => "creating the order",
-            Step::Authorizing { .. } => "reading an authorization",
-            Step::Answering { .. } => "answering a challenge",
-            Step::Validating { .. } => "waiting for the validation",
-            Step::Diagnosing { .. } => "asking why the order is invalid",
-            Step::Finalizing { .. } => "finalizing",
-            Step::Collecting { .. } => "waiting for the certificate",
-            Step::Downloading { .. } => "downloading the certificate",
-            Step::Over => "over",
-        }
-    }
-
-    fn post(&self, names: &[Domain], directory: &Directory) -> Option<Post> {
-        match self {
-            Step::Creating => {
-                let identifier = |name: &Domain| json!({"type": "dns", "value": name.as_str()});
-                let identifiers: Vec<_> = names.iter().map(identifier).collect();
-                Some(Post::json(&directory.new_order, json!({"identifiers": identifiers})))
-            }
-            Step::Authorizing { left, .. } | Step::Diagnosing { left, .. } => {
-                left.front().map(Post::as_get)
-            }
-            Step::Answering { challenge, .. } => Some(Post::json(challenge, "{}")),
-            Step::Validating { placed, .. } | Step::Collecting { placed, .. } => {
-                Some(Post::as_get(&placed.url))
-            }
-            Step::Finalizing { placed, request } => {
-                Some(Post::json(&placed.finalize, json!({"csr": base64url(&request.csr)})))
-            }
-            Step::Downloading { certificate, .. } => {
-                let accept = Some("application/pem-certificate-chain");
-                Some(Post { accept, ..Post::as_get(certificate) })
-            }
-            Step::Over => None,
-        }
     }
 }

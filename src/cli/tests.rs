@@ -1,1 +1,187 @@
+//! The command line as operators write it, right and wrong.
 
+use super::*;
+use crate::config::{Listen, LogFormat};
+use crate::log::Level;
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn parsed(line: &str, variables: Pairs<'_>) -> Result<Command, UsageError> {
+    let pair = |(name, value): &(&str, &str)| (OsString::from(name), OsString::from(value));
+    parse(line.split_whitespace().map(OsString::from), variables.iter().map(pair))
+}
+
+fn config(line: &str, variables: Pairs<'_>) -> Config {
+    match parsed(line, variables) {
+        Ok(Command::Run { config, .. }) => *config,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn error(line: &str) -> String {
+    let error = parsed(line, &[]).expect_err(line).to_string();
+    assert!(!error.contains('\n'), "{error:?} is one line");
+    error
+}
+
+#[test]
+fn the_defaults_are_the_old_programs() {
+    let config = config("/storage", &[]);
+    assert_eq!(config.storage_dir.to_str(), Some("/storage"));
+    assert_eq!(config.acme.to_string(), "https://acme-v02.api.letsencrypt.org/directory");
+    assert_eq!(config.marathon[0].to_string(), "http://marathon.mesos:8080");
+    assert_eq!(config.lb[0].to_string(), "http://marathon-lb.marathon.mesos:9090");
+    assert_eq!((config.group.as_str(), config.allow_multiple_certs), ("external", false));
+    assert_eq!(config.listen, Listen { ip: None, port: 8000 });
+    assert_eq!(config.sse_timeout, Some(std::time::Duration::from_secs(60)));
+    assert_eq!(config.marathon_timeout, std::time::Duration::from_secs(10));
+    assert_eq!((config.log_level, config.log_format), (Level::Info, LogFormat::Text));
+    assert_eq!((config.cert_mode, config.email, config.user), (0o600, None, None));
+    assert_eq!((config.acme_ca, config.marathon_ca), (None, None));
+}
+
+#[test]
+fn every_option_in_every_way_of_writing() {
+    let lines = [
+        "-a https://ca/dir -e a@b.org -m http://x:1,http://y:2 -l http://z:9 -g internal /s",
+        "/s -ahttps://ca/dir -ea@b.org -mhttp://x:1,http://y:2 -lhttp://z:9 -ginternal",
+        "--acme=https://ca/dir --email=a@b.org /s --marathon=http://x:1,http://y:2 --lb=http://z:9 \
+         --group=internal",
+        "--acme https://ca/dir --email a@b.org --marathon http://x:1,http://y:2 --lb http://z:9 \
+         --group internal -- /s",
+    ];
+    for line in lines {
+        let config = config(line, &[]);
+        assert_eq!(config.acme.to_string(), "https://ca/dir", "{line}");
+        assert_eq!(config.email.as_deref(), Some("a@b.org"));
+        assert_eq!((config.marathon.len(), config.lb.len()), (2, 1));
+        assert_eq!((config.group.as_str(), config.storage_dir.to_str()), ("internal", Some("/s")));
+    }
+    let config = config(
+        "/s --allow-multiple-certs --listen [::1]:80 --sse-timeout 0 --marathon-timeout 2.5 \
+         --log-level warn --log-format json --acme-ca a.pem --marathon-ca m.pem --cert-mode 0640",
+        &[],
+    );
+    assert!(config.allow_multiple_certs);
+    assert_eq!(config.listen.ip.map(|ip| ip.to_string()).as_deref(), Some("::1"));
+    assert_eq!(
+        (config.sse_timeout, config.marathon_timeout.as_millis(), config.cert_mode),
+        (None, 2500, 0o640)
+    );
+    assert_eq!((config.log_level, config.log_format), (Level::Warn, LogFormat::Json));
+    assert!(config.acme_ca.is_some() && config.marathon_ca.is_some());
+}
+
+#[test]
+fn variables_set_what_the_command_line_does_not() {
+    let variables: Pairs<'_> = &[
+        ("MARATHON_ACME_STORAGE_DIR", "/s"),
+        ("MARATHON_ACME_GROUP", "internal"),
+        ("MARATHON_ACME_EMAIL", ""),
+        ("MARATHON_ACME_ALLOW_MULTIPLE_CERTS", "true"),
+        ("MARATHON_ACME_USER", "1000:1000"),
+        ("MARATHON_ACME_LOG_LEVEL", "debug"),
+    ];
+    let from_variables = config("", variables);
+    assert_eq!(from_variables.group, "internal");
+    assert_eq!((from_variables.email, from_variables.allow_multiple_certs), (None, true));
+    assert_eq!(from_variables.user.as_deref(), Some("1000:1000"));
+    let both = config("-g mine /t", variables);
+    assert_eq!((both.group.as_str(), both.storage_dir.to_str()), ("mine", Some("/t")));
+    assert_eq!(both.log_level, Level::Debug);
+}
+
+#[test]
+fn unknown_variables_are_a_warning_but_marathons_own_and_labels_are_not() {
+    let variables: Pairs<'_> = &[
+        ("MARATHON_ACME_MARATHONS", "x"),
+        ("MARATHON_ACME_0_DOMAIN", "a.org"),
+        ("MARATHON_ACME_12_DOMAIN", "a.org"),
+        ("MARATHON_APP_ID", "/x"),
+        ("PATH", "/bin"),
+    ];
+    let Ok(Command::Run { warnings, .. }) = parsed("/s", variables) else { panic!("it runs") };
+    let named: Vec<&str> = warnings.iter().map(|line| line.fields[0].1.as_str()).collect();
+    assert_eq!(named, ["MARATHON_ACME_MARATHONS"]);
+}
+
+#[test]
+fn errors_name_the_option_and_the_fix() {
+    let cases = [
+        ("--listen 8000 /s", "--listen 8000: the port wants a colon; write --listen :8000"),
+        (
+            "--listen 10.0.0.1 /s",
+            "--listen 10.0.0.1: the port is missing; write --listen 10.0.0.1:8000",
+        ),
+        ("--listen ::1 /s", "--listen ::1: the port is missing; write --listen [::1]:8000"),
+        ("--listen :80000 /s", "--listen :80000: write [IP]:PORT, such as --listen :8000"),
+        (
+            "-a https://acme-v01.api.letsencrypt.org/directory /s",
+            "--acme https://acme-v01.api.letsencrypt.org/directory: ACME v1 is switched off \
+             everywhere; use --acme https://acme-v02.api.letsencrypt.org/directory",
+        ),
+        (
+            "-a http://ca.example/dir /s",
+            "--acme http://ca.example/dir: a CA is spoken to by https only; write https://",
+        ),
+        ("--lisen :80 /s", "unknown option --lisen; did you mean --listen?"),
+        ("--frobnicate /s", "unknown option --frobnicate; --help lists them all"),
+        ("-x /s", "unknown option -x; --help lists them all"),
+        ("/s --group", "--group wants a value: --group GROUP"),
+        ("", "STORAGE-DIR is missing: name the directory that every marathon-lb shares"),
+        ("/s /t", "there are two STORAGE-DIRs, \"/s\" and \"/t\"; name one"),
+        ("-e nobody /s", "--email \"nobody\": it is not one address; write it as name@example.com"),
+        (
+            "-m http://a,,http://b /s",
+            "--marathon \"http://a,,http://b\": an item of the list is empty",
+        ),
+        ("--log-level loud /s", "--log-level loud: choose debug, info, warn, error or critical"),
+        ("--log-format xml /s", "--log-format xml: choose text or json"),
+        ("--cert-mode 0999 /s", "--cert-mode 0999: write an octal mode, such as 0600 or 0640"),
+        ("--cert-mode 4755 /s", "--cert-mode 4755: the owner must read and write"),
+        ("--sse-timeout soon /s", "--sse-timeout soon: write a number of seconds, such as 60"),
+        ("--sse-timeout -1 /s", "--sse-timeout -1: write a number of seconds, such as 60"),
+        ("--marathon-timeout 0 /s", "--marathon-timeout 0: no answer comes in no time"),
+        ("-g a,b /s", "--group \"a,b\": it is not one group"),
+    ];
+    for (line, expected) in cases {
+        let error = error(line);
+        assert!(error.starts_with(expected), "{line}\n  {error}\n  {expected}");
+    }
+}
+
+#[test]
+fn a_switch_takes_no_value_and_its_variable_only_two() {
+    assert!(error("--allow-multiple-certs=yes /s").contains("allow-multiple-certs"));
+    let wrong = parsed("/s", &[("MARATHON_ACME_ALLOW_MULTIPLE_CERTS", "1")]).unwrap_err();
+    assert_eq!(wrong.to_string(), "--allow-multiple-certs \"1\": its variable takes true or false");
+}
+
+#[test]
+fn passwords_are_not_shown_in_errors() {
+    for line in ["-m http://user:secret@ /s", "-l ftp://user:secret@host /s"] {
+        let error = error(line);
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_not_utf_8_is_said() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let bad = OsString::from_vec(vec![b'/', 0xff]);
+    let error = parse([bad], []).expect_err("not UTF-8").to_string();
+    assert_eq!(error, "STORAGE-DIR is not UTF-8; write it in UTF-8");
+}
+
+#[test]
+fn the_help_names_every_option_and_fits_a_terminal() {
+    let Ok(Command::Print(help)) = parsed("--help", &[]) else { panic!("it prints") };
+    for spec in OPTIONS {
+        assert!(help.contains(&spec.flag()), "{}", spec.flag());
+    }
+    let widest = help.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(80), "{widest:?}");
+    assert!(matches!(parsed("-h --no-such-thing", &[]), Ok(Command::Print(_))));
+    let Ok(Command::Print(version)) = parsed("--version", &[]) else { panic!("it prints") };
+    assert_eq!(version, format!("marathon-acme {}\n", env!("CARGO_PKG_VERSION")));
+}

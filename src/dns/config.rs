@@ -130,7 +130,8 @@ mod tests {
     fn resolv_conf() {
         let conf = ResolvConf::parse(
             b"# comment\nnameserver 10.0.0.2 ; here\nnameserver fe80::1%eth0\r\nnameserver no\n\
-              domain old.example\nsearch Marathon.Mesos. mesos\noptions ndots:3 timeout:99 attempts:0 rotate\n",
+              domain old.example\nsearch Marathon.Mesos. mesos\n\
+              options ndots:3 timeout:99 attempts:0 rotate\n",
         );
         assert_eq!(conf.servers, [ip("10.0.0.2"), ip("fe80::1")]);
         assert_eq!(conf.search, ["marathon.mesos", "mesos"]);

@@ -299,7 +299,7 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
     }
     let written = world.disk.last_write_ms;
     for (index, lb) in world.peers.lbs.iter().enumerate() {
-        if !lb.reloads().last().is_some_and(|reload| reload.mono_ms >= written) {
+        if lb.reloads().last().is_none_or(|reload| reload.mono_ms < written) {
             return Err(format!("load balancer {index} has no reload after {written} ms"));
         }
     }

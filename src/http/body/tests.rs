@@ -1,3 +1,5 @@
+//! Bodies of every framing, split everywhere.
+
 use super::super::splits::{prefixes, splits};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Answers as a peer may send them: whole, split, interim ones first, cut short, against the rules.
+
 use super::super::head::RESPONSE_HEAD_BYTES_MAX;
 use super::super::splits::{prefixes, splits};
 use super::*;

@@ -1,3 +1,5 @@
+//! Requests as a peer may send them: whole, byte by byte, pipelined, malformed, too large.
+
 use super::super::head::REQUEST_HEAD_BYTES_MAX;
 use super::super::splits::splits;
 use super::*;

@@ -1,3 +1,5 @@
+//! The driver on real sockets, with a peer of a few lines.
+
 use std::io::{BufRead, BufReader, Write};
 use std::sync::mpsc;
 

@@ -1,3 +1,5 @@
+//! The TLS front: which file serves which name, before and after a reload.
+
 use super::*;
 use crate::driver::time_now;
 use crate::pki::{Pki, pem};

@@ -1,3 +1,5 @@
+//! The stand-in of marathon-lb, byte by byte.
+
 use super::*;
 use crate::harness::Harness;
 

@@ -1,3 +1,5 @@
+//! The stand-in of Marathon, byte by byte.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The stand-ins' server: framing as real peers write it.
+
 use super::*;
 
 /// Everything that the server sent so far, and whether it ended the connection.

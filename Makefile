@@ -1,0 +1,58 @@
+# The commands of this project. `make help` lists them.
+.DEFAULT_GOAL := build
+
+TARGET ?= x86_64-unknown-linux-musl
+PREFIX ?= /usr/local
+IMAGE  ?= marathon-acme
+SEEDS  ?= 1000
+STATIC  = target/$(TARGET)/release/marathon-acme
+PACKAGES = pebble haproxy musl-tools buildah
+
+.PHONY: help setup build static image demo demo-real test check lint sim bench install clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install what the tests need and is missing (Debian, Ubuntu); says what cannot be had
+	@sh tests/setup.sh $(TARGET) $(PACKAGES)
+
+build: ## the program for this machine: target/release/marathon-acme
+	cargo build --release
+
+static: ## the static program: target/TARGET/release/marathon-acme
+	cargo build --release --target $(TARGET)
+	@readelf -h $(STATIC) | grep -q 'Type: *DYN' && ! readelf -l $(STATIC) | grep -q INTERP \
+		&& echo "static-pie, $$(stat -c %s $(STATIC)) bytes: $(STATIC)"
+
+image: static ## the scratch image around it, with buildah
+	mkdir -p target/image && cp $(STATIC) target/image/marathon-acme
+	buildah --storage-driver vfs bud --isolation chroot -f Dockerfile.scratch -t $(IMAGE) target/image
+
+demo: ## see it work, with stand-ins; ONCE=1 ends after the proof
+	cargo build --release
+	cargo run --release --example demo -- target/release/marathon-acme $(if $(ONCE),--once)
+
+demo-real: ## see it work, with Pebble and HAProxy; ONCE=1 ends after the proof
+	cargo build --release
+	cargo run --release --example demo-real -- target/release/marathon-acme $(if $(ONCE),--once)
+
+test: ## all tests; those whose tools are missing are ignored, with the reason
+	cargo test --workspace
+
+check: lint test ## what every change must pass
+
+lint: ## format and clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
+	SEEDS=$(SEEDS) cargo test --release --test sim every_seed -- --nocapture
+
+bench: ## the size of the program and its memory at rest
+	@sh tests/bench.sh
+
+install: build ## install under DESTDIR and PREFIX
+	install -D -m 0755 target/release/marathon-acme $(DESTDIR)$(PREFIX)/bin/marathon-acme
+
+clean: ## remove everything that was built
+	cargo clean

@@ -1,0 +1,157 @@
+//! `demo PATH-TO-marathon-acme [--once]`: the whole story of the program in a terminal, on nothing
+//! but loopback. Stand-ins play Marathon, a certificate authority and a load balancer; the program
+//! itself is the real one. Two apps are deployed, one before and one while it runs; the proof is a
+//! TLS handshake with the load balancer for each, judged by the CA's root alone.
+//!
+//! The story goes Waiting (for the first app) → Waiting (for the second) → Settling → Proved, or
+//! fails at the deadline.
+//! Whatever happens, the program is ended and the files are removed.
+
+mod program;
+mod screen;
+mod stage;
+mod watch;
+
+use std::env;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use stand_ins::tls::Shown;
+
+use program::Program;
+use screen::{Actor, Screen};
+use stage::Stage;
+use watch::Watch;
+
+/// The apps' domains, in the order they are deployed.
+const DOMAINS: [&str; 2] = ["shop.example.com", "blog.example.com"];
+/// How long the proof may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// How often everything is looked at.
+const TICK: Duration = Duration::from_millis(10);
+/// How long the last lines may take before the proof is printed.
+const SETTLING: Duration = Duration::from_millis(700);
+
+const USAGE: &str = "usage: demo PATH-TO-marathon-acme [--once]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let once = arguments.iter().any(|argument| argument == "--once");
+    let paths: Vec<&String> =
+        arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+    let [binary] = paths.as_slice() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    if arguments.len() != 1 + usize::from(once) {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
+    match perform(PathBuf::from(binary.as_str()), once) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\n  The demo failed: {error}\n");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where the story stands.
+enum Act {
+    /// The app of this index is deployed; its certificate is awaited.
+    Waiting(usize),
+    /// Every app is served; the last exchanges run out.
+    Settling(Instant),
+    /// The proof was printed.
+    Proved,
+}
+
+fn perform(binary: PathBuf, once: bool) -> Result<(), Box<dyn Error>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    let screen = Screen::new();
+    let stage = Stage::build()?;
+    screen.opening(&stage);
+    let mut watch = Watch::default();
+    deploy(&screen, &stage, 0);
+    watch.look(&screen, &stage, None);
+    watch.finish(&screen);
+    let mut program = Program::start(&binary, &stage)?;
+    let started = format!("{} started, process {}", binary.display(), program.pid());
+    screen.line(Actor::Program, &started);
+
+    let started = Instant::now();
+    let mut act = Act::Waiting(0);
+    let over = |act: &Act| once && matches!(act, Act::Proved);
+    while !interrupted.load(Ordering::SeqCst) && !over(&act) {
+        let reloaded = watch.look(&screen, &stage, Some(&program));
+        if let Some(status) = program.ended()? {
+            thread::sleep(SETTLING);
+            watch.look(&screen, &stage, Some(&program));
+            watch.finish(&screen);
+            return Err(format!("the program ended by itself, {status}").into());
+        }
+        act = match act {
+            Act::Waiting(app) if reloaded && stage.shown(DOMAINS[app]).is_ok() => match app + 1 {
+                next if next < DOMAINS.len() => {
+                    deploy(&screen, &stage, next);
+                    Act::Waiting(next)
+                }
+                _ => Act::Settling(Instant::now()),
+            },
+            Act::Waiting(app) if started.elapsed() > DEADLINE => {
+                let error = stage.shown(DOMAINS[app]).err();
+                let error = error.map_or("it came too late".to_string(), |error| error.to_string());
+                return Err(format!("no certificate for {} in time: {error}", DOMAINS[app]).into());
+            }
+            Act::Settling(since) if since.elapsed() > SETTLING => {
+                prove(&screen, &stage)?;
+                if !once {
+                    screen.staying(&stage, DOMAINS[0]);
+                }
+                Act::Proved
+            }
+            act => act,
+        };
+        thread::sleep(TICK);
+    }
+    let status = program.stop()?;
+    thread::sleep(TICK);
+    watch.look(&screen, &stage, Some(&program));
+    watch.finish(&screen);
+    screen.line(Actor::Program, &format!("ended, {status}"));
+    screen.blank();
+    match act {
+        Act::Proved => Ok(()),
+        Act::Waiting(_) | Act::Settling(_) => Err("interrupted before the proof".into()),
+    }
+}
+
+fn deploy(screen: &Screen, stage: &Stage, app: usize) {
+    let domain = DOMAINS[app];
+    let id = stage.deploy(app, domain);
+    let label = format!("app {id} with the label MARATHON_ACME_0_DOMAIN={domain}");
+    screen.line(Actor::You, &format!("deploy {label}"));
+}
+
+/// Shakes hands for each domain and shows what the load balancer proved itself with.
+fn prove(screen: &Screen, stage: &Stage) -> Result<(), Box<dyn Error>> {
+    screen.heading(&format!("TLS handshakes with the load balancer on {}", stage.front_address()));
+    for domain in DOMAINS {
+        let (shown, page) = stage.shown(domain)?;
+        let Shown { names, .. } = &shown;
+        if names != &[domain.to_string()] {
+            return Err(format!("the certificate for {domain} names {}", names.join(" ")).into());
+        }
+        screen.certificate(&shown, page.lines().last().unwrap_or_default());
+    }
+    Ok(())
+}
