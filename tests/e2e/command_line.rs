@@ -1,0 +1,168 @@
+//! How the program starts and ends: exit statuses, one line for each mistake, signals.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use stand_ins::ca::Settings;
+
+use crate::process::{Outcome, Process, expect, get, local, wait_for_port, wait_until};
+use crate::site::{PROGRAM, Site, StandInCa, bare, text};
+use crate::{Test, Tool};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("mistakes_are_one_line_and_status_2", &[], mistakes),
+    ("a_port_that_is_taken_is_status_1", &[], port_taken),
+    ("help_and_version_are_on_standard_output", &[], help),
+    ("variables_and_json_lines", &[], variables),
+    ("sigterm_and_sigint_end_it_in_order", &[], stops),
+    ("process_1_heeds_sigterm_as_well", &[Tool::Namespaces], process_1),
+    ("sighup_syncs_now", &[], reload),
+    ("every_load_balancer_is_signalled_until_it_acknowledges", &[], load_balancers),
+];
+
+/// How long the contract lets it take to end.
+const STOP: Duration = Duration::from_secs(2);
+
+fn run(arguments: &[&str]) -> Outcome<Output> {
+    Site::command().args(arguments).output().map_err(text)
+}
+
+fn refused(arguments: &[&str], status: i32, words: &str) -> Outcome {
+    let output = run(arguments)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let fits = output.status.code() == Some(status)
+        && output.stdout.is_empty()
+        && said.lines().count() == 1
+        && said.contains(words);
+    expect(fits, || format!("{arguments:?}: {:?}\n{said}", output.status))
+}
+
+fn mistakes() -> Outcome {
+    let site = Site::new()?;
+    let dir = site.storage.display().to_string();
+    let file = site.folder().join("file");
+    fs::write(&file, "no directory, no PEM").map_err(text)?;
+    let file = file.display().to_string();
+    refused(&["--lisen", ":80", &dir], 2, "--lisen; did you mean --listen?")?;
+    refused(&["--listen", "8000", &dir], 2, "write --listen :8000")?;
+    let v1 = "https://acme-v01.api.letsencrypt.org/directory";
+    refused(&["-a", v1, &dir], 2, "https://acme-v02.api.letsencrypt.org/directory")?;
+    refused(&[], 2, "STORAGE-DIR is missing")?;
+    refused(&["/no/such/directory"], 2, "STORAGE-DIR /no/such/directory: No such file")?;
+    refused(&[&file], 2, "it is not a directory")?;
+    refused(&["--acme-ca", "/no/such.pem", &dir], 2, "--acme-ca /no/such.pem: No such file")?;
+    refused(&["--marathon-ca", &file, &dir], 2, "it holds no certificate in PEM")
+}
+
+fn port_taken() -> Outcome {
+    let site = Site::new()?;
+    let taken = TcpListener::bind(local(0)).map_err(text)?;
+    let listen = format!("--listen={}", taken.local_addr().map_err(text)?);
+    refused(&[&listen, &site.storage.display().to_string()], 1, "choose another with --listen")
+}
+
+fn help() -> Outcome {
+    let help = run(&["--help"])?;
+    let shown = String::from_utf8_lossy(&help.stdout).into_owned();
+    let fits = help.status.success() && shown.lines().all(|line| line.chars().count() <= 80);
+    expect(fits && shown.contains("--marathon-ca FILE") && help.stderr.is_empty(), || shown)?;
+    let version = String::from_utf8_lossy(&run(&["--version"])?.stdout).into_owned();
+    expect(version == format!("marathon-acme {}\n", env!("CARGO_PKG_VERSION")), || version)
+}
+
+fn variables() -> Outcome {
+    let site = Site::new()?;
+    let mut command = bare(PROGRAM);
+    command.env("MARATHON_ACME_STORAGE_DIR", &site.storage);
+    command.env("MARATHON_ACME_LISTEN", format!("127.0.0.1:{}", site.port));
+    command.env("MARATHON_ACME_LOG_FORMAT", "json").env("MARATHON_ACME_LOG_LEVLE", "debug");
+    command.env("MARATHON_ACME_MARATHON", format!("http://{}", site.marathon.address()));
+    command.args(["--acme=https://127.0.0.1:9/dir", "--lb=http://127.0.0.1:9"]);
+    let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
+    daemon.wait_for("attached to the event stream")?;
+    let output = daemon.output();
+    for line in output.lines() {
+        let parsed: serde_json::Value = serde_json::from_str(line).map_err(text)?;
+        let whole =
+            ["time", "level", "subject", "message"].iter().all(|it| parsed[*it].is_string());
+        expect(whole, || line.into())?;
+    }
+    expect(output.contains("MARATHON_ACME_LOG_LEVLE"), || output)
+}
+
+fn stops() -> Outcome {
+    for signal in ["TERM", "INT"] {
+        let site = Site::new()?;
+        let settings = Settings { validation_delay_ms: 60_000, ..Settings::default() };
+        let ca = StandInCa::start(site.folder(), site.port, settings)?;
+        site.deploy("/a", "a.example.com");
+        let mut daemon = site.daemon("daemon", &site.arguments(&ca.directory, &ca.root), &[])?;
+        let challenges = site.storage.join("challenges");
+        let left = || fs::read_dir(&challenges).map(Iterator::count).unwrap_or(0);
+        wait_until("a challenge", || (left() == 1).then_some(()))?;
+        daemon.signal(signal)?;
+        let status = daemon.wait(STOP)?;
+        expect(status.code() == Some(0), || format!("{signal}: {status}"))?;
+        expect(left() == 0, || "a challenge is left published".into())?;
+    }
+    Ok(())
+}
+
+fn process_1() -> Outcome {
+    let site = Site::new()?;
+    let port = site.port;
+    let mut command = bare("unshare");
+    command.args(["--pid", "--fork", "--kill-child", PROGRAM]);
+    command.args(["--acme=https://127.0.0.1:9/dir", "--lb=http://127.0.0.1:9"]);
+    command.args(["--marathon=http://127.0.0.1:9", &format!("--listen=127.0.0.1:{port}")]);
+    command.arg(&site.storage);
+    let mut outer = Process::start(site.folder(), "unshare", &mut command)?;
+    wait_for_port("the daemon", port)?;
+    // The daemon as this side of the namespace knows it: the only child.
+    let children = format!("/proc/{0}/task/{0}/children", outer.id());
+    let child = fs::read_to_string(children).map_err(text)?.trim().to_string();
+    let status = fs::read_to_string(format!("/proc/{child}/status")).map_err(text)?;
+    let is_first = status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+    expect(is_first, || status.clone())?;
+    Command::new("kill").args(["-TERM", &child]).status().map_err(text)?;
+    let status = outer.wait(STOP)?;
+    expect(status.code() == Some(0), || status.to_string())
+}
+
+fn reload() -> Outcome {
+    let site = Site::new()?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    let mut daemon = site.daemon("daemon", &site.arguments(&ca.directory, &ca.root), &[])?;
+    daemon.wait_for("attached to the event stream")?;
+    wait_until("the first sync", || (site.syncs() > 0).then_some(()))?;
+    let unseen = crate::site::app("/a", "a.example.com");
+    site.marathon.with(|marathon, now| marathon.put_app_silently(now, unseen));
+    daemon.signal("HUP")?;
+    site.wait_for_certificate(&daemon, "a.example.com")
+}
+
+fn load_balancers() -> Outcome {
+    let site = Site::new()?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    let troubled = stand_ins::lb::LoadBalancer::new(
+        stand_ins::driver::time_now(),
+        stand_ins::lb::Settings { failures: 2, ..Default::default() },
+    );
+    let troubled = crate::site::play(troubled, Default::default())?;
+    let both = format!("--lb=http://{},http://{}", site.lb.address(), troubled.address());
+    site.deploy("/a", "a.example.com");
+    let arguments = site.arguments(&ca.directory, &ca.root);
+    let mut daemon = site.daemon("daemon", &arguments, &[&both])?;
+    daemon.wait_for_count("reload not acknowledged", 2)?;
+    wait_until("the troubled one reloads", || {
+        troubled.with(|lb, _| (!lb.reloads().is_empty()).then_some(()))
+    })?;
+    let seen = troubled.with(|lb, _| lb.seen()[0].clone());
+    let signal = format!("{} {}", seen.method, seen.target);
+    expect(signal == "POST /_mlb_signal/usr1", || signal)?;
+    let healthy = site.lb.with(|lb, _| lb.reloads().len());
+    expect(healthy >= 1, || "the healthy one was not signalled".into())?;
+    wait_until("all is well", || get(site.port, "/health").ok()?.contains("\"ok\"").then_some(()))
+}

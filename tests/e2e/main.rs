@@ -1,0 +1,93 @@
+//! The real binary against real peers on loopback. A test whose tools this machine does not have is
+//! reported as ignored, with what is missing, never as passed.
+
+mod ca;
+mod command_line;
+mod fixed;
+mod listener;
+mod marathon;
+mod names;
+mod pebble;
+mod process;
+mod real;
+mod shipping;
+mod site;
+mod storage;
+
+use std::process::{Command, ExitCode, Stdio};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use process::Outcome;
+
+/// A test: its name, the tools that it needs, and what it does.
+pub(crate) type Test = (&'static str, &'static [Tool], fn() -> Outcome);
+
+/// What a test needs of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    Pebble,
+    HaProxy,
+    Buildah,
+    /// The Rust target and the C compiler for a static binary.
+    Musl,
+    /// To be root, and to be allowed to make namespaces and mounts.
+    Namespaces,
+}
+
+impl Tool {
+    /// What is missing, in words; nothing when it is there.
+    fn missing(self) -> Option<&'static str> {
+        let (words, runs) = match self {
+            Tool::Pebble => {
+                let both =
+                    succeeds("sh", &["-c", "command -v pebble && command -v pebble-challtestsrv"]);
+                ("no pebble", both)
+            }
+            Tool::HaProxy => ("no haproxy", succeeds("haproxy", &["-v"])),
+            Tool::Buildah => ("no buildah", succeeds("buildah", &["--version"])),
+            Tool::Musl => {
+                let script = "command -v musl-gcc && rustup target list --installed | grep -q musl";
+                ("no musl target or musl-gcc", succeeds("sh", &["-c", script]))
+            }
+            Tool::Namespaces => {
+                let script = "mount -t tmpfs none /mnt";
+                let works =
+                    succeeds("unshare", &["--mount", "--pid", "--fork", "sh", "-c", script]);
+                ("no root with namespaces", works)
+            }
+        };
+        (!runs).then_some(words)
+    }
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn trial((name, tools, run): Test) -> Trial {
+    let missing = tools.iter().find_map(|tool| tool.missing());
+    let test = Trial::test(name, move || run().map_err(Failed::from));
+    match missing {
+        Some(missing) => test.with_kind(missing).with_ignored_flag(true),
+        None => test,
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let modules = [
+        pebble::TESTS,
+        ca::TESTS,
+        marathon::TESTS,
+        names::TESTS,
+        storage::TESTS,
+        listener::TESTS,
+        command_line::TESTS,
+        shipping::TESTS,
+    ];
+    let trials = modules.into_iter().flatten().copied().map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

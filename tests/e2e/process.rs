@@ -1,0 +1,157 @@
+//! Child processes of a test: their output is kept, they end with it, and nothing is waited for by
+//! the clock that can be waited for by its effect.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that is expected to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a test ends with.
+pub(crate) type Outcome<T = ()> = Result<T, String>;
+
+/// A process that is killed when it goes out of scope.
+pub(crate) struct Process {
+    child: Child,
+    name: String,
+    output: PathBuf,
+}
+
+impl Process {
+    /// Starts it, with its output in `folder/name.log`.
+    pub(crate) fn start(folder: &Path, name: &str, command: &mut Command) -> Outcome<Process> {
+        let output = folder.join(format!("{name}.log"));
+        let failed = |error: std::io::Error| format!("{name} does not start: {error}");
+        let out = File::create(&output).map_err(failed)?;
+        let err = out.try_clone().map_err(failed)?;
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(failed)?;
+        Ok(Process { child, name: name.to_string(), output })
+    }
+
+    /// All that it said so far.
+    pub(crate) fn output(&self) -> String {
+        let bytes = fs::read(&self.output).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, by its name: `TERM`.
+    pub(crate) fn signal(&self, signal: &str) -> Outcome {
+        let pid = self.id().to_string();
+        let sent = Command::new("kill").args([format!("-{signal}"), pid]).status();
+        match sent {
+            Ok(status) if status.success() => Ok(()),
+            other => Err(format!("cannot signal {}: {other:?}", self.name)),
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Outcome<ExitStatus> {
+        let begin = Instant::now();
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if begin.elapsed() < limit => thread::sleep(LOOK),
+                other => return Err(format!("{} does not end: {other:?}", self.name)),
+            }
+        }
+    }
+
+    /// Waits until it has said something.
+    pub(crate) fn wait_for(&mut self, words: &str) -> Outcome {
+        self.wait_for_count(words, 1)
+    }
+
+    /// Waits until it has said something so many times.
+    pub(crate) fn wait_for_count(&mut self, words: &str, count: usize) -> Outcome {
+        let begin = Instant::now();
+        loop {
+            let output = self.output();
+            if output.matches(words).count() >= count {
+                return Ok(());
+            }
+            let ended = self.child.try_wait().ok().flatten();
+            if ended.is_some() || begin.elapsed() > PATIENCE {
+                let name = &self.name;
+                return Err(format!("{name} ({ended:?}) did not say {words:?}:\n{output}"));
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// The first line with these words.
+    pub(crate) fn line(&self, words: &str) -> String {
+        let output = self.output();
+        output.lines().find(|line| line.contains(words)).unwrap_or_default().to_string()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is there; `what` says what was missing.
+pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Outcome<T> {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        if begin.elapsed() > PATIENCE {
+            return Err(format!("not within {} s: {what}", PATIENCE.as_secs()));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// A port that nobody has at this moment.
+pub(crate) fn free_port() -> Outcome<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+}
+
+/// Waits until somebody listens there.
+pub(crate) fn wait_for_port(what: &str, port: u16) -> Outcome {
+    let address = local(port);
+    wait_until(&format!("{what} listens on {port}"), || TcpStream::connect(address).ok())?;
+    Ok(())
+}
+
+pub(crate) fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Sends bytes and reads until the peer closes.
+pub(crate) fn talk(port: u16, bytes: &[u8]) -> Outcome<String> {
+    let failed = |error: std::io::Error| format!("port {port}: {error}");
+    let mut stream = TcpStream::connect(local(port)).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    stream.write_all(bytes).map_err(failed)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(failed)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// The answer to a GET on a connection of its own.
+pub(crate) fn get(port: u16, path: &str) -> Outcome<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    talk(port, request.as_bytes())
+}
+
+/// An error with what was expected and what was found.
+pub(crate) fn expect(fits: bool, what: impl FnOnce() -> String) -> Outcome {
+    if fits { Ok(()) } else { Err(what()) }
+}

@@ -1,0 +1,225 @@
+//! The real peers: Pebble with its DNS server, and HAProxy in master-worker mode behind a stand-in of
+//! marathon-lb's port 9090, whose reloads become HAProxy's.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::json;
+use stand_ins::driver::{Driver, time_now};
+use stand_ins::lb::LoadBalancer;
+use stand_ins::pki::{Pki, pem};
+use stand_ins::tls::{client_config, connect};
+
+use crate::process::{Outcome, Process, free_port, local, wait_for_port, wait_until};
+
+/// What a Pebble is started with.
+pub(crate) type Environment<'a> = &'a [(&'a str, &'a str)];
+
+/// Pebble and its DNS server.
+pub(crate) struct Pebble {
+    process: Process,
+    _names: Process,
+    command: Command,
+    folder: PathBuf,
+    port: u16,
+    management: u16,
+    own_root: Arc<ClientConfig>,
+    /// For `--acme-ca`.
+    pub(crate) root_file: PathBuf,
+}
+
+impl Pebble {
+    /// Starts both; challenges are fetched from `http_port`.
+    pub(crate) fn start(
+        folder: &Path,
+        http_port: u16,
+        environment: Environment<'_>,
+    ) -> Outcome<Pebble> {
+        let (port, management) = (free_port()?, free_port()?);
+        let (dns, dns_management) = (free_port()?, free_port()?);
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let mut pki = Pki::new(1, "Test", time_now());
+        let names = ["localhost", "127.0.0.1"];
+        let identity = pki.identity(&names, time_now()).map_err(|error| text(&error))?;
+        let chain: String = identity.chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
+        let write = |name: &str, content: &str| {
+            let path = folder.join(name);
+            fs::write(&path, content).map(|()| path).map_err(|error| text(&error))
+        };
+        let certificate = write("pebble.crt", &chain)?;
+        let key = write("pebble.key", &pem("PRIVATE KEY", &identity.key))?;
+        let root_file = write("pebble-root.pem", &pki.root_pem())?;
+        let config = json!({"pebble": {
+            "listenAddress": local(port).to_string(),
+            "managementListenAddress": local(management).to_string(),
+            "certificate": certificate, "privateKey": key,
+            "httpPort": http_port, "tlsPort": free_port()?,
+            "ocspResponderURL": "", "externalAccountBindingRequired": false,
+        }});
+        let config = write("pebble.json", &config.to_string())?;
+        let dns_address = local(dns).to_string();
+        let names = Process::start(
+            folder,
+            "challtestsrv",
+            Command::new("pebble-challtestsrv")
+                .args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", &dns_address])
+                .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
+                .args(["-management", &local(dns_management).to_string()]),
+        )?;
+        wait_for_port("challtestsrv", dns_management)?;
+        let mut command = Command::new("pebble");
+        command.arg("-config").arg(config).args(["-dnsserver", &dns_address]);
+        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
+        command.envs(environment.iter().copied());
+        let process = Process::start(folder, "pebble", &mut command)?;
+        wait_for_port("pebble", port)?;
+        wait_for_port("pebble's management", management)?;
+        let own_root = client_config(pki.root_der()).map_err(|error| text(&error))?;
+        let folder = folder.to_path_buf();
+        Ok(Pebble {
+            process,
+            _names: names,
+            command,
+            folder,
+            port,
+            management,
+            own_root,
+            root_file,
+        })
+    }
+
+    pub(crate) fn directory(&self) -> String {
+        format!("https://localhost:{}/dir", self.port)
+    }
+
+    /// A client that trusts what Pebble issues.
+    pub(crate) fn issued_root(&self) -> Outcome<Arc<ClientConfig>> {
+        let failed = |error: &dyn std::fmt::Display| format!("Pebble's root: {error}");
+        let address = local(self.management);
+        let mut stream =
+            connect(address, "localhost", &self.own_root).map_err(|error| failed(&error))?;
+        let request = "GET /roots/0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).map_err(|error| failed(&error))?;
+        let mut answer = Vec::new();
+        // Go closes without close_notify where it pleases; the certificate's own end counts.
+        let _ = stream.read_to_end(&mut answer);
+        let root = CertificateDer::from_pem_slice(&answer).map_err(|error| failed(&error))?;
+        client_config(&root).map_err(|error| failed(&error))
+    }
+
+    /// The requests that Pebble has logged, as `POST /order-plz`.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let output = self.process.output();
+        let request = |line: &str| {
+            let start = ["POST /", "HEAD /", "GET /"].iter().find_map(|start| line.find(start))?;
+            line[start..].split(" -> ").next().map(str::to_string)
+        };
+        output.lines().filter_map(request).collect()
+    }
+
+    /// Ends Pebble, which forgets everything, and starts it again at the same place.
+    pub(crate) fn restart(&mut self) -> Outcome {
+        self.process = Process::start(&self.folder, "pebble-again", &mut self.command)?;
+        wait_for_port("pebble", self.port)?;
+        wait_for_port("pebble's management", self.management)
+    }
+}
+
+/// HAProxy, and the port 9090 that makes it reload.
+pub(crate) struct HaProxy {
+    pub(crate) https_port: u16,
+    ended: Arc<AtomicBool>,
+    reloader: Option<JoinHandle<()>>,
+}
+
+impl HaProxy {
+    /// Starts HAProxy: certificates from `storage` as marathon-lb loads them, the challenge path to
+    /// `daemon_port` by the README's labels. From then on reloads of `control` are HAProxy's.
+    pub(crate) fn start(
+        folder: &Path,
+        storage: &Path,
+        http_port: u16,
+        daemon_port: u16,
+        control: Arc<Driver<LoadBalancer>>,
+    ) -> Outcome<HaProxy> {
+        let https_port = free_port()?;
+        let file = folder.join("haproxy.cfg");
+        let config = configuration(storage, http_port, https_port, daemon_port)?;
+        fs::write(&file, config).map_err(|error| error.to_string())?;
+        let fallback = storage.join("default.pem");
+        wait_until("default.pem is made", || fallback.exists().then_some(()))?;
+        let mut command = Command::new("haproxy");
+        let process = Process::start(folder, "haproxy", command.args(["-W", "-f"]).arg(&file))?;
+        wait_for_port("haproxy", http_port)?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&ended);
+        let reloader = Some(thread::spawn(move || carry_reloads(&process, &control, &over)));
+        Ok(HaProxy { https_port, ended, reloader })
+    }
+}
+
+/// Carries every reload of the control port to HAProxy's master, until it is over.
+fn carry_reloads(process: &Process, control: &Driver<LoadBalancer>, over: &AtomicBool) {
+    let mut done = 0;
+    while !over.load(Ordering::Relaxed) {
+        let wanted = control.with(|lb, _| lb.reloads().len());
+        if wanted > done {
+            done = wanted;
+            // A master that is gone shows itself in the handshakes.
+            let _ = process.signal("USR2");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The value of a label in the README's table.
+fn readme_label(name: &str) -> Outcome<String> {
+    let readme = include_str!("../../README.md");
+    let row = readme.lines().find(|line| line.contains(&format!("`{name}` | `")));
+    let value = row.and_then(|row| row.split('`').nth(3));
+    value.map(|value| value.replace("\\n", "\n")).ok_or(format!("the README has no label {name}"))
+}
+
+/// What marathon-lb would write for our app with the README's labels, and for no other.
+fn configuration(
+    storage: &Path,
+    http_port: u16,
+    https_port: u16,
+    daemon_port: u16,
+) -> Outcome<String> {
+    let path = readme_label("HAPROXY_0_PATH")?;
+    let rules = |label: &str| -> Outcome<String> {
+        Ok(readme_label(label)?.replace("{backend}", "marathon_acme").replace("{path}", &path))
+    };
+    let http = rules("HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH")?;
+    let https = rules("HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH")?;
+    let (certs, fallback) = (storage.join("certs"), storage.join("default.pem"));
+    Ok(format!(
+        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
+         frontend marathon_http_in\n  bind 127.0.0.1:{http_port}\n{http}\
+         frontend marathon_https_in\n  bind 127.0.0.1:{https_port} ssl crt {} crt {}\n\
+         \x20 acl path_marathon_acme path_beg {path}\n{https}  default_backend app\n\
+         backend marathon_acme\n  server daemon 127.0.0.1:{daemon_port}\n\
+         backend app\n  http-request return status 200 content-type text/plain string served\n",
+        certs.display(),
+        fallback.display()
+    ))
+}
+
+impl Drop for HaProxy {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.reloader.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The storage directory: not there, no directory, read-only, full, damaged, shared by two, owned by
+//! another user.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use stand_ins::ca::Settings;
+
+use crate::process::{Outcome, Process, expect, free_port, get, wait_for_port, wait_until};
+use crate::site::{Site, StandInCa, check_file, text};
+use crate::{Test, Tool};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_read_only_storage_is_lived_with", &[Tool::Namespaces], || unwritable(Trouble::ReadOnly)),
+    ("a_full_storage_is_lived_with", &[Tool::Namespaces], || unwritable(Trouble::Full)),
+    ("damaged_and_foreign_files_are_named", &[], damaged),
+    ("the_layout_is_the_old_programs", &[], layout),
+    ("a_second_instance_stands_by_and_takes_over", &[], standby),
+    ("a_crash_leaves_whole_files", &[], crash),
+    ("the_user_is_switched_for_good", &[Tool::Namespaces], switched_user),
+    ("another_user_just_runs", &[Tool::Namespaces], other_user),
+];
+
+/// Not root, and not a user of this machine either.
+const NOBODY: u32 = 65_534;
+
+fn with_ca() -> Outcome<(Site, StandInCa, Vec<String>)> {
+    let site = Site::new()?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    let arguments = site.arguments(&ca.directory, &ca.root);
+    Ok((site, ca, arguments))
+}
+
+/// A file system of its own under the storage, taken away at the end.
+struct Mounted<'a>(&'a Path);
+
+impl Mounted<'_> {
+    fn mount(path: &Path, words: &[&str]) -> Outcome {
+        run(Command::new("mount").args(words).arg(path))
+    }
+
+    /// Lays the same directory over itself, read-only: a file that is open for writing, as the lock
+    /// is, would keep the file system itself from becoming that.
+    fn freeze(&self) -> Outcome {
+        run(Command::new("mount").arg("--bind").args([self.0, self.0]))?;
+        Mounted::mount(self.0, &["-o", "remount,bind,ro"])
+    }
+
+    fn thaw(&self) -> Outcome {
+        run(Command::new("umount").arg(self.0))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        // Once more where a test ended while it was frozen; the second finds nothing then.
+        for _ in 0..2 {
+            let mut command = Command::new("umount");
+            let _ = command.arg("-l").arg(self.0).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Outcome {
+    let output = command.output().map_err(text)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    expect(output.status.success(), || format!("{command:?}: {said}"))
+}
+
+/// How a storage can refuse what is written.
+#[derive(Clone, Copy)]
+enum Trouble {
+    ReadOnly,
+    Full,
+}
+
+impl Trouble {
+    const fn words(self) -> &'static str {
+        match self {
+            Trouble::ReadOnly => "Read-only file system",
+            Trouble::Full => "No space left on device",
+        }
+    }
+
+    fn begin(self, mounted: &Mounted<'_>) -> Outcome {
+        match self {
+            Trouble::ReadOnly => mounted.freeze(),
+            Trouble::Full => {
+                // As large as it goes; that it does not go further is what is wanted.
+                let _ =
+                    fs::write(mounted.0.join("unmanaged-certs/filler"), vec![0; 2 * 1024 * 1024]);
+                Ok(())
+            }
+        }
+    }
+
+    fn end(self, mounted: &Mounted<'_>) -> Outcome {
+        match self {
+            Trouble::ReadOnly => mounted.thaw(),
+            Trouble::Full => {
+                fs::remove_file(mounted.0.join("unmanaged-certs/filler")).map_err(text)
+            }
+        }
+    }
+}
+
+fn unwritable(trouble: Trouble) -> Outcome {
+    let (site, _ca, arguments) = with_ca()?;
+    Mounted::mount(&site.storage, &["-t", "tmpfs", "-o", "size=1m", "none"])?;
+    let mounted = Mounted(&site.storage);
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    daemon.wait_for("account is registered")?;
+    let answers = |words: &str| {
+        wait_until(&format!("/health says {words}"), || {
+            get(site.port, "/health").ok().filter(|answer| answer.contains(words))
+        })
+    };
+    answers("\"ok\"")?;
+    trouble.begin(&mounted)?;
+    site.deploy("/a", "a.example.com");
+    daemon.wait_for(trouble.words())?;
+    let health = answers(" 503 ")?;
+    expect(health.contains("degraded") && health.contains(trouble.words()), || health)?;
+    trouble.end(&mounted)?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    answers("\"ok\"").map(|_| ())
+}
+
+fn damaged() -> Outcome {
+    let (site, ca, arguments) = with_ca()?;
+    site.deploy("/a", "a.example.com");
+    let mut first = site.daemon("first", &arguments, &[])?;
+    site.wait_for_certificate(&first, "a.example.com")?;
+    first.signal("TERM")?;
+    first.wait(Duration::from_secs(2))?;
+    let path = site.certificate("a.example.com");
+    let whole = fs::read(&path).map_err(text)?;
+    fs::write(&path, &whole[..whole.len() / 2]).map_err(text)?;
+    fs::write(site.storage.join("certs/README"), "hello").map_err(text)?;
+    fs::write(site.storage.join("state.json"), "{").map_err(text)?;
+    let mut second = site.daemon("second", &arguments, &[])?;
+    second.wait_for("certificate file is damaged, moved to archive/ name=a.example.com")?;
+    second.wait_for("a file in certs/ is not ours, HAProxy loads it too file=README")?;
+    second.wait_for("state.json is damaged")?;
+    second.wait_for("issued name=a.example.com")?;
+    check_file(&path, 0o600)?;
+    let archived = fs::read_dir(site.storage.join("archive")).map_err(text)?.count();
+    let issued = ca.ca.with(|ca, _| ca.issued().len());
+    expect((archived, issued) == (1, 2), || format!("{archived} archived, {issued} issued"))?;
+    expect(site.storage.join("certs/README").exists(), || "the foreign file is gone".into())
+}
+
+fn layout() -> Outcome {
+    let (site, _ca, arguments) = with_ca()?;
+    fs::write(site.storage.join("default.pem"), "the operator's own").map_err(text)?;
+    site.deploy("/a", "a.example.com");
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    daemon.wait_for("reload acknowledged")?;
+    daemon.signal("TERM")?;
+    daemon.wait(Duration::from_secs(2))?;
+    let mode = |name: &str| {
+        fs::metadata(site.storage.join(name)).map(|found| found.permissions().mode() & 0o777)
+    };
+    expect(mode("client.key").is_ok_and(|mode| mode == 0o600), || "client.key's mode".into())?;
+    let key = fs::read_to_string(site.storage.join("client.key")).map_err(text)?;
+    expect(key.starts_with("-----BEGIN PRIVATE KEY-----"), || "client.key is not PKCS#8".into())?;
+    let fallback = fs::read_to_string(site.storage.join("default.pem")).map_err(text)?;
+    expect(fallback == "the operator's own", || "default.pem was overwritten".into())?;
+    for folder in ["certs", "unmanaged-certs", "archive", "challenges"] {
+        expect(site.storage.join(folder).is_dir(), || format!("no {folder}"))?;
+    }
+    let left = fs::read_dir(site.storage.join("challenges")).map_err(text)?.count();
+    expect(left == 0, || format!("{left} challenges left"))
+}
+
+fn standby() -> Outcome {
+    let (site, ca, arguments) = with_ca()?;
+    // Slow enough for the challenge to be asked of both.
+    ca.ca.with(|ca, _| ca.settings.validation_delay_ms = 3000);
+    let mut first = site.daemon("first", &arguments, &[])?;
+    first.wait_for("attached to the event stream")?;
+    let port = free_port()?;
+    let listen = format!("--listen=127.0.0.1:{port}");
+    let mut command = Site::command();
+    command.args(&arguments).arg(&listen);
+    let mut second = Process::start(site.folder(), "second", &mut command)?;
+    wait_for_port("the second instance", port)?;
+    second.wait_for("another instance is active, standing by")?;
+    site.deploy("/a", "a.example.com");
+    let challenges = site.storage.join("challenges");
+    let token = wait_until("a challenge", || {
+        let entry = fs::read_dir(&challenges).ok()?.next()?.ok()?;
+        entry.file_name().into_string().ok()
+    })?;
+    let path = format!("/.well-known/acme-challenge/{token}");
+    for port in [site.port, port] {
+        let answer = get(port, &path)?;
+        expect(answer.contains(" 200 ") && answer.contains(&format!("{token}.")), || answer)?;
+        let unknown = get(port, "/.well-known/acme-challenge/other")?;
+        expect(unknown.contains(" 404 "), || unknown)?;
+    }
+    let health = get(port, "/health")?;
+    expect(health.contains(" 200 "), || health)?;
+    site.wait_for_certificate(&first, "a.example.com")?;
+    first.signal("KILL")?;
+    second.wait_for("opened certificates=1")?;
+    ca.challenge_port.store(port, Ordering::SeqCst);
+    site.deploy("/b", "b.example.com");
+    site.wait_for_certificate(&second, "b.example.com")?;
+    let issued = ca.ca.with(|ca, _| ca.issued().len());
+    expect(issued == 2, || format!("{issued} certificates, the first one's was ordered again"))
+}
+
+fn crash() -> Outcome {
+    let (site, _ca, arguments) = with_ca()?;
+    for number in 0..20 {
+        site.deploy(&format!("/n{number}"), &format!("n{number}.example.com"));
+    }
+    for round in 0..10 {
+        let daemon = site.daemon(&format!("run{round}"), &arguments, &[])?;
+        let certificate = site.certificate(&format!("n{}.example.com", round * 2));
+        wait_until("a certificate", || certificate.exists().then_some(()))?;
+        daemon.signal("KILL")?;
+        drop(daemon);
+        for entry in fs::read_dir(site.storage.join("certs")).map_err(text)? {
+            check_file(&entry.map_err(text)?.path(), 0o600)?;
+        }
+    }
+    let daemon = site.daemon("last", &arguments, &[])?;
+    for number in 0..20 {
+        site.wait_for_certificate(&daemon, &format!("n{number}.example.com"))?;
+    }
+    wait_until("no challenge is left", || {
+        let left = fs::read_dir(site.storage.join("challenges")).ok()?.count();
+        (left == 0).then_some(())
+    })
+}
+
+/// All user and group ids of a process: real, effective, saved, for the file system.
+fn ids(process: &Process) -> Outcome<Vec<String>> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).map_err(text)?;
+    let lines = status
+        .lines()
+        .filter(|line| ["Uid:", "Gid:", "Groups:"].iter().any(|start| line.starts_with(start)));
+    Ok(lines.map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect())
+}
+
+/// The storage, and the way to it, as a volume would be that this user owns.
+fn give_away(site: &Site) -> Outcome {
+    fs::set_permissions(site.folder(), fs::Permissions::from_mode(0o777)).map_err(text)?;
+    chown(&site.storage, Some(NOBODY), Some(NOBODY)).map_err(text)
+}
+
+fn switched_user() -> Outcome {
+    let (site, _ca, arguments) = with_ca()?;
+    give_away(&site)?;
+    site.deploy("/a", "a.example.com");
+    let mut command = Site::command();
+    command.args(&arguments).env("MARATHON_ACME_USER", format!("{NOBODY}:{NOBODY}"));
+    let daemon = Process::start(site.folder(), "daemon", &mut command)?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    let four = [NOBODY; 4].map(|id| id.to_string()).join(" ");
+    let found = ids(&daemon)?;
+    let [user, group, groups] = found.as_slice() else { return Err(found.join("; ")) };
+    let lesser = groups.is_empty() || *groups == NOBODY.to_string();
+    expect(*user == four && *group == four && lesser, || found.join("; "))?;
+    let owner = fs::metadata(site.certificate("a.example.com")).map_err(text)?.uid();
+    expect(owner == NOBODY, || format!("the certificate belongs to {owner}"))
+}
+
+fn other_user() -> Outcome {
+    let (site, _ca, arguments) = with_ca()?;
+    give_away(&site)?;
+    // The build's folder may be closed to others.
+    let program = site.folder().join("marathon-acme");
+    fs::copy(crate::site::PROGRAM, &program).map_err(text)?;
+    site.deploy("/a", "a.example.com");
+    let mut command = crate::site::bare(&program.display().to_string());
+    command.args(&arguments).uid(NOBODY).gid(NOBODY);
+    let daemon = Process::start(site.folder(), "daemon", &mut command)?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    let owner = fs::metadata(site.storage.join("client.key")).map_err(text)?.uid();
+    expect(owner == NOBODY, || format!("client.key belongs to {owner}"))
+}
