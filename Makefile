@@ -34,7 +34,7 @@ demo: ## see it work, with stand-ins; ONCE=1 ends after the proof
 
 demo-real: ## see it work, with Pebble and HAProxy; ONCE=1 ends after the proof
 	cargo build --release
-	cargo run --release --example demo-real -- target/release/marathon-acme $(if $(ONCE),--once)
+	cargo run --release --example demo -- target/release/marathon-acme --real $(if $(ONCE),--once)
 
 test: ## all tests; those whose tools are missing are ignored, with the reason
 	cargo test --workspace

@@ -1,13 +1,21 @@
-//! `demo PATH-TO-marathon-acme [--once]`: the whole story of the program in a terminal, on nothing
-//! but loopback. Stand-ins play Marathon, a certificate authority and a load balancer; the program
-//! itself is the real one. Two apps are deployed, one before and one while it runs; the proof is a
-//! TLS handshake with the load balancer for each, judged by the CA's root alone.
+//! `demo PATH-TO-marathon-acme [--once] [--real]`: the whole story of the program in a terminal, on
+//! nothing but loopback. Stand-ins play Marathon, a certificate authority and a load balancer, or,
+//! with `--real`, Marathon alone, and the others are Pebble and HAProxy; the program itself is the
+//! real one. Two apps are deployed, one after the other; the proof is a TLS handshake with the load
+//! balancer for each, judged by the CA's root alone.
 //!
 //! The story goes Waiting (for the first app) → Waiting (for the second) → Settling → Proved, or
 //! fails at the deadline.
 //! Whatever happens, the program is ended and the files are removed.
 
+// Parts of the end-to-end tests, which use more of them.
+#[allow(dead_code)]
+#[path = "../e2e/process.rs"]
+mod process;
 mod program;
+#[allow(dead_code)]
+#[path = "../e2e/real.rs"]
+mod real;
 mod screen;
 mod stage;
 mod watch;
@@ -38,22 +46,18 @@ const TICK: Duration = Duration::from_millis(10);
 /// How long the last lines may take before the proof is printed.
 const SETTLING: Duration = Duration::from_millis(700);
 
-const USAGE: &str = "usage: demo PATH-TO-marathon-acme [--once]";
+const USAGE: &str = "usage: demo PATH-TO-marathon-acme [--once] [--real]";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let once = arguments.iter().any(|argument| argument == "--once");
-    let paths: Vec<&String> =
-        arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-    let [binary] = paths.as_slice() else {
+    let (switches, paths): (Vec<String>, Vec<String>) =
+        env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let known = switches.iter().all(|switch| ["--once", "--real"].contains(&switch.as_str()));
+    let (true, [binary]) = (known, paths.as_slice()) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    if arguments.len() != 1 + usize::from(once) {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    }
-    match perform(PathBuf::from(binary.as_str()), once) {
+    let given = |name: &str| switches.iter().any(|switch| switch == name);
+    match perform(PathBuf::from(binary), given("--once"), given("--real")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\n  The demo failed: {error}\n");
@@ -72,27 +76,37 @@ enum Act {
     Proved,
 }
 
-fn perform(binary: PathBuf, once: bool) -> Result<(), Box<dyn Error>> {
+fn perform(binary: PathBuf, once: bool, real: bool) -> Result<(), Box<dyn Error>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
     let screen = Screen::new();
-    let stage = Stage::build()?;
+    let mut stage = Stage::build(real)?;
     screen.opening(&stage);
     let mut watch = Watch::default();
-    deploy(&screen, &stage, 0);
-    watch.look(&screen, &stage, None);
-    watch.finish(&screen);
+    if !real {
+        deploy(&screen, &stage, 0);
+        watch.look(&screen, &stage, None);
+        watch.finish(&screen);
+    }
     let mut program = Program::start(&binary, &stage)?;
     let started = format!("{} started, process {}", binary.display(), program.pid());
     screen.line(Actor::Program, &started);
+    if real {
+        // HAProxy stands in the challenge's way, so it comes before the first app.
+        stage.open_front()?;
+        let text = format!("HAProxy serves on https://{}", stage.front_address());
+        screen.line(Actor::Lb, &text);
+        deploy(&screen, &stage, 0);
+    }
 
     let started = Instant::now();
     let mut act = Act::Waiting(0);
+    let mut reloaded = false;
     let over = |act: &Act| once && matches!(act, Act::Proved);
     while !interrupted.load(Ordering::SeqCst) && !over(&act) {
-        let reloaded = watch.look(&screen, &stage, Some(&program));
+        reloaded |= watch.look(&screen, &stage, Some(&program));
         if let Some(status) = program.ended()? {
             thread::sleep(SETTLING);
             watch.look(&screen, &stage, Some(&program));
@@ -103,6 +117,7 @@ fn perform(binary: PathBuf, once: bool) -> Result<(), Box<dyn Error>> {
             Act::Waiting(app) if reloaded && stage.shown(DOMAINS[app]).is_ok() => match app + 1 {
                 next if next < DOMAINS.len() => {
                     deploy(&screen, &stage, next);
+                    reloaded = false;
                     Act::Waiting(next)
                 }
                 _ => Act::Settling(Instant::now()),

@@ -8,7 +8,7 @@ use stand_ins::date;
 use stand_ins::driver::time_now;
 use stand_ins::tls::Shown;
 
-use crate::stage::Stage;
+use crate::stage::{Front, Stage};
 
 /// Who acts in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +67,15 @@ impl Screen {
 
     /// Who plays, and where.
     pub(crate) fn opening(&self, stage: &Stage) {
-        let directory = stage.ca.with(|ca, _| ca.directory_url());
+        let front = match stage.front {
+            Front::Closed => "HAProxy, as soon as it has a file to serve".to_string(),
+            _ => format!("https://{}", stage.front_address()),
+        };
         let rows = [
             ("Marathon", format!("http://{}", stage.marathon.address())),
-            ("CA", directory),
+            ("CA", stage.directory()),
             ("load balancer", format!("http://{}", stage.lb.address())),
-            ("", format!("https://{}", stage.front_address())),
+            ("", front),
             ("challenges", format!("http://{}", stage.listen_address())),
             ("storage", stage.storage().display().to_string()),
         ];

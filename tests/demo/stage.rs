@@ -1,5 +1,5 @@
-//! The stage: stand-ins on free ports of the loopback interface, and a directory for their files and
-//! the program's.
+//! The stage: peers on free ports of the loopback interface, and a directory for their files and the
+//! program's. The CA and the load balancer are stand-ins, or Pebble and HAProxy.
 
 use std::error::Error;
 use std::fs;
@@ -18,13 +18,32 @@ use stand_ins::marathon::{self, Marathon};
 use stand_ins::pki::Pki;
 use stand_ins::tls::{self, Shown};
 
+use crate::process::local;
+use crate::real::{HaProxy, Pebble};
+
+/// Who certifies.
+pub(crate) enum Authority {
+    StandIn { ca: Box<Driver<Ca>>, own_root: PathBuf },
+    Pebble(Box<Pebble>),
+}
+
+/// Who serves on port 443.
+pub(crate) enum Front {
+    StandIn(TlsFront),
+    /// HAProxy needs the files that the program makes first.
+    Closed,
+    HaProxy(HaProxy),
+}
+
 /// Everything but the program.
 pub(crate) struct Stage {
     pub(crate) marathon: Driver<Marathon>,
-    pub(crate) ca: Driver<Ca>,
-    pub(crate) lb: Driver<LoadBalancer>,
-    pub(crate) front: TlsFront,
+    pub(crate) authority: Authority,
+    pub(crate) lb: Arc<Driver<LoadBalancer>>,
+    pub(crate) front: Front,
     trust: Arc<ClientConfig>,
+    /// The port that challenges are fetched from, where HAProxy serves it.
+    http_port: u16,
     listen: SocketAddr,
     // Dropped last: the others may still use its files.
     files: Files,
@@ -40,47 +59,58 @@ impl Drop for Files {
 }
 
 impl Stage {
-    /// Starts all stand-ins.
-    pub(crate) fn build() -> Result<Stage, Box<dyn Error>> {
-        let now = time_now();
+    /// Starts all peers but HAProxy; with `real`, the CA is Pebble.
+    pub(crate) fn build(real: bool) -> Result<Stage, Box<dyn Error>> {
         let root = std::env::temp_dir().join(format!("marathon-acme-demo-{}", std::process::id()));
         let files = Files(root);
         fs::create_dir_all(files.0.join("storage"))?;
         // Free at this moment; the program listens there a moment later.
         let listen = listener()?.local_addr()?;
+        let http_port = listener()?.local_addr()?.port();
 
         let settings =
             marathon::Settings { deployment_ms: Some(300), ..marathon::Settings::default() };
         let marathon = Driver::start(listener()?, Marathon::new(settings), Options::default())?;
-
-        let seed = now.unix_ms.unsigned_abs();
-        let mut api = Pki::new(seed.wrapping_add(9), "Demo API", now);
-        fs::write(files.0.join("api-root.pem"), api.root_pem())?;
-        let options = Options {
-            tls: Some(tls::server_config(&api.identity(&["127.0.0.1"], now)?)?),
-            // What the load balancer does on port 80: challenges of every host go to the program.
-            route: Some(Box::new(move |_, port| (port == 80).then_some(listen))),
+        let (authority, trust) = match real {
+            true => pebble(&files.0, http_port)?,
+            false => stand_in(&files.0, listen)?,
         };
-        let ca_listener = listener()?;
-        let base = format!("https://{}", ca_listener.local_addr()?);
-        let ca = Ca::new(seed, &base, now, ca::Settings::default());
-        let trust = tls::client_config(ca.root_der())?;
-        fs::write(files.0.join("root.pem"), ca.root_pem())?;
-        let ca = Driver::start(ca_listener, ca, options)?;
+        let front = match real {
+            true => Front::Closed,
+            false => Front::StandIn(TlsFront::start(listener()?, &files.0.join("storage"))?),
+        };
+        let lb = LoadBalancer::new(time_now(), lb::Settings::default());
+        let lb = Arc::new(Driver::start(listener()?, lb, Options::default())?);
+        Ok(Stage { marathon, authority, lb, front, trust, http_port, listen, files })
+    }
 
-        let lb = LoadBalancer::new(now, lb::Settings::default());
-        let lb = Driver::start(listener()?, lb, Options::default())?;
-        let front = TlsFront::start(listener()?, &files.0.join("storage"))?;
-        Ok(Stage { marathon, ca, lb, front, trust, listen, files })
+    /// Starts HAProxy, now that its files are there.
+    pub(crate) fn open_front(&mut self) -> Result<(), Box<dyn Error>> {
+        let lb = Arc::clone(&self.lb);
+        let (storage, daemon_port) = (self.storage(), self.listen.port());
+        let haproxy = HaProxy::start(&self.files.0, &storage, self.http_port, daemon_port, lb)?;
+        self.front = Front::HaProxy(haproxy);
+        Ok(())
+    }
+
+    /// The CA's directory.
+    pub(crate) fn directory(&self) -> String {
+        match &self.authority {
+            Authority::StandIn { ca, .. } => ca.with(|ca, _| ca.directory_url()),
+            Authority::Pebble(pebble) => pebble.directory(),
+        }
     }
 
     /// What the program is started with.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let directory = self.ca.with(|ca, _| ca.directory_url());
+        let own_root = match &self.authority {
+            Authority::StandIn { own_root, .. } => own_root.clone(),
+            Authority::Pebble(pebble) => pebble.root_file.clone(),
+        };
         let path = |path: PathBuf| path.display().to_string();
         [
-            ("--acme", directory),
-            ("--acme-ca", path(self.files.0.join("api-root.pem"))),
+            ("--acme", self.directory()),
+            ("--acme-ca", path(own_root)),
             ("--marathon", format!("http://{}", self.marathon.address())),
             ("--lb", format!("http://{}", self.lb.address())),
             ("--listen", self.listen.to_string()),
@@ -106,7 +136,11 @@ impl Stage {
     }
 
     pub(crate) fn front_address(&self) -> SocketAddr {
-        self.front.address()
+        match &self.front {
+            Front::StandIn(front) => front.address(),
+            Front::HaProxy(haproxy) => local(haproxy.https_port),
+            Front::Closed => local(0),
+        }
     }
 
     /// Deploys an app with one port and one domain, and says its id.
@@ -134,7 +168,7 @@ impl Stage {
     /// Shakes hands with the load balancer as `domain`, trusting the CA's root alone; says what it
     /// showed, and its page.
     pub(crate) fn shown(&self, domain: &str) -> io::Result<(Shown, String)> {
-        tls::shown(self.front.address(), domain, &self.trust)
+        tls::shown(self.front_address(), domain, &self.trust)
     }
 
     /// The files in `certs/`, with their sizes.
@@ -143,6 +177,37 @@ impl Stage {
         files.sort();
         files
     }
+}
+
+/// The stand-in CA; it fetches challenges from the program, as the load balancer would route them.
+fn stand_in(
+    folder: &Path,
+    listen: SocketAddr,
+) -> Result<(Authority, Arc<ClientConfig>), Box<dyn Error>> {
+    let now = time_now();
+    let seed = now.unix_ms.unsigned_abs();
+    let mut api = Pki::new(seed.wrapping_add(9), "Demo API", now);
+    let own_root = folder.join("api-root.pem");
+    fs::write(&own_root, api.root_pem())?;
+    let options = Options {
+        tls: Some(tls::server_config(&api.identity(&["127.0.0.1"], now)?)?),
+        route: Some(Box::new(move |_, port| (port == 80).then_some(listen))),
+    };
+    let listener = listener()?;
+    let base = format!("https://{}", listener.local_addr()?);
+    let ca = Ca::new(seed, &base, now, ca::Settings::default());
+    let trust = tls::client_config(ca.root_der())?;
+    fs::write(folder.join("root.pem"), ca.root_pem())?;
+    let ca = Box::new(Driver::start(listener, ca, options)?);
+    Ok((Authority::StandIn { ca, own_root }, trust))
+}
+
+/// Pebble; it fetches challenges from HAProxy.
+fn pebble(folder: &Path, http_port: u16) -> Result<(Authority, Arc<ClientConfig>), Box<dyn Error>> {
+    let pebble = Pebble::start(folder, http_port, &[])?;
+    let trust = pebble.issued_root()?;
+    fs::write(folder.join("root.pem"), pebble.issued_root_pem()?)?;
+    Ok((Authority::Pebble(Box::new(pebble)), trust))
 }
 
 fn list(directory: &Path) -> Vec<(String, u64)> {

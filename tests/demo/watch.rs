@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use stand_ins::ca::{AcmeRequest, Checked};
-use stand_ins::driver::time_now;
+use stand_ins::ca::{AcmeRequest, Ca, Checked};
+use stand_ins::driver::{Driver, time_now};
+use stand_ins::front::TlsFront;
 use stand_ins::http::Seen;
 use stand_ins::marathon::Published;
 
 use crate::program::Program;
 use crate::screen::{Actor, Screen, request};
-use crate::stage::Stage;
+use crate::stage::{Authority, Front, Stage};
 
 /// How far everything was shown already.
 #[derive(Default)]
@@ -94,7 +95,18 @@ impl Watch {
     }
 
     fn ca(&mut self, stage: &Stage, lines: &mut Vec<Line>) {
-        let (seen, checked): (Vec<AcmeRequest>, Vec<Checked>) = stage.ca.with(|ca, _| {
+        match &stage.authority {
+            Authority::StandIn { ca, .. } => self.stand_in(ca, lines),
+            Authority::Pebble(pebble) => {
+                let seen = pebble.requests().split_off(self.asked_of_ca);
+                self.asked_of_ca += seen.len();
+                lines.extend(seen.into_iter().map(|text| (now_ms(), Actor::Ca, text)));
+            }
+        }
+    }
+
+    fn stand_in(&mut self, ca: &Driver<Ca>, lines: &mut Vec<Line>) {
+        let (seen, checked): (Vec<AcmeRequest>, Vec<Checked>) = ca.with(|ca, _| {
             (ca.seen()[self.asked_of_ca..].to_vec(), ca.checked()[self.checked..].to_vec())
         });
         self.asked_of_ca += seen.len();
@@ -125,14 +137,12 @@ impl Watch {
             lines.push((at.unix_ms, Actor::Lb, request(&method, &target, status, "")));
         }
         for at in reloads {
-            let text = match stage.front.reload() {
-                Ok(1) => "reloaded, serves the fallback only".to_string(),
-                Ok(count) => {
-                    format!("reloaded, serves {} certificates and the fallback", count - 1)
-                }
-                Err(error) => format!("could not reload: {error}"),
+            let text = match &stage.front {
+                Front::StandIn(front) => reloaded(front),
+                Front::HaProxy(_) => "HAProxy reloads".to_string(),
+                Front::Closed => "HAProxy is not there yet".to_string(),
             };
-            lines.push((at.unix_ms, Actor::Lb, text.replace("1 certificates", "1 certificate")));
+            lines.push((at.unix_ms, Actor::Lb, text));
         }
     }
 
@@ -143,6 +153,16 @@ impl Watch {
                 lines.push((now_ms(), Actor::Storage, text));
             }
         }
+    }
+}
+
+/// Lets the stand-in of port 443 read its files again; what came of it.
+fn reloaded(front: &TlsFront) -> String {
+    match front.reload() {
+        Ok(1) => "reloaded, serves the fallback only".to_string(),
+        Ok(2) => "reloaded, serves 1 certificate and the fallback".to_string(),
+        Ok(count) => format!("reloaded, serves {} certificates and the fallback", count - 1),
+        Err(error) => format!("could not reload: {error}"),
     }
 }
 

@@ -104,6 +104,14 @@ impl Pebble {
     /// A client that trusts what Pebble issues.
     pub(crate) fn issued_root(&self) -> Outcome<Arc<ClientConfig>> {
         let failed = |error: &dyn std::fmt::Display| format!("Pebble's root: {error}");
+        let pem = self.issued_root_pem()?;
+        let root = CertificateDer::from_pem_slice(&pem).map_err(|error| failed(&error))?;
+        client_config(&root).map_err(|error| failed(&error))
+    }
+
+    /// The root of what Pebble issues, with the head of the answer that brought it.
+    pub(crate) fn issued_root_pem(&self) -> Outcome<Vec<u8>> {
+        let failed = |error: &dyn std::fmt::Display| format!("Pebble's root: {error}");
         let address = local(self.management);
         let mut stream =
             connect(address, "localhost", &self.own_root).map_err(|error| failed(&error))?;
@@ -112,8 +120,7 @@ impl Pebble {
         let mut answer = Vec::new();
         // Go closes without close_notify where it pleases; the certificate's own end counts.
         let _ = stream.read_to_end(&mut answer);
-        let root = CertificateDer::from_pem_slice(&answer).map_err(|error| failed(&error))?;
-        client_config(&root).map_err(|error| failed(&error))
+        Ok(answer)
     }
 
     /// The requests that Pebble has logged, as `POST /order-plz`.
