@@ -22,7 +22,7 @@ mod watch;
 
 use std::env;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,23 +83,8 @@ fn perform(binary: PathBuf, once: bool, real: bool) -> Result<(), Box<dyn Error>
     }
     let screen = Screen::new();
     let mut stage = Stage::build(real)?;
-    screen.opening(&stage);
     let mut watch = Watch::default();
-    if !real {
-        deploy(&screen, &stage, 0);
-        watch.look(&screen, &stage, None);
-        watch.finish(&screen);
-    }
-    let mut program = Program::start(&binary, &stage)?;
-    let started = format!("{} started, process {}", binary.display(), program.pid());
-    screen.line(Actor::Program, &started);
-    if real {
-        // HAProxy stands in the challenge's way, so it comes before the first app.
-        stage.open_front()?;
-        let text = format!("HAProxy serves on https://{}", stage.front_address());
-        screen.line(Actor::Lb, &text);
-        deploy(&screen, &stage, 0);
-    }
+    let mut program = open(&screen, &mut stage, &mut watch, &binary, real)?;
 
     let started = Instant::now();
     let mut act = Act::Waiting(0);
@@ -148,6 +133,33 @@ fn perform(binary: PathBuf, once: bool, real: bool) -> Result<(), Box<dyn Error>
         Act::Proved => Ok(()),
         Act::Waiting(_) | Act::Settling(_) => Err("interrupted before the proof".into()),
     }
+}
+
+/// Raises the curtain: every peer is there, the first app is deployed, the program runs.
+fn open(
+    screen: &Screen,
+    stage: &mut Stage,
+    watch: &mut Watch,
+    binary: &Path,
+    real: bool,
+) -> Result<Program, Box<dyn Error>> {
+    screen.opening(stage);
+    if !real {
+        deploy(screen, stage, 0);
+        watch.look(screen, stage, None);
+        watch.finish(screen);
+    }
+    let program = Program::start(binary, stage)?;
+    let started = format!("{} started, process {}", binary.display(), program.pid());
+    screen.line(Actor::Program, &started);
+    if real {
+        // HAProxy stands in the challenge's way, so it comes before the first app.
+        stage.open_front()?;
+        let text = format!("HAProxy serves on https://{}", stage.front_address());
+        screen.line(Actor::Lb, &text);
+        deploy(screen, stage, 0);
+    }
+    Ok(program)
 }
 
 fn deploy(screen: &Screen, stage: &Stage, app: usize) {
