@@ -46,7 +46,7 @@ lint: ## format and clippy
 	cargo clippy --workspace --all-targets -- -D warnings
 
 sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
-	SEEDS=$(SEEDS) cargo test --release --test sim every_seed -- --nocapture
+	SEEDS=$(SEEDS) cargo test --profile sim --test sim every_seed -- --nocapture
 
 bench: ## the size of the program and its memory at rest
 	@sh tests/bench.sh
