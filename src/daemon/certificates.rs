@@ -427,3 +427,6 @@ fn renewal(lifetime: &Lifetime, keys: &mut dyn Keys) -> UnixTime {
     let spread_ms = u64::try_from(whole.as_millis() / 100).unwrap_or(u64::MAX).max(1);
     lifetime.not_after.minus(left).minus(Duration::from_millis(keys.random() % spread_ms))
 }
+
+#[cfg(test)]
+mod tests;

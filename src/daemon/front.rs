@@ -232,3 +232,6 @@ impl Front {
         self.counts
     }
 }
+
+#[cfg(test)]
+mod tests;

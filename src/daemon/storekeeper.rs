@@ -223,3 +223,6 @@ fn is_disk_trouble(kind: StoreErrorKind) -> bool {
         | StoreErrorKind::Io => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The listener's connections by hand: bytes in, outputs out, time passed.
+
+use super::*;
+use crate::challenge::json;
+use crate::testing::Bench;
+
+fn conn(number: u64) -> ConnId {
+    ConnId::Accepted(number)
+}
+
+fn request(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()
+}
+
+const PING: &str = "/.well-known/acme-challenge/ping";
+
+struct Case {
+    bench: Bench,
+    front: Front,
+    lookup: bool,
+}
+
+impl Case {
+    fn new() -> Case {
+        Case { bench: Bench::new(), front: Front::default(), lookup: false }
+    }
+
+    fn accept(&mut self, number: u64) {
+        self.front.accepted(&mut self.bench.turn(), conn(number));
+    }
+
+    fn receive(&mut self, number: u64, bytes: &[u8]) -> Vec<String> {
+        let health = || json(200, "healthy".into());
+        self.front.received(&mut self.bench.turn(), conn(number), bytes, self.lookup, &health);
+        self.outputs()
+    }
+
+    fn pass(&mut self, seconds: u64) -> Vec<String> {
+        self.bench.pass(Duration::from_secs(seconds));
+        self.front.handle_timeout(&mut self.bench.turn());
+        self.outputs()
+    }
+
+    /// What it wants: answers by their last line, closed connections, lookups.
+    fn outputs(&mut self) -> Vec<String> {
+        let in_words = |output| match output {
+            Output::Send { bytes, .. } => {
+                let text = String::from_utf8(bytes).unwrap();
+                let body = text.rsplit("\r\n").next().unwrap_or_default();
+                format!("{} {body}", text.split(' ').nth(1).unwrap_or_default())
+            }
+            Output::Close { conn: ConnId::Accepted(number) } => format!("close {number}"),
+            Output::Load(Load::Challenge(_, token)) => format!("look up {token}"),
+            other => format!("{other:?}"),
+        };
+        self.front.take_outputs().into_iter().map(in_words).collect()
+    }
+}
+
+#[test]
+fn requests_are_answered_and_counted() {
+    let mut case = Case::new();
+    case.front.responder.publish("token".into(), "token.print".into());
+    case.accept(0);
+    assert_eq!(case.receive(0, &request(PING)), ["200 {\"message\": \"pong\"}"]);
+    assert_eq!(case.receive(0, &request("/health")), ["200 healthy"]);
+    let challenge = |token: &str| request(&format!("/.well-known/acme-challenge/{token}"));
+    assert_eq!(case.receive(0, &challenge("token")), ["200 token.print"]);
+    assert!(case.receive(0, &challenge("other"))[0].starts_with("404"));
+    assert!(case.receive(0, &request("/"))[0].starts_with("404"));
+    assert_eq!(case.front.counts(), ChallengeCounts { served: 1, unknown: 1 });
+}
+
+#[test]
+fn a_lookup_holds_back_what_was_asked_after_it() {
+    let mut case = Case { lookup: true, ..Case::new() };
+    case.accept(0);
+    let mut bytes = request("/.well-known/acme-challenge/other");
+    bytes.extend(request(PING));
+    assert_eq!(case.receive(0, &bytes), ["look up other"]);
+    let health = || json(200, String::new());
+    let found = Some("other.print\n".to_string());
+    case.front.looked_up(&mut case.bench.turn(), conn(0), found, &health);
+    assert_eq!(case.outputs(), ["200 other.print", "200 {\"message\": \"pong\"}"]);
+    case.front.looked_up(&mut case.bench.turn(), conn(0), None, &health);
+    assert_eq!(case.outputs(), Vec::<String>::new(), "an answer comes once");
+}
+
+#[test]
+fn a_head_that_drips_is_given_ten_seconds_and_no_more() {
+    let mut case = Case::new();
+    case.accept(0);
+    for byte in request(PING).chunks(1).take(9) {
+        assert_eq!(case.receive(0, byte), Vec::<String>::new());
+        assert_eq!(case.pass(1), Vec::<String>::new());
+    }
+    assert_eq!(case.pass(1), ["close 0"]);
+    assert!(!case.front.owns(conn(0)));
+    assert_eq!(case.front.poll_timeout(), None);
+}
+
+#[test]
+fn an_answered_connection_may_rest_but_its_next_head_may_not_drip() {
+    let mut case = Case::new();
+    case.accept(0);
+    case.accept(1);
+    case.receive(0, &request(PING));
+    case.receive(1, &request(PING));
+    assert_eq!(case.pass(15), Vec::<String>::new());
+    assert_eq!(case.receive(1, b"GET"), Vec::<String>::new());
+    assert_eq!(case.pass(9), Vec::<String>::new());
+    assert_eq!(case.pass(1), ["close 1"]);
+    assert_eq!(case.pass(35), ["close 0"]);
+}
+
+#[test]
+fn the_longest_idle_one_makes_room() {
+    let mut case = Case::new();
+    for number in 0..CONNECTIONS_MAX as u64 {
+        case.accept(number);
+        case.pass(0);
+    }
+    case.receive(0, &request(PING));
+    assert_eq!(case.outputs(), Vec::<String>::new());
+    case.accept(9999);
+    assert_eq!(case.outputs(), ["close 1"], "the first was active since");
+}
+
+#[test]
+fn what_is_malformed_is_answered_and_closed() {
+    let mut case = Case::new();
+    case.accept(0);
+    let outputs = case.receive(0, b"nonsense\r\n\r\n");
+    assert!(outputs[0].starts_with("400") && outputs[1] == "close 0", "{outputs:?}");
+    assert_eq!(case.receive(0, &request(PING)), Vec::<String>::new());
+}
