@@ -2,12 +2,37 @@
 
 use std::time::Duration;
 
+use crate::config::{Config, Listen, LogFormat};
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, Keys, PublicKey};
-use crate::log::Record;
+use crate::log::{Level, Record};
 use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
+use crate::url::Url;
+
+/// The choices of an operator who made none, with a storage that is not there.
+pub(crate) fn config() -> Config {
+    let url = |text| Url::parse(text).expect("a test's URL is one");
+    Config {
+        storage_dir: "/nowhere".into(),
+        acme: url("https://ca.example/dir"),
+        email: None,
+        marathon: vec![url("http://marathon.mesos:8080")],
+        lb: vec![url("http://marathon-lb.marathon.mesos:9090")],
+        group: "external".into(),
+        allow_multiple_certs: false,
+        listen: Listen { ip: None, port: 8000 },
+        sse_timeout: Some(Duration::from_secs(60)),
+        marathon_timeout: Duration::from_secs(10),
+        log_level: Level::Info,
+        log_format: LogFormat::Text,
+        cert_mode: 0o600,
+        acme_ca: None,
+        marathon_ca: None,
+        user: None,
+    }
+}
 
 /// Time, chance and log of a test. It starts at 2026-11-23T00:00:00Z.
 pub(crate) struct Bench {

@@ -23,6 +23,8 @@ pub mod status;
 pub mod storekeeper;
 pub mod transport;
 pub mod watcher;
+#[cfg(test)]
+mod wire;
 
 use certificates::{Certificates, CertificatesOutput};
 use front::Front;

@@ -120,3 +120,6 @@ impl Reloader {
         failing.map(|name| name.url().origin().to_string()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

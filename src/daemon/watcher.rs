@@ -292,3 +292,6 @@ fn refusal(status: u16) -> String {
         _ => format!("status {status}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use crate::io::listener::listen_on;
 use crate::log::Level;
 use crate::seam::{StoreErrorKind, Trust};
 use crate::time::Now;
-use crate::url::{Host, Url};
+use crate::url::Host;
 
 /// What a test's machine says to an input.
 type Reaction = Box<dyn FnMut(&Input<'_>) -> Vec<Output>>;
@@ -60,25 +60,8 @@ impl Disk for Shelf {
 
 /// Runs a loop until its machine exits; peers must play in threads of their own.
 fn run(acme_ca: Option<&std::path::Path>, react: Reaction) -> u8 {
-    let url = |text| Url::parse(text).unwrap();
-    let config = Config {
-        storage_dir: "/nowhere".into(),
-        acme: url("https://ca/dir"),
-        email: None,
-        marathon: vec![url("http://m")],
-        lb: vec![url("http://l")],
-        group: "external".into(),
-        allow_multiple_certs: false,
-        listen: Listen { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 },
-        sse_timeout: None,
-        marathon_timeout: Duration::from_secs(1),
-        log_level: Level::Info,
-        log_format: LogFormat::Text,
-        cert_mode: 0o600,
-        acme_ca: acme_ca.map(Into::into),
-        marathon_ca: None,
-        user: None,
-    };
+    let listen = Listen { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
+    let config = Config { listen, acme_ca: acme_ca.map(Into::into), ..crate::testing::config() };
     let parts = Parts {
         listener: listen_on(config.listen).unwrap(),
         signals: Signals::install().unwrap(),

@@ -1,0 +1,276 @@
+//! Marathon by hand: events and answers in, requests and wishes out.
+
+use super::*;
+use crate::daemon::wire::{Sent, Wire, counted};
+use crate::seam::{CloseReason, ConnId};
+
+const SECOND: Duration = Duration::from_secs(1);
+const STREAM: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream;charset=utf-8\r\nConnection: close\r\n\r\n";
+const ATTACHED: &str = "event: event_stream_attached\r\ndata: {}\r\n\r\n";
+const CHANGE: &str = "event: group_change_success\r\ndata: {}\r\n\r\n";
+
+struct Case {
+    wire: Wire,
+    watcher: Watcher,
+    wanted: Vec<Wanted>,
+}
+
+impl Case {
+    /// A watcher that was started, and what it asked for first.
+    fn started(marathon: &[&str]) -> (Case, Vec<Sent>) {
+        let marathon = marathon.iter().map(|url| Url::parse(url).unwrap()).collect();
+        let watcher = Watcher::new(&Config { marathon, ..crate::testing::config() });
+        let mut case = Case { wire: Wire::new(), watcher, wanted: Vec::new() };
+        let Case { wire, watcher, .. } = &mut case;
+        watcher.start(&mut wire.bench.turn(), &mut wire.transport);
+        let sent = case.settle();
+        (case, sent)
+    }
+
+    /// One that is attached, has synced no app, and rests; and its stream.
+    fn attached() -> (Case, ConnId) {
+        let (mut case, sent) = Case::started(&["http://10.0.0.1:8080"]);
+        let stream = sent[0].conn;
+        let sent = case.answer(stream, &format!("{STREAM}{ATTACHED}"));
+        case.answer(sent[0].conn, &counted(200, "application/json", "{\"apps\":[]}"));
+        assert_eq!(case.wanted.len(), 1);
+        (case, stream)
+    }
+
+    fn settle(&mut self) -> Vec<Sent> {
+        let mut sent = self.wire.sent();
+        while let Some((request, event)) = self.wire.event() {
+            let Case { wire, watcher, wanted } = self;
+            let mut turn = wire.bench.turn();
+            wanted.extend(watcher.handle_event(&mut turn, &mut wire.transport, request, event));
+            sent.extend(self.wire.sent());
+        }
+        sent
+    }
+
+    fn answer(&mut self, conn: ConnId, text: &str) -> Vec<Sent> {
+        self.wire.answer(conn, text);
+        self.settle()
+    }
+
+    fn close(&mut self, conn: ConnId) -> Vec<Sent> {
+        self.wire.close(conn, CloseReason::Finished);
+        self.settle()
+    }
+
+    fn pass(&mut self, duration: Duration) -> Vec<Sent> {
+        self.wire.pass(duration);
+        let mut sent = self.settle();
+        let Case { wire, watcher, .. } = self;
+        watcher.handle_timeout(&mut wire.bench.turn(), &mut wire.transport);
+        sent.extend(self.settle());
+        sent
+    }
+
+    /// Sleeps until it asks something; how long that took.
+    fn sleep(&mut self) -> (Duration, Vec<Sent>) {
+        let begin = self.wire.bench.now.mono;
+        loop {
+            let at = self.watcher.poll_timeout().expect("it never sleeps for ever");
+            let sent = self.pass(at.since(self.wire.bench.now.mono));
+            if !sent.is_empty() {
+                return (self.wire.bench.now.mono.since(begin), sent);
+            }
+        }
+    }
+}
+
+fn apps(ids: &[&str]) -> String {
+    let app = |id: &&str| {
+        format!(
+            r#"{{"id":"/{id}","version":"1","ports":[1],"networks":[{{"mode":"host"}}],
+            "portDefinitions":[{{"port":1}}],
+            "labels":{{"HAPROXY_GROUP":"external","MARATHON_ACME_0_DOMAIN":"{id}.org"}}}}"#
+        )
+    };
+    let apps: Vec<String> = ids.iter().map(app).collect();
+    counted(200, "application/json", &format!(r#"{{"apps":[{}]}}"#, apps.join(",")))
+}
+
+#[test]
+fn it_asks_for_the_stream_and_syncs_once_it_is_attached() {
+    let (mut case, sent) = Case::started(&["http://user:pw@10.0.0.1:8080/base"]);
+    assert_eq!(sent.len(), 1);
+    assert!(sent[0].is("GET /base/v2/events?"), "{}", sent[0].text);
+    let head = sent[0].text.to_lowercase();
+    assert_eq!(head.matches("accept: text/event-stream\r\n").count(), 1);
+    assert!(
+        head.contains("authorization: basic dxnlcjpwdw==") && !head.contains("accept-encoding")
+    );
+    assert_eq!(case.answer(sent[0].conn, STREAM), []);
+    assert!(case.watcher.status().attached);
+    let asked = case.answer(sent[0].conn, ATTACHED);
+    assert!(asked[0].is("GET /base/v2/apps "), "{}", asked[0].text);
+    case.answer(asked[0].conn, &apps(&["a", "b"]));
+    let names: Vec<&str> = case.wanted[0].domains.keys().map(Domain::as_str).collect();
+    assert_eq!((names, case.wanted[0].apps), (vec!["a.org", "b.org"], 2));
+}
+
+#[test]
+fn it_syncs_without_the_stream_as_well() {
+    let (mut case, stream) = Case::started(&["http://10.0.0.1:8080"]);
+    case.answer(stream[0].conn, STREAM);
+    let (pause, sent) = case.sleep();
+    assert_eq!((pause, sent[0].is("GET /v2/apps")), (ATTACH_PATIENCE, true));
+
+    let (mut case, stream) = Case::started(&["http://10.0.0.1:8080"]);
+    case.answer(stream[0].conn, &counted(503, "text/html", "no"));
+    let mut asked = Vec::new();
+    while !asked.iter().any(|sent: &Sent| sent.is("GET /v2/apps")) {
+        asked.extend(case.sleep().1);
+    }
+    assert!(!case.watcher.status().attached);
+}
+
+#[test]
+fn a_burst_of_events_is_one_sync_and_a_change_during_it_is_another() {
+    let (mut case, stream) = Case::attached();
+    let burst = CHANGE.repeat(10_000);
+    for piece in burst.as_bytes().chunks(1000) {
+        assert_eq!(case.answer(stream, std::str::from_utf8(piece).unwrap()), []);
+    }
+    let (pause, sent) = case.sleep();
+    assert_eq!((pause, sent.len()), (BURST, 1));
+    case.answer(stream, CHANGE);
+    case.pass(SECOND * 2);
+    let after = case.answer(sent[0].conn, &apps(&[]));
+    assert!(after[0].is("GET /v2/apps"), "what came during the sync");
+    case.answer(after[0].conn, &apps(&[]));
+    let (pause, _) = case.sleep();
+    assert_eq!(pause, SYNC_INTERVAL);
+}
+
+#[test]
+fn an_old_marathons_event_is_looked_at_twice() {
+    let (mut case, stream) = Case::attached();
+    // Without an event line: the name stands in the data.
+    case.answer(stream, "data: {\"eventType\":\"api_post_event\"}\n\n");
+    let (first, sent) = case.sleep();
+    case.answer(sent[0].conn, &apps(&[]));
+    let (second, sent) = case.sleep();
+    case.answer(sent[0].conn, &apps(&[]));
+    assert_eq!((first, first + second), (BURST, SECOND_LOOK));
+    case.answer(stream, "event: api_post_event\r\ndata: {}\r\n\r\n");
+    case.answer(stream, CHANGE);
+    let (_, sent) = case.sleep();
+    case.answer(sent[0].conn, &apps(&[]));
+    assert_eq!(case.sleep().0, SYNC_INTERVAL, "the later event makes it needless");
+}
+
+#[test]
+fn an_answer_that_is_not_whole_wants_nothing_and_is_asked_for_again() {
+    let whole = apps(&["a"]);
+    let cut = whole[..whole.len() - 5].to_string();
+    let bad = [
+        (cut, true),
+        (counted(500, "text/html", "<html>"), false),
+        (counted(200, "text/html", "<html>"), false),
+        (counted(200, "application/json", ""), false),
+        (counted(200, "application/json", "{\"apps\":[{}"), false),
+        (counted(204, "application/json", ""), false),
+    ];
+    for (answer, close) in bad {
+        let (mut case, stream) = Case::attached();
+        case.answer(stream, CHANGE);
+        let (_, sent) = case.sleep();
+        case.answer(sent[0].conn, &answer);
+        if close {
+            case.close(sent[0].conn);
+        }
+        assert_eq!(case.wanted.len(), 1, "{answer}");
+        assert!(case.watcher.status().problem.is_some());
+        let (pause, sent) = case.sleep();
+        assert!(pause < SECOND * 2 && sent[0].is("GET /v2/apps"), "{answer}");
+        case.answer(sent[0].conn, &apps(&["a"]));
+        assert_eq!((case.wanted.len(), &case.watcher.status().problem), (2, &None));
+    }
+}
+
+#[test]
+fn a_lost_stream_is_opened_again_with_growing_pauses() {
+    let (mut case, mut stream) = Case::attached();
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        case.close(stream);
+        assert!(!case.watcher.status().attached);
+        let begin = case.wire.bench.now.mono;
+        loop {
+            let (_, sent) = case.sleep();
+            if let Some(opened) = sent.iter().find(|sent| sent.is("GET /v2/events")) {
+                stream = opened.conn;
+                break;
+            }
+            case.answer(sent[0].conn, &apps(&[]));
+        }
+        pauses.push(case.wire.bench.now.mono.since(begin));
+        // A fresh leader: 200, and the end without an event.
+        case.answer(stream, STREAM);
+    }
+    assert!(pauses[0] < SECOND * 2 && pauses[7] > SECOND * 30, "{pauses:?}");
+}
+
+#[test]
+fn a_silent_stream_is_dropped() {
+    let (mut case, stream) = Case::attached();
+    for _ in 0..20 {
+        case.pass(SECOND * 50);
+        case.answer(stream, "\r");
+        case.answer(stream, "\n");
+    }
+    assert!(case.watcher.status().attached, "heartbeats keep it");
+    case.pass(SECOND * 60);
+    assert!(!case.watcher.status().attached && !case.wire.is_open(stream));
+}
+
+#[test]
+fn a_redirect_is_followed_once_with_the_credentials() {
+    let to =
+        |url: &str| format!("HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\n\r\n");
+    let (mut case, first) = Case::started(&["http://user:pw@10.0.0.1:8080"]);
+    let second = case.answer(first[0].conn, &to("http://10.0.0.2:8080/v2/events"));
+    assert_eq!(second[0].to.to_string(), "10.0.0.2:8080");
+    assert!(second[0].text.to_lowercase().contains("authorization: basic dxnlcjpwdw=="));
+    assert_eq!(case.answer(second[0].conn, &to("http://10.0.0.3:8080/v2/events")), []);
+    assert_eq!(case.wire.bench.logged("no event stream"), 1);
+}
+
+#[test]
+fn the_next_address_is_asked_at_once_and_then_all_rest() {
+    let (mut case, first) = Case::started(&["http://10.0.0.1:1", "http://10.0.0.2:2"]);
+    case.wire.close(first[0].conn, CloseReason::Refused);
+    let mut sent = case.settle();
+    let begin = case.wire.bench.now.mono;
+    if sent.is_empty() {
+        sent = case.pass(Duration::ZERO);
+    }
+    assert_eq!((sent[0].to.port(), case.wire.bench.now.mono), (2, begin));
+    case.answer(sent[0].conn, &counted(502, "text/html", "no leader"));
+    let (pause, sent) = case.sleep();
+    assert!(pause >= SECOND / 2 && sent[0].to.port() == 1, "{pause:?}");
+}
+
+#[test]
+fn what_is_odd_is_said_once() {
+    let (mut case, stream) = Case::attached();
+    let odd = counted(
+        200,
+        "application/json",
+        r#"{"apps":[{"id":"/odd","labels":[]},{"id":"/bad","networks":[{"mode":"host"}],
+        "portDefinitions":[{}],"labels":{"HAPROXY_GROUP":"external","MARATHON_ACME_0_DOMAIN":"*.x.org"}}]}"#,
+    );
+    for _ in 0..3 {
+        case.answer(stream, CHANGE);
+        let (_, sent) = case.sleep();
+        case.answer(sent[0].conn, &odd);
+    }
+    assert_eq!(case.wanted[3].rejected_domains, 1);
+    let warned: Vec<_> = case.wire.bench.log.iter().filter(|line| line.subject == "sync").collect();
+    let warned = warned.iter().filter(|line| line.level == crate::log::Level::Warn).count();
+    assert_eq!(warned, 2);
+}

@@ -1,0 +1,93 @@
+//! For unit tests of the parts that send requests: the transport's other end, by hand. Connections
+//! stand at once; requests come out as text, answers go in as text.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::seam::{CloseReason, ConnId, Output};
+use crate::testing::Bench;
+
+/// A transport, the time, and what waits to be answered.
+pub(crate) struct Wire {
+    pub(crate) bench: Bench,
+    pub(crate) transport: Transport,
+    connections: BTreeMap<ConnId, SocketAddr>,
+}
+
+/// A request that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) conn: ConnId,
+    pub(crate) to: SocketAddr,
+    /// Head and body.
+    pub(crate) text: String,
+}
+
+impl Sent {
+    /// Whether it begins so: `GET /v2/apps`.
+    pub(crate) fn is(&self, beginning: &str) -> bool {
+        self.text.starts_with(beginning)
+    }
+}
+
+impl Wire {
+    pub(crate) fn new() -> Wire {
+        let (bench, transport) = (Bench::new(), Transport::new());
+        Wire { bench, transport, connections: BTreeMap::new() }
+    }
+
+    /// What was sent since the last look.
+    pub(crate) fn sent(&mut self) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        while let Some(output) = self.transport.poll_output() {
+            match output {
+                Output::Connect { conn, to, .. } => {
+                    self.connections.insert(conn, to);
+                    self.transport.handle_connected(&mut self.bench.turn(), conn);
+                }
+                Output::Send { conn, bytes } => {
+                    let text = String::from_utf8(bytes).expect("a request of a test is text");
+                    sent.push(Sent { conn, to: self.connections[&conn], text });
+                }
+                Output::Close { conn } => {
+                    self.connections.remove(&conn);
+                }
+                // Lookups are the transport's own tests' matter.
+                _ => {}
+            }
+        }
+        sent
+    }
+
+    pub(crate) fn answer(&mut self, conn: ConnId, text: &str) {
+        self.transport.handle_received(&mut self.bench.turn(), conn, text.as_bytes());
+    }
+
+    pub(crate) fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        self.connections.remove(&conn);
+        self.transport.handle_closed(&mut self.bench.turn(), conn, reason);
+    }
+
+    pub(crate) fn is_open(&self, conn: ConnId) -> bool {
+        self.connections.contains_key(&conn)
+    }
+
+    pub(crate) fn event(&mut self) -> Option<(RequestId, TransportEvent)> {
+        self.transport.poll_event()
+    }
+
+    pub(crate) fn pass(&mut self, duration: Duration) {
+        self.bench.pass(duration);
+        self.transport.handle_timeout(&mut self.bench.turn());
+    }
+}
+
+/// A whole answer with a counted body.
+pub(crate) fn counted(status: u16, content_type: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
