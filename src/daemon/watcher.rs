@@ -17,6 +17,7 @@ use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
+mod inquiry;
 mod stream;
 mod sync;
 
@@ -265,31 +266,6 @@ impl Round {
     /// Whether every one was asked since the last success or pause.
     fn is_complete(&self) -> bool {
         self.failed.is_multiple_of(self.urls.len())
-    }
-}
-
-/// Where a redirect to the leader leads, when it may be followed: once, and never from `https` to
-/// `http`, since the credentials are sent again.
-fn leader(from: &Url, location: Option<&str>) -> Result<Url, String> {
-    let location = location.ok_or("a redirect without Location")?;
-    let to = from.resolve(location).map_err(|error| format!("a redirect to a bad URL: {error}"))?;
-    if from.origin().scheme == crate::url::Scheme::Https
-        && to.origin().scheme == crate::url::Scheme::Http
-    {
-        return Err(format!("a redirect from https to http ({to}) is not followed"));
-    }
-    Ok(to.with_credentials_of(from))
-}
-
-/// What is wrong with an answer by its status, in words that tell what to do.
-fn refusal(status: u16) -> String {
-    match status {
-        401 | 403 => {
-            format!("status {status}: user and password in --marathon are missing or wrong")
-        }
-        404 | 405 => format!("status {status}: is this the URL of a Marathon?"),
-        502 | 503 => format!("status {status}: it has no leader or is overloaded"),
-        _ => format!("status {status}"),
     }
 }
 

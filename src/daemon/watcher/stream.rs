@@ -1,18 +1,16 @@
 //! The event stream: opened, read, dropped when silent, opened again. Knows nothing of apps.
 
-use std::time::Duration;
-
 use crate::config::Config;
-use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
-use crate::http::{Headers, Method, Request, ResponseHead, SseEvent, SseParser};
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::http::{ResponseHead, SseEvent, SseParser};
 use crate::log::Record;
 use crate::marathon::event::{self, Relevance};
-use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Url;
 
-use super::{Round, leader, refusal};
+use super::Round;
+use super::inquiry::{Inquiry, Manner, Reception};
 
 /// What the stream has to tell.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,15 +27,14 @@ pub(super) enum StreamNews {
 #[derive(Debug)]
 pub(super) struct Stream {
     round: Round,
-    head_timeout: Duration,
-    silence: Option<Duration>,
+    manner: Manner,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
     Pausing { until: Option<Instant> },
-    Opening { request: RequestId, url: Url, redirected: bool },
+    Opening(Inquiry),
     Attached { request: RequestId, url: Url, parser: SseParser, heard: bool },
 }
 
@@ -45,8 +42,12 @@ impl Stream {
     pub(super) fn new(config: &Config) -> Stream {
         Stream {
             round: Round::new(&config.marathon),
-            head_timeout: config.marathon_timeout,
-            silence: config.sse_timeout,
+            manner: Manner {
+                // Anything else than exactly this value is answered with 405.
+                accept: "text/event-stream",
+                timeout: config.marathon_timeout,
+                silence: config.sse_timeout,
+            },
             state: State::Pausing { until: None },
         }
     }
@@ -54,32 +55,15 @@ impl Stream {
     pub(super) fn awaits(&self, id: RequestId) -> bool {
         match &self.state {
             State::Pausing { .. } => false,
-            State::Opening { request, .. } | State::Attached { request, .. } => *request == id,
+            State::Opening(Inquiry { request, .. }) | State::Attached { request, .. } => {
+                *request == id
+            }
         }
     }
 
     pub(super) fn open(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
         let url = self.round.url().join(&event::stream_target());
-        self.ask(turn, transport, url, false);
-    }
-
-    fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, url: Url, redirected: bool) {
-        let mut headers = Headers::new();
-        // Anything else than exactly this value is answered with 405.
-        headers.push("Accept", "text/event-stream");
-        let request = Request { headers, ..Request::new(Method::Get, url.clone()) };
-        let request = transport.send(
-            turn,
-            Outgoing {
-                request,
-                trust: Trust::Marathon,
-                timeout: Some(self.head_timeout),
-                silence: self.silence,
-                address: None,
-                delivery: Delivery::Streamed,
-            },
-        );
-        self.state = State::Opening { request, url, redirected };
+        self.state = State::Opening(self.manner.ask(turn, transport, url));
     }
 
     pub(super) fn handle_event(
@@ -103,32 +87,38 @@ impl Stream {
         transport: &mut Transport,
         head: &ResponseHead,
     ) -> Vec<StreamNews> {
-        let State::Opening { request, url, redirected } = &self.state else { return Vec::new() };
-        let (request, url, redirected) = (*request, url.clone(), *redirected);
+        let State::Opening(inquiry) = &self.state else { return Vec::new() };
+        match self.manner.receive(turn, transport, inquiry, head) {
+            Reception::Accepted => {
+                let Inquiry { request, url, .. } = inquiry.clone();
+                self.accepted(turn, transport, request, url, head)
+            }
+            Reception::Redirected(inquiry) => {
+                self.state = State::Opening(inquiry);
+                Vec::new()
+            }
+            Reception::Refused(problem) => self.lost(turn, problem),
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        request: RequestId,
+        url: Url,
+        head: &ResponseHead,
+    ) -> Vec<StreamNews> {
         let content_type = head.headers.first("content-type").unwrap_or("");
-        let problem = match head.status {
-            200 if content_type.to_ascii_lowercase().starts_with("text/event-stream") => {
-                let line = Record::info("marathon", "attached to the event stream");
-                turn.log(line.with("url", url.origin()));
-                let parser = SseParser::new();
-                self.state = State::Attached { request, url, parser, heard: false };
-                return vec![StreamNews::Attached];
-            }
-            200 => format!("it is not text/event-stream but {content_type:?}"),
-            301 | 302 | 303 | 307 | 308 if !redirected => {
-                transport.cancel(request);
-                match leader(&url, head.headers.first("location")) {
-                    Ok(to) => {
-                        self.ask(turn, transport, to, true);
-                        return Vec::new();
-                    }
-                    Err(problem) => problem,
-                }
-            }
-            status => refusal(status),
-        };
-        transport.cancel(request);
-        self.lost(turn, problem)
+        if !content_type.to_ascii_lowercase().starts_with(self.manner.accept) {
+            transport.cancel(request);
+            let problem = format!("it is not {} but {content_type:?}", self.manner.accept);
+            return self.lost(turn, problem);
+        }
+        let line = Record::info("marathon", "attached to the event stream");
+        turn.log(line.with("url", url.origin()));
+        self.state = State::Attached { request, url, parser: SseParser::new(), heard: false };
+        vec![StreamNews::Attached]
     }
 
     fn received(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) -> Vec<StreamNews> {
@@ -161,7 +151,7 @@ impl Stream {
             State::Attached { url, heard: true, .. } => {
                 (url.origin().to_string(), self.round.backoff.pause(turn.keys))
             }
-            State::Attached { url, .. } | State::Opening { url, .. } => {
+            State::Attached { url, .. } | State::Opening(Inquiry { url, .. }) => {
                 (url.origin().to_string(), self.round.next(turn))
             }
         };
@@ -180,7 +170,7 @@ impl Stream {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Pausing { until } => until,
-            State::Opening { .. } | State::Attached { .. } => None,
+            State::Opening(_) | State::Attached { .. } => None,
         }
     }
 }

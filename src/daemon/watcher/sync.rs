@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::daemon::certificates::Source;
-use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
-use crate::http::{Headers, Method, Request, ResponseHead};
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::http::ResponseHead;
 use crate::log::Record;
 use crate::marathon::{App, AppError, AppsParser, claims};
-use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Url;
 
-use super::{Oddity, Round, Wanted, leader, refusal};
+use super::inquiry::{Inquiry, Manner, Reception};
+use super::{Oddity, Round, Wanted};
 
 /// A sync that takes longer is given up, however steadily the bytes drip.
 const SYNC_DEADLINE: Duration = Duration::from_secs(300);
@@ -32,7 +32,7 @@ pub(super) enum SyncNews {
 #[derive(Debug)]
 pub(super) struct Sync {
     round: Round,
-    timeout: Duration,
+    manner: Manner,
     group: String,
     allow_multiple: bool,
     state: State,
@@ -41,15 +41,19 @@ pub(super) struct Sync {
 #[derive(Debug)]
 enum State {
     Resting,
-    Asking { request: RequestId, url: Url, redirected: bool, deadline: Instant },
-    Reading { request: RequestId, url: Url, parser: AppsParser, wanted: Wanted, deadline: Instant },
+    Asking { inquiry: Inquiry, deadline: Instant },
+    Reading { inquiry: Inquiry, parser: AppsParser, wanted: Wanted, deadline: Instant },
 }
 
 impl Sync {
     pub(super) fn new(config: &Config) -> Sync {
         Sync {
             round: Round::new(&config.marathon),
-            timeout: config.marathon_timeout,
+            manner: Manner {
+                accept: "application/json",
+                timeout: config.marathon_timeout,
+                silence: Some(config.marathon_timeout),
+            },
             group: config.group.clone(),
             allow_multiple: config.allow_multiple_certs,
             state: State::Resting,
@@ -63,32 +67,14 @@ impl Sync {
     pub(super) fn awaits(&self, id: RequestId) -> bool {
         match &self.state {
             State::Resting => false,
-            State::Asking { request, .. } | State::Reading { request, .. } => *request == id,
+            State::Asking { inquiry, .. } | State::Reading { inquiry, .. } => inquiry.request == id,
         }
     }
 
     pub(super) fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
         let url = self.round.url().join("/v2/apps");
-        self.ask(turn, transport, url, false);
-    }
-
-    fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, url: Url, redirected: bool) {
-        let mut headers = Headers::new();
-        headers.push("Accept", "application/json");
-        let request = Request { headers, ..Request::new(Method::Get, url.clone()) };
-        let request = transport.send(
-            turn,
-            Outgoing {
-                request,
-                trust: Trust::Marathon,
-                timeout: Some(self.timeout),
-                silence: Some(self.timeout),
-                address: None,
-                delivery: Delivery::Streamed,
-            },
-        );
-        let deadline = turn.now.mono + SYNC_DEADLINE;
-        self.state = State::Asking { request, url, redirected, deadline };
+        let inquiry = self.manner.ask(turn, transport, url);
+        self.state = State::Asking { inquiry, deadline: turn.now.mono + SYNC_DEADLINE };
     }
 
     pub(super) fn handle_event(
@@ -112,28 +98,20 @@ impl Sync {
         transport: &mut Transport,
         head: &ResponseHead,
     ) -> Option<SyncNews> {
-        let State::Asking { request, url, redirected, deadline } = &self.state else { return None };
-        let (request, url, deadline) = (*request, url.clone(), *deadline);
-        let problem = match head.status {
-            200 => {
+        let State::Asking { inquiry, deadline } = &self.state else { return None };
+        let deadline = *deadline;
+        match self.manner.receive(turn, transport, inquiry, head) {
+            Reception::Accepted => {
                 let (parser, wanted) = (AppsParser::new(), Wanted::default());
-                self.state = State::Reading { request, url, parser, wanted, deadline };
-                return None;
+                self.state = State::Reading { inquiry: inquiry.clone(), parser, wanted, deadline };
+                None
             }
-            301 | 302 | 303 | 307 | 308 if !redirected => {
-                match leader(&url, head.headers.first("location")) {
-                    Ok(to) => {
-                        transport.cancel(request);
-                        self.ask(turn, transport, to, true);
-                        return None;
-                    }
-                    Err(problem) => problem,
-                }
+            Reception::Redirected(inquiry) => {
+                self.state = State::Asking { inquiry, deadline };
+                None
             }
-            status => refusal(status),
-        };
-        transport.cancel(request);
-        self.failed(turn, transport, &problem)
+            Reception::Refused(problem) => self.failed(turn, transport, &problem),
+        }
     }
 
     fn received(
@@ -142,8 +120,8 @@ impl Sync {
         transport: &mut Transport,
         bytes: &[u8],
     ) -> Option<SyncNews> {
-        let State::Reading { request, parser, wanted, .. } = &mut self.state else { return None };
-        let request = *request;
+        let State::Reading { inquiry, parser, wanted, .. } = &mut self.state else { return None };
+        let request = inquiry.request;
         let mut items = Vec::new();
         let fed = parser.feed(bytes, &mut items);
         for item in items {
@@ -156,13 +134,13 @@ impl Sync {
 
     fn ended(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) -> Option<SyncNews> {
         let state = std::mem::replace(&mut self.state, State::Resting);
-        let State::Reading { url, parser, wanted, .. } = state else { return None };
+        let State::Reading { inquiry, parser, wanted, .. } = state else { return None };
         match parser.finish() {
             Ok(()) => {
                 self.round.succeeded();
                 Some(SyncNews::Complete(wanted))
             }
-            Err(error) => self.go_on(turn, transport, &url, &error.to_string()),
+            Err(error) => self.go_on(turn, transport, &inquiry.url, &error.to_string()),
         }
     }
 
@@ -174,8 +152,8 @@ impl Sync {
     ) -> Option<SyncNews> {
         match std::mem::replace(&mut self.state, State::Resting) {
             State::Resting => None,
-            State::Asking { url, .. } | State::Reading { url, .. } => {
-                self.go_on(turn, transport, &url, problem)
+            State::Asking { inquiry, .. } | State::Reading { inquiry, .. } => {
+                self.go_on(turn, transport, &inquiry.url, problem)
             }
         }
     }
@@ -209,8 +187,8 @@ impl Sync {
         if self.poll_timeout().is_none_or(|at| at > turn.now.mono) {
             return None;
         }
-        if let State::Asking { request, .. } | State::Reading { request, .. } = &self.state {
-            transport.cancel(*request);
+        if let State::Asking { inquiry, .. } | State::Reading { inquiry, .. } = &self.state {
+            transport.cancel(inquiry.request);
         }
         let problem = format!("no whole answer within {} s", SYNC_DEADLINE.as_secs());
         self.failed(turn, transport, &problem)

@@ -1,0 +1,112 @@
+//! A question to Marathon, up to the head of its answer: sent as Marathon wants it, taken to the
+//! leader once. Never reads a body.
+
+use std::time::Duration;
+
+use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport};
+use crate::http::{Headers, Method, Request, ResponseHead};
+use crate::seam::Trust;
+use crate::turn::Turn;
+use crate::url::{Scheme, Url};
+
+/// How a part of the watcher asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// The one media type that is wanted.
+    pub(super) accept: &'static str,
+    /// The limit up to the head of the answer.
+    pub(super) timeout: Duration,
+    /// The longest pause in its body.
+    pub(super) silence: Option<Duration>,
+}
+
+/// A question that has no answer yet.
+#[derive(Clone, Debug)]
+pub(super) struct Inquiry {
+    pub(super) request: RequestId,
+    pub(super) url: Url,
+    redirected: bool,
+}
+
+/// What the head of an answer means.
+#[derive(Debug)]
+pub(super) enum Reception {
+    /// 200: the body comes.
+    Accepted,
+    /// The leader is asked instead.
+    Redirected(Inquiry),
+    /// Nothing more comes; the reason, in words that tell what to do.
+    Refused(String),
+}
+
+impl Manner {
+    /// Asks.
+    pub(super) fn ask(&self, turn: &mut Turn<'_>, transport: &mut Transport, url: Url) -> Inquiry {
+        self.send(turn, transport, url, false)
+    }
+
+    fn send(
+        &self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        url: Url,
+        redirected: bool,
+    ) -> Inquiry {
+        let mut headers = Headers::new();
+        headers.push("Accept", self.accept);
+        let outgoing = Outgoing {
+            request: Request { headers, ..Request::new(Method::Get, url.clone()) },
+            trust: Trust::Marathon,
+            timeout: Some(self.timeout),
+            silence: self.silence,
+            address: None,
+            delivery: Delivery::Streamed,
+        };
+        Inquiry { request: transport.send(turn, outgoing), url, redirected }
+    }
+
+    /// Takes in the head of the answer.
+    pub(super) fn receive(
+        &self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        inquiry: &Inquiry,
+        head: &ResponseHead,
+    ) -> Reception {
+        let leader = match head.status {
+            200 => return Reception::Accepted,
+            301 | 302 | 303 | 307 | 308 if !inquiry.redirected => {
+                leader(&inquiry.url, head.headers.first("location"))
+            }
+            status => Err(refusal(status)),
+        };
+        transport.cancel(inquiry.request);
+        match leader {
+            Ok(url) => Reception::Redirected(self.send(turn, transport, url, true)),
+            Err(problem) => Reception::Refused(problem),
+        }
+    }
+}
+
+/// Where a redirect to the leader leads, when it may be followed: once, and never from `https` to
+/// `http`, since the credentials are sent again.
+fn leader(from: &Url, location: Option<&str>) -> Result<Url, String> {
+    let location = location.ok_or("a redirect without Location")?;
+    let to = from.resolve(location).map_err(|error| format!("a redirect to a bad URL: {error}"))?;
+    if from.origin().scheme == Scheme::Https && to.origin().scheme == Scheme::Http {
+        return Err(format!("a redirect from https to http ({to}) is not followed"));
+    }
+    Ok(to.with_credentials_of(from))
+}
+
+/// What is wrong with an answer by its status, in words that tell what to do.
+fn refusal(status: u16) -> String {
+    match status {
+        401 | 403 => {
+            format!("status {status}: user and password in --marathon are missing or wrong")
+        }
+        404 | 405 => format!("status {status}: is this the URL of a Marathon?"),
+        502 | 503 => format!("status {status}: it has no leader or is overloaded"),
+        _ => format!("status {status}"),
+    }
+}
