@@ -48,8 +48,8 @@ lint: ## format and clippy
 sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim every_seed -- --nocapture
 
-bench: ## the size of the program and its memory at rest
-	@sh tests/bench.sh
+bench: ## figures beside those of a peer, measured in the same run
+	cargo bench --bench all
 
 install: build ## install under DESTDIR and PREFIX
 	install -D -m 0755 target/release/marathon-acme $(DESTDIR)$(PREFIX)/bin/marathon-acme
