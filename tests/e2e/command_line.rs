@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use stand_ins::ca::Settings;
 
-use crate::process::{Outcome, Process, expect, get, local, wait_for_port, wait_until};
+use crate::process::{
+    Outcome, Process, Signal, expect, get, local, signal_process, wait_for_port, wait_until,
+};
 use crate::site::{PROGRAM, Site, StandInCa, bare, text};
 use crate::{Test, Tool};
 
@@ -93,7 +95,7 @@ fn variables() -> Outcome {
 }
 
 fn stops() -> Outcome {
-    for signal in ["TERM", "INT"] {
+    for signal in [Signal::TERM, Signal::INT] {
         let site = Site::new()?;
         let settings = Settings { validation_delay_ms: 60_000, ..Settings::default() };
         let ca = StandInCa::start(site.folder(), site.port, settings)?;
@@ -104,7 +106,7 @@ fn stops() -> Outcome {
         wait_until("a challenge", || (left() == 1).then_some(()))?;
         daemon.signal(signal)?;
         let status = daemon.wait(STOP)?;
-        expect(status.code() == Some(0), || format!("{signal}: {status}"))?;
+        expect(status.code() == Some(0), || format!("{signal:?}: {status}"))?;
         expect(left() == 0, || "a challenge is left published".into())?;
     }
     Ok(())
@@ -126,7 +128,7 @@ fn process_1() -> Outcome {
     let status = fs::read_to_string(format!("/proc/{child}/status")).map_err(text)?;
     let is_first = status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
     expect(is_first, || status.clone())?;
-    Command::new("kill").args(["-TERM", &child]).status().map_err(text)?;
+    signal_process(child.parse().map_err(text)?, Signal::TERM)?;
     let status = outer.wait(STOP)?;
     expect(status.code() == Some(0), || status.to_string())
 }
@@ -139,7 +141,7 @@ fn reload() -> Outcome {
     wait_until("the first sync", || (site.syncs() > 0).then_some(()))?;
     let unseen = crate::site::app("/a", "a.example.com");
     site.marathon.with(|marathon, now| marathon.put_app_silently(now, unseen));
-    daemon.signal("HUP")?;
+    daemon.signal(Signal::HUP)?;
     site.wait_for_certificate(&daemon, "a.example.com")
 }
 

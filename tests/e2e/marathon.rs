@@ -10,7 +10,7 @@ use stand_ins::driver::Options;
 use stand_ins::marathon::{AppsAnswer, Marathon, Role, Settings};
 
 use crate::Test;
-use crate::process::{Outcome, Process, expect, free_port, local, wait_until};
+use crate::process::{Outcome, Process, Signal, expect, free_port, local, wait_until};
 use crate::site::{Site, StandInCa, app, play, text, tls_options};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -111,7 +111,7 @@ fn spoilt_lists() -> Outcome {
         let shown = format!("{answer:?}");
         site.marathon.with(|marathon, _| marathon.settings.apps = answer);
         // Now, not when the pause after the last failure is over.
-        daemon.signal("HUP")?;
+        daemon.signal(Signal::HUP)?;
         let failed = daemon.wait_for_count("sync failed", index + 1);
         failed.map_err(|error| format!("{shown}: {error}"))?;
     }

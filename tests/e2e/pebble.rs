@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stand_ins::tls::{Shown, shown};
 
-use crate::process::{Outcome, expect, free_port, wait_until};
+use crate::process::{Outcome, Signal, expect, free_port, wait_until};
 use crate::real::{Environment, HaProxy, Pebble};
 use crate::site::{Site, check_file, text};
 use crate::{Test, Tool};
@@ -61,7 +61,7 @@ fn whole() -> Outcome {
         pebble.requests().iter().filter(|line| *line == "POST /order-plz").count()
     };
     expect(orders(&pebble) == 2, || pebble.requests().join("\n"))?;
-    daemon.signal("TERM")?;
+    daemon.signal(Signal::TERM)?;
     let status = daemon.wait(Duration::from_secs(2))?;
     expect(status.success(), || status.to_string())?;
     let mut again = site.daemon("daemon-again", &arguments, &[])?;
@@ -100,7 +100,7 @@ fn reuse(percent: &str, challenges: usize) -> Outcome {
     let (pebble, arguments) = direct(&site, &[("PEBBLE_AUTHZREUSE", percent)])?;
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
-    daemon.signal("TERM")?;
+    daemon.signal(Signal::TERM)?;
     daemon.wait(Duration::from_secs(2))?;
     fs::remove_file(site.certificate("a.example.com")).map_err(text)?;
     let again = site.daemon("daemon-again", &arguments, &[])?;

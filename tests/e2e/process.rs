@@ -9,6 +9,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, kill_process};
+
+pub(crate) use rustix::process::Signal;
+
 /// How long anything may take that is expected to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
@@ -44,14 +48,9 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal, by its name: `TERM`.
-    pub(crate) fn signal(&self, signal: &str) -> Outcome {
-        let pid = self.id().to_string();
-        let sent = Command::new("kill").args([format!("-{signal}"), pid]).status();
-        match sent {
-            Ok(status) if status.success() => Ok(()),
-            other => Err(format!("cannot signal {}: {other:?}", self.name)),
-        }
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Outcome {
+        signal_process(self.id(), signal).map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// Waits for its end.
@@ -101,6 +100,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal to any process.
+pub(crate) fn signal_process(pid: u32, signal: Signal) -> Outcome {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("no process id")?;
+    kill_process(pid, signal).map_err(|error| format!("cannot be signalled: {error}"))
 }
 
 /// Waits until something is there; `what` says what was missing.

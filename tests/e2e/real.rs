@@ -19,7 +19,7 @@ use stand_ins::lb::LoadBalancer;
 use stand_ins::pki::{Pki, pem};
 use stand_ins::tls::{client_config, connect};
 
-use crate::process::{Outcome, Process, free_port, local, wait_for_port, wait_until};
+use crate::process::{Outcome, Process, Signal, free_port, local, wait_for_port, wait_until};
 
 /// What a Pebble is started with.
 pub(crate) type Environment<'a> = &'a [(&'a str, &'a str)];
@@ -182,7 +182,7 @@ fn carry_reloads(process: &Process, control: &Driver<LoadBalancer>, over: &Atomi
         if wanted > done {
             done = wanted;
             // A master that is gone shows itself in the handshakes.
-            let _ = process.signal("USR2");
+            let _ = process.signal(Signal::USR2);
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{Outcome, Process, expect, free_port, get, wait_for_port};
+use crate::process::{Outcome, Process, Signal, expect, free_port, get, wait_for_port};
 use crate::site::text;
 use crate::{Test, Tool};
 
@@ -94,6 +94,6 @@ fn answers_ping(container: &Container, folder: &Path, how: &[&str], user: u32) -
     process.wait_for("sync failed")?;
     let owner = fs::metadata(storage.join("client.key")).map_err(text)?.uid();
     expect(owner == user, || format!("client.key belongs to {owner}"))?;
-    process.signal("TERM")?;
+    process.signal(Signal::TERM)?;
     process.wait(crate::process::PATIENCE).map(|_| ())
 }

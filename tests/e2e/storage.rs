@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use stand_ins::ca::Settings;
 
-use crate::process::{Outcome, Process, expect, free_port, get, wait_for_port, wait_until};
+use crate::process::{Outcome, Process, Signal, expect, free_port, get, wait_for_port, wait_until};
 use crate::site::{Site, StandInCa, check_file, text};
 use crate::{Test, Tool};
 
@@ -136,7 +136,7 @@ fn damaged() -> Outcome {
     site.deploy("/a", "a.example.com");
     let mut first = site.daemon("first", &arguments, &[])?;
     site.wait_for_certificate(&first, "a.example.com")?;
-    first.signal("TERM")?;
+    first.signal(Signal::TERM)?;
     first.wait(Duration::from_secs(2))?;
     let path = site.certificate("a.example.com");
     let whole = fs::read(&path).map_err(text)?;
@@ -162,7 +162,7 @@ fn layout() -> Outcome {
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
     daemon.wait_for("reload acknowledged")?;
-    daemon.signal("TERM")?;
+    daemon.signal(Signal::TERM)?;
     daemon.wait(Duration::from_secs(2))?;
     let mode = |name: &str| {
         fs::metadata(site.storage.join(name)).map(|found| found.permissions().mode() & 0o777)
@@ -208,7 +208,7 @@ fn standby() -> Outcome {
     let health = get(port, "/health")?;
     expect(health.contains(" 200 "), || health)?;
     site.wait_for_certificate(&first, "a.example.com")?;
-    first.signal("KILL")?;
+    first.signal(Signal::KILL)?;
     second.wait_for("opened certificates=1")?;
     ca.challenge_port.store(port, Ordering::SeqCst);
     site.deploy("/b", "b.example.com");
@@ -226,7 +226,7 @@ fn crash() -> Outcome {
         let daemon = site.daemon(&format!("run{round}"), &arguments, &[])?;
         let certificate = site.certificate(&format!("n{}.example.com", round * 2));
         wait_until("a certificate", || certificate.exists().then_some(()))?;
-        daemon.signal("KILL")?;
+        daemon.signal(Signal::KILL)?;
         drop(daemon);
         for entry in fs::read_dir(site.storage.join("certs")).map_err(text)? {
             check_file(&entry.map_err(text)?.path(), 0o600)?;
