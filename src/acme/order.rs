@@ -74,6 +74,13 @@ pub struct Issued {
     pub chain_pem: String,
 }
 
+/// What an order object is the answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    ToFinalize,
+    ForTheOrder,
+}
+
 /// An order's machine.
 #[derive(Debug)]
 pub struct Order {
@@ -156,21 +163,13 @@ impl Order {
                 self.authorization(turn, key, placed, left, &response);
             }
             Step::Answering { placed, left, .. } => self.next_authorization(turn, placed, left),
-            Step::Validating { placed, looks } => {
-                let previous = Step::Validating { placed: placed.clone(), looks: looks + 1 };
-                self.looked(turn, placed, None, looks, previous, &response);
-            }
+            Step::Validating { placed, looks } => self.looked(turn, placed, looks, &response),
             Step::Diagnosing { left, reason } => self.diagnosed(turn, left, reason, &response),
-            Step::Finalizing { placed, request } => {
-                let previous =
-                    Step::Collecting { placed: placed.clone(), request: request.clone(), looks: 0 };
-                self.looked(turn, placed, Some(request), 0, previous, &response);
+            Step::Finalizing { placed, request, looks } => {
+                self.finalized(turn, placed, request, looks, Asked::ToFinalize, &response);
             }
             Step::Collecting { placed, request, looks } => {
-                let request_kept = request.clone();
-                let previous =
-                    Step::Collecting { placed: placed.clone(), request, looks: looks + 1 };
-                self.looked(turn, placed, Some(request_kept), looks, previous, &response);
+                self.finalized(turn, placed, request, looks, Asked::ForTheOrder, &response);
             }
             Step::Downloading { certificate, key } => {
                 self.downloaded(turn, certificate, key, &response);
@@ -204,7 +203,7 @@ impl Order {
                 let left = order.authorizations.into();
                 self.next_authorization(turn, placed, left);
             }
-            Status::Ready => self.finalize(turn, placed, None),
+            Status::Ready => self.finalize(turn, placed),
             Status::Invalid => self.diagnose(turn, &placed, order),
             // An order of an earlier run that the CA hands back: its key is gone, so it is of no use.
             _ => self.finish(Err(OrderError::NotOurs)),
@@ -266,54 +265,69 @@ impl Order {
         self.outputs.push_back(OrderOutput::Publish { token, key_authorization });
     }
 
-    /// An order object came: it says what is next. `previous` looks at it again.
-    fn looked(
-        &mut self,
-        turn: &mut Turn<'_>,
-        placed: Placed,
-        request: Option<CertificateRequest>,
-        looks: u32,
-        previous: Step,
-        response: &Response,
-    ) {
+    /// The order was looked at while the CA validates.
+    fn looked(&mut self, turn: &mut Turn<'_>, placed: Placed, looks: u32, response: &Response) {
+        let again = Step::Validating { placed: placed.clone(), looks: looks + 1 };
         let order = match OrderObject::parse(&response.body) {
             Ok(order) => order,
-            Err(error) => return self.failed(turn, previous, CallError::Malformed(error)),
+            Err(error) => return self.failed(turn, again, CallError::Malformed(error)),
         };
-        match (order.status, request, &order.certificate) {
-            (Status::Ready, request, _) => {
+        match order.status {
+            Status::Ready => {
                 self.withdraw_all();
-                self.finalize(turn, placed, request);
+                self.finalize(turn, placed);
             }
-            (Status::Valid, Some(request), Some(certificate)) => {
-                let certificate = certificate.clone();
-                self.go(turn, Step::Downloading { certificate, key: request.key });
-            }
-            (Status::Valid, None, _) => self.finish(Err(OrderError::NotOurs)),
-            (Status::Invalid, ..) => self.diagnose(turn, &placed, order),
-            (Status::Pending | Status::Processing | Status::Valid, ..) => {
-                self.step = previous;
-                let asked = retry_after(turn.now.wall, &response.head.headers);
-                self.call_at = Some(turn.now.mono + look_pause(looks, asked));
-            }
-            (Status::Other, ..) => self.finish(Err(OrderError::UnknownStatus)),
+            Status::Valid => self.finish(Err(OrderError::NotOurs)),
+            Status::Invalid => self.diagnose(turn, &placed, order),
+            Status::Pending | Status::Processing => self.wait(turn, looks, again, response),
+            Status::Other => self.finish(Err(OrderError::UnknownStatus)),
         }
     }
 
-    fn finalize(
+    fn finalize(&mut self, turn: &mut Turn<'_>, placed: Placed) {
+        match turn.keys.certificate_request(&self.names) {
+            Ok(request) => self.go(turn, Step::Finalizing { placed, request, looks: 0 }),
+            Err(error) => self.finish(Err(OrderError::Call(CallError::Key(error)))),
+        }
+    }
+
+    /// The order came, in the answer to finalize or to a look after that.
+    fn finalized(
         &mut self,
         turn: &mut Turn<'_>,
         placed: Placed,
-        request: Option<CertificateRequest>,
+        request: CertificateRequest,
+        looks: u32,
+        asked: Asked,
+        response: &Response,
     ) {
-        let request = match request {
-            Some(request) => Ok(request),
-            None => turn.keys.certificate_request(&self.names),
+        let again =
+            Step::Collecting { placed: placed.clone(), request: request.clone(), looks: looks + 1 };
+        let order = match OrderObject::parse(&response.body) {
+            Ok(order) => order,
+            Err(error) => return self.failed(turn, again, CallError::Malformed(error)),
         };
-        match request {
-            Ok(request) => self.go(turn, Step::Finalizing { placed, request }),
-            Err(error) => self.finish(Err(OrderError::Call(CallError::Key(error)))),
+        match (order.status, order.certificate.clone()) {
+            (Status::Valid, Some(certificate)) => {
+                self.go(turn, Step::Downloading { certificate, key: request.key });
+            }
+            (Status::Invalid, _) => self.diagnose(turn, &placed, order),
+            // The request to finalize was lost. One that was just answered is given its time.
+            (Status::Ready, _) if asked == Asked::ForTheOrder => {
+                self.go(turn, Step::Finalizing { placed, request, looks: looks + 1 });
+            }
+            (Status::Ready | Status::Pending | Status::Processing | Status::Valid, _) => {
+                self.wait(turn, looks, again, response);
+            }
+            (Status::Other, _) => self.finish(Err(OrderError::UnknownStatus)),
         }
+    }
+
+    /// Looks again later: when the CA says, else after ever longer pauses.
+    fn wait(&mut self, turn: &Turn<'_>, looks: u32, step: Step, response: &Response) {
+        self.step = step;
+        let asked = retry_after(turn.now.wall, &response.head.headers);
+        self.call_at = Some(turn.now.mono + look_pause(looks, asked));
     }
 
     fn downloaded(
@@ -375,8 +389,8 @@ impl Order {
         // order that is not ready after all.
         let not_ready = error.problem_kind() == Some(ProblemKind::OrderNotReady);
         let step = match step {
-            Step::Finalizing { placed, request } if not_ready || error.is_passing() => {
-                Step::Collecting { placed, request, looks: 0 }
+            Step::Finalizing { placed, request, looks } if not_ready || error.is_passing() => {
+                Step::Collecting { placed, request, looks }
             }
             Step::Answering { placed, authorization, mut left, .. } if error.is_passing() => {
                 left.push_front(authorization);

@@ -47,6 +47,7 @@ pub(super) enum Step {
     Finalizing {
         placed: Placed,
         request: CertificateRequest,
+        looks: u32,
     },
     /// Looks at the order until the certificate is there.
     Collecting {
@@ -100,7 +101,7 @@ impl Step {
             Step::Validating { placed, .. } | Step::Collecting { placed, .. } => {
                 Some(Post::as_get(&placed.url))
             }
-            Step::Finalizing { placed, request } => {
+            Step::Finalizing { placed, request, .. } => {
                 Some(Post::json(&placed.finalize, json!({"csr": base64url(&request.csr)})))
             }
             Step::Downloading { certificate, .. } => {

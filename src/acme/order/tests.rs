@@ -204,6 +204,22 @@ fn processing_after_finalize_is_waited_for_with_the_same_key() {
 }
 
 #[test]
+fn an_order_that_stays_ready_is_finalized_again_ever_more_rarely() {
+    let finalize = [r#"https://ca/f {"csr":"AQ"}"#];
+    let mut case = Case::new(&["a.org"]);
+    assert_eq!(case.created(READY), finalize);
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        assert_eq!(case.answer(READY), Wishes::new(), "it is given its time");
+        let at = case.order.poll_timeout().unwrap();
+        pauses.push(at.since(case.bench.now.mono).as_millis());
+        assert_eq!(case.wait(POLL_MAX), ["https://ca/o/1"]);
+        assert_eq!(case.answer(READY), finalize);
+    }
+    assert_eq!(pauses, [250, 1000, 4000, 10_000, 10_000, 10_000]);
+}
+
+#[test]
 fn processing_for_ever_ends_at_the_deadline() {
     let mut case = Case::new(&["a.org"]);
     case.answered();
