@@ -3,26 +3,27 @@
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use marathon_acme::cli::{self, Command};
 use marathon_acme::daemon::Daemon;
 use marathon_acme::io::signals::Signals;
-use marathon_acme::io::{self, StartError};
+use marathon_acme::io::{StartError, run};
 
 fn main() -> ExitCode {
     // First of all: until then a SIGTERM to process 1 is lost.
     let signals = Signals::install();
     match cli::parse(env::args_os().skip(1), env::vars_os()) {
-        Ok(Command::Print(text)) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(1, &format!("cannot write to stdout: {error}")),
+        },
         Ok(Command::Run { config, warnings }) => {
-            let failed = |error: std::io::Error| StartError { status: 1, text: error.to_string() };
+            let failed = |error: io::Error| StartError { status: 1, text: error.to_string() };
             let mut daemon = Daemon::new(&config, warnings);
             let status =
-                signals.map_err(failed).and_then(|signals| io::run(&config, signals, &mut daemon));
+                signals.map_err(failed).and_then(|signals| run(&config, signals, &mut daemon));
             match status {
                 Ok(status) => ExitCode::from(status),
                 Err(StartError { status, text }) => complain(status, &text),
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn complain(status: u8, text: &str) -> ExitCode {
-    eprintln!("marathon-acme: {text}");
+    // Where nobody hears it, the status has to do.
+    let _ = writeln!(io::stderr(), "marathon-acme: {text}");
     ExitCode::from(status)
 }

@@ -71,7 +71,12 @@ fn help() -> Outcome {
     let fits = help.status.success() && shown.lines().all(|line| line.chars().count() <= 80);
     expect(fits && shown.contains("--marathon-ca FILE") && help.stderr.is_empty(), || shown)?;
     let version = String::from_utf8_lossy(&run(&["--version"])?.stdout).into_owned();
-    expect(version == format!("marathon-acme {}\n", env!("CARGO_PKG_VERSION")), || version)
+    expect(version == format!("marathon-acme {}\n", env!("CARGO_PKG_VERSION")), || version)?;
+    let full = fs::File::create("/dev/full").map_err(text)?;
+    let unheard = Site::command().arg("--help").stdout(full).output().map_err(text)?;
+    let said = String::from_utf8_lossy(&unheard.stderr).into_owned();
+    let fits = unheard.status.code() == Some(1) && said.contains("cannot write to stdout");
+    expect(fits, || format!("{:?}: {said}", unheard.status))
 }
 
 fn variables() -> Outcome {
