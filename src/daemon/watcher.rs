@@ -37,7 +37,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(5);
 /// What a whole, well-formed answer of Marathon says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// The domains, each with the app that asked first.
+    /// The domains, each with the first of its apps by id.
     pub domains: BTreeMap<Domain, Source>,
     /// Labels and apps that were passed over, ready for the log, each once.
     pub oddities: BTreeSet<Oddity>,

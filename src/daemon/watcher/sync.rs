@@ -217,7 +217,11 @@ fn collect(wanted: &mut Wanted, item: Result<App, AppError>, group: &str, allow_
     let claims = claims(&app, group, allow_multiple);
     for claim in claims.domains {
         let source = Source { app: app.id.clone(), version: app.version.clone() };
-        wanted.domains.entry(claim.domain).or_insert(source);
+        let kept = wanted.domains.entry(claim.domain).or_insert_with(|| source.clone());
+        // Marathon lists apps in no sure order, and a wish that changes hands looks like an act.
+        if source.app < kept.app {
+            *kept = source;
+        }
     }
     wanted.rejected_domains += claims.rejected.len();
     for rejected in claims.rejected {

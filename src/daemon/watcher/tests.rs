@@ -256,6 +256,26 @@ fn the_next_address_is_asked_at_once_and_then_all_rest() {
 }
 
 #[test]
+fn a_domain_of_two_apps_stays_with_one_in_whatever_order_they_come() {
+    let (mut case, stream) = Case::attached();
+    let app = |id: &str| {
+        format!(
+            r#"{{"id":"{id}","version":"1","portDefinitions":[{{}}],
+            "labels":{{"HAPROXY_GROUP":"external","MARATHON_ACME_0_DOMAIN":"x.org"}}}}"#
+        )
+    };
+    for pair in [["/a", "/b"], ["/b", "/a"]] {
+        case.answer(stream, CHANGE);
+        let (_, sent) = case.sleep();
+        let list = format!(r#"{{"apps":[{}]}}"#, pair.map(app).join(","));
+        case.answer(sent[0].conn, &counted(200, "application/json", &list));
+    }
+    let x = Domain::parse("x.org").unwrap();
+    let apps: Vec<&str> = case.wanted[1..].iter().map(|it| it.domains[&x].app.as_str()).collect();
+    assert_eq!(apps, ["/a", "/a"]);
+}
+
+#[test]
 fn what_is_odd_is_said_once() {
     let (mut case, stream) = Case::attached();
     let odd = counted(
