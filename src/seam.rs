@@ -189,6 +189,8 @@ pub enum Change {
     Archive(Domain),
     /// Writes `state.json`.
     State(Vec<u8>),
+    /// Moves `state.json` into `archive/`, likewise.
+    ArchiveState,
     /// Writes `challenges/TOKEN`; the token is checked to be base64url.
     Publish {
         /// RFC 8555 section 8.1.
@@ -241,7 +243,7 @@ pub struct Inventory {
     pub account_key: Option<Secret>,
     /// Whether `default.pem` is there.
     pub has_fallback: bool,
-    /// `state.json`, as it stands.
+    /// `state.json`, as it stands; of one that is too long, more than is ever written.
     pub state: Option<Vec<u8>>,
     /// The names of `certs/NAME.pem` that are domains, in order.
     pub certificates: Vec<Domain>,
@@ -277,7 +279,7 @@ pub enum StoreErrorKind {
     NotWritable,
     /// No space, or over quota.
     Full,
-    /// The file is larger than the limit for its kind, or not UTF-8.
+    /// The file is larger than the limit for its kind, or its name is not one that we make.
     Malformed,
     /// Any other failure of the disk.
     Io,

@@ -19,8 +19,10 @@ use crate::turn::Turn;
 /// The pauses after the first, second … failed order of a domain; the last one repeats.
 const RETRY_PAUSES: [Duration; 6] =
     [minutes(1), minutes(10), minutes(60), minutes(180), minutes(360), minutes(720)];
-/// The pause after a file that the disk did not take or give.
-const DISK_PAUSE: Duration = Duration::from_secs(10);
+/// The pause after a file that the disk did not take.
+const WRITE_PAUSE: Duration = Duration::from_secs(10);
+/// The pause after a file that the disk did not give; mostly a person has to mend its mode.
+const READ_PAUSE: Duration = minutes(1);
 /// Certificates that live this long or less are renewed at half their life, others at two thirds.
 const SHORT_LIFETIME: Duration = minutes(10 * 24 * 60);
 /// The longest sleep towards a date: the wall clock may jump meanwhile.
@@ -61,6 +63,7 @@ pub struct Certificates {
     /// Every entry that waits, by its date.
     due: BTreeSet<(UnixTime, Domain)>,
     orders: BTreeMap<OrderId, Domain>,
+    /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
     orders_made: u64,
     outputs: VecDeque<CertificatesOutput>,
@@ -154,26 +157,28 @@ impl Certificates {
                 let until = renewal(&lifetime, turn.keys);
                 self.settle(name, Some(lifetime), until);
             }
-            Ok(Err(error)) => {
-                let line =
-                    Record::warn("storage", "certificate file is damaged, moved to archive/");
-                turn.log(line.with("name", name).with("error", error));
-                self.outputs.push_back(CertificatesOutput::Archive(name.clone()));
-                self.settle(name, None, turn.now.wall);
+            Ok(Err(error)) => self.damaged(turn, name, &error),
+            Err(error) if error.kind == StoreErrorKind::Malformed => {
+                self.damaged(turn, name, &error);
             }
             Err(error) if error.kind == StoreErrorKind::Missing => {
                 self.settle(name, None, turn.now.wall);
             }
             Err(error) => {
-                let line = Record::error("storage", "cannot read certificate, trying again");
-                turn.log(line.with("name", name).with("error", error));
-                self.unread.push_back(name.clone());
-                let at = turn.now.wall.plus(DISK_PAUSE);
+                let at = turn.now.wall.plus(jittered(turn.keys, READ_PAUSE));
+                let line = Record::error("storage", "cannot read certificate");
+                turn.log(line.with("name", name).with("error", error).with("next_try", at));
                 self.due.insert((at, name.clone()));
-                return;
             }
         }
         self.read_next();
+    }
+
+    fn damaged(&mut self, turn: &mut Turn<'_>, name: &Domain, error: &dyn std::fmt::Display) {
+        let line = Record::warn("storage", "certificate file is damaged, moved to archive/");
+        turn.log(line.with("name", name).with("error", error));
+        self.outputs.push_back(CertificatesOutput::Archive(name.clone()));
+        self.settle(name, None, turn.now.wall);
     }
 
     /// Takes in the whole of what is wanted now.
@@ -251,7 +256,7 @@ impl Certificates {
         let Some(entry) = self.entries.get_mut(name) else { return };
         let Step::Storing(storing) = &mut entry.step else { return };
         if let Err(error) = result {
-            let at = turn.now.wall.plus(jittered(turn.keys, DISK_PAUSE));
+            let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
             storing.state = Writing::AgainAt(at);
             self.due.insert((at, name.clone()));
             let line = Record::error("storage", "cannot write certificate, it is kept in memory");
@@ -266,6 +271,17 @@ impl Certificates {
         turn.log(line.with("renewal", until));
         self.settle(name, Some(lifetime), until);
         self.outputs.push_back(CertificatesOutput::Changed);
+    }
+
+    /// The process ends: what the disk has not taken is written once more.
+    pub fn stop(&mut self, turn: &mut Turn<'_>) {
+        for (name, entry) in &self.entries {
+            if let Step::Storing(Storing { pem, state: Writing::AgainAt(_), .. }) = &entry.step {
+                let line = Record::warn("storage", "the certificate is written once more");
+                turn.log(line.with("name", name));
+                self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
+            }
+        }
     }
 
     /// Starts whatever is due.
@@ -283,7 +299,12 @@ impl Certificates {
     fn start(&mut self, name: &Domain) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         match &mut entry.step {
-            Step::Reading => self.read_next(),
+            Step::Reading => {
+                self.unread.push_back(name.clone());
+                if self.unread.len() == 1 {
+                    self.read_next();
+                }
+            }
             Step::Waiting { .. } if entry.wanted.is_some() => {
                 let order = OrderId(self.orders_made);
                 self.orders_made += 1;

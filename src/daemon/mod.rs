@@ -138,7 +138,8 @@ impl Daemon {
     fn reconcile(&mut self, turn: &mut Turn<'_>, activated: bool, inventory: &Inventory) {
         if activated && let Some(bytes) = &inventory.state {
             self.memory = Memory::parse(bytes).unwrap_or_else(|_| {
-                turn.log(Record::warn("storage", "state.json is damaged and will be written anew"));
+                turn.log(Record::warn("storage", "state.json is damaged, moved to archive/"));
+                self.storage.store(Purpose::Archive, Change::ArchiveState);
                 Memory { reload_owed: true }
             });
         }
@@ -183,7 +184,7 @@ impl Daemon {
             Some(Purpose::AccountKey) => self.issuer.account_key_stored(turn, result),
             Some(Purpose::Certificate(name)) => self.certificates.written(turn, &name, result),
             Some(Purpose::Fallback) if result.is_ok() => self.owe_reload(turn),
-            Some(Purpose::Fallback | Purpose::Archive(_) | Purpose::State | Purpose::Challenge)
+            Some(Purpose::Fallback | Purpose::Archive | Purpose::State | Purpose::Challenge)
             | None => {}
         }
     }
@@ -200,9 +201,13 @@ impl Daemon {
         }
     }
 
-    /// Ends in order: nothing stays published, what is in memory only is told to be lost.
+    /// Ends in order: nothing stays published, and what the disk has not taken has its last chance.
     fn stop(&mut self, turn: &mut Turn<'_>) {
         turn.log(Record::info("main", "stopping"));
+        self.certificates.stop(turn);
+        while let Some(output) = self.certificates.poll_output() {
+            self.certificates_want(turn, output);
+        }
         let tokens: Vec<String> = self.front.responder.tokens().map(str::to_string).collect();
         for token in tokens {
             self.front.responder.withdraw(&token);
@@ -315,7 +320,7 @@ impl Daemon {
                 self.storage.store(purpose, Change::Certificate(name, pem));
             }
             CertificatesOutput::Archive(name) => {
-                self.storage.store(Purpose::Archive(name.clone()), Change::Archive(name));
+                self.storage.store(Purpose::Archive, Change::Archive(name));
             }
             CertificatesOutput::Changed => self.owe_reload(turn),
         }

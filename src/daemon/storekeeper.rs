@@ -26,7 +26,7 @@ pub enum Purpose {
     /// `certs/NAME.pem`.
     Certificate(Domain),
     /// Into `archive/`.
-    Archive(Domain),
+    Archive,
     /// `state.json`.
     State,
     /// `challenges/TOKEN`, written or removed.

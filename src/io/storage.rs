@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::domain::Domain;
 use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
@@ -95,7 +96,8 @@ impl Storage {
                 let bytes = pem.expose().as_bytes();
                 self.put(&certificate(&name), self.cert_mode, bytes, Existing::Replace)
             }
-            Change::Archive(name) => self.archive(&name),
+            Change::Archive(name) => self.archive(&certificate(&name), name.as_str(), "pem"),
+            Change::ArchiveState => self.archive("state.json", "state", "json"),
             Change::State(bytes) => self.put("state.json", PRIVATE_MODE, &bytes, Existing::Replace),
             Change::Publish { token, key_authorization } => {
                 let path = challenge(&token)?;
@@ -103,10 +105,7 @@ impl Storage {
             }
             Change::Withdraw { token } => {
                 let path = challenge(&token)?;
-                match fs::remove_file(self.dir.join(&path)) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(&path, &error)),
-                    _ => Ok(()),
-                }
+                remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))
             }
         }
     }
@@ -116,11 +115,13 @@ impl Storage {
         match load {
             Load::Storage => Loaded::Storage(self.open()),
             Load::Certificate(name) => {
-                let file = self.read_text(&certificate(&name)).map(Secret::new);
+                let file = self.read_text(&certificate(&name), FILE_BYTES_MAX).map(Secret::new);
                 Loaded::Certificate(name, file)
             }
             Load::Challenge(conn, token) => {
-                let found = challenge(&token).and_then(|path| self.read_challenge(&path)).ok();
+                let found = challenge(&token)
+                    .and_then(|path| self.read_text(&path, CHALLENGE_BYTES_MAX))
+                    .ok();
                 Loaded::Challenge(conn, token, found)
             }
             Load::NameService => {
@@ -172,9 +173,9 @@ impl Storage {
 
     fn inventory(&self) -> Result<Inventory, StoreError> {
         let mut inventory = Inventory {
-            account_key: self.read_optional("client.key", FILE_BYTES_MAX)?.map(Secret::new),
+            account_key: optional(self.read_text("client.key", FILE_BYTES_MAX))?.map(Secret::new),
             has_fallback: self.dir.join("default.pem").exists(),
-            state: self.read_optional("state.json", STATE_BYTES_MAX)?.map(String::into_bytes),
+            state: optional(self.read("state.json", STATE_BYTES_MAX))?,
             challenges: self.names("challenges")?,
             ..Inventory::default()
         };
@@ -199,29 +200,23 @@ impl Storage {
         Ok(names)
     }
 
-    fn read_text(&self, path: &str) -> Result<String, StoreError> {
-        self.read_optional(path, FILE_BYTES_MAX)?
-            .ok_or_else(|| failed(path, &io::Error::from(ErrorKind::NotFound)))
-    }
-
-    fn read_challenge(&self, path: &str) -> Result<String, StoreError> {
-        let found = self.read_optional(path, CHALLENGE_BYTES_MAX)?;
-        found.ok_or_else(|| failed(path, &io::Error::from(ErrorKind::NotFound)))
-    }
-
-    fn read_optional(&self, path: &str, bytes_max: u64) -> Result<Option<String>, StoreError> {
-        let mut text = String::new();
-        let read = File::open(self.dir.join(path))
-            .and_then(|file| file.take(bytes_max + 1).read_to_string(&mut text));
-        match read {
-            Ok(length) if length as u64 > bytes_max => {
-                let detail = format!("longer than {bytes_max} bytes");
-                Err(StoreError { kind: StoreErrorKind::Malformed, path: path.into(), detail })
-            }
-            Ok(_) => Ok(Some(text)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(path, &error)),
+    /// A file as text. What is not UTF-8 in it is replaced: whoever reads the content sees the damage.
+    fn read_text(&self, path: &str, bytes_max: u64) -> Result<String, StoreError> {
+        let bytes = self.read(path, bytes_max)?;
+        if bytes.len() as u64 > bytes_max {
+            let detail = format!("longer than {bytes_max} bytes");
+            return Err(StoreError { kind: StoreErrorKind::Malformed, path: path.into(), detail });
         }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A file's bytes: all of them, or one more than the limit.
+    fn read(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        File::open(self.dir.join(path))
+            .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
+            .map_err(|error| failed(path, &error))?;
+        Ok(bytes)
     }
 
     /// Makes a file with its content and mode appear at once.
@@ -236,8 +231,7 @@ impl Storage {
         let temporary = self.write_temporary(mode, bytes)?;
         let moved = match existing {
             Existing::Replace => fs::rename(&temporary, &target),
-            // A link fails where there is a file; a rename would take its place.
-            Existing::Refuse => fs::hard_link(&temporary, &target),
+            Existing::Refuse => link(&temporary, &target),
         };
         let moved = moved.and_then(|()| flush_folder(&target));
         if existing == Existing::Refuse || moved.is_err() {
@@ -268,28 +262,69 @@ impl Storage {
         }
     }
 
-    fn archive(&self, name: &Domain) -> Result<(), StoreError> {
-        let path = certificate(name);
-        let source = self.dir.join(&path);
+    /// Moves a file into `archive/`, under the first free name of that stem.
+    fn archive(&self, path: &str, stem: &str, extension: &str) -> Result<(), StoreError> {
+        let source = self.dir.join(path);
         for number in 0..ARCHIVED_MAX {
             let file = match number {
-                0 => format!("archive/{name}.pem"),
-                _ => format!("archive/{name}.{number}.pem"),
+                0 => format!("archive/{stem}.{extension}"),
+                _ => format!("archive/{stem}.{number}.{extension}"),
             };
             let target = self.dir.join(file);
-            match fs::hard_link(&source, &target) {
+            match link(&source, &target) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed(&path, &error)),
+                Err(error) => return Err(failed(path, &error)),
                 Ok(()) => {
                     let moved = flush_folder(&target)
-                        .and_then(|()| fs::remove_file(&source))
+                        .and_then(|()| remove(&source))
                         .and_then(|()| flush_folder(&source));
-                    return moved.map_err(|error| failed(&path, &error));
+                    return moved.map_err(|error| failed(path, &error));
                 }
             }
         }
         let detail = "too many archived files of that name".into();
-        Err(StoreError { kind: StoreErrorKind::Exists, path, detail })
+        Err(StoreError { kind: StoreErrorKind::Exists, path: path.into(), detail })
+    }
+}
+
+/// Gives a file a second name, which must be free; the first one is the caller's to remove. A rename
+/// would take another file's place, so it is only for file systems that know no links (FAT, some
+/// network and user-space ones): there the lock has to keep others from making files here.
+fn link(source: &Path, target: &Path) -> io::Result<()> {
+    match fs::hard_link(source, target) {
+        Err(error) if means_no_links(&error) => move_to_free(source, target),
+        result => result,
+    }
+}
+
+/// Whether the system's error may mean that the file system has no links (link(2)).
+fn means_no_links(error: &io::Error) -> bool {
+    let errors = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::MLINK];
+    errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn move_to_free(source: &Path, target: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(target) {
+        Ok(_) => Err(ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => fs::rename(source, target),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file; gone already is gone.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A file that may be missing.
+fn optional<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind == StoreErrorKind::Missing => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -61,6 +61,12 @@ impl Disk {
                     &pem.unwrap_or_default(),
                 );
             }
+            Change::ArchiveState => {
+                let text = self.files.remove("state.json");
+                self.archived += 1;
+                let path = format!("archive/state.{}.json", self.archived);
+                self.put(&path, &text.unwrap_or_default());
+            }
             Change::State(bytes) => {
                 let text = String::from_utf8(bytes).expect("state.json is text");
                 self.put("state.json", &text);

@@ -91,6 +91,11 @@ impl Case {
         self.outputs()
     }
 
+    fn unreadable(&mut self, domain: &str, kind: StoreErrorKind) {
+        let error = StoreError { kind, path: "x".into(), detail: "of a test".into() };
+        self.certificates.read(&mut self.bench.turn(), &name(domain), Err(error));
+    }
+
     fn written(&mut self, domain: &str) -> Vec<String> {
         self.certificates.written(&mut self.bench.turn(), &name(domain), Ok(()));
         self.outputs()
@@ -256,15 +261,41 @@ fn a_file_that_cannot_be_read_is_read_again_and_not_replaced() {
     let mut case = Case::new();
     case.certificates.found(vec![name("a.org")]);
     case.want(&[("a.org", "1")]);
-    let io = StoreError { kind: StoreErrorKind::Io, path: "x".into(), detail: "EIO".into() };
-    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Err(io));
-    let (slept, outputs) = case.sleep_until_order();
-    assert_eq!((slept, outputs), (DISK_PAUSE, vec!["read a.org".to_string()]));
-    let missing =
-        StoreError { kind: StoreErrorKind::Missing, path: "x".into(), detail: "gone".into() };
-    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Err(missing));
+    for _ in 0..3 {
+        case.unreadable("a.org", StoreErrorKind::Io);
+        let (slept, outputs) = case.sleep_until_order();
+        assert_eq!(outputs, ["read a.org"]);
+        assert!(slept > READ_PAUSE / 2 && slept < READ_PAUSE * 2, "{slept:?}");
+    }
+    case.unreadable("a.org", StoreErrorKind::Missing);
     case.certificates.handle_timeout(&mut case.bench.turn());
     assert_eq!(case.outputs(), ["order 0 a.org"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_holds_up_no_other() {
+    let mut case = Case::new();
+    case.certificates.found(vec![name("a.org"), name("b.org"), name("c.org")]);
+    assert_eq!(case.outputs(), ["read a.org"]);
+    case.unreadable("a.org", StoreErrorKind::NotWritable);
+    assert_eq!(case.outputs(), ["read b.org"]);
+    case.unreadable("b.org", StoreErrorKind::NotWritable);
+    assert_eq!(case.outputs(), ["read c.org"]);
+    case.bench.pass(READ_PAUSE * 2);
+    case.certificates.handle_timeout(&mut case.bench.turn());
+    assert_eq!(case.outputs(), Vec::<String>::new(), "they wait until the third has been read");
+    let good = case.stored(&["c.org"], 90);
+    case.certificates.read(&mut case.bench.turn(), &name("c.org"), Ok(good));
+    assert_eq!(case.outputs().len(), 1, "one of the two");
+}
+
+#[test]
+fn a_file_too_long_for_a_certificate_goes_to_the_archive() {
+    let mut case = Case::new();
+    case.certificates.found(vec![name("a.org")]);
+    assert_eq!(case.outputs(), ["read a.org"]);
+    case.unreadable("a.org", StoreErrorKind::Malformed);
+    assert_eq!(case.outputs(), ["archive a.org"]);
 }
 
 #[test]
@@ -275,6 +306,8 @@ fn a_certificate_that_the_disk_does_not_take_is_kept_and_written_again() {
     let full = StoreError { kind: StoreErrorKind::Full, path: "x".into(), detail: "full".into() };
     case.certificates.written(&mut case.bench.turn(), &name("a.org"), Err(full));
     assert_eq!(case.want(&[("a.org", "2")]), Vec::<String>::new(), "no second order");
+    case.certificates.stop(&mut case.bench.turn());
+    assert_eq!(case.outputs(), ["write a.org"], "a process that ends tries it once more");
     let (_, outputs) = case.sleep_until_order();
     assert_eq!(outputs, ["write a.org"]);
     assert_eq!(case.written("a.org"), ["changed"]);

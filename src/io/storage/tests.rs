@@ -130,6 +130,48 @@ fn what_is_archived_never_takes_the_place_of_another() {
 }
 
 #[test]
+fn a_state_is_archived_like_a_certificate() {
+    let (dir, mut storage) = storage();
+    for content in ["one", "two"] {
+        storage.change(Change::State(content.into())).unwrap();
+        storage.change(Change::ArchiveState).unwrap();
+    }
+    assert_eq!(names(&dir.path().join("archive")), ["state.1.json", "state.json"]);
+    assert_eq!(open(&mut storage).unwrap().state, None);
+}
+
+#[test]
+fn without_links_a_file_still_never_takes_the_place_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (dir.path().join("source"), dir.path().join("target"));
+    fs::write(&source, "new").unwrap();
+    fs::write(&target, "old").unwrap();
+    let refused = move_to_free(&source, &target).expect_err("it is not free");
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+    fs::remove_file(&target).unwrap();
+    move_to_free(&source, &target).unwrap();
+    assert_eq!(names(dir.path()), ["target"]);
+    // What link(2) says on FAT, and what it says of a name that is taken.
+    assert!(means_no_links(&Errno::PERM.into()));
+    assert!(!means_no_links(&Errno::EXIST.into()) && !means_no_links(&Errno::NOSPC.into()));
+}
+
+#[test]
+fn bytes_that_are_no_text_are_the_readers_matter() {
+    let (dir, mut storage) = storage();
+    for file in ["client.key", "state.json", "certs/a.org.pem"] {
+        fs::write(dir.path().join(file), b"caf\xe9\n").unwrap();
+    }
+    let inventory = open(&mut storage).unwrap();
+    assert_eq!(inventory.account_key, Some(secret("caf\u{fffd}\n")));
+    assert_eq!(inventory.state.as_deref(), Some(&b"caf\xe9\n"[..]));
+    let loaded = storage.load(Load::Certificate(domain("a.org")));
+    let Loaded::Certificate(_, Ok(pem)) = loaded else { panic!("{loaded:?}") };
+    assert_eq!(pem, secret("caf\u{fffd}\n"));
+}
+
+#[test]
 fn foreign_files_and_left_overs_are_told_apart() {
     let (dir, mut storage) = storage();
     for file in ["README", "A.org.pem", "x.pem.new", "a.org.pem"] {
@@ -173,8 +215,13 @@ fn a_folder_in_the_way_is_an_error_and_leaves_nothing() {
     let error = storage.change(Change::Certificate(domain("a.org"), secret("x"))).expect_err("dir");
     assert_eq!(error.path, "certs/a.org.pem");
     assert!(names(&dir.path().join("tmp")).is_empty());
-    fs::remove_dir(dir.path().join("certs/a.org.pem")).unwrap();
-    fs::write(dir.path().join("certs/a.org.pem"), [0xff, 0xfe]).unwrap();
+}
+
+#[test]
+fn a_file_beyond_its_limit_is_not_read() {
+    let (dir, mut storage) = storage();
+    let file = fs::File::create(dir.path().join("certs/a.org.pem")).unwrap();
+    file.set_len(FILE_BYTES_MAX + 1).unwrap();
     let loaded = storage.load(Load::Certificate(domain("a.org")));
     let Loaded::Certificate(_, Err(error)) = loaded else { panic!("{loaded:?}") };
     assert_eq!(error.kind, StoreErrorKind::Malformed);
@@ -183,13 +230,13 @@ fn a_folder_in_the_way_is_an_error_and_leaves_nothing() {
 #[test]
 fn the_systems_errors_are_told_apart() {
     let kinds = [
-        (rustix::io::Errno::NOSPC, StoreErrorKind::Full),
-        (rustix::io::Errno::DQUOT, StoreErrorKind::Full),
-        (rustix::io::Errno::ROFS, StoreErrorKind::NotWritable),
-        (rustix::io::Errno::ACCESS, StoreErrorKind::NotWritable),
-        (rustix::io::Errno::PERM, StoreErrorKind::NotWritable),
-        (rustix::io::Errno::NOTDIR, StoreErrorKind::NotADirectory),
-        (rustix::io::Errno::IO, StoreErrorKind::Io),
+        (Errno::NOSPC, StoreErrorKind::Full),
+        (Errno::DQUOT, StoreErrorKind::Full),
+        (Errno::ROFS, StoreErrorKind::NotWritable),
+        (Errno::ACCESS, StoreErrorKind::NotWritable),
+        (Errno::PERM, StoreErrorKind::NotWritable),
+        (Errno::NOTDIR, StoreErrorKind::NotADirectory),
+        (Errno::IO, StoreErrorKind::Io),
     ];
     for (errno, expected) in kinds {
         assert_eq!(kind(&io::Error::from(errno)), expected, "{errno}");
