@@ -149,13 +149,20 @@ impl Certificates {
         self.read_next();
     }
 
-    /// Takes in what `certs/NAME.pem` holds. A damaged file goes to the archive.
+    /// Takes in what `certs/NAME.pem` holds. A damaged file goes to the archive: one that HAProxy
+    /// cannot load keeps it from loading any.
     pub fn read(&mut self, turn: &mut Turn<'_>, name: &Domain, file: Result<Secret, StoreError>) {
         self.unread.retain(|unread| unread != name);
         match file.map(|pem| inspect(name, &pem)) {
             Ok(Ok(lifetime)) => {
                 let until = renewal(&lifetime, turn.keys);
                 self.settle(name, Some(lifetime), until);
+            }
+            // HAProxy can load it and may serve it: only a successor takes its place.
+            Ok(Err(error @ BundleError::MissingName(_))) => {
+                let line = Record::warn("storage", "certificate file is not for its own name");
+                turn.log(line.with("name", name).with("error", error));
+                self.settle(name, None, turn.now.wall);
             }
             Ok(Err(error)) => self.damaged(turn, name, &error),
             Err(error) if error.kind == StoreErrorKind::Malformed => {

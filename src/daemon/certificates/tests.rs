@@ -237,12 +237,10 @@ fn damaged_files_go_to_the_archive_and_are_ordered_anew() {
     let mut case = Case::new();
     let (key, _) = case.file(&["a.org"], 90);
     let (_, foreign_chain) = case.file(&["a.org"], 90);
-    let other_name = case.stored(&["b.org"], 90);
     let whole = case.stored(&["a.org"], 90);
     let cut = &whole.expose()[..whole.expose().len() / 2];
     let damaged = [
         Secret::new(format!("{}{foreign_chain}", key.expose())),
-        other_name,
         Secret::new(cut.to_string()),
         Secret::new(String::new()),
     ];
@@ -254,6 +252,17 @@ fn damaged_files_go_to_the_archive_and_are_ordered_anew() {
         case.certificates.handle_timeout(&mut case.bench.turn());
         assert_eq!(case.outputs(), ["archive a.org", "order 0 a.org"]);
     }
+}
+
+#[test]
+fn a_whole_file_for_another_name_stays_until_its_successor_comes() {
+    let mut case = Case::new();
+    case.certificates.found(vec![name("a.org")]);
+    case.want(&[("a.org", "1")]);
+    let other_name = case.stored(&["b.org"], 90);
+    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(other_name));
+    case.certificates.handle_timeout(&mut case.bench.turn());
+    assert_eq!(case.outputs(), ["order 0 a.org"], "and nothing is archived");
 }
 
 #[test]
