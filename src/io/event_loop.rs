@@ -2,8 +2,8 @@
 //! clocks are read once a turn. Nothing here blocks but the disk, for a file at a time.
 //!
 //! It sleeps until a socket is ready or the machine's deadline has come, and has no deadlines of its
-//! own but for connections that linger, for a stop that hangs, and for accepting again after the
-//! system ran out of descriptors.
+//! own but for connections that linger, for a stop that hangs, for accepting again after the system
+//! ran out of descriptors, and for a log that nobody reads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
@@ -37,6 +37,8 @@ const ACCEPTS_PER_TURN: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 /// A stop that takes longer is carried out without the machine.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// A log line that its reader has not taken is offered again after this time.
+const LOG_PAUSE: Duration = Duration::from_millis(250);
 /// The largest datagram read, in bytes.
 const DATAGRAM_BYTES_MAX: usize = 4096;
 
@@ -162,11 +164,14 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         }
         let lingering = self.conns.values().filter_map(Conn::linger_until).min();
         let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering];
-        let until = deadlines.into_iter().flatten().min()?;
-        Some(until.since(self.clock.now().mono))
+        let until = deadlines.into_iter().flatten().min();
+        let sleep = until.map(|until| until.since(self.clock.now().mono));
+        let offer = self.parts.logger.is_waiting().then_some(LOG_PAUSE);
+        sleep.into_iter().chain(offer).min()
     }
 
     fn heed_deadlines(&mut self, machine: &mut dyn Machine) {
+        self.parts.logger.flush();
         let now = self.clock.now().mono;
         let over = |conn: &Conn| conn.linger_until().is_some_and(|until| until <= now);
         let over: Vec<Token> =

@@ -62,9 +62,11 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
     }
     let disk = Storage::new(config.storage_dir.clone(), config.cert_mode);
-    let logger = Logger::new(config.log_level, config.log_format);
-    let parts = Parts { listener, signals, tls, disk, keys: RingKeys::new(), logger };
-    let run = || -> io::Result<u8> { EventLoop::new(parts)?.run(machine) };
+    let run = || -> io::Result<u8> {
+        let logger = Logger::new(config.log_level, config.log_format)?;
+        let parts = Parts { listener, signals, tls, disk, keys: RingKeys::new(), logger };
+        EventLoop::new(parts)?.run(machine)
+    };
     run().map_err(|error| failed(format!("the system failed: {error}")))
 }
 

@@ -1,10 +1,13 @@
 //! How the program starts and ends: exit statuses, one line for each mistake, signals.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::Output;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use stand_ins::ca::Settings;
 
 use crate::process::{
@@ -19,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("help_and_version_are_on_standard_output", &[], help),
     ("variables_and_json_lines", &[], variables),
     ("sigterm_and_sigint_end_it_in_order", &[], stops),
+    ("a_log_that_nobody_reads_stops_nothing", &[], unread_log),
     ("process_1_heeds_sigterm_as_well", &[Tool::Namespaces], process_1),
     ("sighup_syncs_now", &[], reload),
     ("every_load_balancer_is_signalled_until_it_acknowledges", &[], load_balancers),
@@ -115,6 +119,36 @@ fn stops() -> Outcome {
         expect(left() == 0, || "a challenge is left published".into())?;
     }
     Ok(())
+}
+
+fn unread_log() -> Outcome {
+    let site = Site::new()?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    let (reader, mut writer) = std::io::pipe().map_err(text)?;
+    let ready = |end: &dyn AsFd, flags| {
+        let mut asked = [PollFd::from_borrowed_fd(end.as_fd(), flags)];
+        poll(&mut asked, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+    };
+    // Full before it starts: a program that waited for its reader would never listen.
+    while ready(&writer, PollFlags::OUT) {
+        writer.write_all(&[b'\n'; 4096]).map_err(text)?;
+    }
+    let mut command = Site::command();
+    command.args(site.arguments(&ca.directory, &ca.root));
+    let mut daemon = Process::start_saying_to(writer, site.folder(), "daemon", &mut command)?;
+    wait_until("it answers", || get(site.port, "/.well-known/acme-challenge/ping").ok())?;
+    let (mut reader, mut read) = (File::from(OwnedFd::from(reader)), Vec::new());
+    wait_until("its first line", || {
+        while ready(&reader, PollFlags::IN) {
+            let mut piece = [0; 4096];
+            let length = reader.read(&mut piece).ok()?;
+            read.extend_from_slice(&piece[..length]);
+        }
+        String::from_utf8_lossy(&read).contains("attached to the event stream").then_some(())
+    })?;
+    daemon.signal(Signal::TERM)?;
+    let status = daemon.wait(STOP)?;
+    expect(status.success(), || format!("{status}"))
 }
 
 fn process_1() -> Outcome {

@@ -34,7 +34,24 @@ impl Process {
         let failed = |error: std::io::Error| format!("{name} does not start: {error}");
         let out = File::create(&output).map_err(failed)?;
         let err = out.try_clone().map_err(failed)?;
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(failed)?;
+        Process::spawn(name, output, command.stdout(out).stderr(err))
+    }
+
+    /// Starts it, with its standard output elsewhere; the rest is in `folder/name.log`.
+    pub(crate) fn start_saying_to(
+        out: impl Into<Stdio>,
+        folder: &Path,
+        name: &str,
+        command: &mut Command,
+    ) -> Outcome<Process> {
+        let output = folder.join(format!("{name}.log"));
+        let err = File::create(&output).map_err(|error| format!("{name}: {error}"))?;
+        Process::spawn(name, output, command.stdout(out).stderr(err))
+    }
+
+    fn spawn(name: &str, output: PathBuf, command: &mut Command) -> Outcome<Process> {
+        let child = command.stdin(Stdio::null()).spawn();
+        let child = child.map_err(|error| format!("{name} does not start: {error}"))?;
         Ok(Process { child, name: name.to_string(), output })
     }
 

@@ -68,7 +68,7 @@ fn run(acme_ca: Option<&std::path::Path>, react: Reaction) -> u8 {
         tls: TlsClients::new(&config).unwrap(),
         disk: Shelf,
         keys: RingKeys::new(),
-        logger: Logger::new(Level::Critical, LogFormat::Text),
+        logger: Logger::new(Level::Critical, LogFormat::Text).unwrap(),
     };
     let mut machine = Scripted { react, outputs: VecDeque::new() };
     EventLoop::new(parts).unwrap().run(&mut machine).unwrap()
