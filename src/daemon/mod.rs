@@ -205,17 +205,12 @@ impl Daemon {
     fn stop(&mut self, turn: &mut Turn<'_>) {
         turn.log(Record::info("main", "stopping"));
         self.certificates.stop(turn);
-        while let Some(output) = self.certificates.poll_output() {
-            self.certificates_want(turn, output);
-        }
         let tokens: Vec<String> = self.front.responder.tokens().map(str::to_string).collect();
         for token in tokens {
             self.front.responder.withdraw(&token);
             self.storage.store(Purpose::Challenge, Change::Withdraw { token });
         }
-        while let Some(output) = self.storage.poll_output() {
-            self.outputs.push_back(output);
-        }
+        while self.carry(turn) {}
         self.flush_log(turn);
         self.outputs.push_back(Output::Exit(0));
     }

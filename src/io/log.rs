@@ -78,23 +78,23 @@ impl Logger {
 
     /// Writes what the reader takes without a wait.
     pub fn flush(&mut self) {
-        while !self.waiting.is_empty() && is_ready(&self.out) {
+        while !self.waiting.is_empty() && is_ready(&self.out, PollFlags::OUT) {
             let (front, _) = self.waiting.as_slices();
             let length = front.len().min(WRITE_BYTES_MAX);
             match self.out.write(front.get(..length).unwrap_or(front)) {
-                Ok(length) => drop(self.waiting.drain(..length)),
+                Ok(length @ 1..) => drop(self.waiting.drain(..length)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // Nobody will ever read, and nobody can be told.
-                Err(_) => self.waiting.clear(),
+                Ok(0) | Err(_) => self.waiting.clear(),
             }
         }
     }
 }
 
-/// Whether a write does not block. What is broken is ready: the write says so.
-fn is_ready(out: &File) -> bool {
-    let mut asked = [PollFd::new(out, PollFlags::OUT)];
+/// Whether a read or a write does not block. What is broken is ready: the read or write says so.
+fn is_ready(file: &File, wanted: PollFlags) -> bool {
+    let mut asked = [PollFd::new(file, wanted)];
     matches!(poll(&mut asked, Some(&Timespec::default())), Ok(1..))
 }
 
@@ -149,14 +149,11 @@ mod tests {
     /// Everything that can be read without a wait.
     fn drain(reader: &mut File) -> String {
         let (mut all, mut piece) = (Vec::new(), [0; WRITE_BYTES_MAX]);
-        loop {
-            let mut asked = [PollFd::new(reader, PollFlags::IN)];
-            if poll(&mut asked, Some(&Timespec::default())).unwrap() == 0 {
-                return String::from_utf8(all).unwrap();
-            }
+        while is_ready(reader, PollFlags::IN) {
             let length = reader.read(&mut piece).unwrap();
             all.extend(&piece[..length]);
         }
+        String::from_utf8(all).unwrap()
     }
 
     #[test]
