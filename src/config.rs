@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::Domain;
+use crate::keys::KeyType;
 use crate::log::Level;
 use crate::url::Url;
 
@@ -40,8 +42,42 @@ pub struct Config {
     pub acme_ca: Option<PathBuf>,
     /// `--marathon-ca`: likewise.
     pub marathon_ca: Option<PathBuf>,
+    /// `--san`: one certificate for each label, with all its domains.
+    pub san: bool,
+    /// `--profile`: the name of an ACME profile.
+    pub profile: Option<String>,
+    /// `--preferred-chain`: the common name of the topmost issuer that a chain should have.
+    pub preferred_chain: Option<String>,
+    /// `--key-type`, for new certificates.
+    pub key_type: KeyType,
+    /// `--eab-kid` with `--eab-hmac-key`.
+    pub external_account: Option<ExternalAccount>,
+    /// `--prune-after`; `None` when 0.
+    pub prune_after: Option<Duration>,
+    /// `--once` or `--revoke`, else the daemon.
+    pub mode: Mode,
     /// `MARATHON_ACME_USER`: `UID[:GID]`, or a name that `/etc/passwd` knows, as it was given.
     pub user: Option<String>,
+}
+
+/// What the program is to do with all that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Keep certificates fresh for as long as it lives.
+    Serve,
+    /// `--once`: bring everything up to date, then end.
+    Once,
+    /// `--revoke DOMAIN`: revoke and archive that certificate, then end.
+    Revoke(Domain),
+}
+
+/// An account elsewhere that the CA's account is bound to (RFC 8555 section 7.3.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// `--eab-kid`: the CA's name for it.
+    pub kid: String,
+    /// `--eab-hmac-key`: the file that holds the key in base64url.
+    pub hmac_key_file: PathBuf,
 }
 
 /// Where to listen.

@@ -31,12 +31,16 @@ pub trait Keys {
     /// The key is not known here, or signing failed.
     fn sign(&mut self, key: &AccountKey, message: &[u8]) -> Result<Vec<u8>, KeyError>;
 
-    /// A new certificate key (EC P-256) and a request for exactly `names` as subject alternative
+    /// A new certificate key of that type and a request for exactly `names` as subject alternative
     /// names with an empty subject (RFC 8555 section 7.4).
     ///
     /// # Errors
     /// The system gave no randomness.
-    fn certificate_request(&mut self, names: &[Domain]) -> Result<CertificateRequest, KeyError>;
+    fn certificate_request(
+        &mut self,
+        names: &[Domain],
+        key_type: KeyType,
+    ) -> Result<CertificateRequest, KeyError>;
 
     /// The fallback certificate for HAProxy: self-signed, subject `*`, ten years from `now`, its key
     /// first, as PEM.
@@ -44,6 +48,16 @@ pub trait Keys {
     /// # Errors
     /// The system gave no randomness.
     fn fallback(&mut self, now: UnixTime) -> Result<Secret, KeyError>;
+}
+
+/// The type of a certificate's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyType {
+    /// EC P-256.
+    #[default]
+    P256,
+    /// EC P-384.
+    P384,
 }
 
 /// A handle on an account key, with its public half.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Listen, LogFormat};
+use crate::config::{Config, Listen, LogFormat, Mode};
 use crate::domain::Domain;
-use crate::keys::{AccountKey, CertificateRequest, KeyError, Keys, PublicKey};
+use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
 use crate::log::{Level, Record};
 use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
@@ -30,6 +30,13 @@ pub(crate) fn config() -> Config {
         cert_mode: 0o600,
         acme_ca: None,
         marathon_ca: None,
+        san: false,
+        profile: None,
+        preferred_chain: None,
+        key_type: KeyType::P256,
+        external_account: None,
+        prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+        mode: Mode::Serve,
         user: None,
     }
 }
@@ -92,7 +99,11 @@ impl Keys for FixedKeys {
         Ok(vec![7; 64])
     }
 
-    fn certificate_request(&mut self, names: &[Domain]) -> Result<CertificateRequest, KeyError> {
+    fn certificate_request(
+        &mut self,
+        names: &[Domain],
+        _key_type: KeyType,
+    ) -> Result<CertificateRequest, KeyError> {
         Ok(CertificateRequest { key: Secret::new("PRIVATE KEY".into()), csr: vec![1; names.len()] })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::domain::Domain;
 use crate::http::Response;
-use crate::keys::{AccountKey, CertificateRequest};
+use crate::keys::{AccountKey, CertificateRequest, KeyType};
 use crate::log::Record;
 use crate::secret::Secret;
 use crate::time::Instant;
@@ -285,7 +285,7 @@ impl Order {
     }
 
     fn finalize(&mut self, turn: &mut Turn<'_>, placed: Placed) {
-        match turn.keys.certificate_request(&self.names) {
+        match turn.keys.certificate_request(&self.names, KeyType::P256) {
             Ok(request) => self.go(turn, Step::Finalizing { placed, request, looks: 0 }),
             Err(error) => self.finish(Err(OrderError::Call(CallError::Key(error)))),
         }

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Config, Listen, LogFormat};
+use crate::config::{Config, Listen, LogFormat, Mode};
+use crate::keys::KeyType;
 use crate::log::Level;
 use crate::url::{Host, Scheme, Url};
 
@@ -20,6 +21,7 @@ const GROUP: &str = "external";
 const PORT: u16 = 8000;
 const SSE_TIMEOUT: &str = "60";
 const MARATHON_TIMEOUT: &str = "10";
+const PRUNE_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const CERT_MODE: &str = "0600";
 /// No time-out is longer, in seconds: ten years.
 const SECONDS_MAX: f64 = 315_360_000.0;
@@ -45,6 +47,13 @@ pub(super) fn config(words: &Words) -> Result<Config, UsageError> {
         cert_mode: cert_mode(word("cert-mode").unwrap_or(CERT_MODE))?,
         acme_ca: word("acme-ca").map(PathBuf::from),
         marathon_ca: word("marathon-ca").map(PathBuf::from),
+        san: false,
+        profile: None,
+        preferred_chain: None,
+        key_type: KeyType::P256,
+        external_account: None,
+        prune_after: Some(PRUNE_AFTER),
+        mode: Mode::Serve,
         user: word(options::USER).map(str::to_string),
     })
 }

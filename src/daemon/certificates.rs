@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::daemon::issuer::{Issued, OrderError, OrderId};
+use crate::daemon::wish::Source;
 use crate::domain::Domain;
 use crate::keys::{Keys, jittered};
 use crate::log::Record;
@@ -30,15 +31,6 @@ const SLEEP_MAX: Duration = minutes(60);
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
-}
-
-/// Where a wish for a domain comes from. When it changes, an operator has acted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The app's id.
-    pub app: String,
-    /// The app's version; a restart or a change makes a new one.
-    pub version: String,
 }
 
 /// What is to be done for the certificates.

@@ -25,6 +25,7 @@ pub mod transport;
 pub mod watcher;
 #[cfg(test)]
 mod wire;
+pub mod wish;
 
 use certificates::{Certificates, CertificatesOutput};
 use front::Front;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::daemon::certificates::Source;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::daemon::wish::Source;
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::marathon::event;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::rsa::KeyPair as RsaKeyPair;
 use ring::signature::{
@@ -14,7 +15,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::domain::Domain;
-use crate::keys::{AccountKey, CertificateRequest, KeyError, Keys, PublicKey};
+use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
@@ -152,8 +153,16 @@ impl Keys for RingKeys {
         }
     }
 
-    fn certificate_request(&mut self, names: &[Domain]) -> Result<CertificateRequest, KeyError> {
-        let key = KeyPair::generate().map_err(|_| KeyError::Failed)?;
+    fn certificate_request(
+        &mut self,
+        names: &[Domain],
+        key_type: KeyType,
+    ) -> Result<CertificateRequest, KeyError> {
+        let algorithm = match key_type {
+            KeyType::P256 => &PKCS_ECDSA_P256_SHA256,
+            KeyType::P384 => &PKCS_ECDSA_P384_SHA384,
+        };
+        let key = KeyPair::generate_for(algorithm).map_err(|_| KeyError::Failed)?;
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).map_err(|_| KeyError::Failed)?;
         params.distinguished_name = DistinguishedName::new();

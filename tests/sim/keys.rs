@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use marathon_acme::domain::Domain;
-use marathon_acme::keys::{AccountKey, CertificateRequest, KeyError, Keys, PublicKey};
+use marathon_acme::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
 use marathon_acme::secret::Secret;
 use marathon_acme::time::UnixTime;
 use rcgen::{CertificateParams, DnType};
@@ -50,7 +50,11 @@ impl Keys for SimKeys {
         Ok(key.sign_fixed(message))
     }
 
-    fn certificate_request(&mut self, names: &[Domain]) -> Result<CertificateRequest, KeyError> {
+    fn certificate_request(
+        &mut self,
+        names: &[Domain],
+        _key_type: KeyType,
+    ) -> Result<CertificateRequest, KeyError> {
         let key = Signer::draw(&mut self.chance);
         let names: Vec<&str> = names.iter().map(Domain::as_str).collect();
         let csr = key.certificate_request(&names).map_err(|_| KeyError::Failed)?;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use marathon_acme::config::{Config, Listen, LogFormat};
+use marathon_acme::config::{Config, Listen, LogFormat, Mode};
 use marathon_acme::domain::Domain;
+use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
 use marathon_acme::pki::Bundle;
 use marathon_acme::url::Url;
@@ -176,6 +177,13 @@ fn config(marathons: usize, lbs: usize) -> Config {
         cert_mode: 0o600,
         acme_ca: None,
         marathon_ca: None,
+        san: false,
+        profile: None,
+        preferred_chain: None,
+        key_type: KeyType::P256,
+        external_account: None,
+        prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+        mode: Mode::Serve,
         user: None,
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::Domain;
 use crate::http::{Headers, Method};
-use crate::keys::{AccountKey, CertificateRequest, KeyError, Keys};
+use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys};
 use crate::log::Record;
 use crate::seam::Load;
 use crate::secret::Secret;
@@ -37,7 +37,11 @@ impl Keys for Counter {
         Err(KeyError::Failed)
     }
 
-    fn certificate_request(&mut self, _: &[Domain]) -> Result<CertificateRequest, KeyError> {
+    fn certificate_request(
+        &mut self,
+        _: &[Domain],
+        _: KeyType,
+    ) -> Result<CertificateRequest, KeyError> {
         Err(KeyError::Failed)
     }
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::daemon::certificates::Source;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::daemon::wish::Source;
 use crate::http::ResponseHead;
 use crate::log::Record;
 use crate::marathon::{App, AppError, AppsParser, claims};

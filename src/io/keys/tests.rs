@@ -68,8 +68,8 @@ fn what_is_no_account_key_is_refused() {
 fn a_request_names_exactly_the_domains_and_its_key_is_new() {
     let mut keys = RingKeys::new();
     let names = [Domain::parse("a.org").unwrap(), Domain::parse("www.b.org").unwrap()];
-    let request = keys.certificate_request(&names).unwrap();
-    let again = keys.certificate_request(&names).unwrap();
+    let request = keys.certificate_request(&names, KeyType::P256).unwrap();
+    let again = keys.certificate_request(&names, KeyType::P256).unwrap();
     assert_ne!(request.key, again.key);
     let (_, csr) = X509CertificationRequest::from_der(&request.csr).unwrap();
     csr.verify_signature().unwrap();
