@@ -14,6 +14,10 @@ use crate::domain::Domain;
 use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
+mod snapshot;
+
+pub use snapshot::{Snapshot, read_only};
+
 /// The folders that are there from the start on.
 const FOLDERS: [&str; 5] = ["certs", "unmanaged-certs", "challenges", "archive", "tmp"];
 const FOLDER_MODE: u32 = 0o755;
@@ -180,8 +184,7 @@ impl Storage {
             ..Inventory::default()
         };
         for file in self.names("certs")? {
-            let name = file.strip_suffix(".pem").and_then(|name| Domain::parse(name).ok());
-            match name.filter(|name| format!("{name}.pem") == file) {
+            match domain_of(&file) {
                 Some(name) => inventory.certificates.push(name),
                 None => inventory.foreign.push(file),
             }
@@ -331,6 +334,12 @@ fn optional<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
 /// Flushes the folder that a path is in, so that its entry is there after a crash.
 fn flush_folder(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+/// The domain whose certificate a file in `certs/` is, by its name.
+fn domain_of(file: &str) -> Option<Domain> {
+    let name = file.strip_suffix(".pem").and_then(|name| Domain::parse(name).ok());
+    name.filter(|name| format!("{name}.pem") == file)
 }
 
 fn certificate(name: &Domain) -> String {
