@@ -29,6 +29,22 @@ pub enum UsageError {
         /// The second.
         second: String,
     },
+    /// Two options exclude each other.
+    Exclusive {
+        /// The long name of one.
+        first: &'static str,
+        /// The long name of the other.
+        second: &'static str,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// An option says nothing without another one.
+    Incomplete {
+        /// The long name of the one that is there.
+        given: &'static str,
+        /// The long name of the one that is not.
+        missing: &'static str,
+    },
     /// A value cannot be used.
     Value {
         /// The option's long name.
@@ -67,6 +83,12 @@ impl fmt::Display for UsageError {
             ),
             UsageError::SecondDirectory { first, second } => {
                 write!(f, "there are two STORAGE-DIRs, {first:?} and {second:?}; name one")
+            }
+            UsageError::Exclusive { first, second, fix } => {
+                write!(f, "--{first} and --{second} exclude each other; {fix}")
+            }
+            UsageError::Incomplete { given, missing } => {
+                write!(f, "--{given} wants --{missing} as well; give both or neither")
             }
             UsageError::Value { option, value, fix } => write!(f, "--{option} {value}: {fix}"),
         }

@@ -11,6 +11,7 @@ use crate::log::Record;
 
 mod error;
 mod help;
+pub mod list;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,11 @@ pub enum Command {
         /// What is odd about them, for the log.
         warnings: Vec<Record>,
     },
+    /// Show the certificates in the storage and end well.
+    List {
+        /// The choices.
+        config: Box<Config>,
+    },
 }
 
 /// The words by the long names of their options, as texts; the command line's over the environment's.
@@ -47,7 +53,7 @@ pub fn parse(
 ) -> Result<Command, UsageError> {
     let (mut words, warnings) = from_environment(environment)?;
     let mut parser = lexopt::Parser::from_args(arguments);
-    let mut storage_dir = None;
+    let (mut given, mut storage_dir) = (Words::new(), None);
     while let Some(argument) =
         parser.next().map_err(|error| UsageError::Syntax(error.to_string()))?
     {
@@ -79,13 +85,29 @@ pub fn parse(
             }
             Takes::Nothing => "true".to_string(),
         };
-        words.insert(spec.long, value);
+        given.insert(spec.long, value);
     }
     if let Some(storage_dir) = storage_dir {
-        words.insert(options::STORAGE_DIR, storage_dir);
+        given.insert(options::STORAGE_DIR, storage_dir);
     }
+    overrule(&mut words, given);
     let config = Box::new(values::config(&words)?);
-    Ok(Command::Run { config, warnings })
+    Ok(if values::list(&words)? {
+        Command::List { config }
+    } else {
+        Command::Run { config, warnings }
+    })
+}
+
+/// Lets the command line's words win: also over what they exclude, for a switch that the environment
+/// sets cannot be taken back otherwise.
+fn overrule(words: &mut Words, given: Words) {
+    for choice in options::CHOICES {
+        if choice.among.iter().any(|long| given.contains_key(long)) {
+            words.retain(|long, _| !choice.among.contains(long));
+        }
+    }
+    words.extend(given);
 }
 
 /// The options that the environment sets. An empty variable sets nothing: that is how templates write

@@ -29,6 +29,28 @@ pub enum Takes {
     Value(&'static str),
 }
 
+/// Options that exclude each other.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// Their long names.
+    pub(super) among: &'static [&'static str],
+    /// What an error says of the choice.
+    pub(super) fix: &'static str,
+}
+
+/// The choices in which one option at most can be meant.
+pub(super) const CHOICES: &[Choice] = &[
+    Choice {
+        among: &["san", "allow-multiple-certs"],
+        fix: "choose --san for a certificate a label, or --allow-multiple-certs for one a domain",
+    },
+    Choice { among: &["once", "list", "revoke"], fix: "choose one" },
+];
+
+const fn switch(long: &'static str, help: &'static str) -> Spec {
+    Spec { long, short: None, takes: Takes::Nothing, help }
+}
+
 const fn value(
     short: Option<char>,
     long: &'static str,
@@ -57,12 +79,10 @@ pub const OPTIONS: &[Spec] = &[
          [http://marathon-lb.marathon.mesos:9090]",
     ),
     value(Some('g'), "group", "GROUP", "the HAPROXY_GROUP to serve, '*' for all [external]"),
-    Spec {
-        long: "allow-multiple-certs",
-        short: None,
-        takes: Takes::Nothing,
-        help: "a certificate for each domain of a label, not only for the first",
-    },
+    switch(
+        "allow-multiple-certs",
+        "a certificate for each domain of a label, not only for the first",
+    ),
     value(None, "listen", "[IP]:PORT", "where challenges are answered [:8000, every interface]"),
     value(
         None,
@@ -73,9 +93,29 @@ pub const OPTIONS: &[Spec] = &[
     value(None, "marathon-timeout", "SECONDS", "for other requests to Marathon [10]"),
     value(None, "log-level", "LEVEL", "debug, info, warn, error or critical [info]"),
     value(None, "log-format", "FORMAT", "text or json, a line an event on standard output [text]"),
+    switch("san", "a certificate for all domains of a label, named after the first"),
+    value(None, "profile", "NAME", "the CA's profile for new certificates [the CA's default]"),
+    value(
+        None,
+        "preferred-chain",
+        "NAME",
+        "take the chain whose topmost issuer has this common name, if the CA offers it",
+    ),
+    value(None, "key-type", "TYPE", "p256 or p384, for the keys of new certificates [p256]"),
+    value(None, "eab-kid", "ID", "key identifier for external account binding [none]"),
+    value(None, "eab-hmac-key", "FILE", "the key that belongs to it, in base64url [none]"),
     value(None, "acme-ca", "FILE", "PEM certificates to trust for the CA's own TLS [built in]"),
     value(None, "marathon-ca", "FILE", "PEM certificates to trust for Marathon's TLS [built in]"),
     value(None, "cert-mode", "OCTAL", "mode of certificate files [0600]"),
+    value(
+        None,
+        "prune-after",
+        "DAYS",
+        "days after its expiry that a certificate no app wants is archived, 0: never [30]",
+    ),
+    switch("once", "bring everything up to date, then exit: 0 if all is well, else 1"),
+    switch("list", "show the certificates in the storage and exit"),
+    value(None, "revoke", "DOMAIN", "revoke and archive the certificate of that name and exit"),
 ];
 
 impl Spec {

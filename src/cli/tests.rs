@@ -1,7 +1,9 @@
 //! The command line as operators write it, right and wrong.
 
 use super::*;
-use crate::config::{Listen, LogFormat};
+use crate::config::{Listen, LogFormat, Mode};
+use crate::domain::Domain;
+use crate::keys::KeyType;
 use crate::log::Level;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -38,6 +40,89 @@ fn the_defaults_are_the_old_programs() {
     assert_eq!((config.log_level, config.log_format), (Level::Info, LogFormat::Text));
     assert_eq!((config.cert_mode, config.email, config.user), (0o600, None, None));
     assert_eq!((config.acme_ca, config.marathon_ca), (None, None));
+    assert_eq!((config.san, config.profile, config.preferred_chain), (false, None, None));
+    assert_eq!((config.key_type, config.external_account), (KeyType::P256, None));
+    assert_eq!((days(config.prune_after), config.mode), (Some(30.0), Mode::Serve));
+}
+
+fn days(duration: Option<std::time::Duration>) -> Option<f64> {
+    duration.map(|duration| duration.as_secs_f64() / 86_400.0)
+}
+
+#[test]
+fn the_choices_of_a_certificates_life() {
+    let config = config(
+        "/s --san --profile shortlived --preferred-chain=Root --key-type P384 --eab-kid kid-1 \
+         --eab-hmac-key key.txt --prune-after 0.5 --once",
+        &[],
+    );
+    assert!(config.san && !config.allow_multiple_certs);
+    assert_eq!(config.profile.as_deref(), Some("shortlived"));
+    assert_eq!(config.preferred_chain.as_deref(), Some("Root"));
+    assert_eq!((config.key_type, config.mode), (KeyType::P384, Mode::Once));
+    let account = config.external_account.expect("both halves were given");
+    assert_eq!((account.kid.as_str(), account.hmac_key_file.to_str()), ("kid-1", Some("key.txt")));
+    assert_eq!(days(config.prune_after), Some(0.5));
+}
+
+#[test]
+fn zero_days_are_for_ever_and_the_smallest_time_above_is_not() {
+    for (text, expected) in [("0", false), ("0.0", false), ("1e-300", true), ("36500", true)] {
+        let config = config(&format!("/s --prune-after {text}"), &[]);
+        assert_eq!(config.prune_after.is_some(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_certificate_to_revoke_is_a_domain() {
+    let config = config("--revoke WWW.example.com. /s", &[]);
+    assert_eq!(config.mode, Mode::Revoke(Domain::parse("www.example.com").unwrap()));
+}
+
+#[test]
+fn listing_is_a_command_of_its_own_and_wants_the_directory_as_well() {
+    for (line, variables) in
+        [("--list /s", [].as_slice()), ("/s", &[("MARATHON_ACME_LIST", "true")])]
+    {
+        let Ok(Command::List { config }) = parsed(line, variables) else { panic!("it lists") };
+        assert_eq!((config.storage_dir.to_str(), &config.mode), (Some("/s"), &Mode::Serve));
+    }
+    assert!(error("--list").starts_with("STORAGE-DIR is missing"));
+}
+
+#[test]
+fn every_new_option_has_its_variable() {
+    let from_variables = config(
+        "/s",
+        &[
+            ("MARATHON_ACME_SAN", "true"),
+            ("MARATHON_ACME_PROFILE", "tlsserver"),
+            ("MARATHON_ACME_PREFERRED_CHAIN", "Some Root X1"),
+            ("MARATHON_ACME_KEY_TYPE", "p384"),
+            ("MARATHON_ACME_EAB_KID", "kid"),
+            ("MARATHON_ACME_EAB_HMAC_KEY", "file"),
+            ("MARATHON_ACME_PRUNE_AFTER", "0"),
+            ("MARATHON_ACME_ONCE", "false"),
+            ("MARATHON_ACME_LIST", "false"),
+            ("MARATHON_ACME_REVOKE", "a.org"),
+        ],
+    );
+    assert!(from_variables.san && from_variables.external_account.is_some());
+    assert_eq!(from_variables.profile.as_deref(), Some("tlsserver"));
+    assert_eq!(from_variables.preferred_chain.as_deref(), Some("Some Root X1"));
+    assert_eq!((from_variables.key_type, from_variables.prune_after), (KeyType::P384, None));
+    assert!(matches!(from_variables.mode, Mode::Revoke(_)));
+}
+
+#[test]
+fn the_command_line_wins_over_what_it_excludes() {
+    let variables: Pairs<'_> =
+        &[("MARATHON_ACME_ALLOW_MULTIPLE_CERTS", "true"), ("MARATHON_ACME_ONCE", "true")];
+    let both = config("/s --san --revoke a.org", variables);
+    assert!(both.san && !both.allow_multiple_certs && matches!(both.mode, Mode::Revoke(_)));
+    assert!(matches!(parsed("/s --list", variables), Ok(Command::List { .. })));
+    let within = parsed("/s", &[("MARATHON_ACME_ONCE", "true"), ("MARATHON_ACME_LIST", "true")]);
+    assert!(matches!(within, Err(UsageError::Exclusive { .. })));
 }
 
 #[test]
@@ -143,6 +228,30 @@ fn errors_name_the_option_and_the_fix() {
         ("--sse-timeout -1 /s", "--sse-timeout -1: write a number of seconds, such as 60"),
         ("--marathon-timeout 0 /s", "--marathon-timeout 0: no answer comes in no time"),
         ("-g a,b /s", "--group \"a,b\": it is not one group"),
+        (
+            "--allow-multiple-certs --san /s",
+            "--san and --allow-multiple-certs exclude each other; choose --san for a certificate a \
+             label, or --allow-multiple-certs for one a domain",
+        ),
+        ("--list --once /s", "--once and --list exclude each other; choose one"),
+        ("--revoke a.org --once /s", "--once and --revoke exclude each other; choose one"),
+        ("--revoke a.org --list /s", "--list and --revoke exclude each other; choose one"),
+        (
+            "--revoke a_b.org /s",
+            "--revoke \"a_b.org\": it contains '_'; write the name as its file",
+        ),
+        ("--eab-kid x /s", "--eab-kid wants --eab-hmac-key as well; give both or neither"),
+        ("--eab-hmac-key x /s", "--eab-hmac-key wants --eab-kid as well; give both or neither"),
+        ("--eab-hmac-key= --eab-kid x /s", "--eab-hmac-key \"\": write the path of the file"),
+        (
+            "--eab-hmac-key f --eab-kid= /s",
+            "--eab-kid \"\": it is no name; write it as the CA does",
+        ),
+        ("--profile= /s", "--profile \"\": it is no name; write it as the CA does"),
+        ("--key-type rsa /s", "--key-type rsa: choose p256 or p384"),
+        ("--prune-after -1 /s", "--prune-after -1: write a number of days, such as 30, or 0 to"),
+        ("--prune-after nan /s", "--prune-after nan: write a number of days, such as 30"),
+        ("--prune-after 1e9 /s", "--prune-after 1e9: write a number of days, such as 30"),
     ];
     for (line, expected) in cases {
         let error = error(line);
@@ -184,4 +293,21 @@ fn the_help_names_every_option_and_fits_a_terminal() {
     assert!(matches!(parsed("-h --no-such-thing", &[]), Ok(Command::Print(_))));
     let Ok(Command::Print(version)) = parsed("--version", &[]) else { panic!("it prints") };
     assert_eq!(version, format!("marathon-acme {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_readme_has_every_option_in_the_order_of_the_help() {
+    let readme = include_str!("../../README.md");
+    let (_, behind) = readme.split_once("| option | default | |").expect("the table of options");
+    let table: Vec<&str> =
+        behind.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
+    let table = table.join("\n");
+    let mut places = Vec::new();
+    for spec in OPTIONS {
+        let start = spec.short.map_or_else(String::new, |letter| format!("`-{letter}`, "));
+        let ways = [" ", "`"].map(|end| format!("{start}`{}{end}", spec.flag()));
+        let place = ways.iter().find_map(|way| table.find(way.as_str()));
+        places.push(place.unwrap_or_else(|| panic!("{} is missing", spec.flag())));
+    }
+    assert!(places.is_sorted(), "{places:?}");
 }

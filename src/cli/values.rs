@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Config, Listen, LogFormat, Mode};
+use crate::config::{Config, ExternalAccount, Listen, LogFormat, Mode};
+use crate::domain::Domain;
 use crate::keys::KeyType;
 use crate::log::Level;
 use crate::url::{Host, Scheme, Url};
@@ -21,13 +22,19 @@ const GROUP: &str = "external";
 const PORT: u16 = 8000;
 const SSE_TIMEOUT: &str = "60";
 const MARATHON_TIMEOUT: &str = "10";
-const PRUNE_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const PRUNE_AFTER: &str = "30";
 const CERT_MODE: &str = "0600";
 /// No time-out is longer, in seconds: ten years.
 const SECONDS_MAX: f64 = 315_360_000.0;
+/// Nothing is kept for longer, in days: a hundred years.
+const DAYS_MAX: f64 = 36_500.0;
+const DAY_SECONDS: f64 = 86_400.0;
+/// The longest name of a profile, a chain or an account elsewhere, in bytes.
+const NAME_BYTES_MAX: usize = 1024;
 
 /// The configuration that the words make.
 pub(super) fn config(words: &Words) -> Result<Config, UsageError> {
+    choose(words)?;
     let word = |long: &'static str| words.get(long).map(String::as_str);
     let sse_timeout = seconds("sse-timeout", word("sse-timeout").unwrap_or(SSE_TIMEOUT))?;
     let storage_dir = word(options::STORAGE_DIR).filter(|dir| !dir.is_empty());
@@ -47,15 +54,34 @@ pub(super) fn config(words: &Words) -> Result<Config, UsageError> {
         cert_mode: cert_mode(word("cert-mode").unwrap_or(CERT_MODE))?,
         acme_ca: word("acme-ca").map(PathBuf::from),
         marathon_ca: word("marathon-ca").map(PathBuf::from),
-        san: false,
-        profile: None,
-        preferred_chain: None,
-        key_type: KeyType::P256,
-        external_account: None,
-        prune_after: Some(PRUNE_AFTER),
-        mode: Mode::Serve,
+        san: switch("san", word("san"))?,
+        profile: word("profile").map(|text| name("profile", text)).transpose()?,
+        preferred_chain: word("preferred-chain")
+            .map(|text| name("preferred-chain", text))
+            .transpose()?,
+        key_type: word("key-type").map_or(Ok(KeyType::P256), key_type)?,
+        external_account: external_account(word("eab-kid"), word("eab-hmac-key"))?,
+        prune_after: prune_after(word("prune-after").unwrap_or(PRUNE_AFTER))?,
+        mode: mode(switch("once", word("once"))?, word("revoke"))?,
         user: word(options::USER).map(str::to_string),
     })
+}
+
+/// Whether only the storage is to be read.
+pub(super) fn list(words: &Words) -> Result<bool, UsageError> {
+    switch("list", words.get("list").map(String::as_str))
+}
+
+/// Refuses options that exclude each other. A switch that its variable turns off is not chosen.
+fn choose(words: &Words) -> Result<(), UsageError> {
+    for choice in options::CHOICES {
+        let is_chosen = |long: &&&str| words.get(**long).is_some_and(|word| word != "false");
+        let mut chosen = choice.among.iter().filter(is_chosen);
+        if let (Some(first), Some(second)) = (chosen.next(), chosen.next()) {
+            return Err(UsageError::Exclusive { first, second, fix: choice.fix });
+        }
+    }
+    Ok(())
 }
 
 fn wrong(option: &'static str, value: &str, fix: impl Into<String>) -> UsageError {
@@ -203,5 +229,61 @@ fn cert_mode(text: &str) -> Result<u32, UsageError> {
             Err(wrong("cert-mode", text, fix))
         }
         None => Err(wrong("cert-mode", text, "write an octal mode, such as 0600 or 0640")),
+    }
+}
+
+/// A name that only the CA knows: any text without control characters.
+fn name(option: &'static str, text: &str) -> Result<String, UsageError> {
+    let name = text.trim();
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        let fix = "it is no name; write it as the CA does";
+        return Err(wrong(option, &format!("{text:?}"), fix));
+    }
+    Ok(name.to_string())
+}
+
+fn key_type(text: &str) -> Result<KeyType, UsageError> {
+    match text.to_ascii_lowercase().as_str() {
+        "p256" => Ok(KeyType::P256),
+        "p384" => Ok(KeyType::P384),
+        _ => Err(wrong("key-type", text, "choose p256 or p384")),
+    }
+}
+
+fn external_account(
+    kid: Option<&str>,
+    hmac_key: Option<&str>,
+) -> Result<Option<ExternalAccount>, UsageError> {
+    let incomplete = |given, missing| Err(UsageError::Incomplete { given, missing });
+    match (kid, hmac_key) {
+        (None, None) => Ok(None),
+        (Some(_), None) => incomplete("eab-kid", "eab-hmac-key"),
+        (None, Some(_)) => incomplete("eab-hmac-key", "eab-kid"),
+        (Some(_), Some("")) => {
+            Err(wrong("eab-hmac-key", "\"\"", "write the path of the file that holds the key"))
+        }
+        (Some(kid), Some(file)) => {
+            let (kid, hmac_key_file) = (name("eab-kid", kid)?, PathBuf::from(file));
+            Ok(Some(ExternalAccount { kid, hmac_key_file }))
+        }
+    }
+}
+
+/// 0 keeps files for ever; the smallest time above it does not.
+fn prune_after(text: &str) -> Result<Option<Duration>, UsageError> {
+    let days = text.parse::<f64>().ok().filter(|days| (0.0..=DAYS_MAX).contains(days));
+    let fix = "write a number of days, such as 30, or 0 to keep files for ever";
+    let days = days.ok_or_else(|| wrong("prune-after", text, fix))?;
+    Ok((days > 0.0).then(|| Duration::from_secs_f64(days * DAY_SECONDS)))
+}
+
+fn mode(once: bool, revoke: Option<&str>) -> Result<Mode, UsageError> {
+    match revoke {
+        None if once => Ok(Mode::Once),
+        None => Ok(Mode::Serve),
+        Some(text) => Domain::parse(text).map(Mode::Revoke).map_err(|error| {
+            let fix = format!("{error}; write the name as its file in certs/ bears it");
+            wrong("revoke", &format!("{text:?}"), fix)
+        }),
     }
 }
