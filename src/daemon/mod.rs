@@ -290,7 +290,9 @@ impl Daemon {
         if self.watcher.awaits(request) {
             let wanted = self.watcher.handle_event(turn, &mut self.transport, request, event);
             if let Some(wanted) = wanted {
-                self.certificates.want(turn, &wanted.domains);
+                let wishes = wanted.certificates.into_iter();
+                let domains = wishes.map(|(name, wish)| (name, wish.source)).collect();
+                self.certificates.want(turn, &domains);
             }
         } else if self.reloader.awaits(request) {
             self.reloader.handle_event(turn, &mut self.transport, request, event);

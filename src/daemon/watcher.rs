@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
-use crate::daemon::wish::Source;
+use crate::daemon::wish::Wish;
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::marathon::event;
@@ -17,10 +17,12 @@ use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
+mod gather;
 mod inquiry;
 mod stream;
 mod sync;
 
+pub use gather::names_max;
 use stream::{Stream, StreamNews};
 use sync::{Sync, SyncNews};
 
@@ -37,8 +39,8 @@ const SECOND_LOOK: Duration = Duration::from_secs(5);
 /// What a whole, well-formed answer of Marathon says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// The domains, each with the first of its apps by id.
-    pub domains: BTreeMap<Domain, Source>,
+    /// The certificates, by the first of their names, which names their files.
+    pub certificates: BTreeMap<Domain, Wish>,
     /// Labels and apps that were passed over, ready for the log, each once.
     pub oddities: BTreeSet<Oddity>,
     /// Names that no public CA could certify.
@@ -190,7 +192,7 @@ impl Watcher {
         }
         self.oddities.clone_from(&wanted.oddities);
         let line = Record::debug("sync", "complete").with("apps", wanted.apps);
-        turn.log(line.with("domains", wanted.domains.len()));
+        turn.log(line.with("certificates", wanted.certificates.len()));
     }
 
     /// Starts what is due.

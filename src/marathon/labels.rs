@@ -1,7 +1,7 @@
 //! What an app's labels ask for: the domains of the ports that belong to our group. Never decides
 //! what becomes of a domain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::domain::{Domain, DomainError};
@@ -11,21 +11,34 @@ use super::app::{App, shown};
 /// What one app asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// The domains, by port index, each once.
-    pub domains: Vec<Claim>,
+    /// The certificates, by port index.
+    pub certificates: Vec<Claim>,
     /// Words of the labels that are no certifiable name.
     pub rejected: Vec<Rejected>,
     /// What an operator may not have meant.
     pub notices: Vec<Notice>,
 }
 
-/// A domain that a port of the app asks for.
+/// A certificate that a port of the app asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The port's index.
     pub port_index: usize,
-    /// The name.
-    pub domain: Domain,
+    /// The label's name.
+    pub label: String,
+    /// Its names, at least one, each once, in the order of the label.
+    pub names: Vec<Domain>,
+}
+
+/// What becomes of a label that names several domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Only the first one counts.
+    First,
+    /// `--allow-multiple-certs`: each has a certificate.
+    Each,
+    /// `--san`: all are in one certificate.
+    Together,
 }
 
 /// A word of a label that is no certifiable name.
@@ -44,7 +57,7 @@ pub struct Rejected {
 /// A label that an operator may not have meant so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Without `--allow-multiple-certs` only the first domain counts.
+    /// Without `--allow-multiple-certs` or `--san` only the first domain counts.
     SeveralDomains {
         /// The app's id.
         app: String,
@@ -67,40 +80,68 @@ pub enum Notice {
 /// Reads the labels of an app: for each port index below the app's number of ports whose group
 /// (`HAPROXY_{n}_GROUP`, else `HAPROXY_GROUP`) is `group`, the list in `MARATHON_ACME_{n}_DOMAIN`.
 ///
-/// Without `allow_multiple` only the first name of a list counts, and when that one is rejected
-/// nothing takes its place: another certificate than the one asked for first would be a surprise.
-pub fn claims(app: &App, group: &str, allow_multiple: bool) -> Claims {
+/// With [`Selection::First`] only the first name of a list counts, and when that one is rejected
+/// nothing takes its place: another certificate than the one asked for first would be a surprise. With
+/// [`Selection::Together`] a rejected one is left out, and the others go on.
+pub fn claims(app: &App, group: &str, selection: Selection) -> Claims {
     let mut claims = Claims::default();
+    let mut lists = Vec::new();
     let labels =
         app.labels.iter().filter_map(|(name, list)| Some((name, domain_index(name)?, list)));
     for (label, index, list) in labels.filter(|(_, index, _)| is_ours(&app.labels, index, group)) {
-        let Some(port_index) = index.parse().ok().filter(|index| *index < app.ports) else {
-            let (app_id, label) = (shown(&app.id), shown(label));
-            let ports = app.ports;
-            claims.notices.push(Notice::PortOutOfRange { app: app_id, label, ports });
-            continue;
-        };
-        claims.read_list(app, label, port_index, list, allow_multiple);
+        match index.parse::<usize>().ok().filter(|index| *index < app.ports) {
+            Some(port_index) => lists.push((port_index, label, list)),
+            None => {
+                let (app_id, label, ports) = (shown(&app.id), shown(label), app.ports);
+                claims.notices.push(Notice::PortOutOfRange { app: app_id, label, ports });
+            }
+        }
+    }
+    // As text, 10 stands before 2.
+    lists.sort();
+    for (port_index, label, list) in lists {
+        claims.read_list(app, label, port_index, list, selection);
     }
     claims
 }
 
 impl Claims {
-    fn read_list(&mut self, app: &App, label: &str, port_index: usize, list: &str, all: bool) {
+    fn read_list(
+        &mut self,
+        app: &App,
+        label: &str,
+        port_index: usize,
+        list: &str,
+        selection: Selection,
+    ) {
         let separator = |c: char| c == ',' || c.is_whitespace();
-        let words: Vec<&str> = list.split(separator).filter(|word| !word.is_empty()).collect();
-        if words.len() > 1 && !all {
+        let mut words: Vec<&str> = list.split(separator).filter(|word| !word.is_empty()).collect();
+        if words.len() > 1 && selection == Selection::First {
             let (app, label, count) = (shown(&app.id), shown(label), words.len());
             self.notices.push(Notice::SeveralDomains { app, label, count });
+            words.truncate(1);
         }
-        for word in words.iter().take(if all { words.len() } else { 1 }) {
+        let (mut names, mut known) = (Vec::new(), BTreeSet::new());
+        for word in words {
             match Domain::parse(word) {
-                Ok(domain) if self.domains.iter().any(|claim| claim.domain == domain) => {}
-                Ok(domain) => self.domains.push(Claim { port_index, domain }),
+                Ok(domain) => {
+                    if known.insert(domain.clone()) {
+                        names.push(domain);
+                    }
+                }
                 Err(reason) => {
                     let (app, label, text) = (shown(&app.id), shown(label), shown(word));
                     self.rejected.push(Rejected { app, label, text, reason });
                 }
+            }
+        }
+        let claim = |names| Claim { port_index, label: shown(label), names };
+        match selection {
+            Selection::Together if names.is_empty() => {}
+            Selection::Together => self.certificates.push(claim(names)),
+            Selection::First | Selection::Each => {
+                let claims = names.into_iter().map(|name| claim(vec![name]));
+                self.certificates.extend(claims);
             }
         }
     }
@@ -143,7 +184,7 @@ impl fmt::Display for Notice {
             Notice::SeveralDomains { count, .. } => write!(
                 f,
                 "label names {count} domains, only the first gets a certificate without \
-                 --allow-multiple-certs"
+                 --allow-multiple-certs or --san"
             ),
             Notice::PortOutOfRange { ports, .. } => {
                 write!(f, "label passed over: the app has {ports} ports, counted from 0")
@@ -161,9 +202,13 @@ mod tests {
         App { id: "/a".into(), version: String::new(), ports, labels: labels.collect() }
     }
 
-    fn domains(app: &App, group: &str, all: bool) -> Vec<(usize, String)> {
-        let claims = claims(app, group, all).domains;
-        claims.into_iter().map(|claim| (claim.port_index, claim.domain.to_string())).collect()
+    /// The port index and the names of each claim, joined by white space.
+    fn asked(claims: &Claims) -> Vec<(usize, String)> {
+        let names = |claim: &Claim| {
+            let names: Vec<&str> = claim.names.iter().map(Domain::as_str).collect();
+            (claim.port_index, names.join(" "))
+        };
+        claims.certificates.iter().map(names).collect()
     }
 
     #[test]
@@ -182,7 +227,8 @@ mod tests {
             (&[domain, ("HAPROXY_GROUP", "*")], "external", 0),
         ];
         for (labels, group, count) in cases {
-            assert_eq!(domains(&app(1, labels), group, false).len(), *count, "{labels:?} {group}");
+            let found = claims(&app(1, labels), group, Selection::First);
+            assert_eq!(found.certificates.len(), *count, "{labels:?} {group}");
         }
     }
 
@@ -190,14 +236,19 @@ mod tests {
     fn lists_in_any_writing() {
         let group = ("HAPROXY_GROUP", "external");
         let list = ("MARATHON_ACME_0_DOMAIN", " A.org,,b.org.\tc.org\u{a0}a.org ");
-        let one = claims(&app(1, &[group, list]), "external", false);
-        assert_eq!(one.domains.len(), 1);
+        let one = claims(&app(1, &[group, list]), "external", Selection::First);
+        assert_eq!(asked(&one), [(0, "a.org".into())]);
         assert!(matches!(one.notices[..], [Notice::SeveralDomains { count: 4, .. }]));
-        let all = claims(&app(1, &[group, list]), "external", true);
-        let names: Vec<&str> = all.domains.iter().map(|claim| claim.domain.as_str()).collect();
-        assert_eq!((names, all.notices.len()), (vec!["a.org", "b.org", "c.org"], 0));
-        let empty = claims(&app(1, &[group, ("MARATHON_ACME_0_DOMAIN", " , ")]), "external", true);
-        assert_eq!(empty, Claims::default());
+        let each = claims(&app(1, &[group, list]), "external", Selection::Each);
+        let expected = ["a.org", "b.org", "c.org"].map(|name| (0, name.to_string()));
+        assert_eq!((asked(&each), each.notices.len()), (expected.to_vec(), 0));
+        let together = claims(&app(1, &[group, list]), "external", Selection::Together);
+        assert_eq!(asked(&together), [(0, "a.org b.org c.org".into())]);
+        assert_eq!(together.certificates[0].label, list.0);
+        for selection in [Selection::First, Selection::Each, Selection::Together] {
+            let empty = app(1, &[group, ("MARATHON_ACME_0_DOMAIN", " , ")]);
+            assert_eq!(claims(&empty, "external", selection), Claims::default());
+        }
     }
 
     #[test]
@@ -205,14 +256,15 @@ mod tests {
         let rubbish =
             format!("../../etc/passwd,*.x.org,ex\u{7},a..org,{},🦀.org,ok.org", "x".repeat(300));
         let labels = [("HAPROXY_GROUP", "external"), ("MARATHON_ACME_0_DOMAIN", rubbish.as_str())];
-        let found = claims(&app(1, &labels), "external", true);
-        assert_eq!(found.domains.len(), 1);
+        let found = claims(&app(1, &labels), "external", Selection::Each);
+        assert_eq!(asked(&found), [(0, "ok.org".into())]);
+        assert_eq!(claims(&app(1, &labels), "external", Selection::Together), found);
         assert_eq!(found.rejected.len(), 6);
         assert!(found.rejected.iter().all(|it| it.app == "/a" && it.label == labels[1].0));
         assert!(found.rejected.iter().all(|it| it.text.chars().count() <= 100));
         assert_eq!(found.rejected[2].text, "ex\u{fffd}");
-        let first_only = claims(&app(1, &labels), "external", false);
-        assert_eq!((first_only.domains.len(), first_only.rejected.len()), (0, 1));
+        let first_only = claims(&app(1, &labels), "external", Selection::First);
+        assert_eq!((first_only.certificates.len(), first_only.rejected.len()), (0, 1));
     }
 
     #[test]
@@ -229,10 +281,21 @@ mod tests {
             ("MARATHON_ACME_99999999999999999999999_DOMAIN", "g.org"),
         ];
         let expected = vec![(0, "a.org".to_string()), (1, "b.org".to_string())];
-        assert_eq!(domains(&app(2, &labels), "external", true), expected);
-        let notices = claims(&app(2, &labels), "external", true).notices;
+        let found = claims(&app(2, &labels), "external", Selection::Each);
+        assert_eq!(asked(&found), expected);
+        let notices = found.notices;
         let labels: Vec<&str> = notices.iter().map(Notice::label).collect();
         let far = "MARATHON_ACME_99999999999999999999999_DOMAIN";
         assert_eq!(labels, ["MARATHON_ACME_2_DOMAIN", far]);
+    }
+    #[test]
+    fn ports_are_counted_not_spelled() {
+        let labels = [
+            ("HAPROXY_GROUP", "external"),
+            ("MARATHON_ACME_10_DOMAIN", "ten.org,a.org"),
+            ("MARATHON_ACME_2_DOMAIN", "two.org a.org"),
+        ];
+        let found = claims(&app(11, &labels), "external", Selection::Together);
+        assert_eq!(asked(&found), [(2, "two.org a.org".into()), (10, "ten.org a.org".into())]);
     }
 }

@@ -9,4 +9,4 @@ pub mod labels;
 
 pub use app::{App, AppError};
 pub use apps::{AppsError, AppsParser};
-pub use labels::{Claim, Claims, Notice, Rejected, claims};
+pub use labels::{Claim, Claims, Notice, Rejected, Selection, claims};

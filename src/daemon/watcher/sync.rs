@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
-use crate::daemon::wish::Source;
 use crate::http::ResponseHead;
 use crate::log::Record;
-use crate::marathon::{App, AppError, AppsParser, claims};
+use crate::marathon::{App, AppError, AppsParser, Claim, Selection, claims};
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Url;
 
+use super::gather::{Label, gather, names_max};
 use super::inquiry::{Inquiry, Manner, Reception};
 use super::{Oddity, Round, Wanted};
 
@@ -34,7 +34,8 @@ pub(super) struct Sync {
     round: Round,
     manner: Manner,
     group: String,
-    allow_multiple: bool,
+    selection: Selection,
+    names_max: usize,
     state: State,
 }
 
@@ -42,7 +43,15 @@ pub(super) struct Sync {
 enum State {
     Resting,
     Asking { inquiry: Inquiry, deadline: Instant },
-    Reading { inquiry: Inquiry, parser: AppsParser, wanted: Wanted, deadline: Instant },
+    Reading { inquiry: Inquiry, parser: AppsParser, found: Found, deadline: Instant },
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+struct Found {
+    labels: Vec<Label>,
+    /// Without the certificates.
+    wanted: Wanted,
 }
 
 impl Sync {
@@ -55,7 +64,12 @@ impl Sync {
                 silence: Some(config.marathon_timeout),
             },
             group: config.group.clone(),
-            allow_multiple: config.allow_multiple_certs,
+            selection: match (config.san, config.allow_multiple_certs) {
+                (true, _) => Selection::Together,
+                (false, true) => Selection::Each,
+                (false, false) => Selection::First,
+            },
+            names_max: names_max(config.profile.as_deref()),
             state: State::Resting,
         }
     }
@@ -102,8 +116,8 @@ impl Sync {
         let deadline = *deadline;
         match self.manner.receive(turn, transport, inquiry, head) {
             Reception::Accepted => {
-                let (parser, wanted) = (AppsParser::new(), Wanted::default());
-                self.state = State::Reading { inquiry: inquiry.clone(), parser, wanted, deadline };
+                let (parser, found) = (AppsParser::new(), Found::default());
+                self.state = State::Reading { inquiry: inquiry.clone(), parser, found, deadline };
                 None
             }
             Reception::Redirected(inquiry) => {
@@ -120,12 +134,12 @@ impl Sync {
         transport: &mut Transport,
         bytes: &[u8],
     ) -> Option<SyncNews> {
-        let State::Reading { inquiry, parser, wanted, .. } = &mut self.state else { return None };
+        let State::Reading { inquiry, parser, found, .. } = &mut self.state else { return None };
         let request = inquiry.request;
         let mut items = Vec::new();
         let fed = parser.feed(bytes, &mut items);
         for item in items {
-            collect(wanted, item, &self.group, self.allow_multiple);
+            found.add(item, &self.group, self.selection);
         }
         let problem = fed.err()?.to_string();
         transport.cancel(request);
@@ -134,11 +148,11 @@ impl Sync {
 
     fn ended(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) -> Option<SyncNews> {
         let state = std::mem::replace(&mut self.state, State::Resting);
-        let State::Reading { inquiry, parser, wanted, .. } = state else { return None };
+        let State::Reading { inquiry, parser, found, .. } = state else { return None };
         match parser.finish() {
             Ok(()) => {
                 self.round.succeeded();
-                Some(SyncNews::Complete(wanted))
+                Some(SyncNews::Complete(found.wanted(self.names_max)))
             }
             Err(error) => self.go_on(turn, transport, &inquiry.url, &error.to_string()),
         }
@@ -202,34 +216,40 @@ impl Sync {
     }
 }
 
-/// Adds one app's wishes. An app that cannot be read is passed over.
-fn collect(wanted: &mut Wanted, item: Result<App, AppError>, group: &str, allow_multiple: bool) {
-    wanted.apps += 1;
-    let app = match item {
-        Ok(app) => app,
-        Err(error) => {
-            let (app, label) = (error.app().to_string(), String::new());
-            let text = format!("app passed over: {error}");
-            wanted.oddities.insert(Oddity { app, label, text });
-            return;
+impl Found {
+    /// Adds what one app asks for. An app that cannot be read is passed over.
+    fn add(&mut self, item: Result<App, AppError>, group: &str, selection: Selection) {
+        let wanted = &mut self.wanted;
+        wanted.apps += 1;
+        let app = match item {
+            Ok(app) => app,
+            Err(error) => {
+                let (app, label) = (error.app().to_string(), String::new());
+                let text = format!("app passed over: {error}");
+                wanted.oddities.insert(Oddity { app, label, text });
+                return;
+            }
+        };
+        let claims = claims(&app, group, selection);
+        wanted.rejected_domains += claims.rejected.len();
+        for rejected in claims.rejected {
+            let text = format!("domain {:?} passed over: {}", rejected.text, rejected.reason);
+            wanted.oddities.insert(Oddity { app: rejected.app, label: rejected.label, text });
         }
-    };
-    let claims = claims(&app, group, allow_multiple);
-    for claim in claims.domains {
-        let source = Source { app: app.id.clone(), version: app.version.clone() };
-        let kept = wanted.domains.entry(claim.domain).or_insert_with(|| source.clone());
-        // Marathon lists apps in no sure order, and a wish that changes hands looks like an act.
-        if source.app < kept.app {
-            *kept = source;
+        for notice in claims.notices {
+            let (app, label) = (notice.app().to_string(), notice.label().to_string());
+            wanted.oddities.insert(Oddity { app, label, text: notice.to_string() });
+        }
+        for Claim { port_index, label, names } in claims.certificates {
+            let (app, version) = (app.id.clone(), app.version.clone());
+            self.labels.push(Label { app, port_index, version, label, names });
         }
     }
-    wanted.rejected_domains += claims.rejected.len();
-    for rejected in claims.rejected {
-        let text = format!("domain {:?} passed over: {}", rejected.text, rejected.reason);
-        wanted.oddities.insert(Oddity { app: rejected.app, label: rejected.label, text });
-    }
-    for notice in claims.notices {
-        let (app, label) = (notice.app().to_string(), notice.label().to_string());
-        wanted.oddities.insert(Oddity { app, label, text: notice.to_string() });
+
+    /// What the whole answer says.
+    fn wanted(mut self, names_max: usize) -> Wanted {
+        let (certificates, oddities) = gather(self.labels, names_max);
+        self.wanted.oddities.extend(oddities);
+        Wanted { certificates, ..self.wanted }
     }
 }

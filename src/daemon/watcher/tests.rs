@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::daemon::wire::{Sent, Wire, counted};
+use crate::daemon::wish::Source;
 use crate::seam::{CloseReason, ConnId};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,8 +20,13 @@ struct Case {
 impl Case {
     /// A watcher that was started, and what it asked for first.
     fn started(marathon: &[&str]) -> (Case, Vec<Sent>) {
+        Case::of(&crate::testing::config(), marathon)
+    }
+
+    /// Likewise, with other choices than those of an operator who made none.
+    fn of(config: &Config, marathon: &[&str]) -> (Case, Vec<Sent>) {
         let marathon = marathon.iter().map(|url| Url::parse(url).unwrap()).collect();
-        let watcher = Watcher::new(&Config { marathon, ..crate::testing::config() });
+        let watcher = Watcher::new(&Config { marathon, ..config.clone() });
         let mut case = Case { wire: Wire::new(), watcher, wanted: Vec::new() };
         let Case { wire, watcher, .. } = &mut case;
         watcher.start(&mut wire.bench.turn(), &mut wire.transport);
@@ -108,7 +114,7 @@ fn it_asks_for_the_stream_and_syncs_once_it_is_attached() {
     let asked = case.answer(sent[0].conn, ATTACHED);
     assert!(asked[0].is("GET /base/v2/apps "), "{}", asked[0].text);
     case.answer(asked[0].conn, &apps(&["a", "b"]));
-    let names: Vec<&str> = case.wanted[0].domains.keys().map(Domain::as_str).collect();
+    let names: Vec<&str> = case.wanted[0].certificates.keys().map(Domain::as_str).collect();
     assert_eq!((names, case.wanted[0].apps), (vec!["a.org", "b.org"], 2));
 }
 
@@ -271,8 +277,9 @@ fn a_domain_of_two_apps_stays_with_one_in_whatever_order_they_come() {
         case.answer(sent[0].conn, &counted(200, "application/json", &list));
     }
     let x = Domain::parse("x.org").unwrap();
-    let apps: Vec<&str> = case.wanted[1..].iter().map(|it| it.domains[&x].app.as_str()).collect();
-    assert_eq!(apps, ["/a", "/a"]);
+    let sources = case.wanted[1..].iter().map(|it| it.certificates[&x].source.clone());
+    let source = Source { app: "/a".into(), version: "1 1".into() };
+    assert_eq!(sources.collect::<Vec<_>>(), [source.clone(), source]);
 }
 
 #[test]
@@ -293,4 +300,26 @@ fn what_is_odd_is_said_once() {
     let warned: Vec<_> = case.wire.bench.log.iter().filter(|line| line.subject == "sync").collect();
     let warned = warned.iter().filter(|line| line.level == crate::log::Level::Warn).count();
     assert_eq!(warned, 2);
+}
+
+#[test]
+fn all_domains_of_a_label_stand_together_as_far_as_the_profile_lets_them() {
+    let names: Vec<String> = (10..40).map(|number| format!("n{number}.org")).collect();
+    let answer = format!(
+        r#"{{"apps":[{{"id":"/a","version":"1","portDefinitions":[{{}}],
+        "labels":{{"HAPROXY_GROUP":"external","MARATHON_ACME_0_DOMAIN":"{}"}}}}]}}"#,
+        names.join(",")
+    );
+    for (profile, counts) in [(None, vec![30]), (Some("shortlived"), vec![25, 5])] {
+        let config =
+            Config { san: true, profile: profile.map(String::from), ..crate::testing::config() };
+        let (mut case, sent) = Case::of(&config, &["http://10.0.0.1:8080"]);
+        let asked = case.answer(sent[0].conn, &format!("{STREAM}{ATTACHED}"));
+        case.answer(asked[0].conn, &counted(200, "application/json", &answer));
+        let wanted = &case.wanted[0];
+        let found: Vec<usize> = wanted.certificates.values().map(|it| it.names.len()).collect();
+        assert_eq!((&found, wanted.oddities.len()), (&counts, counts.len() - 1));
+        let said = "30 domains are more than the 25 of one certificate: there are 2";
+        assert_eq!(case.wire.bench.logged(said), counts.len() - 1);
+    }
 }
