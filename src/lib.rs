@@ -29,7 +29,7 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | [`cli`] | options, environment and help; words in, a [`config::Config`] out |
+//! | [`cli`] | options, environment, help and `--list`; words in, a [`config::Config`] out |
 //! | [`io`] | the event loop, connections and TLS, listener, datagrams, storage, keys, signals, log lines |
 //! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
 //! | [`acme`] | RFC 8555: objects, JWS, session (directory, nonces, account), order |
@@ -43,10 +43,10 @@
 //! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`backoff`]: what the parts share |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon, [`daemon::certificates`] knows what
-//! is wanted, stored and due, [`daemon::issuer`] runs orders side by side, [`daemon::reloader`] gets
-//! them loaded, [`daemon::front`] answers the listener, [`daemon::storekeeper`] keeps the storage,
-//! [`daemon::transport`] brings requests to their peers, [`daemon::memory`] is what survives a
-//! restart, [`daemon::status`] what others may see.
+//! is wanted, stored and due, [`daemon::issuer`] runs orders side by side, [`daemon::budget`] reckons
+//! what the CA lets it ask for, [`daemon::reloader`] gets certificates loaded, [`daemon::front`] answers
+//! the listener, [`daemon::storekeeper`] keeps the storage, [`daemon::transport`] brings requests to
+//! their peers, [`daemon::memory`] is what survives a restart, [`daemon::status`] what others may see.
 //!
 //! # The seam
 //!

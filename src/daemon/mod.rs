@@ -14,6 +14,7 @@ use crate::seam::{StoreError, WriteId};
 use crate::time::{Instant, Now};
 use crate::turn::Turn;
 
+pub mod budget;
 pub mod certificates;
 pub mod front;
 pub mod issuer;
