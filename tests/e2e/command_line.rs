@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("mistakes_are_one_line_and_status_2", &[], mistakes),
     ("a_port_that_is_taken_is_status_1", &[], port_taken),
     ("help_and_version_are_on_standard_output", &[], help),
+    ("a_list_reads_and_touches_nothing", &[], list),
     ("variables_and_json_lines", &[], variables),
     ("sigterm_and_sigint_end_it_in_order", &[], stops),
     ("a_log_that_nobody_reads_stops_nothing", &[], unread_log),
@@ -81,6 +82,28 @@ fn help() -> Outcome {
     let said = String::from_utf8_lossy(&unheard.stderr).into_owned();
     let fits = unheard.status.code() == Some(1) && said.contains("cannot write to stdout");
     expect(fits, || format!("{:?}: {said}", unheard.status))
+}
+
+fn list() -> Outcome {
+    let site = Site::new()?;
+    let dir = site.storage.display().to_string();
+    let none = run(&["--list", &dir])?;
+    let fits = none.status.success() && none.stdout == b"no certificates\n";
+    expect(fits && fs::read_dir(&dir).map_err(text)?.next().is_none(), || format!("{none:?}"))?;
+    refused(&["--list", "/no/such/directory"], 1, "STORAGE-DIR /no/such/directory: No such file")?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    site.deploy("/a", "a.example.com");
+    let daemon = site.daemon("daemon", &site.arguments(&ca.directory, &ca.root), &[])?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    // The daemon is at work and holds the lock.
+    let json = run(&["--list", "--log-format=json", &dir])?;
+    let found: serde_json::Value = serde_json::from_slice(&json.stdout).map_err(text)?;
+    let row = &found[0];
+    let whole = row["name"] == "a.example.com" && row["not_after"].is_string();
+    expect(json.status.success() && whole && row["last_error"].is_null(), || found.to_string())?;
+    let table = String::from_utf8_lossy(&run(&["--list", &dir])?.stdout).into_owned();
+    let fits = table.lines().count() == 2 && table.starts_with("NAME ");
+    expect(fits && !table.contains("PRIVATE"), || table)
 }
 
 fn variables() -> Outcome {
