@@ -1,40 +1,46 @@
 //! A certificate authority that speaks ACME (RFC 8555) over http-01, as strictly as the RFC lets
 //! it: whatever a server may refuse is refused here, with the problem document that says why. It
-//! really fetches the challenge and really issues, from a root of its own.
+//! really fetches the challenge and really issues, from a root of its own. On request it offers
+//! what newer CAs do: renewal information (RFC 9773), profiles, alternate chains, external
+//! accounts, rate limits.
 //!
 //! A signed request goes form → signer → signature → URL → nonce → resource, and ends at the first
 //! thing that is wrong.
 
-mod handlers;
+mod accounts;
+mod authorizations;
+mod binding;
 mod issuance;
 mod jwk;
 mod jws;
+mod limits;
 mod nonces;
 mod objects;
+mod orders;
 mod problem;
+mod renewal_info;
+mod requests;
 mod resource;
 mod settings;
 mod validation;
 
-use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::http::{Reply, Request, Server};
+use crate::http::{Reply, Server};
 use crate::peer::{Action, DialError, Peer, Time};
 use crate::pki::Pki;
 use crate::random::Random;
 
 use jwk::Jwk;
-use jws::{Jws, Signer};
+use jws::Jws;
+use limits::Limiter;
 use nonces::Nonces;
 use objects::{Account, Authz, Order};
-use resource::Resource;
 use validation::Validator;
 
+pub use limits::{Bucket, Limits};
 pub use problem::{Problem, Subproblem};
-pub use settings::{Refusal, RetryAfter, Settings};
-
-/// Boulder refuses larger bodies.
-const BODY_BYTES_MAX: usize = 50_000;
+pub use settings::{Profile, Refusal, RenewalInfo, RenewalInfoFault, RetryAfter, Settings};
 
 /// One certificate authority.
 #[derive(Debug)]
@@ -47,9 +53,19 @@ pub struct Ca {
     server: Server,
     nonces: Nonces,
     accounts: Vec<Account>,
+    /// The account key that each external account is bound to.
+    bindings: BTreeMap<String, Jwk>,
     orders: Vec<Order>,
+    /// The youngest order of an account for the same names, whatever became of it.
+    youngest_orders: BTreeMap<(usize, Vec<String>), usize>,
     authzs: Vec<Authz>,
+    /// The authorizations of an account for a name that were passed and may hold still.
+    passed_authzs: BTreeMap<(usize, String), BTreeSet<usize>>,
     issued: Vec<Issued>,
+    /// What else belongs to each certificate.
+    records: Vec<Record>,
+    by_cert_id: BTreeMap<String, usize>,
+    limiter: Limiter,
     validator: Validator,
     seen: Vec<AcmeRequest>,
     checked: Vec<Checked>,
@@ -78,6 +94,25 @@ pub struct Issued {
     pub fetched: bool,
     /// The reason code, once it is revoked.
     pub revoked: Option<u64>,
+    /// What it is called in renewal information (RFC 9773 section 4.1).
+    pub cert_id: String,
+    /// The certificate whose order said that it replaces this one, by its place in
+    /// [`Ca::issued`].
+    pub replaced_by: Option<usize>,
+    /// The profile that was ordered.
+    pub profile: Option<String>,
+    /// The account that ordered it: N of its URL `/account/N`.
+    pub account: usize,
+}
+
+/// What a CA knows of a certificate and does not tell.
+#[derive(Debug)]
+struct Record {
+    order: usize,
+    /// The youngest order that wants to replace it, whatever became of that order.
+    replacing: Option<usize>,
+    /// The renewal window that was set, in milliseconds since 1970.
+    hastened: Option<(i64, i64)>,
 }
 
 /// What a CA remembers of a request.
@@ -161,9 +196,15 @@ impl Ca {
             server: Server::default(),
             nonces: Nonces::default(),
             accounts: Vec::new(),
+            bindings: BTreeMap::new(),
             orders: Vec::new(),
+            youngest_orders: BTreeMap::new(),
             authzs: Vec::new(),
+            passed_authzs: BTreeMap::new(),
             issued: Vec::new(),
+            records: Vec::new(),
+            by_cert_id: BTreeMap::new(),
+            limiter: Limiter::default(),
             validator: Validator::default(),
             seen: Vec::new(),
             checked: Vec::new(),
@@ -185,12 +226,17 @@ impl Ca {
         self.pki.root_der()
     }
 
+    /// The root of another chain, PEM: `Stand-in Root 2` for `/cert/N/alternate/1`, and so on.
+    pub fn alternate_root_pem(&self, chain: u8) -> String {
+        self.pki.alternate_root_pem(chain)
+    }
+
     /// Every certificate, in the order they were issued.
     pub fn issued(&self) -> &[Issued] {
         &self.issued
     }
 
-    /// Every request, in the order they came.
+    /// Every request, in the order they came; none while [`Settings::keep_seen`] is off.
     pub fn seen(&self) -> &[AcmeRequest] {
         &self.seen
     }
@@ -208,197 +254,19 @@ impl Ca {
         self.seen.iter().filter(fits).count()
     }
 
-    /// How many accounts there are.
-    pub fn account_count(&self) -> usize {
-        self.accounts.len()
-    }
-
-    fn answer_requests(&mut self, now: Time) {
-        while let Some(request) = self.server.next_request() {
-            let Answer { reply, problem, note } = self.answer(now, &request);
-            let reply = self.with_common_fields(&request, reply);
-            self.seen.push(AcmeRequest {
-                at: now,
-                conn: request.conn,
-                method: request.method,
-                path: request.target,
-                status: reply.status,
-                problem,
-                note,
-            });
-            match self.settings.delay_ms {
-                0 => self.server.reply(request.conn, &reply),
-                delay_ms => self.server.reply_at(now.mono_ms + delay_ms, request.conn, reply),
-            }
-        }
-    }
-
-    /// RFC 8555 section 6.5: a nonce for every POST, errors too. Section 7.1: a link to the
-    /// directory from everywhere else.
-    fn with_common_fields(&mut self, request: &Request, reply: Reply) -> Reply {
-        let resource = Resource::parse(&request.target);
-        let mut reply = reply.with("Cache-Control", "public, max-age=0, no-cache");
-        if request.method == "POST" || resource == Some(Resource::NewNonce) {
-            reply = reply.with("Replay-Nonce", self.nonces.fresh(&mut self.random));
-            self.nonces.forget_beyond(self.settings.nonces_max);
-        }
-        match resource {
-            Some(Resource::Directory) => reply,
-            _ => reply.with("Link", format!("<{}>;rel=\"index\"", self.directory_url())),
-        }
-    }
-
-    fn answer(&mut self, now: Time, request: &Request) -> Answer {
-        let fails = self.random.chance(self.settings.server_error_percent);
-        if fails && self.random.chance(50) {
-            return self.server_error(now);
-        }
-        if let Some(problem) = self.refusal(request) {
-            return problem.into();
-        }
-        let answer = self.routed(now, request).unwrap_or_else(Answer::from);
-        if fails { self.server_error(now) } else { answer }
-    }
-
-    fn server_error(&self, now: Time) -> Answer {
-        if self.settings.server_error_html {
-            return Answer::new(Reply::html(500, "Internal Server Error"), "fault");
-        }
-        let mut problem = Problem::new(500, "serverInternal", "fault");
-        problem.retry_after = self.retry_after(now);
-        problem.into()
-    }
-
-    /// What a test ordered for this path.
-    fn refusal(&mut self, request: &Request) -> Option<Problem> {
-        let mut refusals = self.settings.refusals.iter_mut();
-        let fits = |each: &&mut Refusal| each.times > 0 && request.target.starts_with(each.path);
-        let refusal = refusals.find(fits)?;
-        refusal.times -= 1;
-        Some(refusal.problem.clone())
-    }
-
-    fn routed(&mut self, now: Time, request: &Request) -> Result<Answer, Problem> {
-        if request.header("User-Agent").is_none_or(str::is_empty) {
-            return Err(Problem::malformed("User-Agent is missing (RFC 8555 section 6.1)"));
-        }
-        if request.header("Replay-Nonce").is_some() {
-            let detail = "Replay-Nonce belongs in responses only (RFC 8555 section 6.5.1)";
-            return Err(Problem::malformed(detail));
-        }
-        let Some(resource) = Resource::parse(&request.target) else {
-            return Err(Problem::new(404, "malformed", "there is nothing at this URL"));
-        };
-        match (request.method.as_str(), resource) {
-            ("GET" | "HEAD", Resource::Directory) => {
-                Ok(Answer::json(200, &self.directory(), "directory"))
-            }
-            ("GET" | "HEAD", Resource::Terms) => {
-                Ok(Answer::new(Reply::new(200, "text/plain", "Trust nothing.\n"), "terms"))
-            }
-            // RFC 8555 section 7.2.
-            ("HEAD", Resource::NewNonce) => Ok(Answer::new(Reply::empty(200), "nonce")),
-            ("GET", Resource::NewNonce) => Ok(Answer::new(Reply::empty(204), "nonce")),
-            (_, Resource::Directory | Resource::Terms | Resource::NewNonce) => {
-                Err(Problem::new(405, "malformed", "this resource is fetched with GET"))
-            }
-            ("POST", resource) => self.post(now, request, resource),
-            _ => Err(Problem::new(405, "malformed", "POST only (RFC 8555 section 6.3)")),
-        }
-    }
-
-    fn directory(&self) -> serde_json::Value {
-        let url = |path: &str| format!("{}{path}", self.base);
-        json!({
-            "newNonce": url("/new-nonce"),
-            "newAccount": url("/new-account"),
-            "newOrder": url("/new-order"),
-            "revokeCert": url("/revoke-cert"),
-            "keyChange": url("/key-change"),
-            "Zq4vB2xTn1c": "https://example.org/clients-ignore-what-they-do-not-know",
-            "meta": {
-                "termsOfService": url("/terms"),
-                "website": "https://example.org/",
-                "caaIdentities": ["ca.example.org"],
-                "externalAccountRequired": false,
-            },
-        })
-    }
-
-    fn post(
-        &mut self,
-        now: Time,
-        request: &Request,
-        resource: Resource,
-    ) -> Result<Answer, Problem> {
-        if request.header("Content-Type") != Some("application/jose+json") {
-            let detail = "Content-Type must be application/jose+json (RFC 8555 section 6.2)";
-            return Err(Problem::new(415, "malformed", detail));
-        }
-        if request.body.len() > BODY_BYTES_MAX {
-            return Err(Problem::new(413, "malformed", "the body is too large"));
-        }
-        let jws = Jws::parse(&request.body)?;
-        let (key, account) = self.signer(&jws, resource)?;
-        jws.verify(&key)?;
-        if jws.url != format!("{}{}", self.base, request.target) {
-            let detail = "the signed url is not the one asked (RFC 8555 section 6.4.1)";
-            return Err(Problem::unauthorized(detail));
-        }
-        let known = self.nonces.spend(&jws.nonce);
-        if !known || self.random.chance(self.settings.bad_nonce_percent) {
-            return Err(Problem::new(400, "badNonce", "the nonce is unknown, old or used"));
-        }
-        self.handle(now, request, resource, &Post { jws, key, account })
-    }
-
-    /// RFC 8555 section 6.2: a key of its own where there is no account yet, an account URL
-    /// elsewhere.
-    fn signer(&self, jws: &Jws, resource: Resource) -> Result<(Jwk, Option<usize>), Problem> {
-        match (&jws.signer, resource) {
-            (Signer::Jwk(key), Resource::NewAccount | Resource::RevokeCert) => {
-                Ok((key.clone(), None))
-            }
-            (Signer::Jwk(_), _) => Err(Problem::malformed("this request is signed with a kid")),
-            (Signer::Kid(_), Resource::NewAccount) => {
-                Err(Problem::malformed("this request is signed with a jwk"))
-            }
-            (Signer::Kid(kid), _) => {
-                let path = kid.strip_prefix(&self.base).unwrap_or_default();
-                let index = match Resource::parse(path) {
-                    Some(Resource::Account(index)) => index,
-                    _ => usize::MAX,
-                };
-                let unknown = Problem::new(400, "accountDoesNotExist", "the kid names no account");
-                let account = self.accounts.get(index).ok_or(unknown)?;
-                if account.deactivated {
-                    let detail = "the account is deactivated (RFC 8555 section 7.3.6)";
-                    return Err(Problem::new(401, "unauthorized", detail));
-                }
-                Ok((account.key.clone(), Some(index)))
-            }
-        }
-    }
-
     /// The value of a `Retry-After` field, when there is to be one.
     fn retry_after(&self, now: Time) -> Option<String> {
-        match self.settings.retry_after {
-            RetryAfter::None => None,
-            RetryAfter::Seconds(seconds) => Some(seconds.to_string()),
-            RetryAfter::Date(seconds) => {
-                Some(crate::date::http_date(now.plus_ms(u64::from(seconds) * 1000).unix_ms))
-            }
-        }
+        self.settings.retry_after.value(now)
     }
 
     /// Takes over what the validator found out.
     fn settle_validations(&mut self, now: Time) {
         while let Some((index, result)) = self.validator.next_outcome() {
-            if let Some(authz) = self.authzs.get_mut(index) {
+            if let Some(authz) = self.authzs.get(index) {
                 let (name, token) = (authz.name.clone(), authz.token.clone());
                 let error = result.clone().err();
                 self.checked.push(Checked { at: now, name, token, error });
-                authz.settle(now, result);
+                self.settle(now, index, result);
             }
         }
     }
@@ -419,6 +287,8 @@ impl Peer for Ca {
         self.settle_validations(now);
         self.server.received(conn, bytes);
         self.answer_requests(now);
+        // A validation that needs no connection may be over with the request that began it.
+        self.settle_validations(now);
     }
 
     fn closed(&mut self, now: Time, conn: u64) {
@@ -432,6 +302,7 @@ impl Peer for Ca {
         self.settle_validations(now);
         self.server.timeout(now.mono_ms);
         self.answer_requests(now);
+        self.settle_validations(now);
     }
 
     fn next_timeout(&self) -> Option<u64> {

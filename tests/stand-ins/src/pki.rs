@@ -1,6 +1,7 @@
 //! A small public-key infrastructure from a seed: a root, an intermediate, and the leaves it
 //! issues.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -25,6 +26,23 @@ pub struct Pki {
     root_der: Vec<u8>,
     intermediate_der: Vec<u8>,
     random: Random,
+    high_serials: bool,
+    /// What crossed chains are made of, when somebody asks for one.
+    origin: Origin,
+    crossed: BTreeMap<u8, Crossed>,
+}
+
+struct Origin {
+    seed: u64,
+    name: String,
+    now: Time,
+    key: Signer,
+}
+
+/// Another root, and the intermediate as that root certifies it.
+struct Crossed {
+    root_der: Vec<u8>,
+    intermediate_der: Vec<u8>,
 }
 
 /// A leaf that a [`Pki`] issued.
@@ -76,15 +94,16 @@ impl Pki {
             .to_vec();
         let root = Issuer::new(root_params, root_key);
         let key = Signer::draw(&mut random);
-        let mut params = authority(&format!("{name} Intermediate"), now, &mut random);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.use_authority_key_identifier_extension = true;
+        let params = intermediate(name, now, &mut random);
         let intermediate_der = params
             .signed_by(&key, &root)
             .expect("fixed parameters and a P-256 key make a certificate")
             .der()
             .to_vec();
-        Pki { issuer: Issuer::new(params, key), root_der, intermediate_der, random }
+        let origin = Origin { seed, name: name.to_string(), now, key: key.clone() };
+        let issuer = Issuer::new(params, key);
+        let (high_serials, crossed) = (false, BTreeMap::new());
+        Pki { issuer, root_der, intermediate_der, random, high_serials, origin, crossed }
     }
 
     /// The root, DER.
@@ -100,6 +119,27 @@ impl Pki {
     /// The intermediate, DER.
     pub fn intermediate_der(&self) -> &[u8] {
         &self.intermediate_der
+    }
+
+    /// Whether serial numbers use their first bit too: DER then writes half of them with a leading
+    /// zero. Takes no more chance than without.
+    pub fn set_high_serials(&mut self, on: bool) {
+        self.high_serials = on;
+    }
+
+    /// The root of another chain, PEM: `NAME Root 2` for chain 1, and so on.
+    pub fn alternate_root_pem(&self, chain: u8) -> String {
+        match self.crossed.get(&chain) {
+            Some(crossed) => pem("CERTIFICATE", &crossed.root_der),
+            None => pem("CERTIFICATE", &self.origin.cross(chain).root_der),
+        }
+    }
+
+    /// A leaf by another chain, PEM: the same leaf, the intermediate as another root certifies it.
+    pub fn alternate_chain_pem(&mut self, leaf_der: &[u8], chain: u8) -> String {
+        let origin = &self.origin;
+        let crossed = self.crossed.entry(chain).or_insert_with(|| origin.cross(chain));
+        pem("CERTIFICATE", leaf_der) + &pem("CERTIFICATE", &crossed.intermediate_der)
     }
 
     /// Certifies `key` for `names`, from an hour ago and for `lifetime_seconds` from then on.
@@ -121,7 +161,7 @@ impl Pki {
         let not_after_ms = not_before_ms + (i64::from(lifetime_seconds) - 1) * 1000;
         params.not_before = date::calendar(not_before_ms);
         params.not_after = date::calendar(not_after_ms);
-        let serial = serial(&mut self.random);
+        let serial = serial(&mut self.random, self.high_serials);
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -147,12 +187,40 @@ impl Pki {
     }
 }
 
+impl Origin {
+    /// A chain of chance of its own, so that it does not matter when it is made.
+    fn cross(&self, chain: u8) -> Crossed {
+        let mut random = Random::new(!self.seed.wrapping_add(u64::from(chain) << 32));
+        let root_key = Signer::draw(&mut random);
+        let root_name = format!("{} Root {}", self.name, u16::from(chain) + 1);
+        let root_params = authority(&root_name, self.now, &mut random);
+        let root_der = root_params
+            .self_signed(&root_key)
+            .expect("fixed parameters and a P-256 key make a certificate")
+            .der()
+            .to_vec();
+        let intermediate_der = intermediate(&self.name, self.now, &mut random)
+            .signed_by(&self.key, &Issuer::new(root_params, root_key))
+            .expect("fixed parameters and a P-256 key make a certificate")
+            .der()
+            .to_vec();
+        Crossed { root_der, intermediate_der }
+    }
+}
+
 /// A PEM block (RFC 7468) with lines of 64 characters.
 pub fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or("")).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+fn intermediate(name: &str, now: Time, random: &mut Random) -> CertificateParams {
+    let mut params = authority(&format!("{name} Intermediate"), now, random);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.use_authority_key_identifier_extension = true;
+    params
 }
 
 fn authority(name: &str, now: Time, random: &mut Random) -> CertificateParams {
@@ -164,16 +232,17 @@ fn authority(name: &str, now: Time, random: &mut Random) -> CertificateParams {
     params.distinguished_name.push(DnType::CommonName, name);
     params.not_before = date::calendar(now.unix_ms - DAY_MS);
     params.not_after = date::calendar(now.unix_ms + AUTHORITY_DAYS * DAY_MS);
-    params.serial_number = Some(SerialNumber::from_slice(&serial(random)));
+    params.serial_number = Some(SerialNumber::from_slice(&serial(random, false)));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }
 
-/// 16 bytes whose first bit is 0 (the number is positive) and whose first byte is not 0.
-fn serial(random: &mut Random) -> [u8; 16] {
+/// 16 bytes whose first byte is not 0, and whose first bit is 0 unless it may be 1: DER sets a zero
+/// before it then, since the number is positive.
+fn serial(random: &mut Random, high: bool) -> [u8; 16] {
     let mut serial = random.bytes::<16>();
-    serial[0] = serial[0] & 0x7f | 1;
+    serial[0] = if high { serial[0] | 1 } else { serial[0] & 0x7f | 1 };
     serial
 }
 
@@ -202,6 +271,41 @@ mod tests {
         assert_eq!(middle.verify_signature(Some(root.public_key())), Ok(()));
         assert_eq!(found.validity().not_after.timestamp() * 1_000, leaf.not_after_ms);
         assert_eq!(leaf.chain_pem.matches("BEGIN CERTIFICATE").count(), 2);
+    }
+
+    #[test]
+    fn another_chain_has_another_root_and_the_same_intermediate_key() {
+        let mut pki = Pki::new(1, "Test", NOW);
+        let leaf = pki.issue(&Signer::from_seed(2), &[dns("a.example.com")], NOW, 60).unwrap();
+        let early = pki.alternate_root_pem(2);
+        let chain = pki.alternate_chain_pem(&leaf.der, 2);
+        assert_eq!(early, pki.alternate_root_pem(2));
+        let blocks: Vec<_> = x509_parser::pem::Pem::iter_from_buffer(chain.as_bytes()).collect();
+        assert_eq!(blocks.len(), 2);
+        assert_eq!(blocks[0].as_ref().unwrap().contents, leaf.der);
+        let middle = blocks[1].as_ref().unwrap().parse_x509().unwrap();
+        let (_, usual) = x509_parser::parse_x509_certificate(pki.intermediate_der()).unwrap();
+        assert_eq!(middle.public_key(), usual.public_key());
+        assert_eq!(middle.subject(), usual.subject());
+        let (_, root) = x509_parser::pem::parse_x509_pem(early.as_bytes()).unwrap();
+        let root = root.parse_x509().unwrap();
+        assert_eq!(middle.verify_signature(Some(root.public_key())), Ok(()));
+        let name = root.subject().iter_common_name().next().unwrap().as_str().unwrap();
+        assert_eq!(name, "Test Root 3");
+        assert_ne!(early, pki.alternate_root_pem(1));
+    }
+
+    #[test]
+    fn high_serials_take_the_same_chance_and_sometimes_a_leading_zero() {
+        let mut pki = Pki::new(1, "Test", NOW);
+        pki.set_high_serials(true);
+        let mut zeros = 0;
+        for _ in 0..20 {
+            let leaf = pki.issue(&Signer::from_seed(2), &[dns("a.example.com")], NOW, 60).unwrap();
+            let (_, found) = x509_parser::parse_x509_certificate(&leaf.der).unwrap();
+            zeros += usize::from(found.raw_serial()[0] == 0);
+        }
+        assert!((3..18).contains(&zeros), "{zeros}");
     }
 
     #[test]

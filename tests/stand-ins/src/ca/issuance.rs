@@ -5,11 +5,12 @@ use rcgen::{CertificateSigningRequestParams, DnType, DnValue, IsCa, PublicKeyDat
 use serde_json::Value;
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
-use super::handlers::{missing, read_only};
 use super::jwk::{Jwk, base64url};
-use super::objects::{OrderStatus, Stage};
-use super::problem::Problem;
-use super::{Answer, Ca, Issued, Post};
+use super::objects::{Order, OrderStatus, Stage};
+use super::problem::{Problem, Subproblem};
+use super::renewal_info::cert_id;
+use super::requests::{missing, read_only};
+use super::{Answer, Ca, Issued, Post, Record};
 use crate::http::{Reply, Request};
 use crate::peer::Time;
 
@@ -35,17 +36,19 @@ impl Ca {
         let csr = wish.get("csr").and_then(Value::as_str).ok_or(Problem::malformed("no csr"))?;
         let csr = base64url(csr).ok_or(Problem::malformed("csr is not unpadded base64url"))?;
         let request = checked_request(&csr, &names, &post.key)?;
-        let certificate = self.issue(now, &request, names.clone())?;
+        self.check_caa(index)?;
+        let certificate = self.issue(now, &request, index)?;
         self.orders[index].stage = match self.settings.processing_polls {
-            0 => Stage::Valid { certificate },
+            0 if !self.settings.never_done => Stage::Valid { certificate },
             polls => Stage::Processing { polls, certificate },
         };
+        let processing = self.settings.processing_polls > 0 || self.settings.never_done;
         let mut answer = Answer::json(200, &self.order_json(now, index), names.join(" "));
         if self.settings.finalize_location {
             answer = answer.with("Location", format!("{}/order/{index}", self.base));
         }
         Ok(match self.retry_after(now) {
-            Some(value) if self.settings.processing_polls > 0 => answer.with("Retry-After", value),
+            Some(value) if processing => answer.with("Retry-After", value),
             _ => answer,
         })
     }
@@ -54,15 +57,27 @@ impl Ca {
         &mut self,
         now: Time,
         request: &CertificateSigningRequestParams,
-        names: Vec<String>,
+        order: usize,
     ) -> Result<usize, Problem> {
+        let Order { account, names, profile, replaces, .. } = self.orders[order].clone();
+        let lifetime_seconds = match &profile {
+            None => self.settings.lifetime_seconds,
+            Some(name) => {
+                let gone = Problem::new(400, "invalidProfile", "the profile is gone");
+                self.settings.profiles.get(name).ok_or(gone)?.lifetime_seconds
+            }
+        };
         let key = &request.public_key;
         let sans = &request.params.subject_alt_names;
         let sans = if sans.is_empty() { dns_names(&names)? } else { sans.clone() };
+        self.pki.set_high_serials(self.settings.renewal_info.is_some());
         let leaf = self
             .pki
-            .issue(key, &sans, now, self.settings.lifetime_seconds)
+            .issue(key, &sans, now, lifetime_seconds)
             .map_err(|error| Problem::bad_csr(error.to_string()))?;
+        let index = self.issued.len();
+        let cert_id = cert_id(&leaf.der);
+        self.by_cert_id.insert(cert_id.clone(), index);
         self.issued.push(Issued {
             at: now,
             names,
@@ -74,24 +89,47 @@ impl Ca {
             public_key: key.der_bytes().to_vec(),
             fetched: false,
             revoked: None,
+            cert_id,
+            replaced_by: None,
+            profile,
+            account,
         });
-        Ok(self.issued.len() - 1)
+        self.records.push(Record { order, replacing: None, hastened: None });
+        if let Some(replaced) = replaces {
+            self.issued[replaced.certificate].replaced_by = Some(index);
+        }
+        self.count_certificate(now, order);
+        Ok(index)
+    }
+
+    /// RFC 8659, in place of DNS: a name that turns out to forbid this CA makes an end of the
+    /// order.
+    fn check_caa(&mut self, index: usize) -> Result<(), Problem> {
+        let order = &mut self.orders[index];
+        let forbidden = |name: &&String| self.settings.caa_names.contains(*name);
+        let names: Vec<String> = order.names.iter().filter(forbidden).cloned().collect();
+        let Some(first) = names.first() else { return Ok(()) };
+        let detail = |name: &str| format!("the CAA record of {name} forbids it");
+        let mut problem = Problem::new(403, "caa", detail(first));
+        if self.settings.subproblems {
+            let subproblem = |name: String| Subproblem { kind: "caa", detail: detail(&name), name };
+            problem = problem.with_subproblems(names.into_iter().map(subproblem).collect());
+        }
+        order.stage = Stage::Failed { error: problem.clone() };
+        Err(problem)
     }
 
     pub(super) fn certificate(
         &mut self,
         request: &Request,
         post: &Post,
-        index: usize,
+        (index, alternate): (usize, Option<u8>),
         account: usize,
     ) -> Result<Answer, Problem> {
         read_only(post)?;
-        let of_account = self.orders.iter().any(|order| {
-            order.account == account
-                && matches!(order.stage, Stage::Valid { certificate } if certificate == index)
-        });
         let issued = self.issued.get_mut(index).ok_or(missing())?;
-        if !of_account {
+        let done = matches!(self.orders[self.records[index].order].stage, Stage::Valid { .. });
+        if issued.account != account || !done {
             return Err(Problem::unauthorized("the certificate is another account's"));
         }
         let acceptable = ["application/pem-certificate-chain", "application/*", "*/*"];
@@ -101,12 +139,39 @@ impl Ca {
             let detail = "a chain is application/pem-certificate-chain (RFC 8555 section 7.4.2)";
             return Err(Problem::new(406, "malformed", detail));
         }
+        if alternate.is_some_and(|chain| chain > self.settings.alternates) {
+            return Err(missing());
+        }
         issued.fetched = true;
-        let reply = Reply::new(200, acceptable[0], issued.chain_pem.as_str());
-        Ok(Answer::new(reply, issued.names.join(" ")))
+        let note = issued.names.join(" ");
+        let reply = match alternate {
+            Some(chain) => {
+                let chain = self.pki.alternate_chain_pem(&issued.der, chain);
+                Reply::new(200, acceptable[0], chain)
+            }
+            None => {
+                let reply = Reply::new(200, acceptable[0], issued.chain_pem.as_str());
+                self.with_alternates(reply, index)
+            }
+        };
+        Ok(Answer::new(reply, note))
     }
 
-    pub(super) fn revoke(&mut self, post: &Post) -> Result<Answer, Problem> {
+    /// RFC 8555 section 7.4.2: the other chains, two to a field (RFC 8288 section 3 lets a field
+    /// hold several).
+    fn with_alternates(&self, mut reply: Reply, index: usize) -> Reply {
+        let link = |chain: &u8| {
+            format!("<{}/cert/{index}/alternate/{chain}>;rel=\"alternate\"", self.base)
+        };
+        let chains: Vec<u8> = (1..=self.settings.alternates).collect();
+        for pair in chains.chunks(2) {
+            let links: Vec<String> = pair.iter().map(link).collect();
+            reply = reply.with("Link", links.join(", "));
+        }
+        reply
+    }
+
+    pub(super) fn revoke(&mut self, now: Time, post: &Post) -> Result<Answer, Problem> {
         let wish = post.jws.object()?;
         let der = wish.get("certificate").and_then(Value::as_str).and_then(base64url);
         let der = der.ok_or(Problem::malformed("certificate is no unpadded base64url"))?;
@@ -118,15 +183,9 @@ impl Ca {
                 Problem::new(400, "badRevocationReason", "the reasons here are 0, 1, 4 and 5"),
             )?,
         };
-        let owner = self.orders.iter().find(|order| match order.stage {
-            Stage::Processing { certificate, .. } | Stage::Valid { certificate } => {
-                certificate == index
-            }
-            Stage::Open => false,
-        });
         let issued = &mut self.issued[index];
         let allowed = match post.account {
-            Some(account) => owner.is_some_and(|order| order.account == account),
+            Some(account) => issued.account == account,
             None => post.key.is_key_of_request(&issued.public_key),
         };
         if !allowed {
@@ -136,7 +195,9 @@ impl Ca {
             return Err(Problem::new(400, "alreadyRevoked", "it is revoked already"));
         }
         issued.revoked = Some(reason);
-        Ok(Answer::new(Reply::empty(200), format!("{} reason {reason}", issued.names.join(" "))))
+        let note = format!("{} reason {reason}", issued.names.join(" "));
+        self.hasten_one(now, index);
+        Ok(Answer::new(Reply::empty(200), note))
     }
 }
 

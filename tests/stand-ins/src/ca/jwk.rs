@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::problem::Problem;
 
@@ -97,6 +97,18 @@ impl Jwk {
         text(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref())
     }
 
+    /// The key with its necessary members only.
+    pub(super) fn json(&self) -> Value {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        match self {
+            Jwk::P256(point) => {
+                let (x, y) = (text(&point[1..33]), text(&point[33..]));
+                json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y })
+            }
+            Jwk::Rsa { n, e } => json!({ "kty": "RSA", "n": text(n), "e": text(e) }),
+        }
+    }
+
     /// Whether a certificate request is for this very key, given the bits of its public key.
     pub(super) fn is_key_of_request(&self, bits: &[u8]) -> bool {
         match self {
@@ -115,7 +127,6 @@ pub(super) fn base64url(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_thumbprint_of_rfc_7638_section_3_1() {

@@ -18,6 +18,8 @@ pub(super) struct Account {
     pub(super) key: Jwk,
     pub(super) contact: Vec<String>,
     pub(super) deactivated: bool,
+    /// The CA lost it: neither its URL nor its key is known any more.
+    pub(super) forgotten: bool,
 }
 
 impl Account {
@@ -40,7 +42,16 @@ pub(super) struct Order {
     pub(super) names: Vec<String>,
     pub(super) authzs: Vec<usize>,
     pub(super) expires_ms: i64,
+    pub(super) profile: Option<String>,
+    pub(super) replaces: Option<Replaced>,
     pub(super) stage: Stage,
+}
+
+/// The certificate that an order replaces (RFC 9773 section 5).
+#[derive(Clone, Debug)]
+pub(super) struct Replaced {
+    pub(super) cert_id: String,
+    pub(super) certificate: usize,
 }
 
 /// How far an order is. Before it is finalized, its authorizations decide.
@@ -54,6 +65,10 @@ pub(super) enum Stage {
     },
     Valid {
         certificate: usize,
+    },
+    /// It could not be issued.
+    Failed {
+        error: Problem,
     },
 }
 
@@ -84,6 +99,7 @@ impl Order {
         match self.stage {
             Stage::Processing { .. } => OrderStatus::Processing,
             Stage::Valid { .. } => OrderStatus::Valid,
+            Stage::Failed { .. } => OrderStatus::Invalid,
             Stage::Open if now.unix_ms >= self.expires_ms => OrderStatus::Invalid,
             Stage::Open => {
                 let mut worst = OrderStatus::Ready;
@@ -109,8 +125,18 @@ impl Order {
             "authorizations": self.authzs.iter().map(authz).collect::<Vec<_>>(),
             "finalize": format!("{base}/order/{index}/finalize"),
         });
-        if let Stage::Valid { certificate } = self.stage {
-            object["certificate"] = json!(format!("{base}/cert/{certificate}"));
+        if let Some(profile) = &self.profile {
+            object["profile"] = json!(profile);
+        }
+        if let Some(replaced) = &self.replaces {
+            object["replaces"] = json!(replaced.cert_id);
+        }
+        match &self.stage {
+            Stage::Valid { certificate } => {
+                object["certificate"] = json!(format!("{base}/cert/{certificate}"));
+            }
+            Stage::Failed { error } => object["error"] = error.json(),
+            Stage::Open | Stage::Processing { .. } => {}
         }
         object
     }

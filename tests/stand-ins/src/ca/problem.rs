@@ -20,6 +20,8 @@ pub struct Problem {
     pub subproblems: Vec<Subproblem>,
     /// The value of a `Retry-After` field.
     pub retry_after: Option<String>,
+    /// The URL of a page that helps a person, for a `Link` field.
+    pub help: Option<String>,
 }
 
 /// What is wrong with one name.
@@ -36,8 +38,8 @@ pub struct Subproblem {
 impl Problem {
     /// A refusal without subproblems.
     pub fn new(status: u16, kind: &'static str, detail: impl Into<String>) -> Problem {
-        let (subproblems, retry_after) = (Vec::new(), None);
-        Problem { status, kind, detail: detail.into(), subproblems, retry_after }
+        let (subproblems, retry_after, help) = (Vec::new(), None, None);
+        Problem { status, kind, detail: detail.into(), subproblems, retry_after, help }
     }
 
     /// 400 `malformed`.
@@ -88,8 +90,12 @@ impl Problem {
     /// The reply that says it.
     pub(super) fn reply(&self) -> Reply {
         let reply = Reply::new(self.status, "application/problem+json", self.json().to_string());
-        match &self.retry_after {
+        let reply = match &self.retry_after {
             Some(value) => reply.with("Retry-After", value.as_str()),
+            None => reply,
+        };
+        match &self.help {
+            Some(url) => reply.with("Link", format!("<{url}>;rel=\"help\"")),
             None => reply,
         }
     }

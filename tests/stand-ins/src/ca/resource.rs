@@ -19,6 +19,10 @@ pub(super) enum Resource {
     Authz(usize),
     Challenge(usize, ChallengeKind),
     Certificate(usize),
+    /// Another chain of a certificate, from 1 on.
+    Alternate(usize, u8),
+    /// The certificate is named by the last part of the path.
+    RenewalInfo,
 }
 
 impl Resource {
@@ -43,6 +47,11 @@ impl Resource {
                 Resource::Challenge(number(index)?, ChallengeKind::parse(kind)?)
             }
             ["cert", index] => Resource::Certificate(number(index)?),
+            ["cert", index, "alternate", chain] => {
+                let chain = u8::try_from(number(chain)?).ok().filter(|chain| *chain > 0)?;
+                Resource::Alternate(number(index)?, chain)
+            }
+            ["renewal-info", _] => Resource::RenewalInfo,
             _ => return None,
         })
     }
@@ -61,6 +70,10 @@ mod tests {
         let kind = ChallengeKind::Http;
         assert_eq!(Resource::parse("/challenge/7/http-01"), Some(Resource::Challenge(7, kind)));
         assert_eq!(Resource::parse("/order/0/finalize"), Some(Resource::Finalize(0)));
+        assert_eq!(Resource::parse("/cert/2/alternate/1"), Some(Resource::Alternate(2, 1)));
+        assert_eq!(Resource::parse("/renewal-info/a.b"), Some(Resource::RenewalInfo));
+        assert_eq!(Resource::parse("/renewal-info//a.b"), None);
+        assert_eq!(Resource::parse("/cert/2/alternate/0"), None);
         for bad in ["/order/01", "/order/+1", "//order/1", "/order/1/", "/order/1?", "order/1", ""]
         {
             assert_eq!(Resource::parse(bad), None, "{bad}");

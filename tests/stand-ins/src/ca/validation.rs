@@ -40,6 +40,8 @@ struct Waiting {
     authz: usize,
     host: String,
     path: String,
+    /// It fails as if nobody could be reached, without a connection.
+    broken: bool,
 }
 
 /// One connection.
@@ -66,8 +68,14 @@ impl Validator {
         self.jobs.insert(authz, Job { expected, places_left: places });
         for _ in 0..places {
             let path = format!("/.well-known/acme-challenge/{token}");
-            self.waiting.push(Waiting { due_ms, authz, host: name.clone(), path });
+            let host = name.clone();
+            self.waiting.push(Waiting { due_ms, authz, host, path, broken: false });
         }
+    }
+
+    /// Fails an authorization at `due_ms`, without a fetch.
+    pub(super) fn fail(&mut self, due_ms: u64, authz: usize, host: String) {
+        self.waiting.push(Waiting { due_ms, authz, host, path: String::new(), broken: true });
     }
 
     /// What was found out about an authorization.
@@ -87,7 +95,12 @@ impl Validator {
     pub(super) fn timeout(&mut self, now: Time, http_port: u16) {
         let due: Vec<Waiting> =
             self.waiting.extract_if(.., |each| each.due_ms <= now.mono_ms).collect();
-        for Waiting { authz, host, path, .. } in due {
+        for Waiting { authz, host, path, broken, .. } in due {
+            if broken {
+                let error = connection(format!("{host}: the route is broken"));
+                self.outcomes.push_back((authz, Err(error)));
+                continue;
+            }
             let deadline_ms = now.mono_ms + FETCH_MS;
             let (port, received, redirects) = (http_port, Vec::new(), 0);
             self.dial(Fetch { authz, host, port, path, received, deadline_ms, redirects });

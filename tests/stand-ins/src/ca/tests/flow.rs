@@ -5,17 +5,6 @@ use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
 use ring::signature::{self, RsaKeyPair, RsaPublicKeyComponents};
 
-/// From registration to the chain.
-fn issue(client: &mut Client, names: &[&str]) -> String {
-    let order = client.order(names);
-    client.authorize(&order);
-    let finalized = client.finalize(&order, names);
-    let certificate = path(object(&finalized)["certificate"].as_str().unwrap());
-    let chain = client.read(&certificate);
-    assert_eq!(chain.header("Content-Type"), Some("application/pem-certificate-chain"));
-    String::from_utf8(chain.body).unwrap()
-}
-
 #[test]
 fn the_directory_and_a_nonce() {
     let mut client = Client::new(|_| {});
@@ -59,7 +48,7 @@ fn from_order_to_chain() {
     assert_eq!(body["authorizations"].as_array().unwrap().len(), 2);
     assert_eq!(body["expires"], "2026-11-30T17:00:00Z");
 
-    let chain = issue(&mut client, &names);
+    let chain = client.issue(&names);
     let issued = client.ca.peer.issued()[0].clone();
     assert_eq!(
         (issued.names.join(" "), issued.fetched),
@@ -198,7 +187,7 @@ fn an_rsa_account_of_the_old_program() {
 #[test]
 fn revocation_by_account_and_its_refusals() {
     let mut client = Client::registered(|_| {});
-    issue(&mut client, &["a.example.com"]);
+    client.issue(&["a.example.com"]);
     let der = encoded(&client.ca.peer.issued()[0].der);
     let wish = |reason: u64| json!({"certificate": der, "reason": reason});
     let bad = client.post("/revoke-cert", &wish(2));
@@ -214,7 +203,7 @@ fn revocation_by_account_and_its_refusals() {
 fn a_seed_fixes_every_byte_of_a_run() {
     let run = || {
         let mut client = Client::registered(|settings| settings.bad_nonce_percent = 0);
-        let chain = issue(&mut client, &["a.example.com"]);
+        let chain = client.issue(&["a.example.com"]);
         (chain, client.ca.writes.concat(), client.ca.peer.seen().to_vec())
     };
     let (one, other) = (run(), run());

@@ -77,6 +77,10 @@ fn an_unprotected_header_or_several_signatures() {
 fn padded_base64() {
     assert_eq!(refused(|draft| draft.payload = encoded("{}x") + "="), malformed());
     assert_eq!(refused(|draft| draft.payload.push('=')), malformed());
+    let header = |body: String| body.replacen(r#"","signature""#, r#"=","signature""#, 1);
+    assert_eq!(refused(|draft| draft.spoil_body = header), malformed());
+    let signature = |body: String| body.replacen(r#""}"#, r#"=="}"#, 1);
+    assert_eq!(refused(|draft| draft.spoil_body = signature), malformed());
 }
 
 #[test]

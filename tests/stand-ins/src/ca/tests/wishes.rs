@@ -19,6 +19,9 @@ fn an_account_without_agreement_or_with_odd_contacts() {
     let contact = |url: &str| json!({"termsOfServiceAgreed": true, "contact": [url]});
     assert_eq!(refused(contact("tel:+123")), kind(400, "unsupportedContact"));
     assert_eq!(refused(contact("mailto:")), kind(400, "invalidContact"));
+    assert_eq!(refused(contact("")), kind(400, "unsupportedContact"));
+    let not_a_list = json!({"termsOfServiceAgreed": true, "contact": "mailto:a@example.org"});
+    assert_eq!(refused(not_a_list), malformed());
     assert_eq!(refused(contact("mailto:a@b.org?x=y")), kind(400, "invalidContact"));
 }
 
@@ -55,6 +58,21 @@ fn an_order_with_what_is_not_offered() {
     assert_eq!(order("notAfter"), malformed());
     assert_eq!(order("replaces"), malformed());
     assert_eq!(order("profile"), kind(400, "invalidProfile"));
+    let mut wish = json!({"identifiers": [{"type": "dns", "value": "a.example.com"}]});
+    wish["profile"] = json!(["x"]);
+    assert_eq!(payload_refused("/new-order", &wish), malformed());
+}
+
+#[test]
+fn more_names_than_fit_into_a_certificate() {
+    let order = |count: usize| {
+        let identifiers: Vec<Value> = (0..count)
+            .map(|number| json!({"type": "dns", "value": format!("n{number}.example.com")}))
+            .collect();
+        Client::registered(|_| {}).post("/new-order", &json!({ "identifiers": identifiers }))
+    };
+    assert_eq!(order(100).status, 201);
+    assert_eq!(problem(&order(101)), malformed());
 }
 
 #[test]
@@ -94,10 +112,7 @@ fn an_answer_to_a_challenge_that_is_not_an_empty_object() {
 fn another_accounts_things() {
     let mut client = Client::registered(|_| {});
     let order = client.order(&["a.example.com"]);
-    client.key = seeded::Signer::from_seed(101);
-    client.kid = None;
-    let response = client.post("/new-account", &json!({"termsOfServiceAgreed": true}));
-    client.kid = response.header("Location").map(str::to_string);
+    client.register_another(101);
     for path in [&*order, "/authz/0", "/challenge/0/http-01", "/account/0", "/account/0/orders"] {
         assert_eq!(problem(&client.read(path)), kind(403, "unauthorized"), "{path}");
     }
@@ -219,6 +234,7 @@ fn a_certificate_request_that_does_not_fit() {
     assert_eq!(csr_refused(&encoded(request(&[]))), bad);
     assert_eq!(csr_refused(&encoded(b"hello")), bad);
     assert_eq!(csr_refused("a+b="), malformed());
+    assert_eq!(csr_refused(&(encoded(request(&["a.example.com"])) + "=")), malformed());
 
     let mut flipped = request(&["a.example.com"]);
     *flipped.last_mut().unwrap() ^= 1;
