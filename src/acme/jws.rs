@@ -113,7 +113,7 @@ pub fn mac_key(text: &str) -> Option<Vec<u8>> {
     let bare = text.trim_end_matches('=');
     // Padding fills the last four characters and nothing else (RFC 4648 section 4).
     let padding = text.len() - bare.len();
-    if padding > 2 || padding > 0 && text.len() % 4 != 0 {
+    if padding > 2 || padding > 0 && !text.len().is_multiple_of(4) {
         return None;
     }
     let engine = if bare.contains(['+', '/']) { STANDARD_NO_PAD } else { URL_SAFE_NO_PAD };

@@ -110,7 +110,7 @@ impl Order {
         survey.answered.retain(|answered| *answered != url);
         match (authorization.status, &authorization.http01) {
             (Status::Valid, _) => {}
-            (Status::Pending, _) if !survey.refusals.is_empty() => {}
+            (Status::Pending, Some(_)) if !survey.refusals.is_empty() => {}
             (Status::Pending, Some(http01)) => {
                 self.publish(http01, key);
                 survey.answered.push(url.clone());

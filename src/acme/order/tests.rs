@@ -1,5 +1,9 @@
 //! The order's machine driven by hand: an answer in, the next call out.
 
+mod chains;
+mod refusals;
+mod requests;
+
 use super::*;
 use crate::acme::types::{Problem, ProblemKind};
 use crate::http::{Headers, ResponseHead};
