@@ -25,7 +25,8 @@ pub struct Post {
     pub payload: String,
     /// The media type wanted, where the CA has a choice.
     pub accept: Option<&'static str>,
-    /// The account does not exist yet: the key itself is sent.
+    /// The signer's key itself is sent instead of the account's URL: there is no account yet, or the
+    /// key is that of a certificate to be revoked (RFC 8555 section 7.6).
     pub with_key: bool,
 }
 
@@ -60,8 +61,7 @@ impl Signer<'_> {
             Some(kid) if !post.with_key => Identity::Kid(kid),
             _ => Identity::Jwk,
         };
-        // The CA compares it with what it was asked for: host, port where it is not 443, target.
-        let url = format!("{}{}", post.url.origin(), post.url.target());
+        let url = signed_url(&post.url);
         let body = jws::sign(keys, self.key, identity, nonce, &url, &post.payload)?;
         let mut headers = Headers::new();
         headers.push("Content-Type", "application/jose+json");
@@ -70,6 +70,12 @@ impl Signer<'_> {
         }
         Ok(Request { method: Method::Post, url: post.url.clone(), headers, body })
     }
+}
+
+/// A URL as it stands in a signature. The CA compares it with what it was asked for: host, port where
+/// it is not 443, target.
+pub(super) fn signed_url(url: &Url) -> String {
+    format!("{}{}", url.origin(), url.target())
 }
 
 /// A call did not do what it should.
@@ -95,8 +101,13 @@ pub enum CallError {
     },
     /// A good status, but not the object that belongs there.
     Malformed(Malformed),
-    /// There was no answer; the transport's words.
-    Transport(String),
+    /// There was no answer.
+    Transport {
+        /// The transport's words.
+        text: String,
+        /// The name does not resolve, or nobody listens there.
+        lasting: bool,
+    },
     /// The account key cannot sign.
     Key(KeyError),
 }
@@ -108,10 +119,10 @@ impl CallError {
             CallError::Problem { problem, status, .. } => match problem.kind {
                 ProblemKind::ServerInternal | ProblemKind::BadNonce => true,
                 ProblemKind::RateLimited | ProblemKind::AccountDoesNotExist => false,
-                ProblemKind::OrderNotReady | ProblemKind::Other => *status >= 500,
+                _ => *status >= 500,
             },
             CallError::Status { status, .. } => *status >= 500 || *status == 429,
-            CallError::Malformed(_) | CallError::Transport(_) => true,
+            CallError::Malformed(_) | CallError::Transport { .. } => true,
             CallError::Key(_) => false,
         }
     }
@@ -122,7 +133,7 @@ impl CallError {
             CallError::Problem { retry_after, .. } | CallError::Status { retry_after, .. } => {
                 *retry_after
             }
-            CallError::Malformed(_) | CallError::Transport(_) | CallError::Key(_) => None,
+            CallError::Malformed(_) | CallError::Transport { .. } | CallError::Key(_) => None,
         }
     }
 
@@ -167,7 +178,7 @@ impl fmt::Display for CallError {
             CallError::Problem { problem, .. } => problem.fmt(f),
             CallError::Status { status, near, .. } => write!(f, "status {status}: {near}"),
             CallError::Malformed(malformed) => malformed.fmt(f),
-            CallError::Transport(text) => f.write_str(text),
+            CallError::Transport { text, .. } => f.write_str(text),
             CallError::Key(error) => error.fmt(f),
         }
     }
@@ -218,6 +229,13 @@ mod tests {
             (true, "status 503: <html> 503</html>".into())
         );
         assert!(!judge(now, response(404, &[], "")).unwrap_err().is_passing());
+        for lasting in [false, true] {
+            let lost = CallError::Transport { text: "reset".into(), lasting };
+            assert_eq!((lost.is_passing(), lost.to_string().as_str()), (true, "reset"));
+        }
+        let malformed = r#"{"type":"urn:ietf:params:acme:error:malformed"}"#;
+        assert!(!judge(now, response(400, &[], malformed)).unwrap_err().is_passing());
+        assert!(judge(now, response(502, &[], malformed)).unwrap_err().is_passing());
     }
 
     #[test]
@@ -231,5 +249,25 @@ mod tests {
         let request = signer.sign(turn.keys, &Post::as_get(&url), "n").unwrap();
         assert_eq!(request.headers.first("content-type"), Some("application/jose+json"));
         assert_eq!((request.method, &request.url), (Method::Post, &url));
+    }
+
+    /// RFC 8555 section 7.6: a certificate's own key may sign its revocation.
+    #[test]
+    fn a_post_with_key_is_signed_by_whatever_key_the_signer_has() {
+        let mut bench = crate::testing::Bench::new();
+        let turn = bench.turn();
+        let public = crate::keys::PublicKey::P256 { x: [5; 32], y: [6; 32] };
+        let key = AccountKey { id: 1, public };
+        let url = Url::parse("https://ca.example:444/revoke").unwrap();
+        for kid in [None, Some("https://ca/1")] {
+            let post = Post { with_key: true, ..Post::json(&url, "{}") };
+            let request = Signer { key: &key, kid }.sign(turn.keys, &post, "n").unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+            let protected = jws::decode(body["protected"].as_str().unwrap());
+            let protected: serde_json::Value = serde_json::from_slice(&protected).unwrap();
+            assert_eq!(protected["jwk"]["x"], jws::base64url(&[5; 32]));
+            assert!(protected["kid"].is_null());
+            assert_eq!(protected["url"], "https://ca.example:444/revoke");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Signed requests (RFC 8555 section 6.2, RFC 7515): flattened JSON serialization, ES256 or RS256,
-//! and what follows from a public key: its JWK, its thumbprint, key authorizations.
+//! and what follows from a public key: its JWK, its thumbprint, key authorizations, its binding to an
+//! account elsewhere. Never shows or keeps a private key.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
+use ring::hmac;
 use serde_json::json;
 
 use crate::keys::{AccountKey, KeyError, Keys, PublicKey};
@@ -80,14 +82,53 @@ pub fn key_authorization(token: &str, key: &PublicKey) -> String {
     format!("{token}.{}", thumbprint(key))
 }
 
+/// Says to the CA that the key belongs to an account elsewhere (RFC 8555 section 7.3.4): the public
+/// key, authenticated by what the CA gave out there. `url` is what the outer request is signed for.
+pub fn external_account_binding(
+    kid: &str,
+    mac_key: &[u8],
+    url: &str,
+    key: &PublicKey,
+) -> serde_json::Value {
+    let protected = json!({"alg": "HS256", "kid": kid, "url": url});
+    let protected = base64url(protected.to_string().as_bytes());
+    let payload = base64url(jwk(key).to_string().as_bytes());
+    let signature = base64url(&mac(mac_key, &protected, &payload));
+    json!({"protected": protected, "payload": payload, "signature": signature})
+}
+
+/// HS256 (RFC 7518 section 3.2).
+fn mac(mac_key: &[u8], protected: &str, payload: &str) -> Vec<u8> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, mac_key);
+    hmac::sign(&key, format!("{protected}.{payload}").as_bytes()).as_ref().to_vec()
+}
+
+/// The MAC key of a binding as CAs give it out: base64url, with or without padding and white space
+/// around it.
+///
+/// The standard alphabet is read, too, where it cannot mean anything else: `+` and `/` are no
+/// characters of base64url. A text with characters of both is refused, and so is an empty one.
+pub fn mac_key(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim();
+    let bare = text.trim_end_matches('=');
+    // Padding fills the last four characters and nothing else (RFC 4648 section 4).
+    let padding = text.len() - bare.len();
+    if padding > 2 || padding > 0 && !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let engine = if bare.contains(['+', '/']) { STANDARD_NO_PAD } else { URL_SAFE_NO_PAD };
+    engine.decode(bare).ok().filter(|key| !key.is_empty())
+}
+
+#[cfg(test)]
+pub(super) fn decode(text: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(text).expect("base64url of a test")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::Bench;
-
-    fn decode(text: &str) -> Vec<u8> {
-        URL_SAFE_NO_PAD.decode(text).unwrap()
-    }
 
     /// RFC 7638 section 3.1.
     #[test]
@@ -143,5 +184,49 @@ mod tests {
         let body = sign(turn.keys, &key, Identity::Jwk, "n1", "https://ca/x", "").unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["payload"], "");
+    }
+
+    /// RFC 7515 appendix A.1.
+    #[test]
+    fn the_mac_of_rfc_7515() {
+        let key = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+        let key = mac_key(key).unwrap();
+        assert_eq!(key.len(), 64);
+        let protected = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9";
+        let payload = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFt\
+                       cGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let expected = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert_eq!(base64url(&mac(&key, protected, payload)), expected);
+    }
+
+    /// RFC 8555 section 7.3.4: the MAC's own key identifier, the outer URL, no nonce, the account's key.
+    #[test]
+    fn a_binding_names_the_key_and_where_it_goes() {
+        let key = PublicKey::P256 { x: [1; 32], y: [2; 32] };
+        let binding = external_account_binding("kid-1", b"secret", "https://ca/account", &key);
+        let text = |member: &str| binding[member].as_str().unwrap().to_string();
+        let read = |member: &str| -> serde_json::Value {
+            serde_json::from_slice(&decode(&text(member))).unwrap()
+        };
+        let header = json!({"alg": "HS256", "kid": "kid-1", "url": "https://ca/account"});
+        assert_eq!(read("protected"), header);
+        assert_eq!(read("payload"), jwk(&key));
+        let signed = format!("{}.{}", text("protected"), text("payload"));
+        let mac_key = hmac::Key::new(hmac::HMAC_SHA256, b"secret");
+        hmac::verify(&mac_key, signed.as_bytes(), &decode(&text("signature"))).unwrap();
+        assert_eq!(binding.as_object().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn mac_keys_as_cas_give_them_out() {
+        let key = Some(vec![0xfb, 0xef, 0xff, 0x01]);
+        for text in ["--__AQ", "--__AQ==", " --__AQ\r\n", "++//AQ", "++//AQ==\n"] {
+            assert_eq!(mac_key(text), key, "{text:?}");
+        }
+        let refused =
+            ["", " ", "==", "+-__AQ", "--_/AQ", "--__AQ=", "--__AQ===", "--__A", "a b", "--__AR"];
+        for text in refused {
+            assert_eq!(mac_key(text), None, "{text:?}");
+        }
     }
 }

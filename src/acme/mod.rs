@@ -1,11 +1,14 @@
-//! The ACME client (RFC 8555), as requests in and responses out. Never touches a connection, never
+//! The ACME client (RFC 8555, RFC 9773), as requests in and responses out. Never touches a connection, never
 //! decides when a certificate is wanted.
 
 pub mod account;
 pub mod call;
 pub mod jws;
+mod link;
 pub mod nonces;
 pub mod order;
+mod problem;
+pub mod renewal_info;
 pub mod types;
 
 pub use call::{CallError, Post, Signer};

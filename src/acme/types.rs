@@ -1,19 +1,24 @@
-//! The objects of RFC 8555 section 7.1 and its problem documents, read at the border: past this
-//! module there is no JSON. Unknown members, statuses and challenge types are tolerated.
+//! The objects of RFC 8555 section 7.1 and RFC 9773 section 4.2, read at the border: past this module
+//! and that of problem documents there is no JSON. Unknown members, statuses and challenge types are
+//! tolerated, never fatal.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
 
+use crate::time::UnixTime;
 use crate::url::Url;
+
+pub use super::problem::{Problem, ProblemKind, Subproblem};
 
 /// How much of a peer's text is kept, in characters.
 const TEXT_CHARS_MAX: usize = 1000;
 /// How much of an answer that is no JSON is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
-/// Authorizations of one order, challenges of one authorization, subproblems at most.
-const LIST_MAX: usize = 200;
-const ERROR_PREFIX: &str = "urn:ietf:params:acme:error:";
+/// Authorizations and names of one order, challenges of one authorization, subproblems, profiles,
+/// contacts at most.
+pub(super) const LIST_MAX: usize = 200;
 
 /// What a CA sent is not what RFC 8555 says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,12 @@ pub struct Directory {
     pub new_account: Url,
     /// Where orders are made.
     pub new_order: Url,
+    /// Where certificates are revoked.
+    pub revoke_cert: Option<Url>,
+    /// Where the CA says when it wants a certificate renewed (RFC 9773).
+    pub renewal_info: Option<Url>,
+    /// The profiles that the CA offers: name and description (draft-ietf-acme-profiles).
+    pub profiles: BTreeMap<String, String>,
     /// What an account agrees to.
     pub terms_of_service: Option<String>,
     /// Accounts need a binding that the CA gave out elsewhere.
@@ -61,6 +72,10 @@ pub struct OrderObject {
     pub status: Status,
     /// One for each name.
     pub authorizations: Vec<Url>,
+    /// The names, as the CA writes them; empty when it does not say.
+    pub identifiers: Vec<String>,
+    /// The certificate that the CA takes it to replace (RFC 9773 section 5).
+    pub replaces: Option<String>,
     /// Where the certificate request goes.
     pub finalize: Url,
     /// Where the certificate is, once the order is valid.
@@ -93,45 +108,15 @@ pub struct Http01 {
     pub status: Status,
 }
 
-/// A problem document (RFC 7807, RFC 8555 section 6.7).
+/// When a CA wants a certificate renewed (RFC 9773 section 4.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// What is done about it.
-    pub kind: ProblemKind,
-    /// The last part of its type, or the whole of a foreign one.
-    pub name: String,
-    /// The CA's own words, on one line.
-    pub detail: String,
-    /// Problems with single names.
-    pub subproblems: Vec<Subproblem>,
-}
-
-/// A problem with one name of an order (section 6.7.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subproblem {
-    /// The name, when the CA says it.
-    pub identifier: Option<String>,
-    /// The last part of its type.
-    pub name: String,
-    /// The CA's own words, on one line.
-    pub detail: String,
-}
-
-/// The problems that are acted on, each in its own way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProblemKind {
-    /// Sign again with the nonce that came along.
-    BadNonce,
-    /// Register anew.
-    AccountDoesNotExist,
-    /// Look at the order again.
-    OrderNotReady,
-    /// Come back later.
-    RateLimited,
-    /// The CA has trouble of its own.
-    ServerInternal,
-    /// Anything else: trying again at once would not help.
-    Other,
+pub struct RenewalInfoObject {
+    /// The window's start.
+    pub start: UnixTime,
+    /// The window's end, maybe before its start.
+    pub end: UnixTime,
+    /// The URL of a page that says why.
+    pub explanation: Option<String>,
 }
 
 impl Directory {
@@ -146,10 +131,20 @@ impl Directory {
             new_nonce: object.url("newNonce")?,
             new_account: object.url("newAccount")?,
             new_order: object.url("newOrder")?,
+            revoke_cert: url(&object.value["revokeCert"]),
+            renewal_info: url(&object.value["renewalInfo"]),
+            profiles: profiles(&meta["profiles"]),
             terms_of_service: meta["termsOfService"].as_str().map(one_line),
             external_account_required: meta["externalAccountRequired"].as_bool() == Some(true),
         })
     }
+}
+
+fn profiles(value: &Value) -> BTreeMap<String, String> {
+    let described = |(name, value): (&String, &Value)| {
+        (one_line(name), value.as_str().map(one_line).unwrap_or_default())
+    };
+    value.as_object().into_iter().flatten().take(LIST_MAX).map(described).collect()
 }
 
 impl OrderObject {
@@ -159,12 +154,13 @@ impl OrderObject {
     /// It is none.
     pub fn parse(body: &[u8]) -> Result<OrderObject, Malformed> {
         let object = Object::parse("order", body)?;
-        let urls = object.value["authorizations"].as_array().map_or(&[][..], Vec::as_slice);
-        let url = |value: &Value| value.as_str().and_then(|text| Url::parse(text).ok());
-        let authorizations: Option<Vec<Url>> = urls.iter().take(LIST_MAX).map(url).collect();
+        let authorizations: Option<Vec<Url>> = object.list("authorizations").map(url).collect();
+        let identifier = |value: &Value| value["value"].as_str().map(one_line);
         Ok(OrderObject {
             status: object.status()?,
             authorizations: authorizations.ok_or_else(|| object.malformed("authorizations"))?,
+            identifiers: object.list("identifiers").filter_map(identifier).collect(),
+            replaces: object.value["replaces"].as_str().map(one_line),
             finalize: object.url("finalize")?,
             certificate: url(&object.value["certificate"]),
             error: Problem::of(&object.value["error"]),
@@ -180,8 +176,7 @@ impl AuthorizationObject {
     pub fn parse(body: &[u8]) -> Result<AuthorizationObject, Malformed> {
         let object = Object::parse("authorization", body)?;
         let identifier = object.value["identifier"]["value"].as_str();
-        let challenges = object.value["challenges"].as_array().map_or(&[][..], Vec::as_slice);
-        let challenges = || challenges.iter().take(LIST_MAX);
+        let challenges = || object.list("challenges");
         Ok(AuthorizationObject {
             identifier: one_line(identifier.ok_or_else(|| object.malformed("identifier"))?),
             status: object.status()?,
@@ -197,9 +192,41 @@ impl Http01 {
             return None;
         }
         let token = value["token"].as_str().filter(|token| is_token(token))?.to_string();
-        let url = Url::parse(value["url"].as_str()?).ok()?;
+        let url = url(&value["url"])?;
         Some(Http01 { url, token, status: Status::of(value["status"].as_str()?) })
     }
+}
+
+impl RenewalInfoObject {
+    /// Reads renewal information.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(body: &[u8]) -> Result<RenewalInfoObject, Malformed> {
+        let object = Object::parse("renewal information", body)?;
+        let window = &object.value["suggestedWindow"];
+        let time = |member: &'static str| {
+            let time = window[member].as_str().and_then(UnixTime::from_rfc3339);
+            time.ok_or_else(|| object.malformed(member))
+        };
+        let page = object.value["explanationURL"].as_str();
+        Ok(RenewalInfoObject {
+            start: time("start")?,
+            end: time("end")?,
+            explanation: page.filter(|text| Url::parse(text).is_ok()).map(one_line),
+        })
+    }
+}
+
+/// The contacts of an account (section 7.1.2), when the CA shows them.
+pub(super) fn contacts(body: &[u8]) -> Option<Vec<String>> {
+    let account: Value = serde_json::from_slice(body).ok()?;
+    let list = account["contact"].as_array()?.iter().take(LIST_MAX);
+    Some(list.filter_map(Value::as_str).map(one_line).collect())
+}
+
+fn url(value: &Value) -> Option<Url> {
+    value.as_str().and_then(|text| Url::parse(text).ok())
 }
 
 fn is_token(token: &str) -> bool {
@@ -218,44 +245,6 @@ impl Status {
             _ => Status::Other,
         }
     }
-}
-
-impl Problem {
-    /// Reads the body of an error answer; `None` where it is no problem document.
-    pub fn parse(body: &[u8]) -> Option<Problem> {
-        Problem::of(&serde_json::from_slice(body).ok()?)
-    }
-
-    fn of(value: &Value) -> Option<Problem> {
-        let name = problem_name(value)?;
-        let kind = match name.as_str() {
-            "badNonce" => ProblemKind::BadNonce,
-            "accountDoesNotExist" => ProblemKind::AccountDoesNotExist,
-            "orderNotReady" => ProblemKind::OrderNotReady,
-            "rateLimited" => ProblemKind::RateLimited,
-            "serverInternal" => ProblemKind::ServerInternal,
-            _ => ProblemKind::Other,
-        };
-        let list = value["subproblems"].as_array().map_or(&[][..], Vec::as_slice);
-        let subproblems = list.iter().take(LIST_MAX).filter_map(Subproblem::of).collect();
-        Some(Problem { kind, name, detail: detail(value), subproblems })
-    }
-}
-
-impl Subproblem {
-    fn of(value: &Value) -> Option<Subproblem> {
-        let identifier = value["identifier"]["value"].as_str().map(one_line);
-        Some(Subproblem { identifier, name: problem_name(value)?, detail: detail(value) })
-    }
-}
-
-fn problem_name(value: &Value) -> Option<String> {
-    let full = value.as_object()?.get("type")?.as_str()?;
-    Some(one_line(full.strip_prefix(ERROR_PREFIX).unwrap_or(full)))
-}
-
-fn detail(value: &Value) -> String {
-    value["detail"].as_str().map(one_line).unwrap_or_default()
 }
 
 /// A peer's text without control characters, not too long.
@@ -291,9 +280,14 @@ impl Object {
         Malformed { object: self.name, member, near: self.near.clone() }
     }
 
+    /// The items of a list; none when it is missing.
+    fn list(&self, member: &'static str) -> impl Iterator<Item = &Value> {
+        let list = self.value[member].as_array().map_or(&[][..], Vec::as_slice);
+        list.iter().take(LIST_MAX)
+    }
+
     fn url(&self, member: &'static str) -> Result<Url, Malformed> {
-        let url = self.value[member].as_str().and_then(|text| Url::parse(text).ok());
-        url.ok_or_else(|| self.malformed(member))
+        url(&self.value[member]).ok_or_else(|| self.malformed(member))
     }
 
     fn status(&self) -> Result<Status, Malformed> {
@@ -310,17 +304,6 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.detail)?;
-        for subproblem in &self.subproblems {
-            let identifier = subproblem.identifier.as_deref().unwrap_or("?");
-            write!(f, "; {identifier}: {}: {}", subproblem.name, subproblem.detail)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,11 +312,23 @@ mod tests {
     fn a_directory_with_unknown_members() {
         let body = br#"{"x1y2":"https://community.example/","newNonce":"https://ca/nonce",
             "newAccount":"https://ca/account","newOrder":"https://ca/order","revokeCert":"https://ca/r",
-            "meta":{"termsOfService":"https://ca/terms","externalAccountRequired":true}}"#;
+            "renewalInfo":"https://ari/info","meta":{"termsOfService":"https://ca/terms",
+            "externalAccountRequired":true,"profiles":{"classic":"The\nusual","x":7}}}"#;
         let directory = Directory::parse(body).unwrap();
         assert_eq!(directory.new_order.to_string(), "https://ca/order");
         assert_eq!(directory.terms_of_service.as_deref(), Some("https://ca/terms"));
         assert!(directory.external_account_required);
+        let text = |url: Option<Url>| url.map(|url| url.to_string());
+        assert_eq!(text(directory.revoke_cert).as_deref(), Some("https://ca/r"));
+        assert_eq!(text(directory.renewal_info).as_deref(), Some("https://ari/info"));
+        let profiles: Vec<(&str, &str)> =
+            directory.profiles.iter().map(|(name, text)| (&**name, &**text)).collect();
+        assert_eq!(profiles, [("classic", "The usual"), ("x", "")]);
+        let bare = br#"{"newNonce":"https://ca/n","newAccount":"https://ca/a",
+            "newOrder":"https://ca/o","renewalInfo":"no URL"}"#;
+        let bare = Directory::parse(bare).unwrap();
+        assert_eq!((bare.revoke_cert, bare.renewal_info), (None, None));
+        assert!(bare.profiles.is_empty());
     }
 
     #[test]
@@ -346,10 +341,15 @@ mod tests {
 
     #[test]
     fn orders() {
-        let body = br#"{"status":"valid","authorizations":["https://ca/a/1"],"identifiers":[],
+        let body = br#"{"status":"valid","authorizations":["https://ca/a/1"],
+            "identifiers":[{"type":"dns","value":"a.org"},{"type":"dns"},7],"replaces":"a.b",
             "finalize":"https://ca/f","certificate":"https://ca/c","error":null,"new":{}}"#;
         let order = OrderObject::parse(body).unwrap();
         assert_eq!((order.status, order.authorizations.len()), (Status::Valid, 1));
+        assert_eq!(
+            (order.identifiers.as_slice(), order.replaces.as_deref()),
+            (&["a.org".into()][..], Some("a.b"))
+        );
         assert_eq!(order.certificate.unwrap().to_string(), "https://ca/c");
         let error = |body: &[u8]| OrderObject::parse(body).expect_err("malformed").member;
         assert_eq!(error(br#"{"status":7,"authorizations":[],"finalize":"https://f"}"#), "status");
@@ -374,18 +374,29 @@ mod tests {
         assert_eq!(authorization.error, None);
     }
 
+    /// RFC 9773 section 4.2.
     #[test]
-    fn problems_with_subproblems() {
-        let body =
-            br#"{"type":"urn:ietf:params:acme:error:compound","detail":"two\nwrong","status":400,
-            "subproblems":[{"type":"urn:ietf:params:acme:error:caa","detail":"no",
-            "identifier":{"type":"dns","value":"a.org"}},{"type":"x"},{}]}"#;
-        let problem = Problem::parse(body).unwrap();
-        assert_eq!(problem.kind, ProblemKind::Other);
-        assert_eq!(problem.to_string(), "compound: two wrong; a.org: caa: no; ?: x: ");
-        assert_eq!(Problem::parse(b"<html>"), None);
-        assert_eq!(Problem::parse(b"{}"), None);
-        let nonce = Problem::parse(br#"{"type":"urn:ietf:params:acme:error:badNonce"}"#).unwrap();
-        assert_eq!(nonce.kind, ProblemKind::BadNonce);
+    fn renewal_information() {
+        let body = br#"{"suggestedWindow":{"start":"2025-01-02T04:00:00Z",
+            "end":"2025-01-03T04:00:00Z"},"explanationURL":"https://acme.example.com/docs/ari#x"}"#;
+        let info = RenewalInfoObject::parse(body).unwrap();
+        assert_eq!(info.start.to_string(), "2025-01-02T04:00:00Z");
+        assert_eq!(info.end.to_string(), "2025-01-03T04:00:00Z");
+        assert_eq!(info.explanation.as_deref(), Some("https://acme.example.com/docs/ari#x"));
+        let error = |body: &[u8]| RenewalInfoObject::parse(body).expect_err("malformed").member;
+        assert_eq!(error(br#"{"suggestedWindow":{"end":"2025-01-03T04:00:00Z"}}"#), "start");
+        assert_eq!(
+            error(br#"{"suggestedWindow":{"start":"2025-01-02T04:00:00Z","end":"soon"}}"#),
+            "end"
+        );
+        assert_eq!(error(b"{}"), "start");
+    }
+
+    #[test]
+    fn contacts_are_shown_or_not() {
+        let both = contacts(br#"{"contact":["mailto:a@b.org",7]}"#);
+        assert_eq!(both, Some(vec!["mailto:a@b.org".to_string()]));
+        assert_eq!(contacts(br#"{"contact":[]}"#), Some(vec![]));
+        assert_eq!((contacts(b"{}"), contacts(b"<html>")), (None, None));
     }
 }

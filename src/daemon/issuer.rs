@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::acme::account;
 use crate::acme::call::{CallError, Post, Signer, judge};
 use crate::acme::nonces::Nonces;
-use crate::acme::order::{Order, OrderOutput};
+use crate::acme::order::{Order, OrderOutput, OrderRequest};
 use crate::acme::types::{Directory, Problem, ProblemKind};
 use crate::backoff::Backoff;
 use crate::domain::Domain;
@@ -48,6 +48,8 @@ pub struct CallId(pub u64);
 pub struct CallFailure {
     /// What happened, for the operator.
     pub text: String,
+    /// The name does not resolve, or nobody listens there.
+    pub lasting: bool,
 }
 
 /// What the issuer wants done.
@@ -250,7 +252,7 @@ impl Issuer {
         {
             let name = names.first().map(Domain::as_str).unwrap_or_default();
             turn.log(Record::info("order", "started").with("name", name));
-            self.orders.insert(id, Order::new(turn.now.mono, names));
+            self.orders.insert(id, Order::new(turn.now.mono, OrderRequest::plain(names)));
             self.run_order(turn, id);
         }
     }
@@ -264,6 +266,7 @@ impl Issuer {
         for output in outputs {
             match output {
                 OrderOutput::Call(post) => self.post(turn, Owner::Order(id), post, 0),
+                OrderOutput::Placed { .. } => {}
                 OrderOutput::Publish { token, key_authorization } => {
                     self.outputs.push_back(IssuerOutput::Publish { token, key_authorization });
                 }
@@ -337,7 +340,7 @@ impl Issuer {
         if let Ok(response) = &result {
             self.nonces.bank(turn.now.mono, &response.head.headers);
         }
-        let transport = |failure: CallFailure| CallError::Transport(failure.text);
+        let transport = |CallFailure { text, lasting }| CallError::Transport { text, lasting };
         let wall = turn.now.wall;
         let reply = result.map_err(transport).and_then(|response| judge(wall, response));
         match call {
@@ -360,7 +363,7 @@ impl Issuer {
         match reply {
             Ok(_) if self.nonces.is_empty() => {
                 let text = "the CA gave no nonce".to_string();
-                self.replied(turn, owner, Err(CallError::Transport(text)));
+                self.replied(turn, owner, Err(CallError::Transport { text, lasting: false }));
             }
             Ok(_) => self.post(turn, owner, post, bad_nonces),
             Err(error) => self.replied(turn, owner, Err(error)),
@@ -394,7 +397,8 @@ impl Issuer {
 
     fn registered(&mut self, turn: &mut Turn<'_>, reply: Result<Response, CallError>) {
         let account = reply
-            .and_then(|response| account::account_url(&response).map_err(CallError::Malformed));
+            .and_then(|response| account::read(&response).map_err(CallError::Malformed))
+            .map(|account| account.url);
         let binding_wanted =
             self.directory.as_ref().is_some_and(|directory| directory.external_account_required);
         match account {
@@ -456,7 +460,7 @@ impl Issuer {
             }
             Stage::Registering => {
                 let email = self.email.as_deref();
-                let post = self.directory.as_ref().map(|it| account::registration(it, email));
+                let post = self.directory.as_ref().map(|it| account::registration(it, email, None));
                 if let Some(post) = post {
                     self.post(turn, Owner::Account, post, 0);
                 }

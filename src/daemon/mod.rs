@@ -300,7 +300,10 @@ impl Daemon {
         } else if let Some(call) = self.calls.remove(&request) {
             let result = match event {
                 TransportEvent::Response(response) => Ok(response),
-                TransportEvent::Failed(error) => Err(CallFailure { text: error.to_string() }),
+                TransportEvent::Failed(error) => {
+                    let lasting = error.fault.is_lasting();
+                    Err(CallFailure { text: error.to_string(), lasting })
+                }
                 // Only streamed requests and lookups have other events.
                 _ => return,
             };

@@ -103,6 +103,12 @@ impl Bundle {
         &self.leaf
     }
 
+    /// The leaf itself, as a CA wants it for a revocation.
+    pub fn leaf_der(&self) -> &[u8] {
+        // `parse` lets no bundle without a certificate come to be.
+        self.chain.first().map(AsRef::as_ref).unwrap_or_default()
+    }
+
     /// Whether the private key is that of the leaf.
     ///
     /// # Errors
@@ -127,6 +133,26 @@ impl Bundle {
         }
         Ok(())
     }
+}
+
+/// Whose root a chain leads to: the common name of the issuer of its last certificate. `None` where
+/// that one has none, or the text is no chain.
+pub fn topmost_issuer(chain_pem: &str) -> Option<String> {
+    let last = certificates(chain_pem)?.pop()?;
+    Leaf::parse(&last)?.issuer_common_name
+}
+
+/// Whether two chains begin with the same certificate.
+pub fn same_leaf(chain_pem: &str, other_pem: &str) -> bool {
+    let leaf = |pem| certificates(pem).filter(|all| !all.is_empty()).map(|mut all| all.remove(0));
+    leaf(chain_pem).is_some_and(|it| leaf(other_pem) == Some(it))
+}
+
+/// The certificates of a chain; `None` where the text is no PEM, or too long for a chain.
+fn certificates(chain_pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let sections = CertificateDer::pem_slice_iter(chain_pem.as_bytes());
+    let all: Vec<_> = sections.take(CERTIFICATES_MAX + 1).collect::<Result<_, _>>().ok()?;
+    (all.len() <= CERTIFICATES_MAX).then_some(all)
 }
 
 fn private_key(kind: SectionKind, der: Vec<u8>) -> Option<PrivateKeyDer<'static>> {
@@ -215,10 +241,52 @@ mod tests {
         assert!(file.expose().lines().all(|line| line.len() <= 64));
         let bundle = Bundle::parse(file.expose()).unwrap();
         assert_eq!(bundle.key_matches(), Ok(()));
+        let first = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
+        assert_eq!(bundle.leaf_der(), first.as_ref());
         assert_eq!(bundle.covers(&[domain("a.org"), domain("b.org")]), Ok(()));
         let missing = BundleError::MissingName(domain("c.org"));
         assert_eq!(bundle.covers(&[domain("a.org"), domain("c.org")]), Err(missing));
-        assert!(!format!("{bundle:?}").contains("key"));
+        let shown = format!("{bundle:?}");
+        assert!(
+            shown.starts_with("Bundle { leaf: Leaf {") && shown.ends_with("}, .. }"),
+            "{shown}"
+        );
+    }
+
+    /// A certificate that says who issued it.
+    fn issued_by(issuer: &str) -> String {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["a.org".to_string()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if !issuer.is_empty() {
+            params.distinguished_name.push(rcgen::DnType::CommonName, issuer);
+        }
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn the_topmost_issuer_is_that_of_the_last_certificate() {
+        let chain = [issued_by("Low CA"), issued_by("Middle CA"), issued_by("Top Root")].concat();
+        assert_eq!(topmost_issuer(&chain).as_deref(), Some("Top Root"));
+        let untidy = format!("a comment\r\n{}", chain.replace('\n', "\r\n"));
+        assert_eq!(topmost_issuer(&untidy).as_deref(), Some("Top Root"));
+        assert_eq!(topmost_issuer(&format!("{chain}{}", issued_by(""))), None);
+        let rubbish = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let cut = &chain[..chain.len() - 40];
+        for pem in ["", "rubbish", rubbish, cut, &chain.repeat(CERTIFICATES_MAX)] {
+            assert_eq!(topmost_issuer(pem), None, "{pem}");
+        }
+        for end in 0..chain.len() {
+            let _ = topmost_issuer(&chain[..end]);
+        }
+    }
+
+    #[test]
+    fn chains_of_one_leaf_are_known() {
+        let (leaf, one, two) = (issued_by("L"), issued_by("A"), issued_by("B"));
+        assert!(same_leaf(&format!("{leaf}{one}"), &format!("{leaf}{two}")));
+        assert!(!same_leaf(&format!("{leaf}{one}"), &format!("{two}{leaf}")));
+        assert!(!same_leaf("", "") && !same_leaf(&leaf, ""));
     }
 
     #[test]

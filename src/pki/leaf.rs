@@ -1,8 +1,9 @@
-//! The fields of a certificate that the daemon goes by (RFC 5280 section 4.1). Signatures are not
-//! looked at here.
+//! The fields of a certificate that the daemon goes by (RFC 5280 section 4.1). Signatures are never
+//! looked at here; whether a certificate is for a name, the TLS library says.
 
 use yasna::models::ObjectIdentifier;
-use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReader, BERReaderSeq, Tag};
+use yasna::tags::TAG_INTEGER;
+use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReader, BERReaderSeq, PCBit, Tag};
 
 use crate::time::{Calendar, UnixTime};
 
@@ -10,6 +11,16 @@ const TAG_UTC_TIME: u8 = 0x17;
 const TAG_GENERALIZED_TIME: u8 = 0x18;
 /// `id-at-commonName` (RFC 5280 appendix A.1).
 const COMMON_NAME: [u64; 4] = [2, 5, 4, 3];
+/// `id-ce-subjectAltName` (RFC 5280 section 4.2.1.6).
+const SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
+/// `id-ce-authorityKeyIdentifier` (RFC 5280 section 4.2.1.1).
+const AUTHORITY_KEY: [u64; 4] = [2, 5, 29, 35];
+/// `[2] dNSName` of a `GeneralName`.
+const DNS_NAME: u64 = 2;
+/// `[0] keyIdentifier` of an `AuthorityKeyIdentifier`.
+const KEY_IDENTIFIER: u64 = 0;
+/// `[3] extensions` of a `TBSCertificate`.
+const EXTENSIONS: u64 = 3;
 
 /// What is read of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +31,12 @@ pub struct Leaf {
     pub not_after: UnixTime,
     /// The common name of the issuer.
     pub issuer_common_name: Option<String>,
+    /// The host names among the subject alternative names, lower-cased, in their order.
+    pub names: Vec<String>,
+    /// What the INTEGER of the serial number holds, a leading zero included.
+    pub serial: Vec<u8>,
+    /// The identifier of the issuer's key, when the certificate tells it.
+    pub authority_key: Option<Vec<u8>>,
 }
 
 impl Leaf {
@@ -40,15 +57,65 @@ impl Leaf {
 
 fn read_fields(fields: &mut BERReaderSeq<'_, '_>) -> ASN1Result<Leaf> {
     fields.read_optional(|version| version.read_tagged(Tag::context(0), |v| v.read_u8()))?;
-    let _serial = fields.next().read_der()?;
+    let serial = fields.next().read_tagged_der()?;
+    if serial.tag() != TAG_INTEGER {
+        return Err(ASN1Error::new(ASN1ErrorKind::Invalid));
+    }
     let _signature = fields.next().read_der()?;
     let issuer_common_name = read_common_name(fields.next())?;
     let (not_before, not_after) = fields
         .next()
         .read_sequence(|validity| Ok((read_time(validity.next())?, read_time(validity.next())?)))?;
-    // Subject, key and extensions are the TLS library's business.
-    while fields.read_optional(|rest| rest.read_der())?.is_some() {}
-    Ok(Leaf { not_before, not_after, issuer_common_name })
+    let mut leaf = Leaf {
+        not_before,
+        not_after,
+        issuer_common_name,
+        names: Vec::new(),
+        serial: serial.value().to_vec(),
+        authority_key: None,
+    };
+    // Subject and key, and what may stand before the extensions, are the TLS library's business.
+    while let Some(rest) = fields.read_optional(|field| field.read_tagged_der())? {
+        if rest.tag() == Tag::context(EXTENSIONS) {
+            yasna::parse_der(rest.value(), |extensions| {
+                extensions.read_sequence_of(|each| each.read_sequence(|it| leaf.take(it)))
+            })?;
+        }
+    }
+    Ok(leaf)
+}
+
+impl Leaf {
+    /// Takes in one extension. Where the value of a known one is mangled, it counts as absent: only
+    /// its frame makes the certificate whole or not.
+    fn take(&mut self, extension: &mut BERReaderSeq<'_, '_>) -> ASN1Result<()> {
+        let oid = extension.next().read_oid()?;
+        extension.read_optional(|critical| critical.read_bool())?;
+        let value = extension.next().read_bytes()?;
+        if oid.components()[..] == SUBJECT_ALT_NAME {
+            let names = members(&value, DNS_NAME).unwrap_or_default();
+            self.names = names.iter().map(|name| printable(name).to_ascii_lowercase()).collect();
+        } else if oid.components()[..] == AUTHORITY_KEY {
+            let keys = members(&value, KEY_IDENTIFIER).unwrap_or_default();
+            self.authority_key = keys.into_iter().next();
+        }
+        Ok(())
+    }
+}
+
+/// What the members of a sequence that bear that tag hold.
+fn members(der: &[u8], number: u64) -> ASN1Result<Vec<Vec<u8>>> {
+    let mut found = Vec::new();
+    yasna::parse_der(der, |sequence| {
+        sequence.read_sequence_of(|member| {
+            let member = member.read_tagged_der()?;
+            if member.tag() == Tag::context(number) && member.pcbit() == PCBit::Primitive {
+                found.push(member.value().to_vec());
+            }
+            Ok(())
+        })
+    })?;
+    Ok(found)
 }
 
 /// The last common name of a `Name`: a sequence of sets of attributes.
@@ -116,17 +183,55 @@ fn calendar(year: i32, [month, day, hour, minute, second]: [u8; 5]) -> Option<Un
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
+    use rcgen::{CertificateParams, DnType, KeyIdMethod, KeyPair, KeyUsagePurpose};
+    use rcgen::{SanType, SerialNumber, date_time_ymd};
 
     use super::*;
 
-    fn certificate(until_year: i32) -> Vec<u8> {
-        let mut params = CertificateParams::new(["a.org".to_string()]).unwrap();
+    fn params(until_year: i32) -> CertificateParams {
+        let names = ["WWW.a.org", "a.org"].map(String::from);
+        let mut params = CertificateParams::new(names).unwrap();
+        let address = std::net::Ipv4Addr::LOCALHOST.into();
+        params.subject_alt_names.insert(1, SanType::IpAddress(address));
         params.not_before = date_time_ymd(2026, 11, 23);
         params.not_after = date_time_ymd(until_year, 2, 1);
         params.distinguished_name.push(DnType::CommonName, "Test\u{7} CA");
         params.distinguished_name.push(DnType::OrganizationName, "Nobody");
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+        params.use_authority_key_identifier_extension = true;
+        params.key_identifier_method = KeyIdMethod::PreSpecified(vec![0x69, 0x88, 0x5b]);
+        params.serial_number = Some(SerialNumber::from_slice(&[0x87, 0x65, 0x43, 0x21]));
+        params
+    }
+
+    fn certificate(until_year: i32) -> Vec<u8> {
+        params(until_year).self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn the_extensions_that_matter_among_others() {
+        let leaf = Leaf::parse(&certificate(2027)).unwrap();
+        assert_eq!(leaf.names, ["www.a.org", "a.org"]);
+        assert_eq!(leaf.serial, [0, 0x87, 0x65, 0x43, 0x21]);
+        assert_eq!(leaf.authority_key.as_deref(), Some(&[0x69, 0x88, 0x5b][..]));
+
+        let mut bare = params(2027);
+        bare.use_authority_key_identifier_extension = false;
+        bare.subject_alt_names.clear();
+        bare.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let bare = bare.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let leaf = Leaf::parse(bare.der()).unwrap();
+        assert_eq!((leaf.names.len(), leaf.authority_key), (0, None));
+    }
+
+    #[test]
+    fn values_of_extensions_that_are_mangled_count_as_absent() {
+        let mut whole = certificate(2027);
+        let san = [0x55, 0x1d, 0x11];
+        let at = whole.windows(3).position(|window| window == san).unwrap();
+        // Behind the OID: the frame of the value, two bytes, then the value's own tag.
+        whole[at + 5] = 0x02;
+        let leaf = Leaf::parse(&whole).unwrap();
+        assert_eq!((leaf.names.len(), leaf.authority_key.is_some()), (0, true));
     }
 
     #[test]

@@ -3,5 +3,5 @@
 pub mod bundle;
 pub mod leaf;
 
-pub use bundle::{Bundle, BundleError};
+pub use bundle::{Bundle, BundleError, same_leaf, topmost_issuer};
 pub use leaf::Leaf;

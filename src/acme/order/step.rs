@@ -13,7 +13,8 @@ use crate::keys::CertificateRequest;
 use crate::secret::Secret;
 use crate::url::Url;
 
-use super::error::OrderError;
+use super::diagnosis::Inquiry;
+use super::{Issued, OrderRequest, Refusal};
 
 /// What the next answer is about.
 ///
@@ -21,17 +22,24 @@ use super::error::OrderError;
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(super) enum Step {
-    Creating,
+    Creating {
+        /// What the order is said to replace.
+        replaces: Option<String>,
+    },
+    /// Looks whether an order of an earlier run is still good.
+    Resuming {
+        url: Url,
+    },
     /// Asks for the first of the authorizations that are left.
     Authorizing {
         placed: Placed,
-        left: VecDeque<Url>,
+        survey: Survey,
     },
     /// Says that a challenge is answered, then goes on with those that are left.
     Answering {
         placed: Placed,
+        survey: Survey,
         authorization: Url,
-        left: VecDeque<Url>,
         challenge: Url,
     },
     /// Looks at the order until the CA has looked at the challenges.
@@ -40,10 +48,7 @@ pub(super) enum Step {
         looks: u32,
     },
     /// Asks the authorizations why the order is invalid.
-    Diagnosing {
-        left: VecDeque<Url>,
-        reason: OrderError,
-    },
+    Diagnosing(Inquiry),
     Finalizing {
         placed: Placed,
         request: CertificateRequest,
@@ -58,6 +63,15 @@ pub(super) enum Step {
     Downloading {
         certificate: Url,
         key: Secret,
+        replaced: Option<String>,
+    },
+    /// Asks for the first of the other chains that are left.
+    Choosing {
+        /// With the CA's default chain.
+        issued: Issued,
+        left: VecDeque<Url>,
+        /// The topmost issuers of the chains seen so far.
+        offered: Vec<String>,
     },
     Over,
 }
@@ -68,35 +82,45 @@ pub(super) struct Placed {
     pub(super) url: Url,
     pub(super) authorizations: Vec<Url>,
     pub(super) finalize: Url,
+    /// What the CA takes it to replace.
+    pub(super) replaced: Option<String>,
+}
+
+/// How far the authorizations of an order are read.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    pub(super) left: VecDeque<Url>,
+    /// Those whose challenge the CA may look at from now on.
+    pub(super) answered: Vec<Url>,
+    /// Once there is one, no further challenge is answered.
+    pub(super) refusals: Vec<Refusal>,
 }
 
 impl Step {
     /// The step as an operator reads it.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Step::Creating => "creating the order",
+            Step::Creating { .. } => "creating the order",
+            Step::Resuming { .. } => "looking at the order of an earlier run",
             Step::Authorizing { .. } => "reading an authorization",
             Step::Answering { .. } => "answering a challenge",
             Step::Validating { .. } => "waiting for the validation",
-            Step::Diagnosing { .. } => "asking why the order is invalid",
+            Step::Diagnosing(_) => "asking why the order is invalid",
             Step::Finalizing { .. } => "finalizing",
             Step::Collecting { .. } => "waiting for the certificate",
             Step::Downloading { .. } => "downloading the certificate",
+            Step::Choosing { .. } => "downloading another chain",
             Step::Over => "over",
         }
     }
 
     /// The call that this step makes.
-    pub(super) fn post(&self, names: &[Domain], directory: &Directory) -> Option<Post> {
+    pub(super) fn post(&self, request: &OrderRequest, directory: &Directory) -> Option<Post> {
         match self {
-            Step::Creating => {
-                let identifier = |name: &Domain| json!({"type": "dns", "value": name.as_str()});
-                let identifiers: Vec<_> = names.iter().map(identifier).collect();
-                Some(Post::json(&directory.new_order, json!({"identifiers": identifiers})))
-            }
-            Step::Authorizing { left, .. } | Step::Diagnosing { left, .. } => {
-                left.front().map(Post::as_get)
-            }
+            Step::Creating { replaces } => Some(new_order(request, replaces.as_deref(), directory)),
+            Step::Resuming { url } => Some(Post::as_get(url)),
+            Step::Authorizing { survey, .. } => survey.left.front().map(Post::as_get),
+            Step::Diagnosing(inquiry) => inquiry.next().map(Post::as_get),
             Step::Answering { challenge, .. } => Some(Post::json(challenge, "{}")),
             Step::Validating { placed, .. } | Step::Collecting { placed, .. } => {
                 Some(Post::as_get(&placed.url))
@@ -104,11 +128,28 @@ impl Step {
             Step::Finalizing { placed, request, .. } => {
                 Some(Post::json(&placed.finalize, json!({"csr": base64url(&request.csr)})))
             }
-            Step::Downloading { certificate, .. } => {
-                let accept = Some("application/pem-certificate-chain");
-                Some(Post { accept, ..Post::as_get(certificate) })
-            }
+            Step::Downloading { certificate, .. } => Some(chain(certificate)),
+            Step::Choosing { left, .. } => left.front().map(chain),
             Step::Over => None,
         }
     }
+}
+
+/// RFC 8555 section 7.4, RFC 9773 section 5, draft-ietf-acme-profiles section 4.
+fn new_order(request: &OrderRequest, replaces: Option<&str>, directory: &Directory) -> Post {
+    let identifier = |name: &Domain| json!({"type": "dns", "value": name.as_str()});
+    let identifiers: Vec<_> = request.names.iter().map(identifier).collect();
+    let mut payload = json!({"identifiers": identifiers});
+    if let Some(replaces) = replaces {
+        payload["replaces"] = json!(replaces);
+    }
+    if let Some(profile) = &request.profile {
+        payload["profile"] = json!(profile);
+    }
+    Post::json(&directory.new_order, payload)
+}
+
+fn chain(url: &Url) -> Post {
+    let accept = Some("application/pem-certificate-chain");
+    Post { accept, ..Post::as_get(url) }
 }

@@ -86,7 +86,7 @@ impl Case {
 
     fn issue(&mut self, id: u64, domain: &str, days: u32) -> Vec<String> {
         let (key, chain_pem) = self.file(&[domain], days);
-        let issued = Issued { names: vec![name(domain)], key, chain_pem };
+        let issued = Issued { names: vec![name(domain)], key, chain_pem, replaced: None };
         self.certificates.finished(&mut self.bench.turn(), OrderId(id), Ok(issued));
         self.outputs()
     }
@@ -328,14 +328,14 @@ fn what_the_ca_gives_is_checked_before_it_is_stored() {
     case.want(&[("a.org", "1")]);
     let (key, _) = case.file(&["a.org"], 90);
     let (_, chain_pem) = case.file(&["a.org"], 90);
-    let issued = Issued { names: vec![name("a.org")], key, chain_pem };
+    let issued = Issued { names: vec![name("a.org")], key, chain_pem, replaced: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
     assert_eq!(case.outputs(), Vec::<String>::new());
     assert_eq!(case.certificates.failing(), 1);
     let (_, outputs) = case.sleep_until_order();
     assert_eq!(outputs, ["order 1 a.org"]);
     let (key, chain_pem) = case.file(&["other.org"], 90);
-    let issued = Issued { names: vec![name("a.org")], key, chain_pem };
+    let issued = Issued { names: vec![name("a.org")], key, chain_pem, replaced: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(1), Ok(issued));
     assert_eq!(case.outputs(), Vec::<String>::new());
 }

@@ -110,7 +110,9 @@ impl Case {
         };
         match trick {
             None => Ok(self.right(kind, number)),
-            Some(Trick::Lost) => Err(CallFailure { text: "the connection was reset".into() }),
+            Some(Trick::Lost) => {
+                Err(CallFailure { text: "the connection was reset".into(), lasting: false })
+            }
             Some(Trick::Html) => Ok(self.response(503, "<html>")),
             Some(Trick::BadNonce) => Ok(self.response(400, &problem("badNonce"))),
             Some(Trick::Problem(kind, status)) => Ok(self.response(status, &problem(kind))),

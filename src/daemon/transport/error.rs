@@ -73,6 +73,18 @@ impl Fault {
     pub(super) const fn timeout(awaited: Awaited, limit: Duration) -> Fault {
         Fault::Timeout { awaited, limit }
     }
+
+    /// Whether trying again soon is of little use (RFC 9773 section 4.3.3): the name does not resolve,
+    /// or nobody listens at any of its addresses. What took too long may go faster the next time.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Fault::Dns(error) => !matches!(error, DnsError::TimedOut { .. }),
+            Fault::Connect(attempts) => {
+                attempts.iter().all(|attempt| attempt.reason == Some(CloseReason::Refused))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for TransportError {
@@ -128,5 +140,33 @@ impl fmt::Display for Attempt {
             Some(reason) => write!(f, "{}: {reason}", self.address),
             None => write!(f, "{}: no answer in time", self.address),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_do_not_resolve_and_ports_that_nobody_listens_at_last() {
+        let server = [192, 0, 2, 1].into();
+        let attempt = |reason| Attempt { address: ([192, 0, 2, 2], 443).into(), reason };
+        let refused = || attempt(Some(CloseReason::Refused));
+        let lasting = [
+            Fault::Dns(DnsError::NoSuchName { server }),
+            Fault::Dns(DnsError::NoAddress { server }),
+            Fault::Dns(DnsError::ServerFailure { server, code: 2 }),
+            Fault::Connect(vec![]),
+            Fault::Connect(vec![refused(), refused()]),
+        ];
+        assert!(lasting.iter().all(Fault::is_lasting));
+        let passing = [
+            Fault::Dns(DnsError::TimedOut { servers: vec![server] }),
+            Fault::Connect(vec![refused(), attempt(None)]),
+            Fault::Connect(vec![attempt(Some(CloseReason::Reset))]),
+            Fault::timeout(Awaited::Head, Duration::from_secs(1)),
+            Fault::Closed(CloseReason::Reset),
+        ];
+        assert!(!passing.iter().any(Fault::is_lasting));
     }
 }

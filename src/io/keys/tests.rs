@@ -5,6 +5,7 @@ use ring::signature::{
 };
 use ring::signature::{UnparsedPublicKey, VerificationAlgorithm};
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::oid_registry::{OID_EC_P256, OID_NIST_EC_P384};
 use x509_parser::prelude::FromDer as _;
 
 use super::*;
@@ -88,12 +89,72 @@ fn a_request_names_exactly_the_domains_and_its_key_is_new() {
 }
 
 #[test]
+fn a_request_of_either_type_is_signed_by_a_key_of_that_type() {
+    let mut keys = RingKeys::new();
+    let names = [Domain::parse("a.org").unwrap()];
+    let curves = [(KeyType::P256, OID_EC_P256, 256), (KeyType::P384, OID_NIST_EC_P384, 384)];
+    for (key_type, curve, bits) in curves {
+        let request = keys.certificate_request(&names, key_type).unwrap();
+        let (_, csr) = X509CertificationRequest::from_der(&request.csr).unwrap();
+        csr.verify_signature().unwrap();
+        let public = &csr.certification_request_info.subject_pki;
+        let parameters = public.algorithm.parameters.as_ref().unwrap();
+        assert_eq!(parameters.as_oid().unwrap(), curve);
+        assert_eq!(public.parsed().unwrap().key_size(), bits);
+        let key = KeyPair::from_pem(request.key.expose()).unwrap();
+        assert_eq!(key.public_key_raw(), public.subject_public_key.data.as_ref());
+    }
+}
+
+/// One signature in 256 has a leading zero in r, one in s; some signers drop it.
+#[test]
+fn signatures_with_leading_zeros_keep_their_length() {
+    let mut keys = RingKeys::new();
+    let key = keys.read_account_key(&Secret::new(SEC1.into())).unwrap();
+    let (mut zero_r, mut zero_s) = (0, 0);
+    for number in 0..50_000_u32 {
+        let message = number.to_be_bytes();
+        let signature = keys.sign(&key, &message).unwrap();
+        assert_eq!(signature.len(), 64);
+        zero_r += u32::from(signature[0] == 0);
+        zero_s += u32::from(signature[32] == 0);
+        if signature[0] == 0 || signature[32] == 0 {
+            assert!(verifies(&key.public, &message, &signature));
+        }
+        if zero_r >= 2 && zero_s >= 2 {
+            return;
+        }
+    }
+    panic!("no signature with leading zeros");
+}
+
+#[test]
+fn coordinates_with_leading_zeros_keep_their_length() {
+    let mut keys = RingKeys::new();
+    let (mut zero_x, mut zero_y) = (false, false);
+    for _ in 0..50_000 {
+        let key = keys.new_account_key().and_then(|pem| keys.read_account_key(&pem)).unwrap();
+        let PublicKey::P256 { x, y } = &key.public else { panic!("an EC key") };
+        if x[0] == 0 || y[0] == 0 {
+            zero_x |= x[0] == 0;
+            zero_y |= y[0] == 0;
+            let signature = keys.sign(&key, b"message").unwrap();
+            assert!(verifies(&key.public, b"message", &signature));
+        }
+        if zero_x && zero_y {
+            return;
+        }
+    }
+    panic!("no key with leading zeros");
+}
+
+#[test]
 fn the_fallback_is_whole_and_lasts_ten_years() {
     let now = UnixTime::from_seconds(1_795_392_000);
     let pem = RingKeys::new().fallback(now).unwrap();
     let bundle = Bundle::parse(pem.expose()).unwrap();
     bundle.key_matches().unwrap();
-    let Leaf { not_before, not_after, issuer_common_name } = bundle.leaf();
+    let Leaf { not_before, not_after, issuer_common_name, .. } = bundle.leaf();
     assert_eq!((*not_before, *not_after), (now, now.plus(FALLBACK_LIFETIME)));
     assert_eq!(issuer_common_name.as_deref(), Some("*"));
 }

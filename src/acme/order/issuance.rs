@@ -1,0 +1,169 @@
+//! The second half of an order: it is finalized, and the certificate fetched, with the chain that is
+//! preferred where the CA offers it. A certificate that is there is never lost for want of a chain.
+
+use std::collections::VecDeque;
+
+use crate::acme::call::{CallError, retry_after};
+use crate::acme::link;
+use crate::acme::types::{Malformed, OrderObject, Status, beginning};
+use crate::http::Response;
+use crate::keys::CertificateRequest;
+use crate::log::Record;
+use crate::pki::{same_leaf, topmost_issuer};
+use crate::secret::Secret;
+use crate::turn::Turn;
+use crate::url::Url;
+
+use super::step::{Placed, Step};
+use super::{Issued, Order, OrderError, look_pause};
+
+/// Other chains that are fetched at most.
+const ALTERNATES_MAX: usize = 10;
+
+/// What an order object is the answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    ToFinalize,
+    ForTheOrder,
+}
+
+impl Order {
+    pub(super) fn finalize(&mut self, turn: &mut Turn<'_>, placed: Placed) {
+        match turn.keys.certificate_request(&self.request.names, self.request.key_type) {
+            Ok(request) => self.go(turn, Step::Finalizing { placed, request, looks: 0 }),
+            Err(error) => self.finish(Err(OrderError::Call(CallError::Key(error)))),
+        }
+    }
+
+    /// The order came, in the answer to finalize or to a look after that.
+    pub(super) fn finalized(
+        &mut self,
+        turn: &mut Turn<'_>,
+        placed: Placed,
+        request: CertificateRequest,
+        looks: u32,
+        asked: Asked,
+        response: &Response,
+    ) {
+        let again =
+            Step::Collecting { placed: placed.clone(), request: request.clone(), looks: looks + 1 };
+        let order = match OrderObject::parse(&response.body) {
+            Ok(order) => order,
+            Err(error) => return self.failed(turn, again, CallError::Malformed(error)),
+        };
+        match (order.status, order.certificate.clone()) {
+            (Status::Valid, Some(certificate)) => {
+                let (key, replaced) = (request.key, placed.replaced);
+                self.go(turn, Step::Downloading { certificate, key, replaced });
+            }
+            (Status::Invalid, _) => self.diagnose(turn, placed, order),
+            // The request to finalize was lost. One that was just answered is given its time.
+            (Status::Ready, _) if asked == Asked::ForTheOrder => {
+                self.go(turn, Step::Finalizing { placed, request, looks: looks + 1 });
+            }
+            (Status::Ready | Status::Pending | Status::Processing | Status::Valid, _) => {
+                self.wait(turn, looks, again, response);
+            }
+            (Status::Other, _) => self.finish(Err(OrderError::UnknownStatus)),
+        }
+    }
+
+    /// Looks again later: when the CA says, else after ever longer pauses.
+    pub(super) fn wait(&mut self, turn: &Turn<'_>, looks: u32, step: Step, response: &Response) {
+        self.step = step;
+        let asked = retry_after(turn.now.wall, &response.head.headers);
+        self.call_at = Some(turn.now.mono + look_pause(looks, asked));
+    }
+
+    pub(super) fn downloaded(
+        &mut self,
+        turn: &mut Turn<'_>,
+        certificate: Url,
+        key: Secret,
+        replaced: Option<String>,
+        response: &Response,
+    ) {
+        let Some(chain_pem) = chain(response) else {
+            let malformed = Malformed {
+                object: "certificate",
+                member: "PEM chain",
+                near: beginning(&response.body),
+            };
+            let step = Step::Downloading { certificate, key, replaced };
+            return self.failed(turn, step, CallError::Malformed(malformed));
+        };
+        let topmost = topmost_issuer(&chain_pem);
+        let issued = Issued { names: self.request.names.clone(), key, chain_pem, replaced };
+        match &self.request.preferred_chain {
+            Some(preferred) if topmost.as_ref() != Some(preferred) => {
+                let mut left = link::alternates(&response.head.headers, &certificate);
+                left.truncate(ALTERNATES_MAX);
+                let offered = vec![in_words(topmost)];
+                self.choose(turn, Step::Choosing { issued, left: left.into(), offered });
+            }
+            _ => self.finish(Ok(issued)),
+        }
+    }
+
+    /// Asks for the next chain, when one is left.
+    fn choose(&mut self, turn: &mut Turn<'_>, step: Step) {
+        match step {
+            Step::Choosing { issued, left, offered } if left.is_empty() => {
+                self.use_default(turn, issued, &offered, None);
+            }
+            step => self.go(turn, step),
+        }
+    }
+
+    /// Another chain came.
+    pub(super) fn chosen(
+        &mut self,
+        turn: &mut Turn<'_>,
+        issued: Issued,
+        mut left: VecDeque<Url>,
+        mut offered: Vec<String>,
+        response: &Response,
+    ) {
+        left.pop_front();
+        let chain_pem = chain(response).filter(|pem| same_leaf(pem, &issued.chain_pem));
+        let topmost = chain_pem.as_deref().and_then(topmost_issuer);
+        match chain_pem {
+            Some(chain_pem) if topmost == self.request.preferred_chain => {
+                self.finish(Ok(Issued { chain_pem, ..issued }));
+            }
+            _ => {
+                offered.push(in_words(topmost));
+                self.choose(turn, Step::Choosing { issued, left, offered });
+            }
+        }
+    }
+
+    /// The CA's own choice serves, though it is not what the operator prefers.
+    pub(super) fn use_default(
+        &mut self,
+        turn: &mut Turn<'_>,
+        issued: Issued,
+        offered: &[String],
+        error: Option<&CallError>,
+    ) {
+        let line = Record::warn("order", "the preferred chain is not to be had, using the default");
+        let line = line.with("name", self.first_name());
+        let line = line.with("preferred", self.request.preferred_chain.as_deref().unwrap_or(""));
+        let line = line.with("offered", offered.join("; "));
+        turn.log(match error {
+            Some(error) => line.with("error", error),
+            None => line,
+        });
+        self.finish(Ok(issued));
+    }
+}
+
+/// The body of an answer, when it looks like a chain.
+fn chain(response: &Response) -> Option<String> {
+    let text = String::from_utf8(response.body.clone()).ok()?;
+    text.contains("-----BEGIN CERTIFICATE-----").then_some(text)
+}
+
+fn in_words(issuer: Option<String>) -> String {
+    issuer.unwrap_or_else(|| "(no name)".into())
+}

@@ -1,0 +1,166 @@
+//! Problem documents (RFC 7807, RFC 8555 section 6.7): what a CA says is wrong, and which kinds of it
+//! are acted on. Never decides what is done.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::types::{LIST_MAX, one_line};
+
+const ERROR_PREFIX: &str = "urn:ietf:params:acme:error:";
+
+/// A problem document (RFC 7807, RFC 8555 section 6.7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What is done about it.
+    pub kind: ProblemKind,
+    /// The last part of its type, or the whole of a foreign one.
+    pub name: String,
+    /// The CA's own words, on one line.
+    pub detail: String,
+    /// Problems with single names.
+    pub subproblems: Vec<Subproblem>,
+}
+
+/// A problem with one name of an order (section 6.7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subproblem {
+    /// The name, when the CA says it.
+    pub identifier: Option<String>,
+    /// The last part of its type.
+    pub name: String,
+    /// The CA's own words, on one line.
+    pub detail: String,
+}
+
+/// The problems that are acted on, each in its own way (RFC 8555 section 6.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// Sign again with the nonce that came along.
+    BadNonce,
+    /// Register anew.
+    AccountDoesNotExist,
+    /// Look at the order again.
+    OrderNotReady,
+    /// Come back later.
+    RateLimited,
+    /// The CA has trouble of its own.
+    ServerInternal,
+    /// On a new order: the account may not do that; in an authorization: the validation failed.
+    Unauthorized,
+    /// The certificate to be replaced has a successor already (RFC 9773 section 7.4).
+    AlreadyReplaced,
+    /// The CA will not issue for a name.
+    RejectedIdentifier,
+    /// An account needs a binding that the CA gives out elsewhere.
+    ExternalAccountRequired,
+    /// The CA has no such profile.
+    InvalidProfile,
+    /// A person has to do something at the CA first.
+    UserActionRequired,
+    /// The certificate is revoked already.
+    AlreadyRevoked,
+    /// The CA does not understand the request.
+    Malformed,
+    /// Anything else: trying again at once would not help.
+    Other,
+}
+
+impl Problem {
+    /// Reads the body of an error answer; `None` where it is no problem document.
+    pub fn parse(body: &[u8]) -> Option<Problem> {
+        Problem::of(&serde_json::from_slice(body).ok()?)
+    }
+
+    pub(super) fn of(value: &Value) -> Option<Problem> {
+        let name = problem_name(value)?;
+        let kind = ProblemKind::of(&name);
+        let list = value["subproblems"].as_array().map_or(&[][..], Vec::as_slice);
+        let subproblems = list.iter().take(LIST_MAX).filter_map(Subproblem::of).collect();
+        Some(Problem { kind, name, detail: detail(value), subproblems })
+    }
+}
+
+impl ProblemKind {
+    fn of(name: &str) -> ProblemKind {
+        match name {
+            "badNonce" => ProblemKind::BadNonce,
+            "accountDoesNotExist" => ProblemKind::AccountDoesNotExist,
+            "orderNotReady" => ProblemKind::OrderNotReady,
+            "rateLimited" => ProblemKind::RateLimited,
+            "serverInternal" => ProblemKind::ServerInternal,
+            "unauthorized" => ProblemKind::Unauthorized,
+            "alreadyReplaced" => ProblemKind::AlreadyReplaced,
+            "rejectedIdentifier" => ProblemKind::RejectedIdentifier,
+            "externalAccountRequired" => ProblemKind::ExternalAccountRequired,
+            "invalidProfile" => ProblemKind::InvalidProfile,
+            "userActionRequired" => ProblemKind::UserActionRequired,
+            "alreadyRevoked" => ProblemKind::AlreadyRevoked,
+            "malformed" => ProblemKind::Malformed,
+            _ => ProblemKind::Other,
+        }
+    }
+}
+
+impl Subproblem {
+    fn of(value: &Value) -> Option<Subproblem> {
+        let identifier = value["identifier"]["value"].as_str().map(one_line);
+        Some(Subproblem { identifier, name: problem_name(value)?, detail: detail(value) })
+    }
+}
+
+fn problem_name(value: &Value) -> Option<String> {
+    let full = value.as_object()?.get("type")?.as_str()?;
+    Some(one_line(full.strip_prefix(ERROR_PREFIX).unwrap_or(full)))
+}
+
+fn detail(value: &Value) -> String {
+    value["detail"].as_str().map(one_line).unwrap_or_default()
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.detail)?;
+        for subproblem in &self.subproblems {
+            let identifier = subproblem.identifier.as_deref().unwrap_or("?");
+            write!(f, "; {identifier}: {}: {}", subproblem.name, subproblem.detail)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_with_subproblems() {
+        let body =
+            br#"{"type":"urn:ietf:params:acme:error:compound","detail":"two\nwrong","status":400,
+            "subproblems":[{"type":"urn:ietf:params:acme:error:caa","detail":"no",
+            "identifier":{"type":"dns","value":"a.org"}},{"type":"x"},{}]}"#;
+        let problem = Problem::parse(body).unwrap();
+        assert_eq!(problem.kind, ProblemKind::Other);
+        assert_eq!(problem.to_string(), "compound: two wrong; a.org: caa: no; ?: x: ");
+        assert_eq!(Problem::parse(b"<html>"), None);
+        assert_eq!(Problem::parse(b"{}"), None);
+        let nonce = Problem::parse(br#"{"type":"urn:ietf:params:acme:error:badNonce"}"#).unwrap();
+        assert_eq!(nonce.kind, ProblemKind::BadNonce);
+    }
+
+    #[test]
+    fn kinds_go_by_the_last_part_of_the_type() {
+        let kind = |kind: &str| Problem::parse(format!(r#"{{"type":"{kind}"}}"#).as_bytes());
+        let kind = |name: &str| kind(name).expect("a problem").kind;
+        let acme = |name: &str| kind(&format!("{ERROR_PREFIX}{name}"));
+        assert_eq!(acme("unauthorized"), ProblemKind::Unauthorized);
+        assert_eq!(acme("alreadyReplaced"), ProblemKind::AlreadyReplaced);
+        assert_eq!(acme("rejectedIdentifier"), ProblemKind::RejectedIdentifier);
+        assert_eq!(acme("externalAccountRequired"), ProblemKind::ExternalAccountRequired);
+        assert_eq!(acme("invalidProfile"), ProblemKind::InvalidProfile);
+        assert_eq!(acme("userActionRequired"), ProblemKind::UserActionRequired);
+        assert_eq!(acme("alreadyRevoked"), ProblemKind::AlreadyRevoked);
+        assert_eq!(acme("malformed"), ProblemKind::Malformed);
+        assert_eq!((acme("caa"), kind("about:blank")), (ProblemKind::Other, ProblemKind::Other));
+    }
+}
