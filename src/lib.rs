@@ -32,7 +32,7 @@
 //! | [`cli`] | options, environment, help and `--list`; words in, a [`config::Config`] out |
 //! | [`io`] | the event loop, connections and TLS, listener, datagrams, storage, keys, signals, log lines |
 //! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
-//! | [`acme`] | RFC 8555: objects, JWS, session (directory, nonces, account), order |
+//! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
 //! | [`lb`] | the reload signal and its answer |
 //! | [`challenge`] | which answer a request to the listener gets |
@@ -42,11 +42,19 @@
 //! | words | [`domain`], [`time`], [`url`], [`secret`], [`config`]: checked values |
 //! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`backoff`]: what the parts share |
 //!
-//! The parts of the daemon: [`daemon::watcher`] follows Marathon, [`daemon::certificates`] knows what
-//! is wanted, stored and due, [`daemon::issuer`] runs orders side by side, [`daemon::budget`] reckons
-//! what the CA lets it ask for, [`daemon::reloader`] gets certificates loaded, [`daemon::front`] answers
-//! the listener, [`daemon::storekeeper`] keeps the storage, [`daemon::transport`] brings requests to
-//! their peers, [`daemon::memory`] is what survives a restart, [`daemon::status`] what others may see.
+//! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
+//! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
+//! why, [`daemon::budget`] reckons what the CA lets it ask for, [`daemon::issuer`] has the account and
+//! runs orders side by side, [`daemon::reloader`] gets certificates loaded, [`daemon::front`] answers the
+//! listener, [`daemon::storekeeper`] keeps the storage, [`daemon::transport`] brings requests to their
+//! peers, [`daemon::memory`] is what survives a restart, [`daemon::status`] what others may see.
+//!
+//! # An order
+//!
+//! The scheduler finds it due and hands it to the issuer; when the issuer has room, the scheduler
+//! checks the budget and notes the attempt; when the note is on the disk, the issuer talks to the CA;
+//! once the CA has made the order, its URL is noted, so that another run can go on with it; the
+//! certificate is checked against its key, stored, and the load balancers are told.
 //!
 //! # The seam
 //!

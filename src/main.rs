@@ -7,13 +7,17 @@ use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use marathon_acme::cli::list::list;
+use marathon_acme::acme::account::Binding;
+use marathon_acme::cli::list::{Remembered, list};
 use marathon_acme::cli::{self, Command};
+use marathon_acme::config::{Config, ExternalAccount};
 use marathon_acme::daemon::Daemon;
+use marathon_acme::daemon::memory::Memory;
+use marathon_acme::domain::Domain;
 use marathon_acme::io::clock::Clock;
 use marathon_acme::io::signals::Signals;
 use marathon_acme::io::storage::{self, Snapshot};
-use marathon_acme::io::{StartError, run};
+use marathon_acme::io::{StartError, read_secret, run};
 
 fn main() -> ExitCode {
     // First of all: until then a SIGTERM to process 1 is lost.
@@ -22,23 +26,52 @@ fn main() -> ExitCode {
         Ok(Command::Print(text)) => say(&text),
         Ok(Command::Run { config, warnings }) => {
             let failed = |error: io::Error| StartError { status: 1, text: error.to_string() };
-            let mut daemon = Daemon::new(&config, warnings);
-            let status =
-                signals.map_err(failed).and_then(|signals| run(&config, signals, &mut daemon));
+            let status = signals.map_err(failed).and_then(|signals| {
+                let binding = binding(&config)?;
+                let mut daemon = Daemon::new(&config, binding, warnings);
+                run(&config, signals, &mut daemon)
+            });
             match status {
                 Ok(status) => ExitCode::from(status),
                 Err(StartError { status, text }) => complain(status, &text),
             }
         }
         Ok(Command::List { config }) => match storage::read_only(&config.storage_dir) {
-            Ok(Snapshot { certificates, .. }) => {
-                let (now, memory) = (Clock::start().now().wall, BTreeMap::new());
+            Ok(Snapshot { certificates, state }) => {
+                let (now, memory) = (Clock::start().now().wall, remembered(state.as_deref()));
                 say(&list(now, &certificates, &memory, config.log_format))
             }
             Err(error) => complain(1, &format!("STORAGE-DIR {error}")),
         },
         Err(error) => complain(2, &error.to_string()),
     }
+}
+
+/// The external account that the CA's account is to be bound to, when there is one.
+fn binding(config: &Config) -> Result<Option<Binding>, StartError> {
+    let Some(ExternalAccount { kid, hmac_key_file }) = &config.external_account else {
+        return Ok(None);
+    };
+    let text = read_secret("eab-hmac-key", hmac_key_file)?;
+    let no_key = || StartError {
+        status: 2,
+        text: format!(
+            "--eab-hmac-key {}: it holds no key; write the CA's HMAC key into it, in base64url",
+            hmac_key_file.display()
+        ),
+    };
+    Binding::parse(kid, text.expose()).map(Some).ok_or_else(no_key)
+}
+
+/// What a daemon that uses the storage has noted; nothing where that cannot be read.
+fn remembered(state: Option<&[u8]>) -> BTreeMap<Domain, Remembered> {
+    let memory = state.and_then(|bytes| Memory::parse(bytes).ok()).unwrap_or_default();
+    let certificates = memory.certificates.into_iter().map(|(name, memory)| {
+        let renewal = memory.life.as_ref().map(|life| life.renewal);
+        let (error, next_try) = (memory.error(), memory.next_try());
+        (name, Remembered { renewal, error, next_try })
+    });
+    certificates.collect()
 }
 
 fn say(text: &str) -> ExitCode {

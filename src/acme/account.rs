@@ -11,7 +11,7 @@ use crate::keys::PublicKey;
 use crate::url::Url;
 
 use super::call::{Post, signed_url};
-use super::jws::{base64url, external_account_binding};
+use super::jws::{base64url, external_account_binding, mac_key};
 use super::types::{self, Directory, Malformed};
 
 /// An account elsewhere that the CA's account is to be bound to (section 7.3.4).
@@ -21,6 +21,14 @@ pub struct Binding {
     pub kid: String,
     /// What the CA gave out along with the name.
     pub mac_key: Zeroizing<Vec<u8>>,
+}
+
+impl Binding {
+    /// A binding to `kid` by the key in `text`: base64url, padded or not, with blanks around it.
+    pub fn parse(kid: &str, text: &str) -> Option<Binding> {
+        let mac_key = Zeroizing::new(mac_key(text)?);
+        Some(Binding { kid: kid.to_string(), mac_key })
+    }
 }
 
 /// What the CA says of the account.

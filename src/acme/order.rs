@@ -334,12 +334,16 @@ fn may_be_for_replaces(error: &CallError) -> bool {
     !other && !error.is_passing()
 }
 
-/// Whether the CA knows no such order, or one that is none. A rate limit says nothing about it.
+/// Whether the CA knows no such order, or one that is none. Neither a rate limit nor an account that it
+/// has forgotten says anything about it.
 fn is_about_the_order(error: &CallError) -> bool {
+    let other = matches!(
+        error.problem_kind(),
+        Some(ProblemKind::RateLimited | ProblemKind::AccountDoesNotExist)
+    );
     match error {
         CallError::Malformed(_) => true,
-        CallError::Problem { problem, .. } if problem.kind == ProblemKind::RateLimited => false,
-        CallError::Problem { .. } | CallError::Status { .. } => !error.is_passing(),
+        CallError::Problem { .. } | CallError::Status { .. } => !other && !error.is_passing(),
         CallError::Transport { .. } | CallError::Key(_) => false,
     }
 }

@@ -16,7 +16,7 @@ use super::types::RenewalInfoObject;
 /// A CA is not asked again sooner than this, whatever it says …
 const ASK_AGAIN_MIN: Duration = Duration::from_secs(60);
 /// … and not later (RFC 9773 section 4.3.2).
-const ASK_AGAIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const ASK_AGAIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The first pause after a temporary error, doubled each time …
 const PAUSE_MIN: Duration = Duration::from_secs(60);
 /// … up to this; after a lasting error it is this at once (RFC 9773 section 4.3.3).

@@ -2,20 +2,17 @@
 //! certificate or a peer says reaches the terminal without control characters.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::config::LogFormat;
 use crate::domain::Domain;
 use crate::pki::bundle::Bundle;
-use crate::pki::leaf::Leaf;
+use crate::pki::leaf::renewal_by_lifetime;
 use crate::seam::StoreError;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
-/// Certificates that live this long or less are renewed at half their life, others at two thirds.
-const SHORT_LIFETIME: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 /// How much of a certificate's domains the table shows, in characters; JSON has them all.
 const DOMAINS_CHARS_MAX: usize = 60;
 /// How much of an issuer's name the table shows, in characters (RFC 5280 appendix A.1 allows 64).
@@ -94,10 +91,12 @@ impl Row {
         let planned = remembered.next_try.or(remembered.renewal);
         Row {
             name: name.to_string(),
-            domains: bundle.as_ref().map_or_else(Vec::new, |bundle| names(name, bundle)),
+            domains: leaf
+                .map_or_else(Vec::new, |leaf| leaf.names.iter().map(|it| clean(it)).collect()),
             issuer: issuer.map(clean),
             not_after: leaf.map(|leaf| leaf.not_after),
-            next_renewal: planned.or_else(|| leaf.map(renewal)),
+            next_renewal: planned
+                .or_else(|| leaf.map(|leaf| renewal_by_lifetime(leaf.not_before, leaf.not_after))),
             last_error: damage.or(remembered.error).as_deref().map(clean),
         }
     }
@@ -130,18 +129,6 @@ impl Row {
             "last_error": self.last_error,
         })
     }
-}
-
-/// The domains that a certificate is for.
-fn names(name: &Domain, _bundle: &Bundle) -> Vec<String> {
-    vec![name.to_string()]
-}
-
-/// When a certificate is renewed without the CA's advice: a third of the lifetime left, or half when
-/// it is short. The daemon takes a moment of chance shortly before that.
-fn renewal(leaf: &Leaf) -> UnixTime {
-    let whole = leaf.not_after.since(leaf.not_before);
-    leaf.not_after.minus(if whole <= SHORT_LIFETIME { whole / 2 } else { whole / 3 })
 }
 
 fn array(rows: &[Row]) -> String {
@@ -209,7 +196,7 @@ mod tests {
     use super::*;
     use crate::seam::StoreErrorKind;
 
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
     type File = Result<Secret, StoreError>;
 

@@ -87,11 +87,25 @@ impl Budget {
             look(CERTIFICATES_OF_DOMAIN, full_at, Limit::CertificatesPerDomain(domain));
         }
         look(CERTIFICATES_OF_SET, self.sets.get(&set(names)), Limit::CertificatesPerSet);
-        for name in names {
-            let limit = Limit::FailedAuthorizations(name.clone());
-            look(FAILURES, self.failures.get(name), limit);
-        }
+        bound.extend(self.check_validations(now, names).err());
         bound.into_iter().max_by_key(|(_, room_at)| *room_at).map_or(Ok(()), Err)
+    }
+
+    /// The same for an order that the CA exempts from all limits but that of failed authorizations.
+    ///
+    /// # Errors
+    /// The name that binds longest, and when it has room again.
+    pub fn check_validations(
+        &self,
+        now: UnixTime,
+        names: &[Domain],
+    ) -> Result<(), (Limit, UnixTime)> {
+        let room_at = |name: &Domain| {
+            let room_at = FAILURES.room_at(now, *self.failures.get(name)?);
+            (room_at > now).then(|| (Limit::FailedAuthorizations(name.clone()), room_at))
+        };
+        let bound = names.iter().filter_map(room_at);
+        bound.max_by_key(|(_, room_at)| *room_at).map_or(Ok(()), Err)
     }
 
     /// Counts an order that was just made, and the certificate that it may lead to.
@@ -104,6 +118,40 @@ impl Budget {
         take(&mut self.sets, set(names), CERTIFICATES_OF_SET, now);
     }
 
+    /// The CA has made the order that was counted at `since`. It counted it no later than now, so its
+    /// bucket may be that much behind ours; ours follows.
+    pub fn order_placed(&mut self, now: UnixTime, since: UnixTime) {
+        let elapsed = now.since(since);
+        self.orders = self.orders.map(|at| ORDERS.clamp(now, at.plus(elapsed)));
+    }
+
+    /// The CA has issued the certificate whose order was counted at `since`: as above.
+    pub fn certificate_issued(&mut self, now: UnixTime, since: UnixTime, names: &[Domain]) {
+        let elapsed = now.since(since);
+        for domain in registered_domains(names) {
+            if let Some(at) = self.domains.get_mut(&domain) {
+                *at = CERTIFICATES_OF_DOMAIN.clamp(now, at.plus(elapsed));
+            }
+        }
+        if let Some(at) = self.sets.get_mut(&set(names)) {
+            *at = CERTIFICATES_OF_SET.clamp(now, at.plus(elapsed));
+        }
+    }
+
+    /// The wall clock was set forward or back: what was spent stays spent for as long as before.
+    pub fn clock_moved(&mut self, from: UnixTime, to: UnixTime) {
+        let moved = |at: UnixTime| at.plus(to.since(from)).minus(from.since(to));
+        self.orders = self.orders.map(moved);
+        let times = self.domains.values_mut().chain(self.sets.values_mut());
+        times.chain(self.failures.values_mut()).for_each(|at| *at = moved(*at));
+    }
+
+    /// Gives everything back: the order never reached the CA.
+    pub fn order_unmade(&mut self, now: UnixTime, names: &[Domain]) {
+        self.orders = self.orders.map(|at| at.minus(ORDERS.token()));
+        self.order_failed(now, names, &[]);
+    }
+
     /// Gives back the certificate of an order that came to nothing, and counts the names whose
     /// authorizations failed.
     pub fn order_failed(&mut self, now: UnixTime, names: &[Domain], failed: &[Domain]) {
@@ -111,6 +159,11 @@ impl Budget {
             give_back(&mut self.domains, &domain, CERTIFICATES_OF_DOMAIN);
         }
         give_back(&mut self.sets, &set(names), CERTIFICATES_OF_SET);
+        self.validations_failed(now, failed);
+    }
+
+    /// Counts the names whose authorizations failed, and nothing else.
+    pub fn validations_failed(&mut self, now: UnixTime, failed: &[Domain]) {
         self.forget_past(now);
         for name in failed.iter().collect::<BTreeSet<_>>() {
             take(&mut self.failures, name.clone(), FAILURES, now);

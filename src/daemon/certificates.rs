@@ -1,323 +1,380 @@
-//! Which certificates are wanted, which are stored, and when each is due. The only place that knows.
-//! Never talks to the CA and never touches the disk: it says what should be ordered and written.
+//! The scheduler: which certificates are wanted, which are stored, and for each of them what is next,
+//! when, and why. The only place that knows. Never talks to the CA and never touches the disk: it says
+//! what is to be ordered, asked, written and archived.
 //!
-//! Each domain walks: `Reading → Waiting → Ordering → Storing → Waiting → …`
+//! Each certificate walks: `Reading → Resting → Queued → Recording → Ordering → Storing → Resting → …`,
+//! and an unwanted one at last `→ Archiving`. `entry.rs` holds the rules, this file the machine,
+//! `ordering.rs` an order from its beginning to its end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
-use crate::daemon::issuer::{Issued, OrderError, OrderId};
-use crate::daemon::wish::Source;
+use crate::acme::renewal_info::{NoSuggestion, Suggestion};
+use crate::config::Config;
+use crate::daemon::budget::Budget;
+use crate::daemon::issuer::OrderId;
+use crate::daemon::memory::{Attempt, CertificateMemory};
+use crate::daemon::wish::Wish;
 use crate::domain::Domain;
-use crate::keys::{Keys, jittered};
 use crate::log::Record;
-use crate::pki::{Bundle, BundleError};
-use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
+use crate::url::Url;
 
-/// The pauses after the first, second … failed order of a domain; the last one repeats.
-const RETRY_PAUSES: [Duration; 6] =
-    [minutes(1), minutes(10), minutes(60), minutes(180), minutes(360), minutes(720)];
-/// The pause after a file that the disk did not take.
-const WRITE_PAUSE: Duration = Duration::from_secs(10);
-/// The pause after a file that the disk did not give; mostly a person has to mend its mode.
-const READ_PAUSE: Duration = minutes(1);
-/// Certificates that live this long or less are renewed at half their life, others at two thirds.
-const SHORT_LIFETIME: Duration = minutes(10 * 24 * 60);
+mod entry;
+mod file;
+mod life;
+mod ordering;
+mod reading;
+mod schedule;
+mod trouble;
+mod view;
+
+pub use life::{Advice, Life, Stored};
+pub use schedule::{Next, Planned, Task, When, Why};
+pub use trouble::Trouble;
+pub use view::Counts;
+
+use entry::{Entry, Policy, Step};
+use life::Change;
+use trouble::minutes;
+
+/// The pause after anything that the disk did not take.
+const WRITE_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
 /// The longest sleep towards a date: the wall clock may jump meanwhile.
-const SLEEP_MAX: Duration = minutes(60);
-
-const fn minutes(count: u64) -> Duration {
-    Duration::from_secs(count * 60)
-}
+const SLEEP_MAX: std::time::Duration = minutes(60);
+/// A wall clock that differs by more than this from what the monotonic one says was set.
+const CLOCK_SLACK: std::time::Duration = minutes(1);
 
 /// What is to be done for the certificates.
 #[derive(Debug)]
 pub enum CertificatesOutput {
-    /// Read `certs/NAME.pem`.
+    /// Read `certs/NAME.pem`; the answer goes to [`Certificates::read`].
     Read(Domain),
-    /// Order a certificate for these names.
-    Order(OrderId, Vec<Domain>),
+    /// Order a certificate. When its turn has come, [`Certificates::begins`] is asked; how it ends
+    /// goes to [`Certificates::finished`].
+    Order(Box<NewOrder>),
+    /// An order may begin.
+    Begin {
+        /// Which.
+        order: OrderId,
+        /// The certificate that it replaces (RFC 9773 section 5).
+        replaces: Option<String>,
+    },
+    /// An order may not begin; it is forgotten.
+    Cancel(OrderId),
+    /// Ask the CA when to renew; the answer goes to [`Certificates::advised`].
+    Ask {
+        /// Which certificate's file.
+        name: Domain,
+        /// What names it to the CA (RFC 9773 section 4.1).
+        cert_id: String,
+    },
     /// Write `certs/NAME.pem`; the answer goes to [`Certificates::written`].
     Write(Domain, Secret),
-    /// Move `certs/NAME.pem` to the archive.
+    /// Move `certs/NAME.pem` to the archive; the answer goes to [`Certificates::archived`].
     Archive(Domain),
-    /// A new certificate is in `certs/`: load balancers must load it.
+    /// What is in `certs/` has changed: load balancers must load it.
     Changed,
 }
 
+/// An order to be made, or to be gone on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOrder {
+    /// Names it in every answer.
+    pub order: OrderId,
+    /// What it is for.
+    pub names: Vec<Domain>,
+    /// The certificate that it replaces (RFC 9773 section 5), once it may begin.
+    pub replaces: Option<String>,
+    /// An order of an earlier run.
+    pub resume: Option<Url>,
+}
+
+/// How soon what has changed must be on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Losing it costs a question to the CA.
+    Lazy,
+    /// Something waits for it, or would be done twice without it.
+    Now,
+}
+
 /// Every certificate that is wanted or stored.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Certificates {
+    policy: Policy,
+    /// What the CA's limits leave, where they are known.
+    budget: Option<Budget>,
     entries: BTreeMap<Domain, Entry>,
-    /// Every entry that waits, by its date.
+    /// Every entry for which something is planned, by its date.
     due: BTreeSet<(UnixTime, Domain)>,
     orders: BTreeMap<OrderId, Domain>,
+    /// Those that wait for their attempts to be on the disk.
+    recording: Vec<Domain>,
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
     orders_made: u64,
+    /// Whether Marathon's wishes are known.
+    synced: bool,
+    unsaved: Option<Urgency>,
+    /// The time of the last turn.
+    last_now: Option<Now>,
     outputs: VecDeque<CertificatesOutput>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    wanted: Option<Source>,
-    stored: Option<Lifetime>,
-    step: Step,
-    trouble: Option<Trouble>,
-}
-
-#[derive(Debug)]
-enum Step {
-    /// The file is there and not read yet.
-    Reading,
-    /// Nothing to do until then; with [`Entry::wanted`] the entry stands in [`Certificates::due`].
-    Waiting { until: UnixTime },
-    /// The CA is at it.
-    Ordering,
-    /// Issued, but not on the disk yet.
-    Storing(Storing),
-}
-
-#[derive(Debug)]
-struct Storing {
-    pem: Secret,
-    lifetime: Lifetime,
-    state: Writing,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Writing {
-    UnderWay,
-    AgainAt(UnixTime),
-}
-
-/// From when to when a stored certificate is valid, and who issued it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lifetime {
-    /// `notBefore`.
-    pub not_before: UnixTime,
-    /// `notAfter`.
-    pub not_after: UnixTime,
-    /// The common name of the issuer, empty when it has none.
-    pub issuer: String,
-}
-
-/// Orders that failed since the last one that did not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// How many.
-    pub failures: usize,
-    /// The last one's error.
-    pub error: String,
-    /// The CA's own `Retry-After`: not even an operator's act makes it due before.
-    pub not_before: UnixTime,
-}
-
-/// How many certificates are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Wanted, and a certificate that has not expired is stored.
-    pub valid: usize,
-    /// Wanted, none stored yet, none refused.
-    pub pending: usize,
-    /// Wanted, and the last order failed.
-    pub failing: usize,
-    /// Wanted, stored, and expired.
-    pub expired: usize,
-}
-
 impl Certificates {
-    /// Takes in the names of the files in `certs/`; they are read one by one.
-    pub fn found(&mut self, names: Vec<Domain>) {
-        for name in names {
-            let wanted = self.forget(&name).and_then(|entry| entry.wanted);
-            let step = Step::Reading;
-            self.entries.insert(name.clone(), Entry { wanted, stored: None, step, trouble: None });
-            self.unread.push_back(name);
+    /// Knows of no certificate yet.
+    pub fn new(config: &Config) -> Certificates {
+        let policy = Policy {
+            directory: config.acme.to_string(),
+            offers_advice: false,
+            exact: config.san,
+            prune_after: config.prune_after,
+        };
+        Certificates {
+            policy,
+            budget: Budget::applies_to(&config.acme).then(Budget::default),
+            entries: BTreeMap::new(),
+            due: BTreeSet::new(),
+            orders: BTreeMap::new(),
+            recording: Vec::new(),
+            unread: VecDeque::new(),
+            orders_made: 0,
+            synced: false,
+            unsaved: None,
+            last_now: None,
+            outputs: VecDeque::new(),
         }
-        self.read_next();
     }
 
-    /// Takes in what `certs/NAME.pem` holds. A damaged file goes to the archive: one that HAProxy
-    /// cannot load keeps it from loading any.
-    pub fn read(&mut self, turn: &mut Turn<'_>, name: &Domain, file: Result<Secret, StoreError>) {
-        self.unread.retain(|unread| unread != name);
-        match file.map(|pem| inspect(name, &pem)) {
-            Ok(Ok(lifetime)) => {
-                let until = renewal(&lifetime, turn.keys);
-                self.settle(name, Some(lifetime), until);
+    /// Takes in what an earlier run remembered, before anything else.
+    pub fn restore(
+        &mut self,
+        turn: &mut Turn<'_>,
+        certificates: BTreeMap<Domain, CertificateMemory>,
+        budget: Budget,
+    ) {
+        self.budget = self.budget.as_ref().map(|_| budget);
+        for (name, memory) in certificates {
+            let mut entry = Entry { memory, ..Entry::default() };
+            entry.memory.trouble.take_if(|trouble| trouble.until_restart);
+            entry.clamp(turn.now.wall);
+            if entry.memory.attempt.as_ref().is_some_and(|it| !it.can_go_on(&self.policy.directory))
+            {
+                let error = "the program ended before the CA answered";
+                entry.attempt_lost(turn, error);
+                self.unsaved = Some(Urgency::Now);
             }
-            // HAProxy can load it and may serve it: only a successor takes its place.
-            Ok(Err(error @ BundleError::MissingName(_))) => {
-                let line = Record::warn("storage", "certificate file is not for its own name");
-                turn.log(line.with("name", name).with("error", error));
-                self.settle(name, None, turn.now.wall);
-            }
-            Ok(Err(error)) => self.damaged(turn, name, &error),
-            Err(error) if error.kind == StoreErrorKind::Malformed => {
-                self.damaged(turn, name, &error);
-            }
-            Err(error) if error.kind == StoreErrorKind::Missing => {
-                self.settle(name, None, turn.now.wall);
-            }
-            Err(error) => {
-                let at = turn.now.wall.plus(jittered(turn.keys, READ_PAUSE));
-                let line = Record::error("storage", "cannot read certificate");
-                turn.log(line.with("name", name).with("error", error).with("next_try", at));
-                self.due.insert((at, name.clone()));
-            }
+            self.entries.insert(name, entry);
         }
-        self.read_next();
-    }
-
-    fn damaged(&mut self, turn: &mut Turn<'_>, name: &Domain, error: &dyn std::fmt::Display) {
-        let line = Record::warn("storage", "certificate file is damaged, moved to archive/");
-        turn.log(line.with("name", name).with("error", error));
-        self.outputs.push_back(CertificatesOutput::Archive(name.clone()));
-        self.settle(name, None, turn.now.wall);
     }
 
     /// Takes in the whole of what is wanted now.
-    pub fn want(&mut self, turn: &mut Turn<'_>, wanted: &BTreeMap<Domain, Source>) {
-        for (name, entry) in &mut self.entries {
-            if entry.wanted.is_some() && !wanted.contains_key(name) {
-                entry.wanted = None;
-                turn.log(Record::info("sync", "domain is no longer wanted").with("name", name));
-                if let Step::Waiting { until } = entry.step {
-                    self.due.remove(&(until, name.clone()));
-                }
-            }
+    pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &BTreeMap<Domain, Wish>) {
+        self.synced = true;
+        let gone = self.entries.iter().filter(|(name, entry)| {
+            (entry.wish.is_some() || entry.is_void()) && !wishes.contains_key(name)
+        });
+        for name in gone.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.unwant(turn, &name);
         }
-        self.entries.retain(|_, entry| entry.wanted.is_some() || !entry.is_void());
-        for (name, source) in wanted {
-            self.want_one(turn, name, source);
+        for (name, wish) in wishes {
+            self.want_one(turn, name, wish);
         }
+        self.retire();
         self.handle_timeout(turn);
     }
 
-    fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, source: &Source) {
-        let now = turn.now.wall;
-        let entry = self.entries.entry(name.clone()).or_insert_with(|| Entry {
-            wanted: None,
-            stored: None,
-            step: Step::Waiting { until: now },
-            trouble: None,
-        });
-        if entry.wanted.as_ref() == Some(source) {
+    fn unwant(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if entry.wish.take().is_some() {
+            turn.log(Record::info("sync", "domain is no longer wanted").with("name", name));
+        }
+        self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
+        self.reindex(name);
+        self.drop_if_void(name);
+    }
+
+    fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, wish: &Wish) {
+        let entry = self.entries.entry(name.clone()).or_default();
+        if entry.wish.as_ref() == Some(wish) {
             return;
         }
-        if entry.wanted.is_none() {
+        if entry.wish.is_none() {
             let line = Record::info("sync", "domain is wanted").with("name", name);
-            turn.log(line.with("app", &source.app));
+            turn.log(line.with("app", &wish.source.app));
         }
-        entry.wanted = Some(source.clone());
-        if let Step::Waiting { until } = &mut entry.step {
-            self.due.remove(&(*until, name.clone()));
-            // The operator acted: what failed may work now, so it is due as far as the CA allows.
-            if let Some(trouble) = &entry.trouble {
-                *until = (*until).min(trouble.not_before.max(now));
+        entry.take_wish(turn.now.wall, wish);
+        self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
+        self.reindex(name);
+    }
+
+    /// Finds the unwanted certificates that would only stand in another one's way: of two files with
+    /// one name in them HAProxy serves the alphabetically first, however old it is. Such a file goes
+    /// once all its wanted names are in certificates that are wanted and stored.
+    fn retire(&mut self) {
+        if !self.synced || self.entries.values().all(|entry| entry.wish.is_some()) {
+            return;
+        }
+        let wanted: BTreeSet<&Domain> =
+            self.entries.values().flat_map(|entry| &entry.wish).flat_map(|it| &it.names).collect();
+        let kept = self.entries.values().filter(|entry| entry.wish.is_some());
+        let served: BTreeSet<&Domain> =
+            kept.flat_map(|entry| &entry.stored).flat_map(|stored| &stored.names).collect();
+        let unwanted = self.entries.iter().filter(|(_, entry)| entry.wish.is_none());
+        let superseded = unwanted.filter(|(_, entry)| {
+            let names = entry.stored.iter().flat_map(|stored| &stored.names);
+            let mut wanted = names.filter(|name| wanted.contains(name)).peekable();
+            wanted.peek().is_some() && wanted.all(|name| served.contains(name))
+        });
+        for name in superseded.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            if let Some(entry) = self.entries.get_mut(&name) {
+                entry.superseded = true;
             }
-            self.due.insert((*until, name.clone()));
+            self.reindex(&name);
         }
     }
 
-    /// Takes in how an order ended; a good one is checked against its key before it is stored.
-    pub fn finished(
+    /// Takes in whether the CA says when to renew (RFC 9773).
+    pub fn advice_offered(&mut self, offered: bool) {
+        if self.policy.offers_advice != offered {
+            self.policy.offers_advice = offered;
+            for name in self.entries.keys().cloned().collect::<Vec<_>>() {
+                self.reindex(&name);
+            }
+        }
+    }
+
+    /// Takes in the answer to [`CertificatesOutput::Ask`].
+    pub fn advised(
         &mut self,
         turn: &mut Turn<'_>,
-        order: OrderId,
-        result: Result<Issued, OrderError>,
+        name: &Domain,
+        cert_id: &str,
+        answer: Result<Suggestion, NoSuggestion>,
     ) {
-        let Some(name) = self.orders.remove(&order) else { return };
-        match result {
-            Err(error) => self.failed(turn, &name, &error, error.retry_after()),
-            Ok(issued) => match assemble(&issued) {
-                Err(error) => {
-                    let line = Record::error("order", "the CA's certificate is not usable");
-                    turn.log(line.with("name", &name).with("error", &error));
-                    self.failed(turn, &name, &error, None);
-                }
-                Ok((pem, lifetime)) => {
-                    self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
-                    let state = Writing::UnderWay;
-                    self.step(&name, Step::Storing(Storing { pem, lifetime, state }));
-                }
-            },
-        }
-    }
-
-    /// Takes in how a [`CertificatesOutput::Write`] ended. What the disk did not take is kept and
-    /// written again: a certificate once issued is never ordered a second time for that.
-    pub fn written(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
         let Some(entry) = self.entries.get_mut(name) else { return };
-        let Step::Storing(storing) = &mut entry.step else { return };
-        if let Err(error) = result {
-            let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
-            storing.state = Writing::AgainAt(at);
-            self.due.insert((at, name.clone()));
-            let line = Record::error("storage", "cannot write certificate, it is kept in memory");
-            turn.log(line.with("name", name).with("error", error).with("next_try", at));
-            return;
-        }
-        let lifetime = storing.lifetime.clone();
-        entry.trouble = None;
-        let until = renewal(&lifetime, turn.keys);
-        let line = Record::info("order", "issued").with("name", name);
-        let line = line.with("not_after", lifetime.not_after).with("issuer", &lifetime.issuer);
-        turn.log(line.with("renewal", until));
-        self.settle(name, Some(lifetime), until);
-        self.outputs.push_back(CertificatesOutput::Changed);
-    }
-
-    /// The process ends: what the disk has not taken is written once more.
-    pub fn stop(&mut self, turn: &mut Turn<'_>) {
-        for (name, entry) in &self.entries {
-            if let Step::Storing(Storing { pem, state: Writing::AgainAt(_), .. }) = &entry.step {
-                let line = Record::warn("storage", "the certificate is written once more");
-                turn.log(line.with("name", name));
-                self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
+        entry.asking = false;
+        let now = turn.now.wall;
+        let same = |stored: &&Stored| stored.cert_id.as_deref() == Some(cert_id);
+        if let (Some(stored), Some(life)) =
+            (entry.stored.as_ref().filter(same), entry.memory.life.as_mut())
+        {
+            match answer {
+                Ok(suggestion) => {
+                    let change = life.advised(now, stored, suggestion, turn.keys);
+                    if change == Change::Window {
+                        turn.log(life.window_line(name, stored));
+                        self.unsaved = Some(Urgency::Now);
+                    }
+                }
+                Err(error) => {
+                    life.unadvised(now, &error, turn.keys);
+                    turn.log(life.unadvised_line(name, &error));
+                }
             }
         }
+        self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
+        self.reindex(name);
     }
 
     /// Starts whatever is due.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        while let Some((at, _)) = self.due.first() {
-            if *at > turn.now.wall {
-                break;
-            }
-            if let Some((_, name)) = self.due.pop_first() {
-                self.start(&name);
-            }
+        self.check_clock(turn);
+        let now = turn.now.wall;
+        while let Some((at, _)) = self.due.first()
+            && *at <= now
+            && let Some((_, name)) = self.due.pop_first()
+        {
+            self.start(turn, &name);
         }
     }
 
-    fn start(&mut self, name: &Domain) {
+    /// Notices a wall clock that was set: nothing that was spent comes back by that, and nothing waits
+    /// longer than it could by the rules.
+    fn check_clock(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let before = self.last_now.replace(now).unwrap_or(now);
+        let expected = before.wall.plus(now.mono.since(before.mono));
+        let (ahead, behind) = (now.wall.since(expected), expected.since(now.wall));
+        if ahead.max(behind) <= CLOCK_SLACK {
+            return;
+        }
+        let line = Record::warn("main", "the clock was set");
+        turn.log(line.with("from", expected).with("to", now.wall));
+        if let Some(budget) = &mut self.budget {
+            budget.clock_moved(expected, now.wall);
+        }
+        for name in self.entries.keys().cloned().collect::<Vec<_>>() {
+            if let Some(entry) = self.entries.get_mut(&name) {
+                entry.clamp(now.wall);
+            }
+            self.reindex(&name);
+        }
+    }
+
+    fn start(&mut self, turn: &mut Turn<'_>, name: &Domain) {
         let Some(entry) = self.entries.get_mut(name) else { return };
-        match &mut entry.step {
-            Step::Reading => {
+        entry.planned = None;
+        let Some(next) = entry.next(&self.policy) else { return };
+        match next.task {
+            Task::Read => {
+                entry.step = Step::Reading { again_at: None };
                 self.unread.push_back(name.clone());
                 if self.unread.len() == 1 {
                     self.read_next();
                 }
             }
-            Step::Waiting { .. } if entry.wanted.is_some() => {
-                let order = OrderId(self.orders_made);
-                self.orders_made += 1;
-                entry.step = Step::Ordering;
-                self.orders.insert(order, name.clone());
-                self.outputs.push_back(CertificatesOutput::Order(order, vec![name.clone()]));
+            Task::Write => {
+                if let Step::Storing { pem, again_at, .. } = &mut entry.step {
+                    *again_at = None;
+                    let pem = pem.clone();
+                    self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem));
+                }
             }
-            Step::Storing(storing) => {
-                storing.state = Writing::UnderWay;
-                let pem = storing.pem.clone();
-                self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem));
+            Task::Order => self.start_order(turn, name),
+            Task::Ask => self.ask(turn, name),
+            Task::Archive => {
+                entry.step = Step::Archiving { again_at: None };
+                self.outputs.push_back(CertificatesOutput::Archive(name.clone()));
             }
-            Step::Waiting { .. } | Step::Ordering => {}
         }
+        self.reindex(name);
+    }
+
+    /// Asks when to renew; one that has expired meanwhile is not asked about any more.
+    fn ask(&mut self, turn: &Turn<'_>, name: &Domain) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let (Some(stored), Some(life)) = (&entry.stored, &mut entry.memory.life) else { return };
+        match &stored.cert_id {
+            Some(cert_id) if stored.not_after > turn.now.wall => {
+                entry.asking = true;
+                let (name, cert_id) = (name.clone(), cert_id.clone());
+                self.outputs.push_back(CertificatesOutput::Ask { name, cert_id });
+            }
+            _ => life.advice.ask_at = Some(stored.not_after),
+        }
+    }
+
+    /// Goes on with an order of an earlier run, or makes a new one.
+    fn start_order(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let order = OrderId(self.orders_made);
+        self.orders_made += 1;
+        let resumable = |attempt: &&Attempt| attempt.can_go_on(&self.policy.directory);
+        let new = if let Some(attempt) = entry.memory.attempt.as_ref().filter(resumable) {
+            let (names, resume) = (attempt.names.clone(), attempt.order.clone());
+            entry.step = Step::Ordering { names: names.clone(), exempt: false };
+            NewOrder { order, names, replaces: None, resume }
+        } else {
+            let names = entry.names_to_order(turn.now.wall);
+            entry.held = None;
+            entry.step = Step::Queued { names: names.clone() };
+            NewOrder { order, names, replaces: None, resume: None }
+        };
+        self.orders.insert(order, name.clone());
+        self.outputs.push_back(CertificatesOutput::Order(Box::new(new)));
     }
 
     /// When something is due next.
@@ -331,121 +388,53 @@ impl Certificates {
         self.outputs.pop_front()
     }
 
-    /// How many wanted domains' last order failed.
-    pub fn failing(&self) -> usize {
-        let wanted = self.entries.values().filter(|entry| entry.wanted.is_some());
-        wanted.filter(|entry| entry.trouble.is_some()).count()
+    /// Whether, and how soon, the memory must be written; asked once.
+    pub fn take_unsaved(&mut self) -> Option<Urgency> {
+        self.unsaved.take()
     }
 
-    /// How many certificates are in which state.
-    pub fn counts(&self, now: UnixTime) -> Counts {
-        let mut counts = Counts::default();
-        for entry in self.entries.values().filter(|entry| entry.wanted.is_some()) {
-            match (&entry.stored, &entry.trouble) {
-                (Some(stored), _) if stored.not_after > now => counts.valid += 1,
-                (_, Some(_)) => counts.failing += 1,
-                (Some(_), None) => counts.expired += 1,
-                (None, None) => counts.pending += 1,
-            }
-        }
-        counts
+    /// What must survive a restart.
+    pub fn memory(&self) -> impl Iterator<Item = (&Domain, &CertificateMemory)> {
+        self.entries.iter().map(|(name, entry)| (name, &entry.memory))
     }
 
-    fn failed(
-        &mut self,
-        turn: &mut Turn<'_>,
-        name: &Domain,
-        error: &dyn std::fmt::Display,
-        retry_after: Option<Duration>,
-    ) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        let now = turn.now.wall;
-        let failures = entry.trouble.as_ref().map_or(0, |trouble| trouble.failures);
-        let pause = RETRY_PAUSES[failures.min(RETRY_PAUSES.len() - 1)];
-        let not_before = now.plus(retry_after.unwrap_or(Duration::ZERO));
-        let until = now.plus(jittered(turn.keys, pause)).max(not_before);
-        let error = error.to_string();
-        let line = Record::error("order", "failed").with("name", name).with("error", &error);
-        turn.log(line.with("failures", failures + 1).with("next_try", until));
-        entry.trouble = Some(Trouble { failures: failures + 1, error, not_before });
-        let stored = entry.stored.take();
-        self.settle(name, stored, until);
-    }
-
-    /// Lets an entry wait, or drops it when nobody wants it and nothing is stored.
-    fn settle(&mut self, name: &Domain, stored: Option<Lifetime>, until: UnixTime) {
-        self.step(name, Step::Waiting { until });
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        entry.stored = stored;
-        if entry.wanted.is_some() {
-            self.due.insert((until, name.clone()));
-        } else if entry.is_void() {
-            self.entries.remove(name);
-        }
+    /// What was spent of the CA's limits, less what has grown back.
+    pub fn budget(&mut self, now: UnixTime) -> Budget {
+        let Some(budget) = &mut self.budget else { return Budget::default() };
+        budget.forget_past(now);
+        budget.clone()
     }
 
     fn step(&mut self, name: &Domain, step: Step) {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.step = step;
         }
+        self.reindex(name);
+        self.drop_if_void(name);
     }
 
-    /// Takes an entry out, and its date with it.
-    fn forget(&mut self, name: &Domain) -> Option<Entry> {
-        let entry = self.entries.remove(name)?;
-        if let Step::Waiting { until } = entry.step {
-            self.due.remove(&(until, name.clone()));
+    /// Puts what is next for a certificate where the loop finds it. To be called after every change.
+    fn reindex(&mut self, name: &Domain) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if let Some(at) = entry.planned.take() {
+            self.due.remove(&(at, name.clone()));
         }
-        Some(entry)
-    }
-
-    fn read_next(&mut self) {
-        if let Some(name) = self.unread.front() {
-            self.outputs.push_back(CertificatesOutput::Read(name.clone()));
+        entry.planned = entry.next(&self.policy).map(|next| next.at);
+        if let Some(at) = entry.planned {
+            self.due.insert((at, name.clone()));
         }
     }
-}
 
-impl Entry {
-    /// Whether nothing is lost when this entry goes.
-    fn is_void(&self) -> bool {
-        self.stored.is_none() && matches!(self.step, Step::Waiting { .. })
+    /// Forgets a certificate that nobody wants and of which nothing is stored. Before the first sync
+    /// nobody knows what is wanted.
+    fn drop_if_void(&mut self, name: &Domain) {
+        if self.synced && self.entries.get(name).is_some_and(Entry::is_void) {
+            if let Some(at) = self.entries.remove(name).and_then(|entry| entry.planned) {
+                self.due.remove(&(at, name.clone()));
+            }
+            self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
+        }
     }
-}
-
-/// Key, leaf and chain as one file, when they fit together and name what was ordered.
-fn assemble(issued: &Issued) -> Result<(Secret, Lifetime), BundleError> {
-    let pem = Bundle::assemble(&issued.key, &issued.chain_pem)?;
-    let bundle = Bundle::parse(pem.expose())?;
-    bundle.covers(&issued.names)?;
-    let lifetime = lifetime(&bundle);
-    Ok((pem, lifetime))
-}
-
-/// The lifetime of a stored certificate, when the file is whole and for this name.
-fn inspect(name: &Domain, pem: &Secret) -> Result<Lifetime, BundleError> {
-    let bundle = Bundle::parse(pem.expose())?;
-    bundle.key_matches()?;
-    bundle.covers(std::slice::from_ref(name))?;
-    Ok(lifetime(&bundle))
-}
-
-fn lifetime(bundle: &Bundle) -> Lifetime {
-    let leaf = bundle.leaf();
-    Lifetime {
-        not_before: leaf.not_before,
-        not_after: leaf.not_after,
-        issuer: leaf.issuer_common_name.clone().unwrap_or_default(),
-    }
-}
-
-/// When to renew without advice of the CA: a third of the lifetime left, or half when it is short;
-/// at a moment of chance within one hundredth of the lifetime before that.
-fn renewal(lifetime: &Lifetime, keys: &mut dyn Keys) -> UnixTime {
-    let whole = lifetime.not_after.since(lifetime.not_before);
-    let left = if whole <= SHORT_LIFETIME { whole / 2 } else { whole / 3 };
-    let spread_ms = u64::try_from(whole.as_millis() / 100).unwrap_or(u64::MAX).max(1);
-    lifetime.not_after.minus(left).minus(Duration::from_millis(keys.random() % spread_ms))
 }
 
 #[cfg(test)]

@@ -1,39 +1,49 @@
 //! Gets certificates from the CA: one account, several orders side by side, nonces shared by all.
 //! Never decides what is ordered, and never touches a connection: it says what to send.
 //!
-//! Account: `Resting → (StoringKey →) ReadingDirectory → Registering → Registered`; orders wait for
-//! `Registered`. Every call that fails is tried again, with growing pauses.
+//! Account: `Resting → (StoringKey →) ReadingDirectory → (Registering →) Registered`, in `account.rs`;
+//! orders wait for `Registered`. Questions about renewals and a revocation are in `questions.rs`.
+//! Every call that fails is tried again, with growing pauses.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::acme::account;
+use crate::acme::account::Binding;
 use crate::acme::call::{CallError, Post, Signer, judge};
 use crate::acme::nonces::Nonces;
-use crate::acme::order::{Order, OrderOutput, OrderRequest};
-use crate::acme::types::{Directory, Problem, ProblemKind};
+use crate::acme::order::Order;
+use crate::acme::renewal_info::{NoSuggestion, Suggestion};
+use crate::acme::types::{Directory, ProblemKind};
 use crate::backoff::Backoff;
+use crate::config::Config;
+use crate::daemon::certificates::NewOrder;
+use crate::daemon::memory::AccountMemory;
 use crate::domain::Domain;
 use crate::http::{Method, Request, Response};
-use crate::keys::AccountKey;
-use crate::log::{Level, Record};
-use crate::seam::{StoreError, StoreErrorKind};
+use crate::keys::{AccountKey, KeyType};
 use crate::secret::Secret;
-use crate::time::Instant;
+use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
 pub use crate::acme::order::{Issued, OrderError};
 
+mod account;
+mod orders;
+mod questions;
 #[cfg(test)]
 mod tests;
+
+use questions::{Questions, Revocation};
 
 /// Orders side by side at most; further ones wait.
 pub const ORDERS_SIDE_BY_SIDE_MAX: usize = 10;
 /// A call is signed anew with the nonce of a `badNonce` answer so many times.
 const BAD_NONCES_MAX: u32 = 5;
-/// A `Retry-After` while registering is followed up to this.
-const REGISTRATION_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// A directory that is older is read anew before the next order.
+const DIRECTORY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// A CA that says that it is overloaded keeps all new orders waiting, but no longer than this.
+const OVERLOAD_PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Names an order; the caller's own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +86,40 @@ pub enum IssuerOutput {
         /// The challenge's token.
         token: String,
     },
+    /// There is room for an order now: it waits for [`Issuer::begin`] or [`Issuer::cancel`].
+    Begins {
+        /// Which.
+        order: OrderId,
+    },
+    /// The CA has made an order, under this URL.
+    Placed {
+        /// Which.
+        order: OrderId,
+        /// Its URL.
+        url: Url,
+    },
+    /// The CA's answer about a renewal.
+    Advised {
+        /// The certificate's file.
+        name: Domain,
+        /// What names it to the CA.
+        cert_id: String,
+        /// When to renew, or why that is not known.
+        answer: Result<Suggestion, NoSuggestion>,
+    },
+    /// The directory was read.
+    Offers {
+        /// Whether the CA says when to renew (RFC 9773).
+        renewal_info: bool,
+    },
+    /// The account, to be remembered.
+    Account(AccountMemory),
+    /// The CA wants no new orders before; to be remembered.
+    NotBefore(UnixTime),
+    /// The operator's choices cannot be carried out at this CA; why.
+    Refused(String),
+    /// How a revocation ended.
+    Revoked(Result<(), String>),
     /// An order is over.
     Finished {
         /// Which.
@@ -103,20 +147,39 @@ pub struct IssuerStatus {
 pub struct Issuer {
     directory_url: Url,
     email: Option<String>,
+    binding: Option<Binding>,
+    profile: Option<String>,
+    preferred_chain: Option<String>,
+    key_type: KeyType,
     stage: Stage,
     /// When the stage's call is to be made; nothing while it is under way.
     call_at: Option<Instant>,
     backoff: Backoff,
     problem: Option<String>,
+    /// Whether the operator was told of the account.
+    said_registered: bool,
     key: Option<AccountKey>,
-    directory: Option<Directory>,
+    /// The URL of the account that signed requests go by.
+    kid: Option<String>,
+    /// The account that an earlier registration gave.
+    known: Option<AccountMemory>,
+    /// The directory, and when it was read.
+    directory: Option<(Directory, Instant)>,
     nonces: Nonces,
     calls: BTreeMap<CallId, Call>,
     calls_made: u64,
     /// Calls that wait for a nonce.
     waiting: VecDeque<(Owner, Post, u32)>,
     orders: BTreeMap<OrderId, Order>,
-    queue: VecDeque<(OrderId, Vec<Domain>)>,
+    /// Orders that have room and wait for the word to begin.
+    announced: BTreeMap<OrderId, NewOrder>,
+    queue: VecDeque<NewOrder>,
+    /// Orders in the queue that had begun already, and need no second word.
+    begun_before: BTreeSet<OrderId>,
+    /// The CA is overloaded: no new order before.
+    hold: Option<Instant>,
+    questions: Questions,
+    revocation: Option<Revocation>,
     outputs: VecDeque<IssuerOutput>,
 }
 
@@ -139,184 +202,71 @@ enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Account,
+    Contact,
     Order(OrderId),
+    Revocation,
 }
 
 #[derive(Debug)]
 enum Call {
     Directory,
     Nonce,
+    Question { name: Domain, cert_id: String },
     Post { owner: Owner, post: Post, bad_nonces: u32 },
 }
 
 impl Issuer {
-    /// An issuer for the CA of that directory, which does nothing yet.
-    pub fn new(directory_url: Url, email: Option<String>) -> Issuer {
+    /// An issuer for the CA of the configuration, which does nothing yet.
+    pub fn new(config: &Config, binding: Option<Binding>) -> Issuer {
         Issuer {
-            directory_url,
-            email,
+            directory_url: config.acme.clone(),
+            email: config.email.clone(),
+            binding,
+            profile: config.profile.clone(),
+            preferred_chain: config.preferred_chain.clone(),
+            key_type: config.key_type,
             stage: Stage::Resting,
             call_at: None,
             backoff: Backoff::default(),
             problem: None,
+            said_registered: false,
             key: None,
+            kid: None,
+            known: None,
             directory: None,
             nonces: Nonces::default(),
             calls: BTreeMap::new(),
             calls_made: 0,
             waiting: VecDeque::new(),
             orders: BTreeMap::new(),
+            announced: BTreeMap::new(),
             queue: VecDeque::new(),
+            begun_before: BTreeSet::new(),
+            hold: None,
+            questions: Questions::default(),
+            revocation: None,
             outputs: VecDeque::new(),
         }
     }
 
-    /// The storage was read: begins to register, with the key that lay there or a new one.
-    pub fn start(&mut self, turn: &mut Turn<'_>, account_key: Option<&Secret>) {
-        match account_key {
-            Some(pem) => self.use_key(turn, pem),
-            None => match turn.keys.new_account_key() {
-                Ok(pem) => {
-                    self.stage = Stage::StoringKey(pem.clone());
-                    self.outputs.push_back(IssuerOutput::StoreAccountKey(pem));
-                }
-                Err(error) => self.get_stuck(turn, format!("no account key: {error}")),
-            },
-        }
-    }
-
-    /// Takes in whether the new key is on the disk.
-    pub fn account_key_stored(&mut self, turn: &mut Turn<'_>, result: Result<(), StoreError>) {
-        let Stage::StoringKey(pem) = &self.stage else { return };
-        let pem = pem.clone();
-        match result {
-            Ok(()) => self.use_key(turn, &pem),
-            Err(error) if error.kind == StoreErrorKind::Exists => {
-                self.get_stuck(
-                    turn,
-                    "client.key appeared while a new one was made; restart".into(),
-                );
-            }
-            Err(error) => {
-                let pause = self.backoff.pause(turn.keys);
-                self.call_at = Some(turn.now.mono + pause);
-                self.problem = Some(format!("client.key: {error}"));
-            }
-        }
-    }
-
-    fn use_key(&mut self, turn: &mut Turn<'_>, pem: &Secret) {
-        match turn.keys.read_account_key(pem) {
-            Ok(key) => {
-                self.key = Some(key);
-                self.enter(turn, Stage::ReadingDirectory);
-            }
-            Err(error) => {
-                self.get_stuck(turn, format!("client.key: {error}; it is never overwritten"));
-            }
-        }
-    }
-
-    fn enter(&mut self, turn: &Turn<'_>, stage: Stage) {
-        self.stage = stage;
-        self.call_at = Some(turn.now.mono);
-    }
-
-    /// Nothing is tried any more; waiting orders are told.
-    fn get_stuck(&mut self, turn: &mut Turn<'_>, reason: String) {
-        let line = Record::new(Level::Critical, "acme", "cannot order until this is mended");
-        turn.log(line.with("error", &reason));
-        self.problem = Some(reason.clone());
-        self.stage = Stage::Stuck(reason);
-        self.call_at = None;
-        self.begin_orders(turn);
-    }
-
-    /// Orders a certificate; how it ends comes as [`IssuerOutput::Finished`].
-    pub fn order(&mut self, turn: &mut Turn<'_>, order: OrderId, names: Vec<Domain>) {
-        self.queue.push_back((order, names));
-        self.begin_orders(turn);
-    }
-
-    fn begin_orders(&mut self, turn: &mut Turn<'_>) {
-        if let Stage::Stuck(reason) = &self.stage {
-            let error = OrderError::Unregistered { reason: reason.clone() };
-            for (order, _) in self.queue.drain(..) {
-                let result = Err(error.clone());
-                self.outputs.push_back(IssuerOutput::Finished { order, result });
-            }
-        }
-        while matches!(self.stage, Stage::Registered { .. })
-            && self.orders.len() < ORDERS_SIDE_BY_SIDE_MAX
-            && let Some((id, names)) = self.queue.pop_front()
-        {
-            let name = names.first().map(Domain::as_str).unwrap_or_default();
-            turn.log(Record::info("order", "started").with("name", name));
-            self.orders.insert(id, Order::new(turn.now.mono, OrderRequest::plain(names)));
-            self.run_order(turn, id);
-        }
-    }
-
-    /// Lets an order do what it wants, until it waits.
-    fn run_order(&mut self, turn: &mut Turn<'_>, id: OrderId) {
-        let Some(directory) = &self.directory else { return };
-        let Some(order) = self.orders.get_mut(&id) else { return };
-        order.handle_timeout(turn.now.mono, directory);
-        let outputs: Vec<OrderOutput> = std::iter::from_fn(|| order.poll_output()).collect();
-        for output in outputs {
-            match output {
-                OrderOutput::Call(post) => self.post(turn, Owner::Order(id), post, 0),
-                OrderOutput::Placed { .. } => {}
-                OrderOutput::Publish { token, key_authorization } => {
-                    self.outputs.push_back(IssuerOutput::Publish { token, key_authorization });
-                }
-                OrderOutput::Withdraw { token } => {
-                    self.outputs.push_back(IssuerOutput::Withdraw { token });
-                }
-                OrderOutput::Finished(result) => self.order_over(turn, id, result),
-            }
-        }
-    }
-
-    fn order_over(&mut self, turn: &mut Turn<'_>, id: OrderId, result: Result<Issued, OrderError>) {
-        let Some(order) = self.orders.remove(&id) else { return };
-        self.waiting.retain(|(owner, ..)| *owner != Owner::Order(id));
-        match result {
-            // The key is still ours: the CA makes it a new account, and the order is made again.
-            Err(error) if error.is_account_gone() => {
-                if matches!(self.stage, Stage::Registered { .. }) {
-                    turn.log(Record::warn(
-                        "acme",
-                        "the CA has forgotten the account, registering anew",
-                    ));
-                    self.enter(turn, Stage::Registering);
-                }
-                self.queue.push_front((id, order.names().to_vec()));
-            }
-            result => self.outputs.push_back(IssuerOutput::Finished { order: id, result }),
-        }
-        self.begin_orders(turn);
-    }
-
     /// Sends a POST, when there is a nonce for it; else asks for one first.
     fn post(&mut self, turn: &mut Turn<'_>, owner: Owner, post: Post, bad_nonces: u32) {
-        let Some(key) = &self.key else { return };
+        let Some(key) = self.signing_key(owner) else { return };
+        let key = key.clone();
         let Some(nonce) = self.nonces.spend(turn.now.mono) else {
             self.waiting.push_back((owner, post, bad_nonces));
             return self.ask_for_nonce();
         };
-        let kid = match &self.stage {
-            Stage::Registered { kid } => Some(kid.as_str()),
-            _ => None,
-        };
-        match (Signer { key, kid }).sign(turn.keys, &post, &nonce) {
+        // An order that is under way while the account is registered anew still goes by the old one.
+        let kid = self.kid.as_deref().filter(|_| owner != Owner::Account);
+        match (Signer { key: &key, kid }).sign(turn.keys, &post, &nonce) {
             Ok(request) => self.send(Call::Post { owner, post, bad_nonces }, request),
             Err(error) => self.replied(turn, owner, Err(CallError::Key(error))),
         }
     }
 
     fn ask_for_nonce(&mut self) {
-        if let Some(directory) = &self.directory {
+        if let Some((directory, _)) = &self.directory {
             let request = Request::new(Method::Head, directory.new_nonce.clone());
             self.send(Call::Nonce, request);
         }
@@ -337,7 +287,9 @@ impl Issuer {
         result: Result<Response, CallFailure>,
     ) {
         let Some(call) = self.calls.remove(&call) else { return };
-        if let Ok(response) = &result {
+        // Renewal information may be another server's: its nonces, if it has any, are not the CA's.
+        let of_the_ca = !matches!(call, Call::Question { .. });
+        if let Some(response) = result.as_ref().ok().filter(|_| of_the_ca) {
             self.nonces.bank(turn.now.mono, &response.head.headers);
         }
         let transport = |CallFailure { text, lasting }| CallError::Transport { text, lasting };
@@ -346,6 +298,7 @@ impl Issuer {
         match call {
             Call::Directory => self.directory_read(turn, reply),
             Call::Nonce => self.nonce_came(turn, reply),
+            Call::Question { name, cert_id } => self.answered(turn, name, cert_id, reply),
             Call::Post { owner, post, bad_nonces } => {
                 let bad = reply.as_ref().err().and_then(CallError::problem_kind)
                     == Some(ProblemKind::BadNonce);
@@ -373,6 +326,8 @@ impl Issuer {
     fn replied(&mut self, turn: &mut Turn<'_>, owner: Owner, reply: Result<Response, CallError>) {
         match owner {
             Owner::Account => self.registered(turn, reply),
+            Owner::Contact => self.contact_updated(turn, reply),
+            Owner::Revocation => self.revoked(turn, reply),
             Owner::Order(id) => {
                 let (Some(key), Some(order)) = (&self.key, self.orders.get_mut(&id)) else {
                     return;
@@ -383,63 +338,14 @@ impl Issuer {
         }
     }
 
-    fn directory_read(&mut self, turn: &mut Turn<'_>, reply: Result<Response, CallError>) {
-        let directory = reply
-            .and_then(|response| Directory::parse(&response.body).map_err(CallError::Malformed));
-        match directory {
-            Ok(directory) => {
-                self.directory = Some(directory);
-                self.enter(turn, Stage::Registering);
-            }
-            Err(error) => self.try_again(turn, &error),
-        }
-    }
-
-    fn registered(&mut self, turn: &mut Turn<'_>, reply: Result<Response, CallError>) {
-        let account = reply
-            .and_then(|response| account::read(&response).map_err(CallError::Malformed))
-            .map(|account| account.url);
-        let binding_wanted =
-            self.directory.as_ref().is_some_and(|directory| directory.external_account_required);
-        match account {
-            Ok(kid) => {
-                let line = Record::info("acme", "account is registered").with("account", &kid);
-                let terms = self.directory.as_ref().and_then(|it| it.terms_of_service.as_ref());
-                turn.log(match terms {
-                    Some(terms) => line.with("agreed_to_terms_of_service", terms),
-                    None => line,
-                });
-                self.stage = Stage::Registered { kid };
-                self.call_at = None;
-                self.problem = None;
-                self.backoff.reset();
-                self.begin_orders(turn);
-            }
-            Err(CallError::Problem { problem, .. }) if binding_wanted => {
-                let Problem { detail, .. } = problem;
-                self.get_stuck(turn, format!("the CA wants an external account binding: {detail}"));
-            }
-            Err(error) => self.try_again(turn, &error),
-        }
-    }
-
-    /// Registering failed; the directory may have changed, so it is read again.
-    fn try_again(&mut self, turn: &mut Turn<'_>, error: &CallError) {
-        let asked = error.retry_after().unwrap_or_default().min(REGISTRATION_PAUSE_MAX);
-        let pause = self.backoff.pause(turn.keys).max(asked);
-        let line = Record::error("acme", "cannot register with the CA");
-        let line = line.with("directory", &self.directory_url).with("error", error);
-        turn.log(line.with("next_try", turn.now.wall.plus(pause)));
-        self.problem = Some(error.to_string());
-        self.stage = Stage::ReadingDirectory;
-        self.call_at = Some(turn.now.mono + pause);
-    }
-
     /// Makes the calls that are due.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         if self.call_at.is_some_and(|at| at <= turn.now.mono) {
             self.call_at = None;
             self.make_stage_call(turn);
+        }
+        if self.hold.is_some_and(|until| until <= turn.now.mono) {
+            self.go_on(turn);
         }
         let due = |order: &Order| order.poll_timeout().is_some_and(|at| at <= turn.now.mono);
         let ids = self.orders.iter().filter(|(_, order)| due(order));
@@ -449,35 +355,23 @@ impl Issuer {
         }
     }
 
-    fn make_stage_call(&mut self, turn: &mut Turn<'_>) {
-        match &self.stage {
-            Stage::StoringKey(pem) => {
-                self.outputs.push_back(IssuerOutput::StoreAccountKey(pem.clone()));
-            }
-            Stage::ReadingDirectory => {
-                let request = Request::new(Method::Get, self.directory_url.clone());
-                self.send(Call::Directory, request);
-            }
-            Stage::Registering => {
-                let email = self.email.as_deref();
-                let post = self.directory.as_ref().map(|it| account::registration(it, email, None));
-                if let Some(post) = post {
-                    self.post(turn, Owner::Account, post, 0);
-                }
-            }
-            Stage::Resting | Stage::Registered { .. } | Stage::Stuck(_) => {}
-        }
-    }
-
     /// When a call is due, or an order takes too long.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let orders = self.orders.values().filter_map(Order::poll_timeout);
-        orders.chain(self.call_at).min()
+        orders.chain(self.call_at).chain(self.hold).min()
     }
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<IssuerOutput> {
         self.outputs.pop_front()
+    }
+
+    /// How often in a row the CA could not be registered with.
+    pub fn failures(&self) -> u32 {
+        match self.stage {
+            Stage::Stuck(_) => u32::MAX,
+            _ => self.backoff.failures(),
+        }
     }
 
     /// How it stands with the CA.
@@ -486,7 +380,8 @@ impl Issuer {
             Stage::Registered { kid } => Some(kid.clone()),
             _ => None,
         };
-        let (running, queued) = (self.orders.len(), self.queue.len());
+        let running = self.orders.len() + self.announced.len();
+        let queued = self.queue.len();
         IssuerStatus { account, running, queued, problem: self.problem.clone() }
     }
 }

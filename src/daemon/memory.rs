@@ -1,16 +1,115 @@
 //! What must survive a restart: `state.json`. Losing it costs no certificate.
-//! Pure: text in, text out.
+//! Pure: text in, text out. A file that is none of ours is damaged as a whole; within one of ours, a
+//! member that makes no sense is passed over, so that the rest is kept.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-/// The version of the format written.
-const VERSION: u64 = 1;
+use serde_json::Value;
+
+use crate::acme::renewal_info::Window;
+use crate::daemon::budget::Budget;
+use crate::daemon::certificates::{Advice, Life, Trouble, When};
+use crate::daemon::wish::Source;
+use crate::domain::Domain;
+use crate::time::UnixTime;
+use crate::url::Url;
+
+mod write;
+
+/// The version of the format that is written.
+const VERSION: u64 = 2;
+/// Older versions that are read: 1 knew `reload_owed` alone.
+const VERSIONS_READ: [u64; 2] = [1, VERSION];
 
 /// The daemon's memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// A certificate was written, and not every load balancer has acknowledged a reload since.
     pub reload_owed: bool,
+    /// What is known to each CA, by the URL of its directory.
+    pub cas: BTreeMap<String, CaMemory>,
+    /// Certificates by their file names.
+    pub certificates: BTreeMap<Domain, CertificateMemory>,
+}
+
+/// What is remembered of a CA.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CaMemory {
+    /// Our account there.
+    pub account: Option<AccountMemory>,
+    /// The CA wants no new orders before (`Retry-After`).
+    pub not_before: Option<UnixTime>,
+    /// What was spent of its limits.
+    pub budget: Budget,
+}
+
+/// An account that was registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountMemory {
+    /// Its URL, which names it to the CA.
+    pub url: String,
+    /// The thumbprint of its key (RFC 7638): with another `client.key` it is not ours.
+    pub thumbprint: String,
+    /// The contact that the CA was told last.
+    pub contact: Option<String>,
+}
+
+/// What is remembered of a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateMemory {
+    /// Who asked for it last.
+    pub source: Option<Source>,
+    /// About the certificate that was stored last.
+    pub life: Option<Life>,
+    /// Orders that failed as a whole.
+    pub trouble: Option<Trouble>,
+    /// Names that failed.
+    pub left_out: BTreeMap<Domain, Trouble>,
+    /// An order that was begun and whose end is not known.
+    pub attempt: Option<Attempt>,
+}
+
+impl CertificateMemory {
+    /// What failed, as a whole and by names.
+    pub fn troubles_mut(&mut self) -> impl Iterator<Item = &mut Trouble> {
+        self.trouble.iter_mut().chain(self.left_out.values_mut())
+    }
+
+    /// Why the last order failed, wholly or for a name.
+    pub fn error(&self) -> Option<String> {
+        let left_out = self.left_out.iter();
+        let left_out = left_out.map(|(name, trouble)| format!("{name}: {}", trouble.error)).next();
+        self.trouble.as_ref().map(|trouble| trouble.error.clone()).or(left_out)
+    }
+
+    /// When the next order is made because the last one failed; nothing when a person must act.
+    pub fn next_try(&self) -> Option<UnixTime> {
+        let troubles = self.trouble.iter().chain(self.left_out.values());
+        match troubles.map(|trouble| trouble.retry).min()? {
+            When::At(at) => Some(at),
+            When::Never => None,
+        }
+    }
+}
+
+/// An order that was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When.
+    pub at: UnixTime,
+    /// The directory of its CA.
+    pub directory: String,
+    /// What it is for.
+    pub names: Vec<Domain>,
+    /// Its URL, once the CA has made it.
+    pub order: Option<Url>,
+}
+
+impl Attempt {
+    /// Whether the order can be gone on with at the CA of `directory`.
+    pub fn can_go_on(&self, directory: &str) -> bool {
+        self.order.is_some() && self.directory == directory
+    }
 }
 
 /// `state.json` is not what this program writes.
@@ -24,40 +123,135 @@ impl Memory {
     /// It is no JSON object of a known version.
     pub fn parse(bytes: &[u8]) -> Result<Memory, Damaged> {
         let value: Value = serde_json::from_slice(bytes).map_err(|_| Damaged)?;
-        if value.get("version").and_then(Value::as_u64) != Some(VERSION) {
+        let version = value["version"].as_u64().ok_or(Damaged)?;
+        if !VERSIONS_READ.contains(&version) {
             return Err(Damaged);
         }
-        let reload_owed = value.get("reload_owed").and_then(Value::as_bool).ok_or(Damaged)?;
-        Ok(Memory { reload_owed })
+        let reload_owed = value["reload_owed"].as_bool().ok_or(Damaged)?;
+        let cas = members(&value["cas"]).map(|(url, ca)| (url.clone(), read_ca(ca))).collect();
+        let certificates = members(&value["certificates"])
+            .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_certificate(it))))
+            .collect();
+        Ok(Memory { reload_owed, cas, certificates })
     }
 
     /// The content of `state.json`.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut text = json!({"version": VERSION, "reload_owed": self.reload_owed}).to_string();
-        text.push('\n');
-        text.into_bytes()
+        to_bytes(self.reload_owed, &self.cas, self.certificates.iter())
     }
+}
+
+/// The content of `state.json`, straight from where it is remembered. A certificate of which nothing
+/// is remembered is left out.
+pub fn to_bytes<'a>(
+    reload_owed: bool,
+    cas: &BTreeMap<String, CaMemory>,
+    certificates: impl Iterator<Item = (&'a Domain, &'a CertificateMemory)>,
+) -> Vec<u8> {
+    let cas = cas.iter().map(|(url, ca)| (url.as_str(), write::Ca::of(ca))).collect();
+    let known = certificates.filter(|(_, memory)| **memory != CertificateMemory::default());
+    let certificates =
+        known.map(|(name, memory)| (name.as_str(), write::Certificate::of(memory))).collect();
+    let state = write::State { version: VERSION, reload_owed, cas, certificates };
+    // Maps of texts and plain members cannot fail to become JSON; an empty file would be damaged, and
+    // set aside at the next start.
+    let mut bytes = serde_json::to_vec(&state).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_string)
+}
+
+/// Times are milliseconds since 1970.
+fn time(value: &Value) -> Option<UnixTime> {
+    value.as_i64().map(UnixTime::from_millis)
+}
+
+fn names(value: &Value) -> Vec<Domain> {
+    let list = value.as_array().into_iter().flatten();
+    list.filter_map(|name| Domain::parse(name.as_str()?).ok()).collect()
+}
+
+fn read_ca(value: &Value) -> CaMemory {
+    let account = &value["account"];
+    let account = match (text(&account["url"]), text(&account["thumbprint"])) {
+        (Some(url), Some(thumbprint)) => {
+            Some(AccountMemory { url, thumbprint, contact: text(&account["contact"]) })
+        }
+        _ => None,
+    };
+    let not_before = time(&value["not_before"]);
+    CaMemory { account, not_before, budget: Budget::from_json(&value["budget"]) }
+}
+
+fn read_certificate(value: &Value) -> CertificateMemory {
+    let source = &value["source"];
+    let source = match (text(&source["app"]), text(&source["version"])) {
+        (Some(app), Some(version)) => Some(Source { app, version }),
+        _ => None,
+    };
+    let left_out = members(&value["left_out"])
+        .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_trouble(it)?)))
+        .collect();
+    CertificateMemory {
+        source,
+        life: read_life(&value["life"]),
+        trouble: read_trouble(&value["trouble"]),
+        left_out,
+        attempt: read_attempt(&value["attempt"]),
+    }
+}
+
+fn read_life(value: &Value) -> Option<Life> {
+    let advice = &value["advice"];
+    let window = match (time(&advice["start"]), time(&advice["end"])) {
+        (Some(start), Some(end)) if start < end => Some(Window { start, end }),
+        _ => None,
+    };
+    Some(Life {
+        serial: text(&value["serial"])?,
+        directory: text(&value["directory"]),
+        issued: time(&value["issued"]),
+        renewal: time(&value["renewal"])?,
+        advice: Advice {
+            window,
+            ask_at: time(&advice["ask_at"]),
+            failures: count(&advice["failures"]),
+            explanation: text(&advice["explanation"]),
+            moved: advice["moved"].as_bool() == Some(true),
+        },
+    })
+}
+
+fn count(value: &Value) -> u32 {
+    value.as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+}
+
+fn read_trouble(value: &Value) -> Option<Trouble> {
+    let retry = match value["retry"].as_str() {
+        Some("never") => When::Never,
+        _ => When::At(time(&value["retry"])?),
+    };
+    let not_before = time(&value["not_before"]);
+    let (failures, error) = (count(&value["failures"]), text(&value["error"])?);
+    let until_restart = value["until_restart"].as_bool() == Some(true);
+    Some(Trouble { failures, error, retry, not_before, until_restart })
+}
+
+fn read_attempt(value: &Value) -> Option<Attempt> {
+    Some(Attempt {
+        at: time(&value["at"])?,
+        directory: text(&value["directory"])?,
+        names: names(&value["names"]),
+        order: value["order"].as_str().and_then(|url| Url::parse(url).ok()),
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_read() {
-        for reload_owed in [false, true] {
-            let memory = Memory { reload_owed };
-            assert_eq!(Memory::parse(&memory.to_bytes()), Ok(memory));
-        }
-    }
-
-    #[test]
-    fn damage_is_seen() {
-        let whole = Memory { reload_owed: true }.to_bytes();
-        for end in 0..whole.len() - 2 {
-            assert_eq!(Memory::parse(&whole[..end]), Err(Damaged), "{end} bytes");
-        }
-        assert_eq!(Memory::parse(br#"{"version":2,"reload_owed":true}"#), Err(Damaged));
-        assert_eq!(Memory::parse(br#"{"version":1,"reload_owed":1}"#), Err(Damaged));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::acme::account::Binding;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::log::{Level, Record};
@@ -16,10 +17,13 @@ use crate::turn::Turn;
 
 pub mod budget;
 pub mod certificates;
+mod errand;
 pub mod front;
 pub mod issuer;
+mod journal;
 pub mod memory;
 pub mod reloader;
+mod remembering;
 pub mod status;
 pub mod storekeeper;
 pub mod transport;
@@ -28,10 +32,12 @@ pub mod watcher;
 mod wire;
 pub mod wish;
 
-use certificates::{Certificates, CertificatesOutput};
+use certificates::{Certificates, CertificatesOutput, Urgency};
+use errand::Errand;
 use front::Front;
 use issuer::{CallFailure, CallId, Issuer, IssuerOutput};
-use memory::Memory;
+use journal::Journal;
+use memory::CaMemory;
 use reloader::Reloader;
 use status::Health;
 use storekeeper::{Opened, Purpose, Storekeeper};
@@ -55,26 +61,41 @@ pub struct Daemon {
     /// The issuer's calls under way.
     calls: BTreeMap<RequestId, CallId>,
     reloader: Reloader,
-    memory: Memory,
+    /// Not every load balancer has acknowledged a reload since the last write.
+    reload_owed: bool,
+    /// The directory of the CA, by which it is remembered.
+    directory: String,
+    /// What is remembered of every CA so far.
+    cas: BTreeMap<String, CaMemory>,
+    journal: Journal,
+    errand: Errand,
+    /// Nothing more is done.
+    over: bool,
     log: Vec<Record>,
     outputs: VecDeque<Output>,
     wait: Option<Instant>,
 }
 
 impl Daemon {
-    /// A daemon that waits for [`Input::Started`]; `remarks` are the first it says.
-    pub fn new(config: &Config, remarks: Vec<Record>) -> Daemon {
+    /// A daemon that waits for [`Input::Started`]. `binding` is the external account that the CA's
+    /// account is to be bound to; `remarks` are the first it says.
+    pub fn new(config: &Config, binding: Option<Binding>, remarks: Vec<Record>) -> Daemon {
         Daemon {
             log_level: config.log_level,
             transport: Transport::new(),
             storage: Storekeeper::default(),
             front: Front::default(),
             watcher: Watcher::new(config),
-            certificates: Certificates::default(),
-            issuer: Issuer::new(config.acme.clone(), config.email.clone()),
+            certificates: Certificates::new(config),
+            issuer: Issuer::new(config, binding),
             calls: BTreeMap::new(),
             reloader: Reloader::new(&config.lb),
-            memory: Memory::default(),
+            reload_owed: false,
+            directory: config.acme.to_string(),
+            cas: BTreeMap::new(),
+            journal: Journal::default(),
+            errand: Errand::new(&config.mode),
+            over: false,
             log: remarks,
             outputs: VecDeque::new(),
             wait: None,
@@ -106,11 +127,22 @@ impl Daemon {
             }
             Input::Stored(write, result) => self.stored(turn, write, result),
             Input::Loaded(loaded) => self.loaded(turn, loaded),
-            Input::Signal(Signal::Reload) if self.storage.is_active() => {
+            Input::Signal(Signal::Reload) if self.storage.is_active() && self.errand.follows() => {
+                self.say_plan(turn);
                 self.watcher.sync_now(turn, &mut self.transport);
             }
             Input::Signal(Signal::Reload) => {}
-            Input::Signal(Signal::Stop) => self.stop(turn),
+            Input::Signal(Signal::Stop) => {
+                turn.log(Record::info("main", "stopping"));
+                self.end(turn, self.errand.interrupted());
+            }
+        }
+    }
+
+    /// The whole plan, a line each, for whoever looks for a fault.
+    fn say_plan(&self, turn: &mut Turn<'_>) {
+        for planned in self.certificates.plan() {
+            turn.log(Record::debug("plan", planned.to_string()));
         }
     }
 
@@ -124,7 +156,10 @@ impl Daemon {
                     }
                 }
             }
-            Loaded::Certificate(name, file) => self.certificates.read(turn, &name, file),
+            Loaded::Certificate(name, file) if self.errand.follows() => {
+                self.certificates.read(turn, &name, file);
+            }
+            Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
             Loaded::Challenge(conn, _, found) => {
                 let health = self.health();
                 self.front.looked_up(turn, conn, found, &|| health.response());
@@ -138,16 +173,10 @@ impl Daemon {
     /// Mends what differs from what should be there: left by another run, or by a change that the
     /// disk did not take.
     fn reconcile(&mut self, turn: &mut Turn<'_>, activated: bool, inventory: &Inventory) {
-        if activated && let Some(bytes) = &inventory.state {
-            self.memory = Memory::parse(bytes).unwrap_or_else(|_| {
-                turn.log(Record::warn("storage", "state.json is damaged, moved to archive/"));
-                self.storage.store(Purpose::Archive, Change::ArchiveState);
-                Memory { reload_owed: true }
-            });
-        }
-        let state = self.memory.to_bytes();
-        if inventory.state.as_ref().is_some_and(|stored| *stored != state) {
-            self.storage.store(Purpose::State, Change::State(state));
+        if activated {
+            self.recall(turn, inventory.state.as_deref());
+        } else {
+            self.journal.touch(turn.now.mono, Urgency::Now);
         }
         let published: Vec<&str> = self.front.responder.tokens().collect();
         for token in inventory.challenges.iter().filter(|token| !published.contains(&&***token)) {
@@ -173,11 +202,15 @@ impl Daemon {
                 Record::warn("storage", "a file in certs/ is not ours, HAProxy loads it too");
             turn.log(line.with("file", name));
         }
-        if self.memory.reload_owed {
+        if self.reload_owed {
             self.reloader.changed(turn);
         }
+        let memory = self.cas.get(&self.directory);
+        self.issuer.start(turn, inventory.account_key.as_ref(), memory);
+        if let Some(name) = self.errand.to_revoke() {
+            return self.storage.load(Load::Certificate(name.clone()));
+        }
         self.certificates.found(inventory.certificates);
-        self.issuer.start(turn, inventory.account_key.as_ref());
         self.watcher.start(turn, &mut self.transport);
     }
 
@@ -185,27 +218,22 @@ impl Daemon {
         match self.storage.stored(turn, write, &result) {
             Some(Purpose::AccountKey) => self.issuer.account_key_stored(turn, result),
             Some(Purpose::Certificate(name)) => self.certificates.written(turn, &name, result),
+            Some(Purpose::Archive(name)) if self.errand.to_revoke() == Some(&name) => {
+                self.revoked_archived(turn, result);
+            }
+            Some(Purpose::Archive(name)) => self.certificates.archived(turn, &name, result),
+            Some(Purpose::State(revision)) => {
+                self.journal.ended(turn.now.mono, turn.keys, result.is_ok());
+                self.certificates.recorded(turn, revision, result.as_ref().copied());
+            }
             Some(Purpose::Fallback) if result.is_ok() => self.owe_reload(turn),
-            Some(Purpose::Fallback | Purpose::Archive | Purpose::State | Purpose::Challenge)
-            | None => {}
-        }
-    }
-
-    fn owe_reload(&mut self, turn: &mut Turn<'_>) {
-        self.remember(Memory { reload_owed: true });
-        self.reloader.changed(turn);
-    }
-
-    fn remember(&mut self, memory: Memory) {
-        if self.memory != memory {
-            self.storage.store(Purpose::State, Change::State(memory.to_bytes()));
-            self.memory = memory;
+            Some(Purpose::Fallback | Purpose::ArchiveState | Purpose::Challenge) | None => {}
         }
     }
 
     /// Ends in order: nothing stays published, and what the disk has not taken has its last chance.
-    fn stop(&mut self, turn: &mut Turn<'_>) {
-        turn.log(Record::info("main", "stopping"));
+    fn end(&mut self, turn: &mut Turn<'_>, status: u8) {
+        self.over = true;
         self.certificates.stop(turn);
         let tokens: Vec<String> = self.front.responder.tokens().map(str::to_string).collect();
         for token in tokens {
@@ -213,8 +241,12 @@ impl Daemon {
             self.storage.store(Purpose::Challenge, Change::Withdraw { token });
         }
         while self.carry(turn) {}
+        if self.storage.is_active() && !self.journal.is_clean() {
+            self.write_memory(turn);
+            while self.carry(turn) {}
+        }
         self.flush_log(turn);
-        self.outputs.push_back(Output::Exit(0));
+        self.outputs.push_back(Output::Exit(status));
     }
 
     fn health(&self) -> Health {
@@ -230,6 +262,9 @@ impl Daemon {
         }
         for lb in self.reloader.failing() {
             health.troubles.push(format!("lb: {lb} has not acknowledged a reload"));
+        }
+        for (limit, until) in self.certificates.held() {
+            health.troubles.push(format!("orders: held back until {until} by {limit}"));
         }
         let failing = self.certificates.failing();
         if failing > 0 {
@@ -249,9 +284,10 @@ impl Daemon {
         self.issuer.handle_timeout(turn);
         self.reloader.handle_timeout(turn, &mut self.transport);
         while self.carry(turn) {}
-        if self.memory.reload_owed && self.storage.is_active() && self.reloader.is_clean() {
-            self.remember(Memory { reload_owed: false });
-            self.carry(turn);
+        self.save(turn);
+        while self.carry(turn) {}
+        if let Some(status) = self.errand_over(turn) {
+            self.end(turn, status);
         }
         self.flush_log(turn);
         self.wait = self.poll_timeout(turn.now);
@@ -291,9 +327,7 @@ impl Daemon {
         if self.watcher.awaits(request) {
             let wanted = self.watcher.handle_event(turn, &mut self.transport, request, event);
             if let Some(wanted) = wanted {
-                let wishes = wanted.certificates.into_iter();
-                let domains = wishes.map(|(name, wish)| (name, wish.source)).collect();
-                self.certificates.want(turn, &domains);
+                self.certificates.want(turn, &wanted.certificates);
             }
         } else if self.reloader.awaits(request) {
             self.reloader.handle_event(turn, &mut self.transport, request, event);
@@ -314,15 +348,20 @@ impl Daemon {
     fn certificates_want(&mut self, turn: &mut Turn<'_>, output: CertificatesOutput) {
         match output {
             CertificatesOutput::Read(name) => self.storage.load(Load::Certificate(name)),
-            CertificatesOutput::Order(order, names) => self.issuer.order(turn, order, names),
+            CertificatesOutput::Order(new) => self.issuer.order(turn, *new),
+            CertificatesOutput::Begin { order, replaces } => {
+                self.issuer.begin(turn, order, replaces);
+            }
+            CertificatesOutput::Cancel(order) => self.issuer.cancel(turn, order),
+            CertificatesOutput::Ask { name, cert_id } => self.issuer.ask(name, cert_id),
             CertificatesOutput::Write(name, pem) => {
-                // Written first, so that a crash between the two writes forgets no debt.
-                self.remember(Memory { reload_owed: true });
+                self.note_debt(turn);
                 let purpose = Purpose::Certificate(name.clone());
                 self.storage.store(purpose, Change::Certificate(name, pem));
             }
             CertificatesOutput::Archive(name) => {
-                self.storage.store(Purpose::Archive, Change::Archive(name));
+                self.note_debt(turn);
+                self.storage.store(Purpose::Archive(name.clone()), Change::Archive(name));
             }
             CertificatesOutput::Changed => self.owe_reload(turn),
         }
@@ -354,6 +393,22 @@ impl Daemon {
                 self.front.responder.withdraw(&token);
                 self.storage.store(Purpose::Challenge, Change::Withdraw { token });
             }
+            IssuerOutput::Begins { order } => self.certificates.begins(turn, order),
+            IssuerOutput::Placed { order, url } => self.certificates.placed(turn, order, url),
+            IssuerOutput::Advised { name, cert_id, answer } => {
+                self.certificates.advised(turn, &name, &cert_id, answer);
+            }
+            IssuerOutput::Offers { renewal_info } => self.certificates.advice_offered(renewal_info),
+            IssuerOutput::Account(account) => {
+                self.cas.entry(self.directory.clone()).or_default().account = Some(account);
+                self.journal.touch(turn.now.mono, Urgency::Now);
+            }
+            IssuerOutput::NotBefore(at) => {
+                self.cas.entry(self.directory.clone()).or_default().not_before = Some(at);
+                self.journal.touch(turn.now.mono, Urgency::Now);
+            }
+            IssuerOutput::Refused(_) => self.errand.refuse(),
+            IssuerOutput::Revoked(result) => self.revoked(turn, result),
             IssuerOutput::Finished { order, result } => {
                 self.certificates.finished(turn, order, result);
             }
@@ -375,6 +430,7 @@ impl Daemon {
             self.certificates.poll_timeout(now),
             self.issuer.poll_timeout(),
             self.reloader.poll_timeout(),
+            self.journal.poll_timeout().filter(|_| self.storage.is_active()),
         ]
         .into_iter()
         .flatten()
@@ -384,6 +440,9 @@ impl Daemon {
 
 impl Machine for Daemon {
     fn handle_input(&mut self, now: Now, input: Input<'_>, keys: &mut dyn Keys) {
+        if self.over {
+            return;
+        }
         let mut log = std::mem::take(&mut self.log);
         let mut turn = Turn { now, keys, log: &mut log };
         self.take_in(&mut turn, input);

@@ -114,6 +114,11 @@ impl Reloader {
         self.counts
     }
 
+    /// How often in a row the one that fails most has failed.
+    pub fn failures(&self) -> u32 {
+        self.names.iter().map(Name::failures).max().unwrap_or(0)
+    }
+
     /// The load balancers that did not acknowledge the last signal, as the operator named them.
     pub fn failing(&self) -> Vec<String> {
         let failing = self.names.iter().filter(|name| name.is_failing());

@@ -25,10 +25,12 @@ pub enum Purpose {
     Fallback,
     /// `certs/NAME.pem`.
     Certificate(Domain),
-    /// Into `archive/`.
-    Archive,
-    /// `state.json`.
-    State,
+    /// `certs/NAME.pem`, into `archive/`.
+    Archive(Domain),
+    /// `state.json`, into `archive/`.
+    ArchiveState,
+    /// `state.json`; which writing of it.
+    State(u64),
     /// `challenges/TOKEN`, written or removed.
     Challenge,
 }
@@ -166,6 +168,11 @@ impl Storekeeper {
     /// Whether this instance holds the lock.
     pub fn is_active(&self) -> bool {
         matches!(self.state, State::Open | State::Doubtful { .. } | State::Reopening { .. })
+    }
+
+    /// How often in a row it could not be opened or written.
+    pub fn failures(&self) -> u32 {
+        self.backoff.failures()
     }
 
     /// What is wrong with the storage, when something is.

@@ -221,6 +221,11 @@ impl Watcher {
             .min()
     }
 
+    /// How many syncs have failed since the last good one.
+    pub fn failures(&self) -> u32 {
+        self.sync_backoff.failures()
+    }
+
     /// How it stands with Marathon.
     pub fn status(&self) -> &MarathonStatus {
         &self.status

@@ -2,11 +2,13 @@
 //!
 //! [`run`] puts the parts together for the real program; [`event_loop::EventLoop`] is what it runs.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::config::Config;
 use crate::seam::{Change, Load, Loaded, Machine, StoreError};
+use crate::secret::Secret;
 
 pub mod clock;
 mod conn;
@@ -68,6 +70,17 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
         EventLoop::new(parts)?.run(machine)
     };
     run().map_err(|error| failed(format!("the system failed: {error}")))
+}
+
+/// Reads the file of a secret that an option names.
+///
+/// # Errors
+/// It cannot be read, or is no text.
+pub fn read_secret(option: &str, path: &Path) -> Result<Secret, StartError> {
+    fs::read_to_string(path).map(Secret::new).map_err(|error| {
+        let text = format!("--{option} {}: {error}; name the file of the key", path.display());
+        StartError { status: 2, text }
+    })
 }
 
 fn check_storage(dir: &Path) -> Result<(), String> {

@@ -1,6 +1,8 @@
 //! The fields of a certificate that the daemon goes by (RFC 5280 section 4.1). Signatures are never
 //! looked at here; whether a certificate is for a name, the TLS library says.
 
+use std::time::Duration;
+
 use yasna::models::ObjectIdentifier;
 use yasna::tags::TAG_INTEGER;
 use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReader, BERReaderSeq, PCBit, Tag};
@@ -37,6 +39,16 @@ pub struct Leaf {
     pub serial: Vec<u8>,
     /// The identifier of the issuer's key, when the certificate tells it.
     pub authority_key: Option<Vec<u8>>,
+}
+
+/// Certificates that live this long or less are renewed at half their life, others at two thirds.
+const SHORT_LIFETIME: Duration = Duration::from_secs(10 * 24 * 60 * 60);
+
+/// When a certificate is to be renewed by its dates alone: when a third of its lifetime is left, or
+/// half when it is short. It is the advice of Let's Encrypt for clients that get none from the CA.
+pub fn renewal_by_lifetime(not_before: UnixTime, not_after: UnixTime) -> UnixTime {
+    let whole = not_after.since(not_before);
+    not_after.minus(if whole <= SHORT_LIFETIME { whole / 2 } else { whole / 3 })
 }
 
 impl Leaf {

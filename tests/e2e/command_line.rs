@@ -198,13 +198,19 @@ fn process_1() -> Outcome {
 fn reload() -> Outcome {
     let site = Site::new()?;
     let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
-    let mut daemon = site.daemon("daemon", &site.arguments(&ca.directory, &ca.root), &[])?;
+    let arguments = site.arguments(&ca.directory, &ca.root);
+    let mut daemon = site.daemon("daemon", &arguments, &["--log-level=debug"])?;
     daemon.wait_for("attached to the event stream")?;
     wait_until("the first sync", || (site.syncs() > 0).then_some(()))?;
     let unseen = crate::site::app("/a", "a.example.com");
     site.marathon.with(|marathon, now| marathon.put_app_silently(now, unseen));
     daemon.signal(Signal::HUP)?;
-    site.wait_for_certificate(&daemon, "a.example.com")
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    daemon.wait_for("issued name=a.example.com")?;
+    daemon.signal(Signal::HUP)?;
+    daemon.wait_for("a.example.com: order at ")?;
+    let line = daemon.line("a.example.com: order at ");
+    expect(line.contains("(renewal, by the lifetime)"), || line.clone())
 }
 
 fn load_balancers() -> Outcome {

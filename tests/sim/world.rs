@@ -69,7 +69,7 @@ impl World {
             log: Vec::new(),
             verbose: false,
             now: 0,
-            daemon: Daemon::new(config, Vec::new()),
+            daemon: Daemon::new(config, None, Vec::new()),
             keys: SimKeys::new(chance.fork()),
             wait: None,
             answers: VecDeque::new(),

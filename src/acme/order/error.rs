@@ -34,7 +34,7 @@ pub enum OrderError {
     },
     /// The CA made an order and did not say where it is.
     NoLocation,
-    /// The CA handed back an order that was finalized before, whose key is gone.
+    /// An order of an earlier run, handed back or gone on with, is over, or its key is gone.
     NotOurs,
     /// The order has a status that no RFC knows.
     UnknownStatus,
@@ -183,7 +183,7 @@ impl fmt::Display for OrderError {
             }
             OrderError::NoLocation => f.write_str("the CA did not say where the order is"),
             OrderError::NotOurs => {
-                f.write_str("the CA handed back an order of an earlier run, whose key is gone")
+                f.write_str("the order of an earlier run is over, or its key is gone")
             }
             OrderError::UnknownStatus => f.write_str("the order has a status that is not known"),
             OrderError::Unregistered { reason } => write!(f, "no account: {reason}"),

@@ -302,7 +302,7 @@ fn orders_that_are_of_no_use() {
     let mut nowhere = Case::new(&["a.org"]);
     nowhere.due();
     assert_eq!(nowhere.answer(PENDING), ["failed: the CA did not say where the order is"]);
-    let earlier = "failed: the CA handed back an order of an earlier run, whose key is gone";
+    let earlier = "failed: the order of an earlier run is over, or its key is gone";
     assert_eq!(Case::new(&["a.org"]).created(VALID), [earlier]);
     let mut unknown = Case::new(&["a.org"]);
     unknown.answered();

@@ -332,3 +332,80 @@ fn it_says_what_buckets_say_that_are_filled_second_by_second() {
     }
     assert!(bound > 500 && free > 500, "{bound} bound, {free} free");
 }
+
+#[test]
+fn an_order_that_never_reached_the_ca_costs_nothing() {
+    let mut budget = Budget::default();
+    let names = domains(&["a.org"]);
+    budget.order_made(BEGIN, &names);
+    budget.order_unmade(BEGIN, &names);
+    budget.forget_past(BEGIN);
+    assert_eq!(budget, Budget::default());
+}
+
+#[test]
+fn what_the_ca_exempts_is_bound_by_failed_authorizations_alone() {
+    let mut budget = Budget::default();
+    let names = domains(&["a.org", "b.org"]);
+    while budget.check(BEGIN, &names).is_ok() {
+        budget.order_made(BEGIN, &names);
+    }
+    assert_eq!(budget.check_validations(BEGIN, &names), Ok(()));
+    for _ in 0..5 {
+        budget.validations_failed(BEGIN, &names[..1]);
+    }
+    let (limit, room_at) = budget.check_validations(BEGIN, &names).unwrap_err();
+    assert_eq!(limit, Limit::FailedAuthorizations(domain("a.org")));
+    assert_eq!(room_at, BEGIN.plus(HOUR / 5));
+    assert_eq!(budget.check_validations(BEGIN, &names[1..]), Ok(()));
+}
+
+/// The CA counts when it hears and when it issues, which is later than we do: there is never room here
+/// before there is room there.
+#[test]
+fn the_cas_bucket_is_never_behind_ours() {
+    let mut chance = 7_u64;
+    let mut draw = |below: u64| {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        Duration::from_millis((chance >> 33) % below)
+    };
+    let (mut ours, mut now) = (Budget::default(), BEGIN);
+    let mut theirs: Option<UnixTime> = None;
+    let names = domains(&["a.org"]);
+    let mut made = 0;
+    for _ in 0..2_000 {
+        now = now.plus(draw(6 * 60 * 60 * 1000));
+        ours.forget_past(now);
+        if ours.check(now, &names).is_err() {
+            continue;
+        }
+        // From the order to the certificate: up to an hour, after a crash.
+        let begun = now;
+        ours.order_made(begun, &names);
+        now = now.plus(draw(60 * 60 * 1000));
+        let room_at = theirs.map(|full_at| CERTIFICATES_OF_SET.room_at(now, full_at));
+        assert!(room_at.is_none_or(|room_at| room_at <= now), "the CA refuses at {now}");
+        theirs = Some(CERTIFICATES_OF_SET.take(now, theirs));
+        ours.certificate_issued(now, begun, &names);
+        made += 1;
+    }
+    assert!(made > 100, "{made} certificates");
+}
+
+#[test]
+fn a_clock_that_is_set_changes_nothing() {
+    let names = domains(&["a.org"]);
+    for jump in [DAY * 30, HOUR] {
+        let mut budget = Budget::default();
+        while budget.check(BEGIN, &names).is_ok() {
+            budget.order_made(BEGIN, &names);
+        }
+        let (_, room_at) = budget.check(BEGIN, &names).unwrap_err();
+        let mut ahead = budget.clone();
+        ahead.clock_moved(BEGIN, BEGIN.plus(jump));
+        assert_eq!(ahead.check(BEGIN.plus(jump), &names).unwrap_err().1, room_at.plus(jump));
+        let mut behind = budget;
+        behind.clock_moved(BEGIN, BEGIN.minus(jump));
+        assert_eq!(behind.check(BEGIN.minus(jump), &names).unwrap_err().1, room_at.minus(jump));
+    }
+}

@@ -5,10 +5,22 @@ use stand_ins::pki::{Pki, pem};
 use stand_ins::random::Random;
 use stand_ins::seeded::Signer;
 
+use super::reading::READ_PAUSE;
+use super::trouble::pause_after;
 use super::*;
 use crate::acme::call::CallError;
+use crate::acme::order::Refusal;
 use crate::acme::types::{Problem, ProblemKind};
-use crate::testing::Bench;
+use crate::daemon::issuer::{Issued, OrderError};
+use crate::daemon::wish::Source;
+use crate::seam::{StoreError, StoreErrorKind};
+use crate::testing::{Bench, config};
+
+mod advice;
+mod memory;
+mod names;
+
+use std::time::Duration;
 
 const DAY: Duration = minutes(24 * 60);
 
@@ -18,27 +30,60 @@ struct Case {
     certificates: Certificates,
     pki: Pki,
     random: Random,
+    /// Whether the disk takes what is remembered.
+    disk_works: bool,
+    revisions: u64,
 }
 
 fn name(text: &str) -> Domain {
     Domain::parse(text).expect("a test's name is one")
 }
 
+fn names(list: &str) -> Vec<Domain> {
+    list.split(' ').map(name).collect()
+}
+
 fn source(version: &str) -> Source {
     Source { app: "/app".into(), version: version.into() }
 }
 
+fn problem(kind: ProblemKind, name: &str, detail: &str) -> Problem {
+    Problem { kind, name: name.into(), detail: detail.into(), subproblems: Vec::new() }
+}
+
 impl Case {
     fn new() -> Case {
+        Case::of(&config())
+    }
+
+    fn of(config: &Config) -> Case {
         let bench = Bench::new();
         let pki = Pki::new(1, "Test", time(bench.now));
-        Case { bench, certificates: Certificates::default(), pki, random: Random::new(2) }
+        let certificates = Certificates::new(config);
+        Case { bench, certificates, pki, random: Random::new(2), disk_works: true, revisions: 0 }
+    }
+
+    fn remembered(&self) -> BTreeMap<Domain, CertificateMemory> {
+        self.certificates.memory().map(|(name, memory)| (name.clone(), memory.clone())).collect()
+    }
+
+    /// The same storage and memory, and a new process.
+    fn restart(&mut self, config: &Config, files: &[(&str, Secret)]) {
+        let (memory, now) = (self.remembered(), self.bench.now.wall);
+        let budget = self.certificates.budget(now);
+        self.certificates = Certificates::new(config);
+        self.certificates.restore(&mut self.bench.turn(), memory, budget);
+        self.certificates.found(files.iter().map(|(domain, _)| name(domain)).collect());
+        for (domain, file) in files {
+            self.certificates.read(&mut self.bench.turn(), &name(domain), Ok(file.clone()));
+        }
+        while self.certificates.poll_output().is_some() {}
     }
 
     /// A certificate file for names, as it would lie in `certs/`.
-    fn file(&mut self, names: &[&str], days: u32) -> (Secret, String) {
+    fn file(&mut self, names: &[Domain], days: u32) -> (Secret, String) {
         let key = Signer::draw(&mut self.random);
-        let names: Vec<_> = names.iter().map(|name| (*name).to_string()).collect();
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let names = rcgen::CertificateParams::new(names).unwrap().subject_alt_names;
         let now = time(self.bench.now);
         let leaf = self.pki.issue(&key, &names, now, days * 24 * 60 * 60).unwrap();
@@ -46,49 +91,108 @@ impl Case {
     }
 
     /// One that is whole.
-    fn stored(&mut self, names: &[&str], days: u32) -> Secret {
-        let (key, chain) = self.file(names, days);
+    fn stored(&mut self, list: &str, days: u32) -> Secret {
+        let (key, chain) = self.file(&names(list), days);
         Secret::new(format!("{}{chain}", key.expose()))
     }
 
+    /// Each wish is a list of names and the version of its app.
     fn want(&mut self, wishes: &[(&str, &str)]) -> Vec<String> {
-        let wanted = wishes.iter().map(|(domain, version)| (name(domain), source(version)));
-        self.certificates.want(&mut self.bench.turn(), &wanted.collect());
+        let wishes = wishes.iter().map(|(list, version)| {
+            let names = names(list);
+            (names[0].clone(), Wish { names, source: source(version) })
+        });
+        self.certificates.want(&mut self.bench.turn(), &wishes.collect());
         self.outputs()
     }
 
+    /// Writes the memory where something waits for it, as the daemon does.
+    fn save(&mut self) {
+        if self.certificates.take_unsaved() == Some(Urgency::Now) {
+            self.revisions += 1;
+            self.certificates.recording(self.revisions);
+            let error = StoreError {
+                kind: StoreErrorKind::Full,
+                path: "state.json".into(),
+                detail: "full".into(),
+            };
+            let result = if self.disk_works { Ok(()) } else { Err(&error) };
+            self.certificates.recorded(&mut self.bench.turn(), self.revisions, result);
+        }
+    }
+
+    /// What it wants, as to an issuer that always has room.
     fn outputs(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.certificates.poll_output())
-            .map(|output| match output {
-                CertificatesOutput::Read(name) => format!("read {name}"),
-                CertificatesOutput::Order(OrderId(id), names) => {
-                    let names: Vec<&str> = names.iter().map(Domain::as_str).collect();
-                    format!("order {id} {}", names.join(" "))
+        let (mut queued, mut shown) = (BTreeMap::new(), Vec::new());
+        loop {
+            self.save();
+            let Some(output) = self.certificates.poll_output() else { return shown };
+            match output {
+                CertificatesOutput::Order(new) if new.resume.is_none() => {
+                    let order = new.order;
+                    queued.insert(order, show(&CertificatesOutput::Order(new)));
+                    self.certificates.begins(&mut self.bench.turn(), order);
                 }
-                CertificatesOutput::Write(name, _) => format!("write {name}"),
-                CertificatesOutput::Archive(name) => format!("archive {name}"),
-                CertificatesOutput::Changed => "changed".into(),
-            })
-            .collect()
+                CertificatesOutput::Begin { order, replaces } => {
+                    let replacing = if replaces.is_some() { " replacing" } else { "" };
+                    let order = queued.remove(&order);
+                    shown.extend(order.map(|order| format!("{order}{replacing}")));
+                }
+                CertificatesOutput::Cancel(_) => {}
+                output => shown.push(show(&output)),
+            }
+        }
+    }
+
+    /// Lets what is due happen.
+    fn wake(&mut self) -> Vec<String> {
+        self.certificates.handle_timeout(&mut self.bench.turn());
+        self.outputs()
+    }
+
+    fn end(&mut self, id: u64, error: OrderError) -> Vec<String> {
+        self.certificates.finished(&mut self.bench.turn(), OrderId(id), Err(error));
+        self.certificates.handle_timeout(&mut self.bench.turn());
+        self.outputs()
     }
 
     fn fail(&mut self, id: u64, retry_after: Option<Duration>) -> Vec<String> {
-        let problem = Problem {
-            kind: ProblemKind::RateLimited,
-            name: "rateLimited".into(),
-            detail: "later".into(),
-            subproblems: Vec::new(),
-        };
-        let error = OrderError::Call(CallError::Problem { problem, status: 429, retry_after });
-        self.certificates.finished(&mut self.bench.turn(), OrderId(id), Err(error));
+        let problem = problem(ProblemKind::RateLimited, "rateLimited", "later");
+        self.end(id, OrderError::Call(CallError::Problem { problem, status: 429, retry_after }))
+    }
+
+    /// The CA could not validate these names.
+    fn refuse(&mut self, id: u64, list: &str) -> Vec<String> {
+        let refusals = list.split(' ').map(|name| Refusal {
+            identifier: Some(name.to_string()),
+            problem: Some(problem(ProblemKind::Other, "connection", "nobody there")),
+        });
+        self.end(id, OrderError::Invalid { refusals: refusals.collect() })
+    }
+
+    fn issue_replacing(
+        &mut self,
+        id: u64,
+        list: &str,
+        days: u32,
+        replaced: Option<String>,
+    ) -> Vec<String> {
+        let names = names(list);
+        let (key, chain_pem) = self.file(&names, days);
+        let issued = Issued { names, key, chain_pem, replaced };
+        self.certificates.finished(&mut self.bench.turn(), OrderId(id), Ok(issued));
         self.outputs()
     }
 
-    fn issue(&mut self, id: u64, domain: &str, days: u32) -> Vec<String> {
-        let (key, chain_pem) = self.file(&[domain], days);
-        let issued = Issued { names: vec![name(domain)], key, chain_pem, replaced: None };
-        self.certificates.finished(&mut self.bench.turn(), OrderId(id), Ok(issued));
-        self.outputs()
+    fn issue(&mut self, id: u64, list: &str, days: u32) -> Vec<String> {
+        self.issue_replacing(id, list, days, None)
+    }
+
+    /// Issued and on the disk.
+    fn obtain(&mut self, id: u64, list: &str, days: u32) {
+        let first = list.split(' ').next().unwrap_or_default().to_string();
+        assert_eq!(self.issue(id, list, days), [format!("write {first}")]);
+        assert_eq!(self.written(&first), ["changed"]);
     }
 
     fn unreadable(&mut self, domain: &str, kind: StoreErrorKind) {
@@ -101,19 +205,39 @@ impl Case {
         self.outputs()
     }
 
-    /// How long it sleeps by itself until it orders something.
-    fn sleep_until_order(&mut self) -> (Duration, Vec<String>) {
+    /// How long it sleeps by itself until it does something.
+    fn sleep(&mut self) -> (Duration, Vec<String>) {
         let begin = self.bench.now.mono;
         for _ in 0..100_000 {
             let at = self.certificates.poll_timeout(self.bench.now).expect("something is due");
             self.bench.pass(at.since(self.bench.now.mono));
-            self.certificates.handle_timeout(&mut self.bench.turn());
-            let outputs = self.outputs();
+            let outputs = self.wake();
             if !outputs.is_empty() {
                 return (self.bench.now.mono.since(begin), outputs);
             }
         }
         panic!("nothing became of it")
+    }
+
+    fn next(&self, domain: &str) -> Option<Next> {
+        self.certificates.plan().find(|planned| planned.name == name(domain))?.next
+    }
+}
+
+fn show(output: &CertificatesOutput) -> String {
+    match output {
+        CertificatesOutput::Read(name) => format!("read {name}"),
+        CertificatesOutput::Order(new) => {
+            let names: Vec<&str> = new.names.iter().map(Domain::as_str).collect();
+            let resume = new.resume.as_ref().map_or(String::new(), |url| format!(" by {url}"));
+            format!("order {} {}{resume}", new.order.0, names.join(" "))
+        }
+        CertificatesOutput::Begin { order, .. } => format!("begin {}", order.0),
+        CertificatesOutput::Cancel(order) => format!("cancel {}", order.0),
+        CertificatesOutput::Ask { name, .. } => format!("ask {name}"),
+        CertificatesOutput::Write(name, _) => format!("write {name}"),
+        CertificatesOutput::Archive(name) => format!("archive {name}"),
+        CertificatesOutput::Changed => "changed".into(),
     }
 }
 
@@ -127,8 +251,7 @@ fn a_wish_is_ordered_stored_and_told_once() {
     assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
     assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
     assert_eq!(case.certificates.counts(case.bench.now.wall).pending, 1);
-    assert_eq!(case.issue(0, "a.org", 90), ["write a.org"]);
-    assert_eq!(case.written("a.org"), ["changed"]);
+    case.obtain(0, "a.org", 90);
     assert_eq!(case.want(&[("a.org", "2")]), Vec::<String>::new(), "a new version orders nothing");
     assert_eq!(case.certificates.counts(case.bench.now.wall).valid, 1);
 }
@@ -140,7 +263,7 @@ fn a_third_of_the_lifetime_is_left_or_half_of_a_short_one() {
         case.want(&[("a.org", "1")]);
         case.issue(0, "a.org", days);
         case.written("a.org");
-        let (pause, outputs) = case.sleep_until_order();
+        let (pause, outputs) = case.sleep();
         assert_eq!(outputs, ["order 1 a.org"]);
         // The certificate is dated an hour back.
         assert!(pause >= DAY * earliest - minutes(60), "{days}: {pause:?}");
@@ -152,10 +275,10 @@ fn a_third_of_the_lifetime_is_left_or_half_of_a_short_one() {
 fn failures_come_back_ever_later() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);
-    for (failures, pause) in RETRY_PAUSES.into_iter().chain([minutes(720)]).enumerate() {
+    for (failures, pause) in (1..=7).map(pause_after).enumerate() {
         case.fail(failures as u64, None);
         assert_eq!(case.certificates.failing(), 1);
-        let (slept, outputs) = case.sleep_until_order();
+        let (slept, outputs) = case.sleep();
         assert_eq!(outputs, [format!("order {} a.org", failures + 1)]);
         let range = pause * 3 / 4..=pause * 5 / 4 + Duration::from_secs(1);
         assert!(range.contains(&slept), "{slept:?} for {pause:?}");
@@ -174,7 +297,7 @@ fn an_operators_act_makes_it_due_but_never_inside_a_retry_after() {
     assert_eq!(case.want(&[("a.org", "2")]), ["order 1 a.org"]);
     case.fail(1, Some(minutes(120)));
     assert_eq!(case.want(&[("a.org", "3")]), Vec::<String>::new());
-    let (slept, _) = case.sleep_until_order();
+    let (slept, _) = case.sleep();
     assert!((minutes(119)..=minutes(121)).contains(&slept), "{slept:?}");
 }
 
@@ -196,9 +319,8 @@ fn what_no_app_wants_is_not_renewed_and_comes_back_without_an_order() {
     assert_eq!(case.want(&[]), Vec::<String>::new());
     assert_eq!(case.bench.logged("domain is no longer wanted"), 2);
     case.bench.pass(DAY * 80);
-    case.certificates.handle_timeout(&mut case.bench.turn());
-    assert_eq!(case.outputs(), Vec::<String>::new());
-    assert_eq!(case.certificates.poll_timeout(case.bench.now), None, "nothing wakes it up");
+    assert_eq!(case.wake(), Vec::<String>::new());
+    assert_eq!(case.next("a.org").map(|next| next.task), Some(Task::Archive), "and only that");
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);
     case.issue(0, "a.org", 90);
@@ -222,22 +344,21 @@ fn files_that_are_there_are_read_one_by_one_before_anything_is_ordered() {
     case.certificates.found(vec![name("a.org"), name("b.org")]);
     assert_eq!(case.outputs(), ["read a.org"]);
     assert_eq!(case.want(&[("a.org", "1"), ("b.org", "1")]), Vec::<String>::new());
-    let good = case.stored(&["a.org"], 90);
+    let good = case.stored("a.org", 90);
     case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(good));
     assert_eq!(case.outputs(), ["read b.org"]);
-    let expiring = case.stored(&["b.org"], 90);
+    let expiring = case.stored("b.org", 90);
     case.bench.pass(DAY * 80);
     case.certificates.read(&mut case.bench.turn(), &name("b.org"), Ok(expiring));
-    case.certificates.handle_timeout(&mut case.bench.turn());
-    assert_eq!(case.outputs(), ["order 0 a.org", "order 1 b.org"], "both are past their renewal");
+    assert_eq!(case.wake(), ["order 0 a.org", "order 1 b.org"], "both are past their renewal");
 }
 
 #[test]
 fn damaged_files_go_to_the_archive_and_are_ordered_anew() {
     let mut case = Case::new();
-    let (key, _) = case.file(&["a.org"], 90);
-    let (_, foreign_chain) = case.file(&["a.org"], 90);
-    let whole = case.stored(&["a.org"], 90);
+    let (key, _) = case.file(&names("a.org"), 90);
+    let (_, foreign_chain) = case.file(&names("a.org"), 90);
+    let whole = case.stored("a.org", 90);
     let cut = &whole.expose()[..whole.expose().len() / 2];
     let damaged = [
         Secret::new(format!("{}{foreign_chain}", key.expose())),
@@ -245,12 +366,11 @@ fn damaged_files_go_to_the_archive_and_are_ordered_anew() {
         Secret::new(String::new()),
     ];
     for file in damaged {
-        case.certificates = Certificates::default();
+        case.certificates = Certificates::new(&config());
         case.certificates.found(vec![name("a.org")]);
         case.want(&[("a.org", "1")]);
         case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(file));
-        case.certificates.handle_timeout(&mut case.bench.turn());
-        assert_eq!(case.outputs(), ["archive a.org", "order 0 a.org"]);
+        assert_eq!(case.wake(), ["archive a.org", "order 0 a.org"]);
     }
 }
 
@@ -259,10 +379,9 @@ fn a_whole_file_for_another_name_stays_until_its_successor_comes() {
     let mut case = Case::new();
     case.certificates.found(vec![name("a.org")]);
     case.want(&[("a.org", "1")]);
-    let other_name = case.stored(&["b.org"], 90);
+    let other_name = case.stored("b.org", 90);
     case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(other_name));
-    case.certificates.handle_timeout(&mut case.bench.turn());
-    assert_eq!(case.outputs(), ["order 0 a.org"], "and nothing is archived");
+    assert_eq!(case.wake(), ["order 0 a.org"], "and nothing is archived");
 }
 
 #[test]
@@ -272,13 +391,12 @@ fn a_file_that_cannot_be_read_is_read_again_and_not_replaced() {
     case.want(&[("a.org", "1")]);
     for _ in 0..3 {
         case.unreadable("a.org", StoreErrorKind::Io);
-        let (slept, outputs) = case.sleep_until_order();
+        let (slept, outputs) = case.sleep();
         assert_eq!(outputs, ["read a.org"]);
         assert!(slept > READ_PAUSE / 2 && slept < READ_PAUSE * 2, "{slept:?}");
     }
     case.unreadable("a.org", StoreErrorKind::Missing);
-    case.certificates.handle_timeout(&mut case.bench.turn());
-    assert_eq!(case.outputs(), ["order 0 a.org"]);
+    assert_eq!(case.wake(), ["order 0 a.org"]);
 }
 
 #[test]
@@ -291,9 +409,8 @@ fn a_file_that_cannot_be_read_holds_up_no_other() {
     case.unreadable("b.org", StoreErrorKind::NotWritable);
     assert_eq!(case.outputs(), ["read c.org"]);
     case.bench.pass(READ_PAUSE * 2);
-    case.certificates.handle_timeout(&mut case.bench.turn());
-    assert_eq!(case.outputs(), Vec::<String>::new(), "they wait until the third has been read");
-    let good = case.stored(&["c.org"], 90);
+    assert_eq!(case.wake(), Vec::<String>::new(), "they wait until the third has been read");
+    let good = case.stored("c.org", 90);
     case.certificates.read(&mut case.bench.turn(), &name("c.org"), Ok(good));
     assert_eq!(case.outputs().len(), 1, "one of the two");
 }
@@ -317,7 +434,7 @@ fn a_certificate_that_the_disk_does_not_take_is_kept_and_written_again() {
     assert_eq!(case.want(&[("a.org", "2")]), Vec::<String>::new(), "no second order");
     case.certificates.stop(&mut case.bench.turn());
     assert_eq!(case.outputs(), ["write a.org"], "a process that ends tries it once more");
-    let (_, outputs) = case.sleep_until_order();
+    let (_, outputs) = case.sleep();
     assert_eq!(outputs, ["write a.org"]);
     assert_eq!(case.written("a.org"), ["changed"]);
 }
@@ -326,16 +443,16 @@ fn a_certificate_that_the_disk_does_not_take_is_kept_and_written_again() {
 fn what_the_ca_gives_is_checked_before_it_is_stored() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);
-    let (key, _) = case.file(&["a.org"], 90);
-    let (_, chain_pem) = case.file(&["a.org"], 90);
-    let issued = Issued { names: vec![name("a.org")], key, chain_pem, replaced: None };
+    let (key, _) = case.file(&names("a.org"), 90);
+    let (_, chain_pem) = case.file(&names("a.org"), 90);
+    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
     assert_eq!(case.outputs(), Vec::<String>::new());
     assert_eq!(case.certificates.failing(), 1);
-    let (_, outputs) = case.sleep_until_order();
+    let (_, outputs) = case.sleep();
     assert_eq!(outputs, ["order 1 a.org"]);
-    let (key, chain_pem) = case.file(&["other.org"], 90);
-    let issued = Issued { names: vec![name("a.org")], key, chain_pem, replaced: None };
+    let (key, chain_pem) = case.file(&names("other.org"), 90);
+    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(1), Ok(issued));
     assert_eq!(case.outputs(), Vec::<String>::new());
 }
@@ -349,6 +466,5 @@ fn a_wall_clock_that_jumps_is_noticed_within_the_hour() {
     let at = case.certificates.poll_timeout(case.bench.now).unwrap();
     assert!(at.since(case.bench.now.mono) <= SLEEP_MAX);
     case.bench.now.wall = case.bench.now.wall.plus(DAY * 70);
-    case.certificates.handle_timeout(&mut case.bench.turn());
-    assert_eq!(case.outputs(), ["order 1 a.org"]);
+    assert_eq!(case.wake(), ["order 1 a.org"]);
 }

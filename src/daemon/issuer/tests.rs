@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::http::{Headers, ResponseHead};
+use crate::seam::StoreError;
 use crate::seam::StoreErrorKind;
-use crate::testing::Bench;
+use crate::testing::{Bench, config};
+
+mod account;
+mod questions;
 
 /// An issuer, and a CA that keeps just enough state to answer it.
 struct Case {
@@ -14,13 +18,24 @@ struct Case {
     /// Method and path of everything the CA was asked.
     asked: Vec<String>,
     finished: Vec<(OrderId, Result<Issued, OrderError>)>,
+    /// Whatever else it said.
+    said: Vec<IssuerOutput>,
     published: Vec<String>,
     stored_keys: usize,
     nonces: u64,
     orders: u64,
+    /// The directory, where it is not the plain one.
+    directory: &'static str,
+    /// The protected headers of signed requests, each with its path.
+    protected: Vec<(String, serde_json::Value)>,
+    /// The payloads of signed requests, by path.
+    payloads: BTreeMap<String, serde_json::Value>,
     /// Answers to be given instead of the right ones, by path.
     tricks: BTreeMap<&'static str, VecDeque<Trick>>,
 }
+
+const DIRECTORY: &str = r#"{"newNonce":"https://ca/nonce","newAccount":"https://ca/account",
+    "newOrder":"https://ca/new-order","meta":{"termsOfService":"https://ca/terms"}}"#;
 
 /// What the CA does instead of answering well.
 #[derive(Clone, Copy, Debug)]
@@ -28,22 +43,33 @@ enum Trick {
     BadNonce,
     Problem(&'static str, u16),
     Html,
+    /// 503, with a pause of an hour.
+    Overloaded,
     Lost,
 }
 
 impl Case {
     fn new() -> Case {
-        let url = Url::parse("https://ca/dir").unwrap();
+        let acme = Url::parse("https://ca/dir").unwrap();
+        let config = Config { acme, email: Some("a@b.org".into()), ..config() };
+        Case::of(&config, None)
+    }
+
+    fn of(config: &Config, binding: Option<Binding>) -> Case {
         Case {
             bench: Bench::new(),
-            issuer: Issuer::new(url, Some("a@b.org".into())),
+            issuer: Issuer::new(config, binding),
             calls: VecDeque::new(),
             asked: Vec::new(),
             finished: Vec::new(),
+            said: Vec::new(),
             published: Vec::new(),
             stored_keys: 0,
             nonces: 0,
             orders: 0,
+            directory: DIRECTORY,
+            protected: Vec::new(),
+            payloads: BTreeMap::new(),
             tricks: BTreeMap::new(),
         }
     }
@@ -52,10 +78,11 @@ impl Case {
     fn registered() -> Case {
         let mut case = Case::new();
         let pem = Secret::new("PRIVATE KEY".into());
-        case.issuer.start(&mut case.bench.turn(), Some(&pem));
+        case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
         case.run();
         assert!(case.issuer.status().account.is_some());
         case.asked.clear();
+        case.said.clear();
         case
     }
 
@@ -66,7 +93,9 @@ impl Case {
 
     fn order(&mut self, id: u64) {
         let name = Domain::parse(&format!("n{id}.example.org")).unwrap();
-        self.issuer.order(&mut self.bench.turn(), OrderId(id), vec![name]);
+        let order = OrderId(id);
+        let new = NewOrder { order, names: vec![name], replaces: None, resume: None };
+        self.issuer.order(&mut self.bench.turn(), new);
     }
 
     /// Answers everything until nothing is asked any more; time passes for what waits up to a minute.
@@ -96,6 +125,10 @@ impl Case {
                 IssuerOutput::Publish { token, .. } => self.published.push(token),
                 IssuerOutput::Withdraw { token } => self.published.retain(|it| *it != token),
                 IssuerOutput::Finished { order, result } => self.finished.push((order, result)),
+                IssuerOutput::Begins { order } => {
+                    self.issuer.begin(&mut self.bench.turn(), order, None);
+                }
+                other => self.said.push(other),
             }
         }
     }
@@ -103,6 +136,15 @@ impl Case {
     fn answer(&mut self, request: &Request) -> Result<Response, CallFailure> {
         let path = request.url.target().trim_start_matches('/').to_string();
         self.asked.push(format!("{} {path}", request.method.as_str()));
+        if let Ok(body) = serde_json::from_slice::<serde_json::Value>(&request.body) {
+            let member = |name: &str| {
+                let bytes = crate::acme::jws::mac_key(body[name].as_str().unwrap_or_default())?;
+                serde_json::from_slice::<serde_json::Value>(&bytes).ok()
+            };
+            self.protected.push((path.clone(), member("protected").unwrap_or_default()));
+            let payload = member("payload");
+            self.payloads.insert(path.clone(), payload.unwrap_or_default());
+        }
         let (kind, number) = path.split_once('/').unwrap_or((&path, "0"));
         let trick = self.tricks.get_mut(kind).and_then(VecDeque::pop_front);
         let problem = |kind: &str| {
@@ -114,6 +156,11 @@ impl Case {
                 Err(CallFailure { text: "the connection was reset".into(), lasting: false })
             }
             Some(Trick::Html) => Ok(self.response(503, "<html>")),
+            Some(Trick::Overloaded) => {
+                let mut response = self.response(503, "<html>");
+                response.head.headers.push("Retry-After", "3600");
+                Ok(response)
+            }
             Some(Trick::BadNonce) => Ok(self.response(400, &problem("badNonce"))),
             Some(Trick::Problem(kind, status)) => Ok(self.response(status, &problem(kind))),
         }
@@ -127,9 +174,7 @@ impl Case {
             )
         };
         let body = match kind {
-            "dir" => r#"{"newNonce":"https://ca/nonce","newAccount":"https://ca/account",
-                "newOrder":"https://ca/new-order","meta":{"termsOfService":"https://ca/terms"}}"#
-                .to_string(),
+            "dir" => self.directory.to_string(),
             "new-order" => {
                 self.orders += 1;
                 order(&self.orders.to_string(), "pending")
@@ -143,7 +188,8 @@ impl Case {
             "cert" => "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".into(),
             _ => "{}".into(),
         };
-        let mut response = self.response(200, &body);
+        let status = if kind == "account" && number == "0" { 201 } else { 200 };
+        let mut response = self.response(status, &body);
         let location = match kind {
             "new-order" => format!("https://ca/order/{}", self.orders),
             _ => "https://ca/account/7".into(),
@@ -176,7 +222,7 @@ impl Case {
 #[test]
 fn a_new_key_is_on_the_disk_before_the_ca_sees_it() {
     let mut case = Case::new();
-    case.issuer.start(&mut case.bench.turn(), None);
+    case.issuer.start(&mut case.bench.turn(), None, None);
     case.run();
     assert_eq!((case.stored_keys, case.asked.len()), (1, 0));
     let full = StoreError {
@@ -286,7 +332,7 @@ fn registering_is_tried_until_it_works_and_the_orders_wait() {
         .trick("nonce", &[Trick::Lost])
         .trick("account", &[Trick::Problem("serverInternal", 500)]);
     let pem = Secret::new("PRIVATE KEY".into());
-    case.issuer.start(&mut case.bench.turn(), Some(&pem));
+    case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
     case.order(1);
     case.run();
     assert_eq!(case.issued(), 1);
@@ -298,7 +344,7 @@ fn registering_is_tried_until_it_works_and_the_orders_wait() {
 fn a_directory_of_html_is_said_and_asked_for_again() {
     let mut case = Case::new().trick("dir", &[Trick::Html]);
     let pem = Secret::new("PRIVATE KEY".into());
-    case.issuer.start(&mut case.bench.turn(), Some(&pem));
+    case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
     case.issuer.handle_timeout(&mut case.bench.turn());
     case.drain();
     let (call, _) = case.calls.pop_front().expect("the directory is asked for");
@@ -315,7 +361,7 @@ fn a_key_that_cannot_be_read_fails_the_orders_and_is_kept() {
     let mut case = Case::new();
     let rubbish = Secret::new("rubbish".into());
     case.order(1);
-    case.issuer.start(&mut case.bench.turn(), Some(&rubbish));
+    case.issuer.start(&mut case.bench.turn(), Some(&rubbish), None);
     case.order(2);
     case.run();
     let errors: Vec<String> = case
@@ -333,7 +379,7 @@ fn a_key_that_cannot_be_read_fails_the_orders_and_is_kept() {
 fn a_ca_that_wants_a_binding_says_so() {
     let mut case = Case::new().trick("account", &[Trick::Problem("externalAccountRequired", 403)]);
     let pem = Secret::new("PRIVATE KEY".into());
-    case.issuer.start(&mut case.bench.turn(), Some(&pem));
+    case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
     let directory = r#"{"newNonce":"https://ca/nonce","newAccount":"https://ca/account",
         "newOrder":"https://ca/new-order","meta":{"externalAccountRequired":true}}"#;
     case.issuer.handle_timeout(&mut case.bench.turn());

@@ -80,6 +80,10 @@ impl Name {
         self.backoff.failures() > 0
     }
 
+    pub(super) fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
     pub(super) fn awaits(&self, request: RequestId) -> bool {
         matches!(self.step, Step::Resolving(id) if id == request)
             || self.balancers.values().any(|balancer| balancer.awaits(request))

@@ -74,10 +74,10 @@ fn standing_by_is_no_trouble_and_is_said_once() {
 fn a_write_that_fails_makes_it_doubtful_until_it_opens_again() {
     let (mut bench, mut keeper) = started();
     open(&mut bench, &mut keeper);
-    keeper.store(Purpose::State, Change::State(Vec::new()));
+    keeper.store(Purpose::State(1), Change::State(Vec::new()));
     let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
     let purpose = keeper.stored(&mut bench.turn(), write, &Err(error(StoreErrorKind::Full)));
-    assert_eq!(purpose, Some(Purpose::State));
+    assert_eq!(purpose, Some(Purpose::State(1)));
     assert!(keeper.is_active() && keeper.write_trouble().is_some());
     sleep(&mut bench, &mut keeper);
     keeper.opened(&mut bench.turn(), Err(error(StoreErrorKind::Full)));

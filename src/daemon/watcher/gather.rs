@@ -76,6 +76,10 @@ fn merge(labels: Vec<Label>) -> BTreeMap<Domain, Group> {
             versions: BTreeMap::new(),
         });
         group.versions.insert(app, version);
+        if group.names.is_empty() {
+            group.names = names;
+            continue;
+        }
         let known: BTreeSet<Domain> = group.names.iter().cloned().collect();
         group.names.extend(names.into_iter().filter(|name| !known.contains(name)));
     }
@@ -85,6 +89,10 @@ fn merge(labels: Vec<Label>) -> BTreeMap<Domain, Group> {
 /// Drops what another one does for. Its apps have a part in every one that does: when one of them
 /// changes, an operator has acted.
 fn absorb(groups: &mut BTreeMap<Domain, Group>) {
+    // The usual case, which has nothing to compare: every certificate is for one name.
+    if groups.values().all(|group| group.names.len() == 1) {
+        return;
+    }
     let sets: BTreeMap<Domain, BTreeSet<Domain>> = groups
         .iter()
         .map(|(key, group)| (key.clone(), group.names.iter().cloned().collect()))

@@ -30,7 +30,7 @@ fn object(status: &str, names: &[&str]) -> String {
     )
 }
 
-const NOT_OURS: &str = "failed: the CA handed back an order of an earlier run, whose key is gone";
+const NOT_OURS: &str = "failed: the order of an earlier run is over, or its key is gone";
 
 impl Case {
     /// Downloads what is ready to be; what came out at the end.
@@ -155,6 +155,14 @@ fn trouble_that_is_not_the_earlier_orders_leaves_it_alone() {
     assert_eq!(case.wait(BACKOFF_MAX), ["https://ca/o/7"]);
     let limited = problem(ProblemKind::RateLimited, 429, Some(9));
     assert_eq!(case.reply(Err(limited)), ["failed: some: words"]);
+    // Whoever gets this registers anew, and makes the order again at once.
+    let mut case = resuming(&["a.org"]);
+    let reply = Err(problem(ProblemKind::AccountDoesNotExist, 400, None));
+    case.order.handle_reply(&mut case.bench.turn(), &case.key, reply);
+    match case.order.poll_output() {
+        Some(OrderOutput::Finished(Err(error))) => assert!(error.is_account_gone(), "{error}"),
+        other => panic!("{other:?}"),
+    }
 
     let mut case = resuming(&["a.org"]);
     for _ in 0..FAILURES_MAX {

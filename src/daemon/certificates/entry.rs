@@ -1,0 +1,321 @@
+//! One certificate: what is wanted, what is stored, what is under way, and what follows from that.
+//! The rules of the schedule are here and nowhere else; nothing here acts.
+
+use std::time::Duration;
+
+use crate::daemon::budget::Limit;
+use crate::daemon::issuer::OrderId;
+use crate::daemon::memory::{Attempt, CertificateMemory};
+use crate::daemon::wish::Wish;
+use crate::domain::Domain;
+use crate::log::Record;
+use crate::secret::Secret;
+use crate::time::UnixTime;
+use crate::turn::Turn;
+
+use super::life::{Life, Stored};
+use super::schedule::{Next, Task, When, Why};
+use super::trouble::{FollowUp, Spread, Trouble};
+
+/// No hold is shorter: a limit that has room the very next moment must not make the loop spin.
+const HOLD_MIN: Duration = Duration::from_secs(1);
+
+/// What the schedule goes by, besides the certificate itself.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    /// The directory of the CA.
+    pub(super) directory: String,
+    /// Whether the CA offers renewal information; unknown is no.
+    pub(super) offers_advice: bool,
+    /// Whether a name that the label has no longer is taken out of the certificate.
+    pub(super) exact: bool,
+    /// How long after its expiry an unwanted certificate is archived; nothing: never.
+    pub(super) prune_after: Option<Duration>,
+}
+
+/// Everything about one certificate.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub(super) wish: Option<Wish>,
+    pub(super) stored: Option<Stored>,
+    /// What must survive a restart: who asked last, the life of the stored one (also while its file
+    /// is not read yet), what failed, and the order whose end is not known.
+    pub(super) memory: CertificateMemory,
+    pub(super) step: Step,
+    /// Whether a question about the renewal is on its way.
+    pub(super) asking: bool,
+    /// No order before; why not.
+    pub(super) held: Option<Held>,
+    /// Another certificate has all its wanted names: it would only stand in that one's way.
+    pub(super) superseded: bool,
+    /// Where it stands in the index of what is due.
+    pub(super) planned: Option<UnixTime>,
+}
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub(super) enum Step {
+    /// Nothing.
+    #[default]
+    Resting,
+    /// The file is there and not read yet; again at that time where the disk refused.
+    Reading { again_at: Option<UnixTime> },
+    /// The issuer has it, but no room yet.
+    Queued { names: Vec<Domain> },
+    /// The attempt must be on the disk before the CA hears of it.
+    Recording { order: OrderId, names: Vec<Domain>, exempt: bool, write: Option<u64> },
+    /// The CA is at it. An exempt order is one that the CA's limits do not count.
+    Ordering { names: Vec<Domain>, exempt: bool },
+    /// Issued, but not on the disk yet; again at that time where the disk refused.
+    Storing { pem: Secret, stored: Stored, again_at: Option<UnixTime> },
+    /// On its way to the archive; again at that time where the disk refused.
+    Archiving { again_at: Option<UnixTime> },
+}
+
+/// Something other than a failure keeps an order back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) until: UnixTime,
+    /// In words.
+    pub(super) reason: String,
+    pub(super) why: Why,
+}
+
+impl Held {
+    /// A limit of the CA has no room before `until`.
+    pub(super) fn budget(now: UnixTime, limit: &Limit, until: UnixTime) -> Held {
+        let until = until.max(now.plus(HOLD_MIN));
+        Held { until, reason: limit.to_string(), why: Why::Budget }
+    }
+}
+
+impl Step {
+    /// In a word.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Step::Resting => "resting",
+            Step::Reading { .. } => "reading",
+            Step::Queued { .. } => "queued",
+            Step::Recording { .. } | Step::Ordering { .. } => "ordering",
+            Step::Storing { .. } => "storing",
+            Step::Archiving { .. } => "archiving",
+        }
+    }
+}
+
+impl Entry {
+    /// What is next. It depends on nothing but the entry and the policy, so that it changes only when
+    /// one of them does.
+    pub(super) fn next(&self, policy: &Policy) -> Option<Next> {
+        match &self.step {
+            Step::Resting => {
+                let all = [self.next_order(policy), self.next_question(policy), self.prune(policy)];
+                all.into_iter().flatten().min_by_key(|next| next.at)
+            }
+            Step::Reading { again_at } => {
+                again_at.map(|at| Next { at, task: Task::Read, why: Why::Disk })
+            }
+            Step::Storing { again_at, .. } => {
+                again_at.map(|at| Next { at, task: Task::Write, why: Why::Disk })
+            }
+            Step::Archiving { again_at } => {
+                again_at.map(|at| Next { at, task: Task::Archive, why: Why::Disk })
+            }
+            Step::Queued { .. } | Step::Recording { .. } | Step::Ordering { .. } => None,
+        }
+    }
+
+    /// Whether something of the order is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        !matches!(self.step, Step::Resting)
+    }
+
+    /// When the next order is to be made: there must be a reason, a name that may be tried, and no
+    /// name in service that the order would do without before it must.
+    fn next_order(&self, policy: &Policy) -> Option<Next> {
+        let wish = self.wish.as_ref()?;
+        if self.memory.attempt.as_ref().is_some_and(|attempt| attempt.can_go_on(&policy.directory))
+        {
+            let When::At(at) = When::NOW else { return None };
+            return Some(Next { at, task: Task::Order, why: Why::Unfinished });
+        }
+        let (reason, why) = self.reason(wish, policy);
+        let some_ready = wish.names.iter().map(|name| self.ready(name)).min()?;
+        let at = reason.max(some_ready).max(self.covered_ready(wish));
+        let failed = self.memory.trouble.as_ref().map_or(When::NOW, |trouble| trouble.retry);
+        let held = self.held.as_ref().map_or(When::NOW, |held| When::At(held.until));
+        let why = match (at.max(failed), &self.held) {
+            (at, Some(held)) if When::At(held.until) > at => held.why,
+            (at, _) if at > reason => Why::Failed,
+            _ => why,
+        };
+        match at.max(failed).max(held) {
+            When::At(at) => Some(Next { at, task: Task::Order, why }),
+            When::Never => None,
+        }
+    }
+
+    /// The earliest reason for an order, whether it can be made then or not.
+    fn reason(&self, wish: &Wish, policy: &Policy) -> (When, Why) {
+        let Some(stored) = &self.stored else { return (When::NOW, Why::Missing) };
+        let added = wish.names.iter().filter(|name| !stored.is_for(name));
+        let added = added.map(|name| self.ready(name)).min().unwrap_or(When::Never);
+        let surplus = policy.exact && stored.names.iter().any(|name| !wish.names.contains(name));
+        let removed = if surplus { When::NOW } else { When::Never };
+        let by_advice = self.memory.life.as_ref().is_some_and(|life| life.advice.window.is_some());
+        let renewal = self.renewal().map_or(When::NOW, When::At);
+        let renewal_why = if by_advice { Why::Window } else { Why::Lifetime };
+        [(added, Why::NameAdded), (removed, Why::NameRemoved), (renewal, renewal_why)]
+            .into_iter()
+            .min_by_key(|(at, _)| *at)
+            .unwrap_or((renewal, renewal_why))
+    }
+
+    /// When the stored certificate is renewed.
+    pub(super) fn renewal(&self) -> Option<UnixTime> {
+        let (stored, life) = (self.stored.as_ref()?, self.memory.life.as_ref()?);
+        Some(life.renewal(stored))
+    }
+
+    /// When a name may be ordered.
+    fn ready(&self, name: &Domain) -> When {
+        self.memory.left_out.get(name).map_or(When::NOW, |trouble| trouble.retry)
+    }
+
+    /// When an order takes no name out of service: all of those in service can be tried again, or the
+    /// certificate is so near its end that the others go on without them.
+    fn covered_ready(&self, wish: &Wish) -> When {
+        let Some(stored) = &self.stored else { return When::NOW };
+        let covered = wish.names.iter().filter(|name| stored.is_for(name));
+        let all = covered.map(|name| self.ready(name)).max().unwrap_or(When::NOW);
+        all.min(When::At(stored.leave_out_at()))
+    }
+
+    /// The names of an order that is made at `now`, in the order of the label.
+    pub(super) fn names_to_order(&self, now: UnixTime) -> Vec<Domain> {
+        let names = self.wish.iter().flat_map(|wish| &wish.names);
+        names.filter(|name| self.ready(name).has_come(now)).cloned().collect()
+    }
+
+    /// What an order replaces (RFC 9773 section 5): only a certificate that this CA knows.
+    pub(super) fn replaces(&self, policy: &Policy) -> Option<String> {
+        let life = self.memory.life.as_ref().filter(|life| life.is_of(&policy.directory))?;
+        let stored = self.stored.as_ref().filter(|stored| stored.serial == life.serial)?;
+        stored.cert_id.clone().filter(|_| policy.offers_advice)
+    }
+
+    /// When the CA is to be asked about the renewal; not about one that no app wants.
+    fn next_question(&self, policy: &Policy) -> Option<Next> {
+        let may_ask = policy.offers_advice && !self.asking && self.wish.is_some();
+        let stored = self.stored.as_ref().filter(|_| may_ask)?;
+        stored.cert_id.as_ref()?;
+        let life = self.memory.life.as_ref().filter(|life| life.may_be_of(&policy.directory))?;
+        let at = life.advice.ask_at.unwrap_or(stored.not_before);
+        // RFC 9773 section 4.3.3: not after its expiry.
+        let why = Why::Window;
+        (at < stored.not_after).then_some(Next { at, task: Task::Ask, why })
+    }
+
+    fn prune(&self, policy: &Policy) -> Option<Next> {
+        let stored = self.stored.as_ref().filter(|_| self.wish.is_none())?;
+        let at = if self.superseded {
+            stored.not_before
+        } else {
+            stored.not_after.plus(policy.prune_after?)
+        };
+        Some(Next { at, task: Task::Archive, why: Why::Unwanted })
+    }
+
+    /// Whether nothing is lost when this entry goes.
+    pub(super) fn is_void(&self) -> bool {
+        self.wish.is_none() && self.stored.is_none() && !self.is_busy()
+    }
+
+    /// Whether the last order failed, wholly or for a name.
+    pub(super) fn is_failing(&self) -> bool {
+        self.wish.is_some() && (self.memory.trouble.is_some() || !self.memory.left_out.is_empty())
+    }
+
+    /// Whether every name of the wish is in a certificate that is valid at `now`.
+    pub(super) fn is_satisfied(&self, now: UnixTime) -> bool {
+        let Some(wish) = &self.wish else { return true };
+        let stored = self.stored.as_ref().filter(|stored| stored.not_after > now);
+        stored.is_some_and(|stored| wish.names.iter().all(|name| stored.is_for(name)))
+    }
+
+    /// Whether the CA's limits do not count an order made at `now`: a renewal that it asked for.
+    pub(super) fn is_exempt(&self, policy: &Policy, now: UnixTime) -> bool {
+        let advised = self.memory.life.as_ref().is_some_and(|life| life.is_advised(now));
+        advised && self.replaces(policy).is_some()
+    }
+
+    /// Takes in what the label says now. Names that it has no longer are not tried any more; what
+    /// failed may work once an operator has acted.
+    pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Wish) {
+        if self.memory.source.as_ref().is_some_and(|source| *source != wish.source) {
+            let troubles = self.memory.troubles_mut();
+            troubles.for_each(|trouble| trouble.acted_upon(now));
+        }
+        self.memory.left_out.retain(|name, _| wish.names.contains(name));
+        let fits = |attempt: &Attempt| attempt.names.iter().all(|name| wish.names.contains(name));
+        if !self.is_busy() && self.memory.attempt.as_ref().is_some_and(|attempt| !fits(attempt)) {
+            self.memory.attempt = None;
+        }
+        if matches!(self.step, Step::Archiving { again_at: Some(_) }) {
+            self.step = Step::Resting;
+        }
+        self.memory.source = Some(wish.source.clone());
+        self.wish = Some(wish.clone());
+        self.superseded = false;
+    }
+
+    /// Takes in what the file holds. What is remembered of another certificate does not count for
+    /// this one; and one that is new is what came of the order that was under way.
+    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, stored: Option<Stored>) {
+        let known = |stored: &Stored| {
+            self.memory.life.as_ref().is_some_and(|life| life.serial == stored.serial)
+        };
+        if let Some(found) = stored.as_ref().filter(|found| !known(found)) {
+            let ordered = |attempt: &Attempt| attempt.names.iter().all(|name| found.is_for(name));
+            let issued = self.memory.attempt.take_if(|attempt| ordered(attempt));
+            if issued.is_some() {
+                self.memory.trouble = None;
+            }
+            let issued = issued.map(|attempt| (attempt.at, attempt.directory));
+            let issued = issued.as_ref().map(|(at, directory)| (*at, directory.as_str()));
+            self.memory.life = Some(Life::begin(found, issued, turn.keys));
+        } else if stored.is_none() {
+            self.memory.life = None;
+        }
+        self.stored = stored;
+    }
+
+    /// The end of the order that was under way will never be known.
+    pub(super) fn attempt_lost(&mut self, turn: &mut Turn<'_>, error: &str) {
+        let Some(attempt) = self.memory.attempt.take() else { return };
+        let (before, spread) = (self.memory.trouble.as_ref(), Spread::draw(turn.keys));
+        // From when it was made: a program that ends again and again must not make it wait for ever.
+        self.memory.trouble =
+            Some(Trouble::grown(before, attempt.at, error.to_string(), FollowUp::LATER, spread));
+    }
+
+    /// Keeps the next order back; said once.
+    pub(super) fn hold(&mut self, turn: &mut Turn<'_>, name: &Domain, held: Held) {
+        let known = self.held.as_ref().is_some_and(|before| before.reason == held.reason);
+        if !known {
+            let line = Record::warn("order", "held back").with("name", name);
+            turn.log(line.with("limit", &held.reason).with("until", held.until));
+        }
+        self.held = Some(held);
+    }
+
+    /// The wall clock may have been set back.
+    pub(super) fn clamp(&mut self, now: UnixTime) {
+        let troubles = self.memory.troubles_mut();
+        troubles.for_each(|trouble| trouble.clamp(now));
+        if let Some(life) = &mut self.memory.life {
+            life.clamp(now);
+        }
+        self.held = None;
+    }
+}

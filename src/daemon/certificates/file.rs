@@ -1,0 +1,30 @@
+//! Certificate files as the schedule sees them: whether one is whole and for its name, and the making
+//! of a new one. Never touches the disk.
+
+use crate::daemon::issuer::Issued;
+use crate::domain::Domain;
+use crate::pki::{Bundle, BundleError};
+use crate::secret::Secret;
+
+use super::life::Stored;
+
+/// What a stored file says, when it is whole and for this name.
+pub(super) fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
+    let bundle = Bundle::parse(pem.expose())?;
+    bundle.key_matches()?;
+    bundle.covers(std::slice::from_ref(name))?;
+    let mut stored = Stored::of(&bundle);
+    // A wildcard is no domain, but it may be what the file is for the name by.
+    if let Err(place) = stored.names.binary_search(name) {
+        stored.names.insert(place, name.clone());
+    }
+    Ok(stored)
+}
+
+/// Key, leaf and chain as one file, when they fit together and name what was ordered.
+pub(super) fn assemble(issued: &Issued) -> Result<(Secret, Stored), BundleError> {
+    let pem = Bundle::assemble(&issued.key, &issued.chain_pem)?;
+    let bundle = Bundle::parse(pem.expose())?;
+    bundle.covers(&issued.names)?;
+    Ok((pem, Stored::of(&bundle)))
+}

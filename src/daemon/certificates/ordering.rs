@@ -1,0 +1,333 @@
+//! An order from its beginning to its end: its turn has come, the attempt is recorded, the CA is done
+//! with it, the file is written; and how a file is archived.
+//! Part of the scheduler's machine; the rules of what is next are in `entry.rs`.
+
+use std::collections::BTreeMap;
+
+use crate::daemon::issuer::{Issued, OrderError, OrderId};
+use crate::daemon::memory::Attempt;
+use crate::domain::Domain;
+use crate::keys::jittered;
+use crate::log::Record;
+use crate::seam::StoreError;
+use crate::turn::Turn;
+use crate::url::Url;
+
+use super::entry::{Entry, Held, Step};
+use super::life::{Life, Stored};
+use super::schedule::{When, Why};
+use super::trouble::{FollowUp, Spread, Trouble};
+use super::{Certificates, CertificatesOutput, Urgency, WRITE_PAUSE, file};
+
+impl Certificates {
+    /// An order's turn has come: it begins when the CA's limits allow it and the attempt is on the
+    /// disk.
+    pub fn begins(&mut self, turn: &mut Turn<'_>, order: OrderId) {
+        let Some(name) = self.orders.get(&order).cloned() else { return };
+        let Some(entry) = self.entries.get_mut(&name) else { return };
+        let Step::Queued { names } = &entry.step else { return };
+        let (now, names) = (turn.now.wall, names.clone());
+        let exempt = entry.is_exempt(&self.policy, now);
+        if let Some(budget) = &mut self.budget {
+            budget.forget_past(now);
+            let room = if exempt {
+                budget.check_validations(now, &names)
+            } else {
+                budget.check(now, &names)
+            };
+            if let Err((limit, until)) = room {
+                let held = Held::budget(now, &limit, until);
+                return self.put_back(turn, &name, order, held);
+            }
+            if !exempt {
+                budget.order_made(now, &names);
+            }
+        }
+        let directory = self.policy.directory.clone();
+        entry.memory.attempt =
+            Some(Attempt { at: now, directory, names: names.clone(), order: None });
+        entry.step = Step::Recording { order, names, exempt, write: None };
+        self.recording.push(name);
+        self.unsaved = Some(Urgency::Now);
+    }
+
+    /// An order does not begin now.
+    fn put_back(&mut self, turn: &mut Turn<'_>, name: &Domain, order: OrderId, held: Held) {
+        self.orders.remove(&order);
+        self.outputs.push_back(CertificatesOutput::Cancel(order));
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.memory.attempt = None;
+            entry.hold(turn, name, held);
+        }
+        self.step(name, Step::Resting);
+    }
+
+    /// The memory is being written now, as it stands; the number of this writing.
+    pub fn recording(&mut self, revision: u64) {
+        for name in &self.recording {
+            if let Some(Entry { step: Step::Recording { write, .. }, .. }) =
+                self.entries.get_mut(name)
+            {
+                write.get_or_insert(revision);
+            }
+        }
+    }
+
+    /// A writing of the memory is on the disk, or is not: only what is, may be ordered, so that no
+    /// crash makes an order that nobody remembers.
+    pub fn recorded(
+        &mut self,
+        turn: &mut Turn<'_>,
+        revision: u64,
+        result: Result<(), &StoreError>,
+    ) {
+        for name in std::mem::take(&mut self.recording) {
+            let Some(entry) = self.entries.get_mut(&name) else { continue };
+            let Step::Recording { order, names, exempt, write } = &entry.step else { continue };
+            if write.is_none_or(|write| write > revision) {
+                self.recording.push(name);
+                continue;
+            }
+            let (order, names, exempt) = (*order, names.clone(), *exempt);
+            match result {
+                Ok(()) => {
+                    let replaces = entry.replaces(&self.policy);
+                    entry.step = Step::Ordering { names, exempt };
+                    self.outputs.push_back(CertificatesOutput::Begin { order, replaces });
+                }
+                Err(error) => {
+                    if let Some(budget) = self.budget.as_mut().filter(|_| !exempt) {
+                        budget.order_unmade(turn.now.wall, &names);
+                    }
+                    let until = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
+                    let reason = format!("the storage: {error}");
+                    self.put_back(turn, &name, order, Held { until, reason, why: Why::Disk });
+                }
+            }
+        }
+    }
+
+    /// The CA has made an order: an end of the program need not be its end.
+    pub fn placed(&mut self, turn: &Turn<'_>, order: OrderId, url: Url) {
+        let entry = self.orders.get(&order).and_then(|name| self.entries.get_mut(name));
+        let Some(entry) = entry else { return };
+        let exempt = matches!(entry.step, Step::Ordering { exempt: true, .. });
+        let Some(attempt) = &mut entry.memory.attempt else { return };
+        attempt.order = Some(url);
+        if let Some(budget) = self.budget.as_mut().filter(|_| !exempt) {
+            budget.order_placed(turn.now.wall, attempt.at);
+        }
+        self.unsaved = Some(Urgency::Now);
+    }
+
+    /// Takes in how an order ended; a good one is checked against its key before it is stored.
+    pub fn finished(
+        &mut self,
+        turn: &mut Turn<'_>,
+        order: OrderId,
+        result: Result<Issued, OrderError>,
+    ) {
+        let Some(name) = self.orders.remove(&order) else { return };
+        let Some(entry) = self.entries.get_mut(&name) else { return };
+        let (names, counted) = match &entry.step {
+            Step::Queued { names } => (names.clone(), false),
+            Step::Recording { names, exempt, .. } | Step::Ordering { names, exempt, .. } => {
+                (names.clone(), !exempt)
+            }
+            _ => return,
+        };
+        self.unsaved = Some(Urgency::Now);
+        let issued = match result {
+            Ok(issued) => issued,
+            Err(error) => return self.failed(turn, &name, &names, counted, &error),
+        };
+        let since = entry.memory.attempt.as_ref().map_or(turn.now.wall, |attempt| attempt.at);
+        match &mut self.budget {
+            Some(budget) if counted => budget.certificate_issued(turn.now.wall, since, &names),
+            // The CA did not take it for the renewal that it asked for, so it counted it.
+            Some(budget) if issued.replaced.is_none() => budget.order_made(turn.now.wall, &names),
+            _ => {}
+        }
+        match file::assemble(&issued) {
+            Err(error) => {
+                let line = Record::error("order", "the CA's certificate is not usable");
+                turn.log(line.with("name", &name).with("error", &error));
+                let failure = Failure { error: error.to_string(), follow_up: FollowUp::LATER };
+                self.blame(turn, &name, BTreeMap::new(), &failure);
+            }
+            Ok((pem, stored)) => {
+                self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
+                self.step(&name, Step::Storing { pem, stored, again_at: None });
+            }
+        }
+    }
+
+    fn failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &Domain,
+        names: &[Domain],
+        counted: bool,
+        error: &OrderError,
+    ) {
+        let now = turn.now.wall;
+        let placed = self.entries.get(name).and_then(|entry| entry.memory.attempt.as_ref());
+        let placed = placed.is_some_and(|attempt| attempt.order.is_some());
+        if let Some(budget) = &mut self.budget {
+            let failed = error.failed_authorizations();
+            let failed: Vec<Domain> =
+                failed.iter().filter_map(|name| Domain::parse(name).ok()).collect();
+            match (counted, placed) {
+                (false, _) => budget.validations_failed(now, &failed),
+                (true, true) => budget.order_failed(now, names, &failed),
+                (true, false) => budget.order_unmade(now, names),
+            }
+        }
+        let follow_up = match error {
+            OrderError::Unregistered { .. } => FollowUp::Restart,
+            error if error.is_paused() => FollowUp::Paused,
+            error => FollowUp::Retry { retry_after: error.retry_after() },
+        };
+        let failure = Failure { error: error.to_string(), follow_up };
+        self.blame(turn, name, error.blamed(names), &failure);
+    }
+
+    /// Notes a failure: at the names that are to blame, so that the others go on without them, or at
+    /// the certificate as a whole.
+    fn blame(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &Domain,
+        blamed: BTreeMap<Domain, String>,
+        failure: &Failure,
+    ) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.memory.attempt = None;
+        entry.step = Step::Resting;
+        let (now, spread) = (turn.now.wall, Spread::draw(turn.keys));
+        let alone = entry.wish.as_ref().is_none_or(|wish| wish.names.len() == 1);
+        if blamed.is_empty() {
+            let (before, text) = (entry.memory.trouble.as_ref(), failure.error.clone());
+            let trouble = Trouble::grown(before, now, text, failure.follow_up, spread);
+            turn.log(failed_line(name, &trouble));
+            entry.memory.trouble = Some(trouble);
+        } else {
+            // The CA answers, so what kept the certificate as a whole is over.
+            entry.memory.trouble = None;
+        }
+        for (domain, reason) in blamed {
+            let reason = if alone { failure.error.clone() } else { reason };
+            let before = entry.memory.left_out.get(&domain);
+            let trouble = Trouble::grown(before, now, reason, failure.follow_up, spread);
+            turn.log(if alone {
+                failed_line(name, &trouble)
+            } else {
+                left_out_line(name, &domain, &trouble)
+            });
+            entry.memory.left_out.insert(domain, trouble);
+        }
+        self.reindex(name);
+        self.drop_if_void(name);
+    }
+
+    /// Takes in how a [`CertificatesOutput::Write`] ended. What the disk did not take is kept and
+    /// written again: a certificate once issued is never ordered a second time for that.
+    pub fn written(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let Step::Storing { stored, again_at, .. } = &mut entry.step else { return };
+        if let Err(error) = result {
+            let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
+            *again_at = Some(at);
+            let line = Record::error("storage", "cannot write certificate, it is kept in memory");
+            turn.log(line.with("name", name).with("error", error).with("next_try", at));
+            return self.reindex(name);
+        }
+        let stored = stored.clone();
+        let issued = Some((turn.now.wall, self.policy.directory.as_str()));
+        let life = Life::begin(&stored, issued, turn.keys);
+        turn.log(issued_line(name, &stored, &life));
+        entry.memory.left_out.retain(|name, _| !stored.is_for(name));
+        (entry.memory.trouble, entry.memory.attempt, entry.held) = (None, None, None);
+        (entry.stored, entry.memory.life) = (Some(stored), Some(life));
+        self.unsaved = Some(Urgency::Now);
+        self.step(name, Step::Resting);
+        self.retire();
+        self.outputs.push_back(CertificatesOutput::Changed);
+    }
+
+    /// Takes in how a [`CertificatesOutput::Archive`] ended.
+    pub fn archived(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
+        if result.is_ok() {
+            self.outputs.push_back(CertificatesOutput::Changed);
+        }
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        // A damaged file has left its entry already.
+        let Step::Archiving { again_at } = &mut entry.step else { return };
+        match result {
+            Ok(()) => {
+                let why = if entry.superseded { "superseded" } else { "expired and unwanted" };
+                let line = Record::info("storage", "certificate archived").with("name", name);
+                turn.log(line.with("reason", why));
+                (entry.stored, entry.memory.life, entry.superseded) = (None, None, false);
+                self.unsaved = Some(Urgency::Now);
+                self.step(name, Step::Resting);
+            }
+            Err(error) => {
+                let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
+                *again_at = Some(at);
+                let line = Record::error("storage", "cannot archive certificate");
+                turn.log(line.with("name", name).with("error", error).with("next_try", at));
+                self.reindex(name);
+            }
+        }
+    }
+
+    /// The process ends: what the disk has not taken is written once more.
+    pub fn stop(&mut self, turn: &mut Turn<'_>) {
+        for (name, entry) in &self.entries {
+            if let Step::Storing { pem, again_at: Some(_), .. } = &entry.step {
+                let line = Record::warn("storage", "the certificate is written once more");
+                turn.log(line.with("name", name));
+                self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
+            }
+        }
+    }
+}
+
+/// A failure on its way to whoever is to blame.
+struct Failure {
+    error: String,
+    follow_up: FollowUp,
+}
+
+fn failed_line(name: &Domain, trouble: &Trouble) -> Record {
+    let line = Record::error("order", "failed").with("name", name).with("error", &trouble.error);
+    next_try(line, trouble)
+}
+
+fn left_out_line(name: &Domain, domain: &Domain, trouble: &Trouble) -> Record {
+    let line = Record::error("order", "a name is left out for now").with("name", name);
+    next_try(line.with("domain", domain).with("error", &trouble.error), trouble)
+}
+
+fn next_try(line: Record, trouble: &Trouble) -> Record {
+    let line = line.with("failures", trouble.failures);
+    match trouble.retry {
+        When::At(at) => line.with("next_try", at),
+        When::Never => line
+            .with("next_try", "when the CA has been asked to unpause it and the app was restarted"),
+    }
+}
+
+fn issued_line(name: &Domain, stored: &Stored, life: &Life) -> Record {
+    let line = Record::info("order", "issued").with("name", name);
+    let line = line.with("not_after", stored.not_after).with("issuer", &stored.issuer);
+    let line = line.with("renewal", life.renewal(stored));
+    match stored.names.as_slice() {
+        [_] => line,
+        names => {
+            let names: Vec<&str> = names.iter().map(Domain::as_str).collect();
+            line.with("domains", names.join(","))
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The files in `certs/` at the start: read one by one, adopted, or set aside. Part of the scheduler's
+//! machine. Never removes a file that HAProxy can load.
+
+use crate::domain::Domain;
+use crate::keys::jittered;
+use crate::log::Record;
+use crate::pki::BundleError;
+use crate::seam::{StoreError, StoreErrorKind};
+use crate::secret::Secret;
+use crate::turn::Turn;
+
+use super::entry::Step;
+use super::life::Stored;
+use super::trouble::minutes;
+use super::{Certificates, CertificatesOutput, Urgency, file};
+
+/// The pause after a file that the disk did not give; mostly a person has to mend its mode.
+pub(super) const READ_PAUSE: std::time::Duration = minutes(1);
+
+impl Certificates {
+    /// Takes in the names of the files in `certs/`; they are read one by one.
+    pub fn found(&mut self, names: Vec<Domain>) {
+        for name in names {
+            let entry = self.entries.entry(name.clone()).or_default();
+            entry.step = Step::Reading { again_at: None };
+            self.unread.push_back(name);
+        }
+        // What was remembered of a certificate goes with its file.
+        for entry in self.entries.values_mut().filter(|entry| !entry.is_busy()) {
+            entry.memory.life = None;
+        }
+        self.read_next();
+    }
+
+    /// Takes in what `certs/NAME.pem` holds. A damaged file goes to the archive: one that HAProxy
+    /// cannot load keeps it from loading any.
+    pub fn read(&mut self, turn: &mut Turn<'_>, name: &Domain, file: Result<Secret, StoreError>) {
+        self.unread.retain(|unread| unread != name);
+        match file.map(|pem| file::inspect(name, &pem)) {
+            Ok(Ok(stored)) => self.adopt(turn, name, Some(stored)),
+            // HAProxy can load it and may serve it: only a successor takes its place.
+            Ok(Err(error @ BundleError::MissingName(_))) => {
+                let line = Record::warn("storage", "certificate file is not for its own name");
+                turn.log(line.with("name", name).with("error", error));
+                self.adopt(turn, name, None);
+            }
+            Ok(Err(error)) => self.damaged(turn, name, &error),
+            Err(error) if error.kind == StoreErrorKind::Malformed => {
+                self.damaged(turn, name, &error);
+            }
+            Err(error) if error.kind == StoreErrorKind::Missing => self.adopt(turn, name, None),
+            Err(error) => {
+                let at = turn.now.wall.plus(jittered(turn.keys, READ_PAUSE));
+                let line = Record::error("storage", "cannot read certificate");
+                turn.log(line.with("name", name).with("error", error).with("next_try", at));
+                self.step(name, Step::Reading { again_at: Some(at) });
+            }
+        }
+        self.read_next();
+    }
+
+    fn damaged(&mut self, turn: &mut Turn<'_>, name: &Domain, error: &dyn std::fmt::Display) {
+        let line = Record::warn("storage", "certificate file is damaged, moved to archive/");
+        turn.log(line.with("name", name).with("error", error));
+        self.outputs.push_back(CertificatesOutput::Archive(name.clone()));
+        self.adopt(turn, name, None);
+    }
+
+    /// What is stored under a name is known now.
+    fn adopt(&mut self, turn: &mut Turn<'_>, name: &Domain, stored: Option<Stored>) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.adopt(turn, stored);
+        self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
+        self.step(name, Step::Resting);
+        self.retire();
+    }
+
+    pub(super) fn read_next(&mut self) {
+        if let Some(name) = self.unread.front() {
+            self.outputs.push_back(CertificatesOutput::Read(name.clone()));
+        }
+    }
+}

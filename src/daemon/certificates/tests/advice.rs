@@ -1,0 +1,187 @@
+//! Renewal as the CA suggests it (RFC 9773), and what a clock or a CA that errs must not do.
+
+use crate::acme::renewal_info::{NoSuggestion, Suggestion, Window};
+
+use super::*;
+
+const HOUR: Duration = minutes(60);
+
+/// Advice offered, and one certificate of 90 days just issued; the question is on its way.
+fn advised_case() -> Case {
+    let mut case = Case::new();
+    case.certificates.advice_offered(true);
+    case.want(&[("a.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    assert_eq!(case.wake(), ["ask a.org"]);
+    case
+}
+
+impl Case {
+    fn cert_id(&self, domain: &str) -> String {
+        let entry = &self.certificates.entries[&name(domain)];
+        entry.stored.as_ref().and_then(|stored| stored.cert_id.clone()).expect("a certificate")
+    }
+
+    /// The CA suggests a window that begins and ends so many days from now.
+    fn suggest(&mut self, days: (i64, i64), ask_again: Duration) -> Vec<String> {
+        let now = self.bench.now.wall.as_seconds();
+        let at = |days: i64| UnixTime::from_seconds(now + days * 24 * 60 * 60);
+        let window = Window { start: at(days.0), end: at(days.1) };
+        self.answer(Ok(Suggestion {
+            window,
+            explanation: Some("https://ca/why".into()),
+            ask_again,
+        }))
+    }
+
+    fn answer(&mut self, answer: Result<Suggestion, NoSuggestion>) -> Vec<String> {
+        let cert_id = self.cert_id("a.org");
+        let turn = &mut self.bench.turn();
+        self.certificates.advised(turn, &name("a.org"), &cert_id, answer);
+        self.wake()
+    }
+}
+
+#[test]
+fn a_moment_in_the_window_is_kept_until_the_window_changes() {
+    let mut case = advised_case();
+    assert_eq!(case.suggest((58, 60), HOUR * 6), Vec::<String>::new());
+    let chosen = case.certificates.entries[&name("a.org")].renewal();
+    let (slept, outputs) = case.sleep();
+    assert_eq!((slept, outputs), (HOUR * 6, vec!["ask a.org".to_string()]));
+    // The same window, six hours nearer.
+    let window =
+        case.certificates.entries[&name("a.org")].memory.life.as_ref().unwrap().advice.window;
+    let same = Suggestion { window: window.unwrap(), explanation: None, ask_again: HOUR * 24 };
+    case.answer(Ok(same));
+    assert_eq!(case.certificates.entries[&name("a.org")].renewal(), chosen);
+    let next = case.next("a.org").unwrap();
+    assert_eq!((next.task, next.why), (Task::Ask, Why::Window));
+    let (window, chosen) = (window.unwrap(), chosen.unwrap());
+    assert!(window.start <= chosen && chosen < window.end);
+    case.bench.pass(chosen.since(case.bench.now.wall));
+    let outputs = case.wake();
+    assert!(outputs.contains(&"order 1 a.org replacing".to_string()), "{outputs:?}");
+}
+
+#[test]
+fn a_window_in_the_past_renews_at_once_and_the_page_is_said() {
+    let mut case = advised_case();
+    case.suggest((58, 60), HOUR * 6);
+    case.sleep();
+    assert_eq!(case.suggest((-2, -1), HOUR * 6), ["order 1 a.org replacing"]);
+    assert_eq!(case.bench.logged("the CA has moved the renewal window"), 1);
+    let line = case.bench.log.iter().find(|line| line.message.contains("moved")).unwrap();
+    assert!(line.fields.contains(&("explanation", "https://ca/why".to_string())), "{line:?}");
+    assert!(
+        case.certificates.entries[&name("a.org")]
+            .is_exempt(&case.certificates.policy, case.bench.now.wall)
+    );
+    // One that fails is tried again by the table, not at once.
+    assert_eq!(case.fail(1, None), Vec::<String>::new());
+    assert_eq!(case.next("a.org").map(|next| next.why), Some(Why::Failed));
+}
+
+#[test]
+fn a_new_certificate_is_not_renewed_at_once_by_a_clock_that_runs_ahead() {
+    let mut case = Case::new();
+    case.certificates.advice_offered(true);
+    case.want(&[("a.org", "1")]);
+    let (key, chain_pem) = case.file(&names("a.org"), 45);
+    // The CA's certificate looks a month old from the first moment on, and so does its window.
+    case.bench.now.wall = case.bench.now.wall.plus(DAY * 30);
+    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None };
+    case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
+    assert_eq!(case.outputs(), ["write a.org"]);
+    case.written("a.org");
+    assert_eq!(case.wake(), ["ask a.org"]);
+    assert_eq!(case.suggest((-1, 0), DAY), Vec::<String>::new());
+    let next = case.next("a.org").unwrap();
+    assert!(next.at >= case.bench.now.wall.plus(DAY), "{next:?}");
+    let renewal = case.certificates.entries[&name("a.org")].renewal().unwrap();
+    assert!(renewal >= case.bench.now.wall.plus(DAY * 11), "{renewal}");
+}
+
+#[test]
+fn no_window_lets_a_certificate_expire() {
+    let mut case = advised_case();
+    case.suggest((200, 300), DAY);
+    let entry = &case.certificates.entries[&name("a.org")];
+    let left = entry.stored.as_ref().unwrap().not_after.since(entry.renewal().unwrap());
+    assert!(left >= DAY * 17, "{left:?}");
+}
+
+#[test]
+fn a_question_that_fails_is_asked_again_later_and_the_lifetime_decides() {
+    let mut case = advised_case();
+    let before = case.certificates.entries[&name("a.org")].renewal();
+    let error =
+        |temporary| NoSuggestion { text: "status 500".into(), temporary, retry_after: None };
+    for failures in 1..5u32 {
+        case.answer(Err(error(true)));
+        let (slept, outputs) = case.sleep();
+        assert_eq!(outputs, ["ask a.org"]);
+        assert!(slept >= minutes(3) / 4 * failures.min(2) / 3, "{slept:?}");
+    }
+    case.answer(Err(error(false)));
+    let (slept, _) = case.sleep();
+    assert!(slept >= HOUR * 4 && slept <= HOUR * 8, "{slept:?}");
+    assert_eq!(case.certificates.entries[&name("a.org")].renewal(), before);
+    assert_eq!(case.bench.logged("no renewal window from the CA"), 5);
+    let warned = case.bench.log.iter().filter(|line| line.level == crate::log::Level::Warn);
+    assert_eq!(warned.count(), 1, "the rest are details");
+}
+
+#[test]
+fn nobody_is_asked_about_what_no_app_wants_or_what_has_expired_or_another_ca_issued() {
+    let mut case = advised_case();
+    case.suggest((58, 60), HOUR);
+    case.want(&[]);
+    case.bench.pass(HOUR * 2);
+    assert_eq!(case.wake(), Vec::<String>::new());
+    assert_eq!(case.want(&[("a.org", "1")]), ["ask a.org"]);
+    case.suggest((58, 60), HOUR);
+    case.bench.pass(DAY * 91);
+    assert_eq!(case.wake(), ["order 1 a.org replacing"]);
+
+    let mut case = advised_case();
+    case.suggest((58, 60), HOUR);
+    let other =
+        Config { acme: crate::url::Url::parse("https://other.example/dir").unwrap(), ..config() };
+    let file = case.stored("a.org", 90);
+    case.restart(&config(), &[("a.org", file.clone())]);
+    let issued = case.bench.now.wall;
+    let entry = case.certificates.entries.get_mut(&name("a.org")).unwrap();
+    let life = entry.memory.life.as_mut().unwrap();
+    (life.directory, life.issued) = (Some("https://ca.example/dir".into()), Some(issued));
+    case.restart(&other, &[("a.org", file)]);
+    case.certificates.advice_offered(true);
+    assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
+    case.bench.pass(DAY * 61);
+    assert_eq!(case.wake(), ["order 0 a.org"], "and it replaces nothing there");
+}
+
+#[test]
+fn a_renewal_that_was_due_at_the_start_replaces_as_well() {
+    let mut case = Case::new();
+    let file = case.stored("a.org", 90);
+    case.bench.pass(DAY * 61);
+    case.restart(&config(), &[("a.org", file)]);
+    let entry = case.certificates.entries.get_mut(&name("a.org")).unwrap();
+    entry.memory.life.as_mut().unwrap().directory = Some("https://ca.example/dir".into());
+    // It is due before the directory of the CA is read, and waits for that in the issuer's queue.
+    let wish = Wish { names: names("a.org"), source: source("1") };
+    case.certificates.want(&mut case.bench.turn(), &BTreeMap::from([(name("a.org"), wish)]));
+    let Some(CertificatesOutput::Order(new)) = case.certificates.poll_output() else {
+        panic!("it is due")
+    };
+    case.certificates.advice_offered(true);
+    case.certificates.begins(&mut case.bench.turn(), new.order);
+    case.save();
+    let outputs: Vec<_> = std::iter::from_fn(|| case.certificates.poll_output()).collect();
+    let replaces = outputs.iter().find_map(|output| match output {
+        CertificatesOutput::Begin { replaces, .. } => replaces.clone(),
+        _ => None,
+    });
+    assert_eq!(replaces, Some(case.cert_id("a.org")));
+}

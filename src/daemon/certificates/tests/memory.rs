@@ -1,0 +1,185 @@
+//! What survives a restart, and what the CA's limits allow: no crash makes an order too many.
+
+use super::*;
+
+fn lets_encrypt() -> Config {
+    let url = "https://acme-v02.api.letsencrypt.org/directory";
+    Config { acme: Url::parse(url).unwrap(), ..config() }
+}
+
+#[test]
+fn nothing_is_ordered_before_it_is_remembered() {
+    let mut case = Case::new();
+    case.disk_works = false;
+    assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
+    assert_eq!(case.bench.logged("held back"), 1);
+    case.disk_works = true;
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs, ["order 1 a.org"]);
+    assert!(slept < minutes(1), "{slept:?}");
+}
+
+#[test]
+fn a_crash_loop_makes_no_more_orders_than_one_run() {
+    let mut case = Case::new();
+    let (mut orders, begin) = (0, case.bench.now.mono);
+    for _ in 0..50 {
+        orders += case.want(&[("a.org", "1")]).len();
+        case.bench.pass(Duration::from_secs(5));
+        orders += case.wake().len();
+        case.restart(&config(), &[]);
+    }
+    let elapsed = case.bench.now.mono.since(begin);
+    assert!(elapsed < minutes(5));
+    // At once, and after a minute; the next one is due after ten.
+    assert_eq!(orders, 2, "in {elapsed:?}");
+    assert_eq!(case.remembered()[&name("a.org")].trouble.as_ref().unwrap().failures, 2);
+}
+
+#[test]
+fn what_no_account_could_order_is_ordered_at_once_by_the_next_run() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    for id in 0..3 {
+        case.end(id, OrderError::Unregistered { reason: "the CA wants a binding".into() });
+        let (slept, outputs) = case.sleep();
+        assert_eq!((outputs.len(), slept >= minutes(1) * 3 / 4), (1, true), "by the table");
+    }
+    case.end(3, OrderError::Unregistered { reason: "the CA wants a binding".into() });
+    let memory = case.remembered()[&name("a.org")].clone();
+    assert_eq!(memory.error().as_deref(), Some("no account: the CA wants a binding"));
+    case.restart(&config(), &[]);
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
+}
+
+#[test]
+fn an_order_that_the_ca_has_made_is_gone_on_with() {
+    let mut case = Case::new();
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
+    let url = Url::parse("https://ca.example/order/7").unwrap();
+    case.certificates.placed(&case.bench.turn(), OrderId(0), url);
+    assert_eq!(case.certificates.take_unsaved(), Some(Urgency::Now));
+    for _ in 0..50 {
+        case.restart(&config(), &[]);
+        assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org by https://ca.example/order/7"]);
+    }
+    // It cannot be gone on with after all: a new one, by the table.
+    assert_eq!(case.end(0, OrderError::NotOurs), Vec::<String>::new());
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs, ["order 1 a.org"]);
+    assert!(slept >= minutes(1) * 3 / 4, "{slept:?}");
+    // Nor is one of another CA, or of names that are not wanted any more.
+    let url = Url::parse("https://ca.example/order/8").unwrap();
+    case.certificates.placed(&case.bench.turn(), OrderId(1), url);
+    case.restart(&lets_encrypt(), &[]);
+    assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_was_written_just_before_the_crash_is_the_orders_end() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    let url = Url::parse("https://ca.example/order/7").unwrap();
+    case.certificates.placed(&case.bench.turn(), OrderId(0), url);
+    let file = case.stored("a.org", 90);
+    case.restart(&config(), &[("a.org", file)]);
+    assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
+    assert_eq!(case.certificates.failing(), 0);
+    let life = case.remembered()[&name("a.org")].life.clone().unwrap();
+    assert_eq!(life.directory.as_deref(), Some("https://ca.example/dir"));
+}
+
+#[test]
+fn a_restart_keeps_the_schedule_and_only_an_operators_act_changes_it() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.fail(0, None);
+    case.bench.pass(minutes(2));
+    assert_eq!(case.wake(), ["order 1 a.org"]);
+    case.fail(1, None);
+    let planned = case.next("a.org");
+    case.restart(&config(), &[]);
+    assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
+    assert_eq!(case.next("a.org"), planned);
+    assert_eq!(case.want(&[("a.org", "2")]), ["order 0 a.org"]);
+}
+
+#[test]
+fn the_moment_chosen_for_a_renewal_survives() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    let (key, chain_pem) = case.file(&names("a.org"), 90);
+    let file = Secret::new(format!("{}{chain_pem}", key.expose()));
+    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None };
+    case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
+    case.outputs();
+    case.written("a.org");
+    let planned = case.next("a.org");
+    case.restart(&config(), &[("a.org", file)]);
+    case.want(&[("a.org", "1")]);
+    assert_eq!(case.next("a.org"), planned);
+    // Another file is another certificate.
+    let other = case.stored("a.org", 30);
+    case.restart(&config(), &[("a.org", other)]);
+    case.want(&[("a.org", "1")]);
+    assert_ne!(case.next("a.org"), planned);
+    // And what is remembered of one that is gone does not count.
+    case.restart(&config(), &[]);
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
+}
+
+#[test]
+fn a_paused_name_waits_for_a_person() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1"), ("b.org", "1")]);
+    let detail = "Your account is temporarily prevented from requesting certificates for a.org; \
+                  to unpause visit https://ca/unpause";
+    let problem = problem(ProblemKind::RateLimited, "rateLimited", detail);
+    let error = CallError::Problem { problem, status: 429, retry_after: None };
+    assert_eq!(case.end(0, OrderError::Call(error)), Vec::<String>::new());
+    let line = case.bench.log.iter().find(|line| line.message == "failed").unwrap();
+    let said = format!("{line:?}");
+    assert!(said.contains("https://ca/unpause") && said.contains("unpause it"), "{said}");
+    assert_eq!(case.next("a.org"), None);
+    case.bench.pass(DAY * 100);
+    assert!(!case.wake().iter().any(|line| line.contains("a.org")));
+    case.restart(&config(), &[]);
+    assert!(!case.want(&[("a.org", "1")]).iter().any(|line| line.contains("a.org")));
+    assert_eq!(case.want(&[("a.org", "2")]), ["order 0 a.org"], "the operator has acted");
+}
+
+#[test]
+fn the_cas_limits_hold_orders_back_before_the_ca_does() {
+    let mut case = Case::of(&lets_encrypt());
+    let lists: Vec<String> = (0..60).map(|number| format!("n{number}.a.org")).collect();
+    let wishes: Vec<(&str, &str)> = lists.iter().map(|list| (list.as_str(), "1")).collect();
+    let outputs = case.want(&wishes);
+    assert_eq!(outputs.len(), 50, "a week's certificates of one registered domain");
+    assert_eq!(case.bench.logged("held back"), 10);
+    let held = case.certificates.held();
+    assert_eq!(held.len(), 1);
+    let (limit, until) = held.first_key_value().unwrap();
+    assert!(limit.contains("a.org") && *until > case.bench.now.wall, "{limit} {until}");
+    // Another domain is not held up, and a restart gives no new room.
+    let mut more = wishes.clone();
+    more.push(("b.org", "1"));
+    let outputs = case.want(&more);
+    assert!(outputs.len() == 1 && outputs[0].ends_with(" b.org"), "{outputs:?}");
+    case.restart(&lets_encrypt(), &[]);
+    assert_eq!(case.want(&more), Vec::<String>::new());
+    // There is room for one of them after a fiftieth of a week.
+    case.bench.pass(DAY * 7 / 50 + minutes(1));
+    assert!(!case.wake().is_empty());
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nothing_wait_longer() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.fail(0, None);
+    case.bench.now.wall = UnixTime::from_seconds(case.bench.now.wall.as_seconds() - 30 * 86_400);
+    assert_eq!(case.wake(), Vec::<String>::new());
+    assert_eq!(case.bench.logged("the clock was set"), 1);
+    let next = case.next("a.org").unwrap();
+    assert!(next.at <= case.bench.now.wall.plus(DAY), "{next:?}");
+}

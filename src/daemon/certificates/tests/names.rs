@@ -1,0 +1,144 @@
+//! Certificates with several names: those that fail are left out, and come back when they work; and
+//! files that no app wants any more.
+
+use super::*;
+
+fn san() -> Case {
+    Case::of(&Config { san: true, ..config() })
+}
+
+#[test]
+fn names_that_fail_are_left_out_and_the_rest_is_issued_at_once() {
+    let mut case = san();
+    assert_eq!(case.want(&[("a.org b.org c.org d.org", "1")]), ["order 0 a.org b.org c.org d.org"]);
+    assert_eq!(case.refuse(0, "b.org d.org"), ["order 1 a.org c.org"]);
+    case.obtain(1, "a.org c.org", 90);
+    assert_eq!(case.certificates.failing(), 1);
+    assert_eq!(case.bench.logged("a name is left out for now"), 2);
+    // The two come back together, each on its own schedule from then on.
+    let (slept, outputs) = case.sleep();
+    assert!(slept >= minutes(1) * 3 / 4 && slept <= minutes(1) * 5 / 4, "{slept:?}");
+    assert_eq!(outputs, ["order 2 a.org b.org c.org d.org"]);
+    assert_eq!(case.refuse(2, "d.org"), ["order 3 a.org b.org c.org"]);
+    case.obtain(3, "a.org b.org c.org", 90);
+    let (slept, outputs) = case.sleep();
+    assert!(slept >= minutes(10) * 3 / 4 && slept <= minutes(10) * 5 / 4, "{slept:?}");
+    assert_eq!(outputs, ["order 4 a.org b.org c.org d.org"]);
+    case.obtain(4, "a.org b.org c.org d.org", 90);
+    assert_eq!(case.certificates.failing(), 0);
+    assert!(case.next("a.org").unwrap().at > case.bench.now.wall.plus(DAY * 58));
+}
+
+#[test]
+fn the_first_name_may_fail_and_the_file_keeps_its_name() {
+    let mut case = san();
+    case.want(&[("a.org b.org", "1")]);
+    assert_eq!(case.refuse(0, "a.org"), ["order 1 b.org"]);
+    assert_eq!(case.issue(1, "b.org", 90), ["write a.org"]);
+}
+
+#[test]
+fn a_name_in_service_is_left_out_of_a_renewal_only_near_the_end() {
+    let mut case = san();
+    case.want(&[("a.org b.org", "1")]);
+    case.obtain(0, "a.org b.org", 90);
+    let (_, outputs) = case.sleep();
+    assert_eq!(outputs, ["order 1 a.org b.org"]);
+    // The certificate in service has 30 days left for b.org, too.
+    assert_eq!(case.refuse(1, "b.org"), Vec::<String>::new());
+    let not_after = case.certificates.entries[&name("a.org")].stored.as_ref().unwrap().not_after;
+    let mut order = 2;
+    loop {
+        let (_, outputs) = case.sleep();
+        let left = not_after.since(case.bench.now.wall);
+        if outputs == [format!("order {order} a.org b.org")] {
+            assert!(left >= DAY * 22, "{left:?} left");
+            case.refuse(order, "b.org");
+            order += 1;
+            continue;
+        }
+        assert_eq!(outputs, [format!("order {order} a.org")]);
+        assert!(left >= DAY * 22 && left <= DAY * 23, "{left:?} left");
+        break;
+    }
+    assert!(order > 10, "it was tried {order} times");
+}
+
+#[test]
+fn one_that_fails_alone_is_one_failure_and_not_two() {
+    let mut case = san();
+    case.want(&[("a.org", "1")]);
+    assert_eq!(case.refuse(0, "a.org"), Vec::<String>::new());
+    assert_eq!(case.bench.logged("failed"), 1);
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs, ["order 1 a.org"]);
+    assert!(slept <= minutes(1) * 5 / 4, "{slept:?}");
+}
+
+#[test]
+fn a_changed_label_replaces_the_certificate() {
+    let mut case = san();
+    case.want(&[("a.org b.org", "1")]);
+    case.obtain(0, "a.org b.org", 90);
+    assert_eq!(case.want(&[("a.org b.org c.org", "2")]), ["order 1 a.org b.org c.org"]);
+    case.obtain(1, "a.org b.org c.org", 90);
+    assert_eq!(case.want(&[("a.org c.org", "3")]), ["order 2 a.org c.org"]);
+    case.obtain(2, "a.org c.org", 90);
+    assert_eq!(case.want(&[("a.org c.org", "4")]), Vec::<String>::new());
+    assert_eq!(
+        case.want(&[("c.org a.org", "5")]).first().map(String::as_str),
+        Some("order 3 c.org a.org")
+    );
+}
+
+#[test]
+fn without_san_a_certificate_for_more_than_is_wanted_is_good() {
+    let mut case = Case::new();
+    let file = case.stored("a.org b.org", 90);
+    case.restart(&config(), &[("a.org", file)]);
+    assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
+    assert_eq!(case.next("a.org").map(|next| next.why), Some(Why::Lifetime));
+}
+
+#[test]
+fn a_file_that_stands_in_its_successors_way_goes_once_that_is_stored() {
+    let mut case = san();
+    case.want(&[("a.org b.org", "1")]);
+    case.obtain(0, "a.org b.org", 90);
+    assert_eq!(case.want(&[("b.org a.org", "2")]), ["order 1 b.org a.org"]);
+    assert_eq!(case.issue(1, "b.org a.org", 90), ["write b.org"]);
+    assert_eq!(case.written("b.org"), ["changed"]);
+    assert_eq!(case.wake(), ["archive a.org"]);
+    case.certificates.archived(&mut case.bench.turn(), &name("a.org"), Ok(()));
+    assert_eq!(case.outputs(), ["changed"]);
+    assert_eq!(case.certificates.plan().count(), 1);
+}
+
+#[test]
+fn what_no_app_wants_is_archived_long_after_its_expiry() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    case.want(&[]);
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs, ["archive a.org"]);
+    assert!(slept >= DAY * 119 && slept <= DAY * 120, "{slept:?}");
+    let full = StoreError { kind: StoreErrorKind::Io, path: "x".into(), detail: "no".into() };
+    case.certificates.archived(&mut case.bench.turn(), &name("a.org"), Err(full));
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs, ["archive a.org"], "tried again");
+    assert!(slept < minutes(1), "{slept:?}");
+    case.certificates.archived(&mut case.bench.turn(), &name("a.org"), Ok(()));
+    assert_eq!(case.outputs(), ["changed"]);
+    assert_eq!(case.certificates.plan().count(), 0);
+    assert_eq!(case.remembered(), BTreeMap::new());
+}
+
+#[test]
+fn pruning_can_be_switched_off() {
+    let mut case = Case::of(&Config { prune_after: None, ..config() });
+    case.want(&[("a.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    case.want(&[]);
+    assert_eq!(case.certificates.poll_timeout(case.bench.now), None, "nothing wakes it up");
+}

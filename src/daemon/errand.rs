@@ -1,0 +1,191 @@
+//! When the program is to end by itself: `--once` when everything is up to date or cannot be brought
+//! there now, `--revoke` when the certificate is revoked and out of service. Part of the daemon; a
+//! daemon that serves has no errand.
+//!
+//! Revocation: `Reading → Revoking → Archiving → Reloading`
+
+use crate::config::Mode;
+use crate::domain::Domain;
+use crate::log::Record;
+use crate::pki::Bundle;
+use crate::seam::{Change, StoreError, StoreErrorKind};
+use crate::secret::Secret;
+use crate::turn::Turn;
+
+use super::Daemon;
+use super::storekeeper::Purpose;
+
+/// An errand gives a peer up after so many failures in a row.
+const FAILURES_MAX: u32 = 3;
+/// Done.
+const DONE: u8 = 0;
+/// Could not be done.
+const FAILED: u8 = 1;
+/// The command line asks for what cannot be had.
+const USAGE: u8 = 2;
+
+/// What the process lives for.
+#[derive(Debug)]
+pub(super) struct Errand {
+    kind: Kind,
+    /// How it has ended, once that is known.
+    verdict: Option<u8>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Serve,
+    Once,
+    Revoke { name: Domain, archived: bool },
+}
+
+impl Errand {
+    pub(super) fn new(mode: &Mode) -> Errand {
+        let kind = match mode {
+            Mode::Serve => Kind::Serve,
+            Mode::Once => Kind::Once,
+            Mode::Revoke(name) => Kind::Revoke { name: name.clone(), archived: false },
+        };
+        Errand { kind, verdict: None }
+    }
+
+    /// Whether Marathon is followed and certificates are kept.
+    pub(super) fn follows(&self) -> bool {
+        !matches!(self.kind, Kind::Revoke { .. })
+    }
+
+    /// The certificate to revoke.
+    pub(super) fn to_revoke(&self) -> Option<&Domain> {
+        match &self.kind {
+            Kind::Revoke { name, .. } => Some(name),
+            Kind::Serve | Kind::Once => None,
+        }
+    }
+
+    /// The exit status when a signal ends the process before the errand is done.
+    pub(super) fn interrupted(&self) -> u8 {
+        if matches!(self.kind, Kind::Serve) { DONE } else { FAILED }
+    }
+
+    /// The operator's choices cannot be carried out; why was said.
+    pub(super) fn refuse(&mut self) {
+        self.verdict = Some(USAGE);
+    }
+}
+
+impl Daemon {
+    /// The status to end with, when it is time to end.
+    pub(super) fn errand_over(&mut self, turn: &mut Turn<'_>) -> Option<u8> {
+        if self.over {
+            return None;
+        }
+        if self.errand.verdict.is_some() {
+            return self.errand.verdict;
+        }
+        let done = match &self.errand.kind {
+            Kind::Serve => return None,
+            Kind::Once => self.certificates.is_idle(turn.now.wall),
+            Kind::Revoke { archived, .. } => *archived,
+        };
+        // What is left to remember is written at the end.
+        if done && self.reloader.is_clean() {
+            return Some(self.summary(turn));
+        }
+        let reason = self.hopeless(done)?;
+        turn.log(Record::error("main", "given up").with("reason", reason));
+        Some(FAILED)
+    }
+
+    /// The last line of an errand that came to its end.
+    fn summary(&self, turn: &mut Turn<'_>) -> u8 {
+        let lacking: Vec<String> =
+            self.certificates.unsatisfied(turn.now.wall).map(ToString::to_string).collect();
+        if lacking.is_empty() {
+            turn.log(Record::info("main", "everything is up to date"));
+            return DONE;
+        }
+        let line = Record::error("main", "certificates are missing");
+        turn.log(line.with("names", lacking.join(",")));
+        FAILED
+    }
+
+    /// Why waiting any longer makes no sense for an errand.
+    fn hopeless(&self, done: bool) -> Option<String> {
+        let trouble = self.storage.trouble();
+        if trouble.is_some_and(|trouble| trouble.kind == StoreErrorKind::Locked) {
+            return Some("another instance is active on this storage; stop it first".into());
+        }
+        if let Some(trouble) = trouble.filter(|_| self.storage.failures() >= FAILURES_MAX) {
+            return Some(format!("the storage: {trouble}"));
+        }
+        if self.watcher.failures() >= FAILURES_MAX {
+            let problem = self.watcher.status().problem.clone().unwrap_or_default();
+            return Some(format!("Marathon: {problem}"));
+        }
+        if !done && self.issuer.failures() >= FAILURES_MAX {
+            return Some(format!("the CA: {}", self.issuer.status().problem.unwrap_or_default()));
+        }
+        if done && self.reloader.failures() >= FAILURES_MAX {
+            let failing = self.reloader.failing().join(", ");
+            return Some(format!("no reload acknowledged by {failing}"));
+        }
+        None
+    }
+
+    /// The certificate to revoke was read.
+    pub(super) fn revoke(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &Domain,
+        file: Result<Secret, StoreError>,
+    ) {
+        let read = file.map_err(|error| error.to_string()).and_then(|pem| {
+            let bundle = Bundle::parse(pem.expose()).map_err(|error| error.to_string())?;
+            Ok((pem, bundle.leaf_der().to_vec()))
+        });
+        match read {
+            Ok((pem, leaf_der)) => {
+                // Where it is of no kind that signs requests, the account's key has to do.
+                let own_key = turn.keys.read_account_key(&pem).ok();
+                self.issuer.revoke(turn, leaf_der, own_key);
+            }
+            Err(error) => self.revocation_failed(turn, name, &error),
+        }
+    }
+
+    fn revocation_failed(&mut self, turn: &mut Turn<'_>, name: &Domain, error: &str) {
+        let line = Record::error("revoke", "not revoked").with("name", name);
+        turn.log(line.with("error", error));
+        self.errand.verdict = Some(FAILED);
+    }
+
+    /// The CA has answered.
+    pub(super) fn revoked(&mut self, turn: &mut Turn<'_>, result: Result<(), String>) {
+        let Some(name) = self.errand.to_revoke().cloned() else { return };
+        match result {
+            Ok(()) => {
+                turn.log(Record::info("revoke", "revoked").with("name", &name));
+                self.note_debt(turn);
+                self.storage.store(Purpose::Archive(name.clone()), Change::Archive(name));
+            }
+            Err(error) => self.revocation_failed(turn, &name, &error),
+        }
+    }
+
+    /// The revoked file is out of `certs/`, or is not.
+    pub(super) fn revoked_archived(&mut self, turn: &mut Turn<'_>, result: Result<(), StoreError>) {
+        let Kind::Revoke { name, archived } = &mut self.errand.kind else { return };
+        match result {
+            Ok(()) => {
+                *archived = true;
+                turn.log(Record::info("storage", "certificate archived").with("name", &*name));
+                self.owe_reload(turn);
+            }
+            Err(error) => {
+                let line = Record::error("revoke", "revoked, but it is still in certs/");
+                turn.log(line.with("name", &*name).with("error", error));
+                self.errand.verdict = Some(FAILED);
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The account: its key, the directory, registration, and what to do when the CA will not have it.
+//! Part of the issuer's machine. Never overwrites a key, and never registers where a person has to act.
+
+use std::time::Duration;
+
+use crate::acme::account;
+use crate::acme::call::CallError;
+use crate::acme::jws::thumbprint;
+use crate::acme::types::{Directory, Problem, ProblemKind};
+use crate::daemon::memory::{AccountMemory, CaMemory};
+use crate::http::{Method, Request, Response};
+use crate::log::{Level, Record};
+use crate::seam::{StoreError, StoreErrorKind};
+use crate::secret::Secret;
+use crate::turn::Turn;
+use crate::url::Url;
+
+use super::{Call, DIRECTORY_AGE_MAX, Issuer, IssuerOutput, OVERLOAD_PAUSE_MAX, Owner, Stage};
+
+/// A `Retry-After` while registering is followed up to this.
+const REGISTRATION_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// A profile that the CA has given up is looked for again after this.
+const PROFILE_PAUSE: Duration = Duration::from_secs(3600);
+
+impl Issuer {
+    /// The storage was read: begins, with the key that lay there or a new one, and with what is
+    /// remembered of this CA.
+    pub fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        account_key: Option<&Secret>,
+        memory: Option<&CaMemory>,
+    ) {
+        self.known = memory.and_then(|memory| memory.account.clone());
+        let not_before = memory.and_then(|memory| memory.not_before);
+        if let Some(pause) = not_before.map(|at| at.since(turn.now.wall)).filter(|it| !it.is_zero())
+        {
+            self.hold = Some(turn.now.mono + pause.min(OVERLOAD_PAUSE_MAX));
+        }
+        match account_key {
+            Some(pem) => self.use_key(turn, pem),
+            None => match turn.keys.new_account_key() {
+                Ok(pem) => {
+                    self.stage = Stage::StoringKey(pem.clone());
+                    self.outputs.push_back(IssuerOutput::StoreAccountKey(pem));
+                }
+                Err(error) => self.get_stuck(turn, format!("no account key: {error}")),
+            },
+        }
+    }
+
+    /// Takes in whether the new key is on the disk.
+    pub fn account_key_stored(&mut self, turn: &mut Turn<'_>, result: Result<(), StoreError>) {
+        let Stage::StoringKey(pem) = &self.stage else { return };
+        let pem = pem.clone();
+        match result {
+            Ok(()) => self.use_key(turn, &pem),
+            Err(error) if error.kind == StoreErrorKind::Exists => {
+                self.get_stuck(
+                    turn,
+                    "client.key appeared while a new one was made; restart".into(),
+                );
+            }
+            Err(error) => {
+                let pause = self.backoff.pause(turn.keys);
+                self.call_at = Some(turn.now.mono + pause);
+                self.problem = Some(format!("client.key: {error}"));
+            }
+        }
+    }
+
+    fn use_key(&mut self, turn: &mut Turn<'_>, pem: &Secret) {
+        match turn.keys.read_account_key(pem) {
+            Ok(key) => {
+                self.key = Some(key);
+                self.enter(turn, Stage::ReadingDirectory);
+            }
+            Err(error) => {
+                self.get_stuck(turn, format!("client.key: {error}; it is never overwritten"));
+            }
+        }
+    }
+
+    pub(super) fn enter(&mut self, turn: &Turn<'_>, stage: Stage) {
+        self.stage = stage;
+        self.call_at = Some(turn.now.mono);
+    }
+
+    /// Nothing is tried any more; waiting orders are told.
+    fn get_stuck(&mut self, turn: &mut Turn<'_>, reason: String) {
+        let line = Record::new(Level::Critical, "acme", "cannot order until this is mended");
+        turn.log(line.with("error", &reason));
+        self.problem = Some(reason.clone());
+        self.stage = Stage::Stuck(reason);
+        self.call_at = None;
+        self.go_on(turn);
+    }
+
+    pub(super) fn make_stage_call(&mut self, turn: &mut Turn<'_>) {
+        match &self.stage {
+            Stage::StoringKey(pem) => {
+                self.outputs.push_back(IssuerOutput::StoreAccountKey(pem.clone()));
+            }
+            Stage::ReadingDirectory => {
+                let request = Request::new(Method::Get, self.directory_url.clone());
+                self.send(Call::Directory, request);
+            }
+            Stage::Registering => {
+                let email = self.email.as_deref();
+                let key = self.key.as_ref().map(|key| &key.public);
+                let binding = self.binding.as_ref().zip(key);
+                let directory = self.directory.as_ref();
+                let post = directory.map(|(it, _)| account::registration(it, email, binding));
+                if let Some(post) = post {
+                    self.post(turn, Owner::Account, post, 0);
+                }
+            }
+            Stage::Resting | Stage::Registered { .. } | Stage::Stuck(_) => {}
+        }
+    }
+
+    /// Whether the directory should be read anew.
+    pub(super) fn directory_is_old(&self, turn: &Turn<'_>) -> bool {
+        let old = |read_at| turn.now.mono.since(read_at) > DIRECTORY_AGE_MAX;
+        self.directory.as_ref().is_none_or(|(_, read_at)| old(*read_at))
+    }
+
+    pub(super) fn directory_read(
+        &mut self,
+        turn: &mut Turn<'_>,
+        reply: Result<Response, CallError>,
+    ) {
+        let directory = reply
+            .and_then(|response| Directory::parse(&response.body).map_err(CallError::Malformed));
+        let directory = match directory {
+            Ok(directory) => directory,
+            Err(error) => return self.try_again(turn, &error),
+        };
+        if let Some(reason) = self.profile_missing(&directory) {
+            if self.directory.is_none() {
+                self.outputs.push_back(IssuerOutput::Refused(reason.clone()));
+                return self.get_stuck(turn, reason);
+            }
+            return self.put_off(turn, reason, PROFILE_PAUSE);
+        }
+        let renewal_info = directory.renewal_info.is_some();
+        self.outputs.push_back(IssuerOutput::Offers { renewal_info });
+        self.directory = Some((directory, turn.now.mono));
+        let print = self.key.as_ref().map(|key| thumbprint(&key.public));
+        match self.known.clone().filter(|known| Some(&known.thumbprint) == print.as_ref()) {
+            Some(account) => self.is_registered(turn, account),
+            None => self.enter(turn, Stage::Registering),
+        }
+    }
+
+    /// Why the profile that the operator wants cannot be had.
+    fn profile_missing(&self, directory: &Directory) -> Option<String> {
+        let profile = self.profile.as_ref()?;
+        if directory.profiles.contains_key(profile) {
+            return None;
+        }
+        let offered: Vec<String> = directory
+            .profiles
+            .iter()
+            .map(|(name, description)| format!("{name} ({description})"))
+            .collect();
+        let offered = if offered.is_empty() { "none".to_string() } else { offered.join(", ") };
+        Some(format!("--profile {profile}: the CA has no such profile; it offers: {offered}"))
+    }
+
+    pub(super) fn registered(&mut self, turn: &mut Turn<'_>, reply: Result<Response, CallError>) {
+        let reply =
+            reply.and_then(|response| account::read(&response).map_err(CallError::Malformed));
+        let account = match reply {
+            Ok(account) => account,
+            Err(error) => {
+                return match self.refusal(&error) {
+                    Some(reason) => self.get_stuck(turn, reason),
+                    None => self.try_again(turn, &error),
+                };
+            }
+        };
+        let Some(key) = &self.key else { return };
+        // An account that exists already was told nothing: what it knows, its answer may say.
+        let told = account.contact.as_deref().and_then(|contact| contact.first());
+        let told = told.map(|url| url.strip_prefix("mailto:").unwrap_or(url).to_string());
+        let contact = if account.is_new { self.email.clone() } else { told };
+        let thumbprint = thumbprint(&key.public);
+        let memory = AccountMemory { url: account.url, thumbprint, contact };
+        self.known = Some(memory.clone());
+        self.outputs.push_back(IssuerOutput::Account(memory.clone()));
+        self.is_registered(turn, memory);
+    }
+
+    /// Why only a person can help, when that is so.
+    fn refusal(&self, error: &CallError) -> Option<String> {
+        let CallError::Problem { problem: Problem { kind, name, detail, .. }, status, .. } = error
+        else {
+            return None;
+        };
+        let bound = self.binding.is_some();
+        let required = self.directory.as_ref().is_some_and(|(it, _)| it.external_account_required);
+        let lasting = (400..500).contains(status)
+            && !matches!(kind, ProblemKind::BadNonce | ProblemKind::RateLimited);
+        match (kind, name.as_str()) {
+            (ProblemKind::ExternalAccountRequired, _) if !bound => Some(format!(
+                "the CA wants an external account binding (--eab-kid, --eab-hmac-key): {detail}"
+            )),
+            _ if required && !bound && lasting => Some(format!(
+                "the CA wants an external account binding (--eab-kid, --eab-hmac-key): {detail}"
+            )),
+            _ if bound && lasting => Some(format!(
+                "the CA refused the account or its external binding ({name}): {detail}; check \
+                 --eab-kid and --eab-hmac-key, which many CAs take only once"
+            )),
+            (ProblemKind::Unauthorized, _) => Some(format!(
+                "the CA does not let the account of client.key order: {detail}; if it was \
+                 deactivated, move client.key away, so that a new account is made"
+            )),
+            (ProblemKind::UserActionRequired, _) => {
+                Some(format!("the CA wants something done first: {detail}"))
+            }
+            (_, "invalidContact" | "unsupportedContact") => {
+                Some(format!("the CA refused the contact, check --email: {detail}"))
+            }
+            (_, "badPublicKey" | "badSignatureAlgorithm") => Some(format!(
+                "the CA does not take the key in client.key: {detail}; move it away, so that a new \
+                 one is made"
+            )),
+            _ => None,
+        }
+    }
+
+    fn is_registered(&mut self, turn: &mut Turn<'_>, account: AccountMemory) {
+        let line = Record::info("acme", "account is registered").with("account", &account.url);
+        let directory = self.directory.as_ref().map(|(directory, _)| directory);
+        let terms = directory.and_then(|directory| directory.terms_of_service.as_ref());
+        // Each reading of the directory comes by here; only a new state is news.
+        if self.problem.is_some() || !self.said_registered {
+            turn.log(match terms {
+                Some(terms) => line.with("agreed_to_terms_of_service", terms),
+                None => line,
+            });
+            self.said_registered = true;
+        }
+        self.kid = Some(account.url.clone());
+        self.stage = Stage::Registered { kid: account.url.clone() };
+        self.call_at = None;
+        self.problem = None;
+        self.backoff.reset();
+        if account.contact != self.email
+            && let Ok(url) = Url::parse(&account.url)
+        {
+            let post = account::contact_update(&url, self.email.as_deref());
+            self.post(turn, Owner::Contact, post, 0);
+        }
+        self.go_on(turn);
+        self.ask_on();
+    }
+
+    pub(super) fn contact_updated(
+        &mut self,
+        turn: &mut Turn<'_>,
+        reply: Result<Response, CallError>,
+    ) {
+        let Some(known) = &mut self.known else { return };
+        match reply {
+            Ok(_) => {
+                known.contact.clone_from(&self.email);
+                self.outputs.push_back(IssuerOutput::Account(known.clone()));
+                let email = self.email.as_deref().unwrap_or("none");
+                turn.log(Record::info("acme", "the CA has the new contact").with("email", email));
+            }
+            // It is sent again when the directory is read next, which is within a day of an order.
+            Err(error) => {
+                let line = Record::error("acme", "the CA did not take the new contact");
+                turn.log(line.with("error", error));
+            }
+        }
+    }
+
+    /// The CA does not know the account any more.
+    pub(super) fn account_is_gone(&mut self, turn: &mut Turn<'_>) {
+        if matches!(self.stage, Stage::Registered { .. }) {
+            turn.log(Record::warn("acme", "the CA has forgotten the account, registering anew"));
+            self.known = None;
+            self.said_registered = false;
+            self.enter(turn, Stage::Registering);
+        }
+    }
+
+    /// The CA refused an order in a way that may mean the account: registering shows what is wrong.
+    pub(super) fn account_is_doubtful(&mut self, turn: &mut Turn<'_>) {
+        if matches!(self.stage, Stage::Registered { .. }) {
+            turn.log(Record::warn("acme", "the CA refused the account, asking what is wrong"));
+            self.known = None;
+            self.said_registered = false;
+            self.enter(turn, Stage::Registering);
+        }
+    }
+
+    /// Registering failed; the directory may have changed, so it is read again.
+    fn try_again(&mut self, turn: &mut Turn<'_>, error: &CallError) {
+        let asked = error.retry_after().unwrap_or_default().min(REGISTRATION_PAUSE_MAX);
+        let pause = self.backoff.pause(turn.keys).max(asked);
+        self.put_off(turn, error.to_string(), pause);
+    }
+
+    fn put_off(&mut self, turn: &mut Turn<'_>, problem: String, pause: Duration) {
+        let line = Record::error("acme", "cannot register with the CA");
+        let line = line.with("directory", &self.directory_url).with("error", &problem);
+        turn.log(line.with("next_try", turn.now.wall.plus(pause)));
+        self.problem = Some(problem);
+        self.stage = Stage::ReadingDirectory;
+        self.call_at = Some(turn.now.mono + pause);
+    }
+}

@@ -1,0 +1,156 @@
+//! Orders side by side: queued, announced, begun, over. Part of the issuer's machine. Never begins a new
+//! order before it was told to: whoever ordered has to remember it first.
+
+use crate::acme::call::CallError;
+use crate::acme::order::{Order, OrderOutput, OrderRequest};
+use crate::daemon::certificates::NewOrder;
+use crate::domain::Domain;
+use crate::log::Record;
+use crate::turn::Turn;
+
+use super::{
+    Issued, Issuer, IssuerOutput, ORDERS_SIDE_BY_SIDE_MAX, OVERLOAD_PAUSE_MAX, OrderError, OrderId,
+    Owner, Stage,
+};
+
+impl Issuer {
+    /// Orders a certificate. When there is room for it, it is announced by [`IssuerOutput::Begins`],
+    /// unless the CA knows the order already; how it ends comes as [`IssuerOutput::Finished`].
+    pub fn order(&mut self, turn: &mut Turn<'_>, new: NewOrder) {
+        self.queue.push_back(new);
+        self.go_on(turn);
+    }
+
+    /// An order that was announced begins; `replaces` names the certificate that it is to replace
+    /// (RFC 9773 section 5).
+    pub fn begin(&mut self, turn: &mut Turn<'_>, order: OrderId, replaces: Option<String>) {
+        let Some(new) = self.announced.remove(&order) else { return };
+        let new = NewOrder { replaces, ..new };
+        if matches!(self.stage, Stage::Registered { .. }) {
+            self.begin_order(turn, new);
+        } else {
+            self.begun_before.insert(order);
+            self.queue.push_front(new);
+        }
+    }
+
+    /// An order that was announced is forgotten.
+    pub fn cancel(&mut self, turn: &mut Turn<'_>, order: OrderId) {
+        self.announced.remove(&order);
+        self.go_on(turn);
+    }
+
+    /// Begins what has waited for the account, as far as there is room.
+    pub(super) fn go_on(&mut self, turn: &mut Turn<'_>) {
+        if let Stage::Stuck(reason) = &self.stage {
+            let error = OrderError::Unregistered { reason: reason.clone() };
+            let announced = std::mem::take(&mut self.announced).into_keys();
+            for order in announced.chain(self.queue.drain(..).map(|new| new.order)) {
+                let result = Err(error.clone());
+                self.outputs.push_back(IssuerOutput::Finished { order, result });
+            }
+        }
+        self.begin_revocation(turn);
+        if self.hold.is_some_and(|until| until <= turn.now.mono) {
+            self.hold = None;
+        }
+        while matches!(self.stage, Stage::Registered { .. })
+            && self.hold.is_none()
+            && self.orders.len() + self.announced.len() < ORDERS_SIDE_BY_SIDE_MAX
+            && !self.queue.is_empty()
+        {
+            let quiet = self.orders.is_empty() && self.announced.is_empty();
+            if quiet && self.directory_is_old(turn) {
+                return self.enter(turn, Stage::ReadingDirectory);
+            }
+            let Some(new) = self.queue.pop_front() else { return };
+            if new.resume.is_some() || self.begun_before.remove(&new.order) {
+                self.begin_order(turn, new);
+            } else {
+                self.outputs.push_back(IssuerOutput::Begins { order: new.order });
+                self.announced.insert(new.order, new);
+            }
+        }
+    }
+
+    fn begin_order(&mut self, turn: &mut Turn<'_>, new: NewOrder) {
+        let NewOrder { order, names, replaces, resume } = new;
+        let name = names.first().map(Domain::as_str).unwrap_or_default();
+        let what = if resume.is_some() { "resumed" } else { "started" };
+        turn.log(Record::info("order", what).with("name", name));
+        let request = OrderRequest {
+            names,
+            replaces,
+            profile: self.profile.clone(),
+            key_type: self.key_type,
+            preferred_chain: self.preferred_chain.clone(),
+            resume,
+        };
+        self.orders.insert(order, Order::new(turn.now.mono, request));
+        self.run_order(turn, order);
+    }
+
+    /// Lets an order do what it wants, until it waits.
+    pub(super) fn run_order(&mut self, turn: &mut Turn<'_>, id: OrderId) {
+        let Some((directory, _)) = &self.directory else { return };
+        let Some(order) = self.orders.get_mut(&id) else { return };
+        order.handle_timeout(turn.now.mono, directory);
+        let outputs: Vec<OrderOutput> = std::iter::from_fn(|| order.poll_output()).collect();
+        for output in outputs {
+            match output {
+                OrderOutput::Call(post) => self.post(turn, Owner::Order(id), post, 0),
+                OrderOutput::Placed { url } => {
+                    self.outputs.push_back(IssuerOutput::Placed { order: id, url });
+                }
+                OrderOutput::Publish { token, key_authorization } => {
+                    self.outputs.push_back(IssuerOutput::Publish { token, key_authorization });
+                }
+                OrderOutput::Withdraw { token } => {
+                    self.outputs.push_back(IssuerOutput::Withdraw { token });
+                }
+                OrderOutput::Finished(result) => self.order_over(turn, id, result),
+            }
+        }
+    }
+
+    fn order_over(&mut self, turn: &mut Turn<'_>, id: OrderId, result: Result<Issued, OrderError>) {
+        let Some(order) = self.orders.remove(&id) else { return };
+        self.waiting.retain(|(owner, ..)| *owner != Owner::Order(id));
+        match result {
+            // The key is still ours: the CA makes it a new account, and the order is made again.
+            Err(error) if error.is_account_gone() => {
+                self.account_is_gone(turn);
+                let OrderRequest { names, .. } = order.request().clone();
+                self.begun_before.insert(id);
+                self.queue.push_front(NewOrder { order: id, names, replaces: None, resume: None });
+            }
+            result => {
+                if let Err(error) = &result {
+                    self.heed(turn, error);
+                }
+                self.outputs.push_back(IssuerOutput::Finished { order: id, result });
+            }
+        }
+        self.go_on(turn);
+    }
+
+    /// What an order's failure says about the CA as a whole.
+    fn heed(&mut self, turn: &mut Turn<'_>, error: &OrderError) {
+        if error.is_account_refused() {
+            self.account_is_doubtful(turn);
+        }
+        let OrderError::Call(CallError::Problem { status, .. } | CallError::Status { status, .. }) =
+            error
+        else {
+            return;
+        };
+        if let (503, Some(pause)) = (status, error.retry_after()) {
+            let pause = pause.min(OVERLOAD_PAUSE_MAX);
+            let until = turn.now.wall.plus(pause);
+            self.hold = Some(turn.now.mono + pause);
+            let line = Record::warn("acme", "the CA is overloaded, new orders wait");
+            turn.log(line.with("until", until).with("error", error));
+            self.outputs.push_back(IssuerOutput::NotBefore(until));
+        }
+    }
+}

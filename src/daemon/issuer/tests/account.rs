@@ -1,0 +1,209 @@
+//! The account: remembered, told of a new contact, bound, refused; and a CA that asks for a pause.
+
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::acme::jws::thumbprint;
+use crate::daemon::memory::CaMemory;
+
+fn key() -> Secret {
+    Secret::new("PRIVATE KEY".into())
+}
+
+impl Case {
+    /// What an earlier run remembers of this CA, told that contact.
+    fn memory(&mut self, contact: Option<&str>) -> CaMemory {
+        let key = self.bench.turn().keys.read_account_key(&key()).unwrap();
+        let (url, thumbprint) = ("https://ca/account/7".to_string(), thumbprint(&key.public));
+        let account = AccountMemory { url, thumbprint, contact: contact.map(str::to_string) };
+        CaMemory { account: Some(account), ..CaMemory::default() }
+    }
+
+    fn start(&mut self, memory: Option<&CaMemory>) {
+        self.issuer.start(&mut self.bench.turn(), Some(&key()), memory);
+    }
+}
+
+#[test]
+fn a_remembered_account_is_used_without_asking() {
+    let mut case = Case::new();
+    let memory = case.memory(Some("a@b.org"));
+    case.start(Some(&memory));
+    case.order(1);
+    case.run();
+    assert_eq!(case.asked[..3], ["GET dir", "HEAD nonce", "POST new-order"]);
+    assert_eq!(case.issued(), 1);
+    // That of another key is not ours.
+    let mut case = Case::new();
+    let mut memory = case.memory(Some("a@b.org"));
+    memory.account.as_mut().unwrap().thumbprint = "another".into();
+    case.start(Some(&memory));
+    case.run();
+    assert_eq!(case.asked, ["GET dir", "HEAD nonce", "POST account"]);
+}
+
+#[test]
+fn a_new_contact_is_sent_once() {
+    let mut case = Case::new();
+    let memory = case.memory(Some("old@b.org"));
+    case.start(Some(&memory));
+    case.run();
+    assert_eq!(case.asked, ["GET dir", "HEAD nonce", "POST account/7"]);
+    assert_eq!(case.payloads["account/7"]["contact"][0], "mailto:a@b.org");
+    let remembered = case.said.iter().find_map(|said| match said {
+        IssuerOutput::Account(account) => account.contact.clone(),
+        _ => None,
+    });
+    assert_eq!(remembered.as_deref(), Some("a@b.org"));
+    // One that is refused stops no order.
+    let mut case = Case::new().trick("account", &[Trick::Problem("invalidContact", 400)]);
+    let memory = case.memory(None);
+    case.start(Some(&memory));
+    case.order(1);
+    case.run();
+    assert_eq!(case.issued(), 1);
+    assert_eq!(case.bench.logged("the CA did not take the new contact"), 1);
+}
+
+#[test]
+fn a_binding_goes_with_the_first_registration() {
+    let binding = Binding { kid: "k1".into(), mac_key: Zeroizing::new(b"secret".to_vec()) };
+    let acme = Url::parse("https://ca/dir").unwrap();
+    let mut case = Case::of(&Config { acme, ..config() }, Some(binding));
+    case.start(None);
+    case.run();
+    let sent = &case.payloads["account"];
+    assert!(sent["externalAccountBinding"]["signature"].is_string(), "{sent}");
+    assert!(case.issuer.status().account.is_some());
+}
+
+#[test]
+fn what_only_a_person_can_mend_is_said_and_not_tried_again() {
+    for (kind, words) in [
+        ("externalAccountRequired", "--eab-kid"),
+        ("unauthorized", "move client.key away"),
+        ("userActionRequired", "something done first"),
+        ("invalidContact", "--email"),
+        ("badPublicKey", "client.key"),
+    ] {
+        let mut case = Case::new().trick("account", &[Trick::Problem(kind, 403); 3]);
+        case.start(None);
+        case.order(1);
+        case.run();
+        let problem = case.issuer.status().problem.expect("it is said");
+        assert!(problem.contains(words) && problem.contains("of a test"), "{kind}: {problem}");
+        assert_eq!(case.asked_for("POST account"), 1, "{kind}");
+        assert_eq!((case.issued(), case.finished.len()), (0, 1), "the order is told");
+    }
+}
+
+#[test]
+fn an_account_that_may_not_order_any_more_is_found_out() {
+    let mut case = Case::registered()
+        .trick("new-order", &[Trick::Problem("unauthorized", 403)])
+        .trick("account", &[Trick::Problem("unauthorized", 403)]);
+    case.order(1);
+    case.run();
+    assert_eq!(case.asked_for("POST account"), 1);
+    let problem = case.issuer.status().problem.expect("it is said");
+    assert!(problem.contains("deactivated"), "{problem}");
+    // Where the account is good after all, the next order is tried.
+    let mut case = Case::registered().trick("new-order", &[Trick::Problem("unauthorized", 403)]);
+    case.order(1);
+    case.order(2);
+    case.run();
+    assert_eq!((case.issued(), case.finished.len()), (1, 2));
+}
+
+#[test]
+fn a_profile_that_the_ca_does_not_have_is_refused_with_its_list() {
+    let acme = Url::parse("https://ca/dir").unwrap();
+    let profile = Some("shortlived".to_string());
+    let mut case = Case::of(&Config { acme, profile, ..config() }, None);
+    case.directory = r#"{"newNonce":"https://ca/nonce","newAccount":"https://ca/account",
+        "newOrder":"https://ca/new-order","meta":{"profiles":{"classic":"as ever","tiny":"x"}}}"#;
+    case.start(None);
+    case.run();
+    let refused = case.said.iter().find_map(|said| match said {
+        IssuerOutput::Refused(reason) => Some(reason.clone()),
+        _ => None,
+    });
+    let reason = refused.expect("it is refused");
+    assert!(reason.contains("--profile shortlived"), "{reason}");
+    assert!(reason.contains("classic (as ever), tiny (x)"), "{reason}");
+    assert_eq!(case.asked, ["GET dir"]);
+}
+
+#[test]
+fn an_overloaded_ca_gets_no_new_orders_for_a_while() {
+    let mut case = Case::registered().trick("new-order", &[Trick::Overloaded]);
+    (1..4).for_each(|id| case.order(id));
+    case.drain();
+    let (call, request) = case.calls.pop_front().expect("the first order");
+    let result = case.answer(&request);
+    case.issuer.handle_response(&mut case.bench.turn(), call, result);
+    case.drain();
+    assert_eq!(case.finished.len(), 1, "its own schedule takes care of it");
+    assert!(case.said.iter().any(|said| matches!(said, IssuerOutput::NotBefore(_))));
+    (4..9).for_each(|id| case.order(id));
+    assert_eq!(case.issuer.status().queued, 5);
+    case.run();
+    assert_eq!(case.issuer.status().queued, 5, "the hour is not over");
+    case.bench.pass(Duration::from_secs(3600));
+    case.issuer.handle_timeout(&mut case.bench.turn());
+    case.run();
+    assert_eq!(case.issued(), 7);
+}
+
+#[test]
+fn a_pause_that_the_ca_asked_for_survives_a_restart() {
+    let mut case = Case::new();
+    let mut memory = case.memory(Some("a@b.org"));
+    memory.not_before = Some(case.bench.now.wall.plus(Duration::from_secs(3600)));
+    case.start(Some(&memory));
+    case.order(1);
+    case.run();
+    assert_eq!((case.issued(), case.issuer.status().queued), (0, 1));
+    case.bench.pass(Duration::from_secs(3600));
+    case.issuer.handle_timeout(&mut case.bench.turn());
+    case.run();
+    assert_eq!(case.issued(), 1);
+}
+
+#[test]
+fn an_old_directory_is_read_anew_before_an_order() {
+    let mut case = Case::registered();
+    case.bench.pass(DIRECTORY_AGE_MAX + Duration::from_secs(1));
+    case.order(1);
+    case.run();
+    assert_eq!((case.issued(), case.asked_for("GET dir")), (1, 1));
+    assert_eq!(case.bench.logged("account is registered"), 1, "no news");
+}
+
+#[test]
+fn orders_under_way_bear_a_new_registration() {
+    let mut case = Case::registered()
+        .trick("new-order", &[Trick::Problem("accountDoesNotExist", 400)])
+        .trick("account", &[Trick::Lost, Trick::Lost]);
+    (1..15).for_each(|id| case.order(id));
+    case.run();
+    assert_eq!((case.issued(), case.finished.len()), (14, 14));
+    // Nobody but the account itself is signed for by the bare key.
+    let bare = case.protected.iter().filter(|(_, header)| !header["jwk"].is_null());
+    let bare: Vec<&str> = bare.map(|(path, _)| path.as_str()).collect();
+    assert!(bare.iter().all(|path| *path == "account"), "{bare:?}");
+}
+
+#[test]
+fn an_order_that_may_begin_waits_while_the_account_is_gone() {
+    let mut case = Case::registered();
+    let names = vec![Domain::parse("a.org").unwrap()];
+    let new = NewOrder { order: OrderId(1), names, replaces: None, resume: None };
+    case.issuer.order(&mut case.bench.turn(), new);
+    case.issuer.account_is_gone(&mut case.bench.turn());
+    case.issuer.begin(&mut case.bench.turn(), OrderId(1), Some("aki.serial".into()));
+    assert_eq!(case.issuer.status().queued, 1);
+    case.run();
+    assert_eq!((case.issued(), case.asked_for("POST account")), (1, 1));
+    assert_eq!(case.payloads["new-order"]["replaces"], "aki.serial");
+}

@@ -1,0 +1,118 @@
+//! What is written is read; damage is seen as a whole, and passed over in a part.
+
+use serde_json::json;
+
+use super::*;
+
+fn domain(name: &str) -> Domain {
+    Domain::parse(name).expect("a test's name is one")
+}
+
+fn at(seconds: i64) -> UnixTime {
+    UnixTime::from_seconds(seconds)
+}
+
+/// A memory in which nothing is left out.
+fn full() -> Memory {
+    let trouble = |retry| Trouble {
+        failures: 3,
+        error: "caa: \"no\"\u{7}".into(),
+        retry,
+        not_before: Some(at(1_795_000_000)),
+        until_restart: true,
+    };
+    let advice = Advice {
+        window: Some(Window { start: at(1_796_000_000), end: at(1_796_100_000) }),
+        ask_at: Some(at(1_795_600_000)),
+        failures: 2,
+        explanation: Some("https://ca/why".into()),
+        moved: true,
+    };
+    let life = Life {
+        serial: "00ff".into(),
+        directory: Some("https://ca/dir".into()),
+        issued: Some(at(1_795_500_000)),
+        renewal: at(1_796_050_000),
+        advice,
+    };
+    let attempt = Attempt {
+        at: at(1_795_700_000),
+        directory: "https://ca/dir".into(),
+        names: vec![domain("b.org"), domain("a.org")],
+        order: Some(Url::parse("https://ca/order/1").unwrap()),
+    };
+    let certificate = CertificateMemory {
+        source: Some(Source { app: "/a".into(), version: "v1".into() }),
+        life: Some(life),
+        trouble: Some(trouble(When::At(at(1_795_800_000)))),
+        left_out: BTreeMap::from([(domain("c.org"), trouble(When::Never))]),
+        attempt: Some(attempt),
+    };
+    let account = AccountMemory {
+        url: "https://ca/acct/1".into(),
+        thumbprint: "print".into(),
+        contact: Some("ops@example.com".into()),
+    };
+    let mut budget = Budget::default();
+    budget.order_made(at(1_795_700_000), &[domain("b.org"), domain("a.org")]);
+    let ca = CaMemory { account: Some(account), not_before: Some(at(1_795_900_000)), budget };
+    Memory {
+        reload_owed: true,
+        cas: BTreeMap::from([("https://ca/dir".into(), ca)]),
+        certificates: BTreeMap::from([(domain("b.org"), certificate)]),
+    }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for memory in [Memory::default(), full()] {
+        let text = String::from_utf8(memory.to_bytes()).unwrap();
+        assert_eq!(Memory::parse(text.as_bytes()), Ok(memory), "{text}");
+        assert!(text.ends_with("}\n"));
+    }
+}
+
+#[test]
+fn damage_is_seen() {
+    let whole = full().to_bytes();
+    for end in 0..whole.len() - 2 {
+        assert_eq!(Memory::parse(&whole[..end]), Err(Damaged), "{end} bytes");
+    }
+    assert_eq!(Memory::parse(br#"{"version":3,"reload_owed":true}"#), Err(Damaged));
+    assert_eq!(Memory::parse(br#"{"version":2,"reload_owed":1}"#), Err(Damaged));
+    assert_eq!(Memory::parse(b"[]"), Err(Damaged));
+}
+
+#[test]
+fn the_first_version_is_read() {
+    let memory = Memory { reload_owed: true, ..Memory::default() };
+    assert_eq!(Memory::parse(br#"{"version":1,"reload_owed":true}"#), Ok(memory));
+}
+
+#[test]
+fn a_member_that_makes_no_sense_costs_itself_alone() {
+    let whole: Value = serde_json::from_slice(&full().to_bytes()).unwrap();
+    let read = |change: &dyn Fn(&mut Value)| {
+        let mut value = whole.clone();
+        change(&mut value);
+        Memory::parse(value.to_string().as_bytes()).unwrap()
+    };
+    let certificate = |memory: &Memory| memory.certificates[&domain("b.org")].clone();
+    let changed = read(&|value| value["certificates"]["b.org"]["life"]["renewal"] = json!("soon"));
+    assert_eq!(certificate(&changed).life, None);
+    assert!(certificate(&changed).trouble.is_some());
+    let changed = read(&|value| value["certificates"]["../x"] = json!({}));
+    assert_eq!(changed, full());
+    let changed = read(&|value| value["certificates"]["b.org"]["left_out"]["c.org"] = json!(7));
+    assert!(certificate(&changed).left_out.is_empty());
+    let changed = read(&|value| value["certificates"]["b.org"]["attempt"]["order"] = json!("x"));
+    assert_eq!(certificate(&changed).attempt.and_then(|attempt| attempt.order), None);
+    let changed = read(&|value| value["cas"] = json!([1]));
+    assert!(changed.cas.is_empty() && changed.certificates == full().certificates);
+    let changed = read(&|value| {
+        let advice = &mut value["certificates"]["b.org"]["life"]["advice"];
+        advice["end"] = advice["start"].clone();
+    });
+    let life = certificate(&changed).life.expect("the rest is kept");
+    assert_eq!((life.advice.window, life.advice.failures), (None, 2));
+}

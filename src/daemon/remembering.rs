@@ -1,0 +1,69 @@
+//! What the daemon remembers: taken in at the start, gathered from the parts, and written when the
+//! journal says so. Part of the daemon.
+
+use crate::daemon::certificates::Urgency;
+use crate::daemon::memory::{self, Memory};
+use crate::daemon::storekeeper::Purpose;
+use crate::log::Record;
+use crate::seam::Change;
+use crate::turn::Turn;
+
+use super::Daemon;
+
+impl Daemon {
+    /// Takes in what an earlier run has left in `state.json`.
+    pub(super) fn recall(&mut self, turn: &mut Turn<'_>, state: Option<&[u8]>) {
+        let Some(bytes) = state else { return };
+        let memory = Memory::parse(bytes).unwrap_or_else(|_| {
+            turn.log(Record::warn("storage", "state.json is damaged, moved to archive/"));
+            self.storage.store(Purpose::ArchiveState, Change::ArchiveState);
+            self.journal.touch(turn.now.mono, Urgency::Now);
+            Memory { reload_owed: true, ..Memory::default() }
+        });
+        let Memory { reload_owed, cas, certificates } = memory;
+        self.reload_owed = reload_owed;
+        self.cas = cas;
+        let budget = self.cas.get(&self.directory).map(|ca| ca.budget.clone());
+        self.certificates.restore(turn, certificates, budget.unwrap_or_default());
+    }
+
+    pub(super) fn owe_reload(&mut self, turn: &mut Turn<'_>) {
+        self.note_debt(turn);
+        self.reloader.changed(turn);
+    }
+
+    /// Remembers that load balancers owe a reload. To be called before what they are to load is
+    /// stored, so that a crash between the two forgets no debt.
+    pub(super) fn note_debt(&mut self, turn: &mut Turn<'_>) {
+        if !self.reload_owed {
+            self.reload_owed = true;
+            self.write_memory(turn);
+        }
+    }
+
+    /// Writes the memory when something of it has changed and it is time.
+    pub(super) fn save(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        if self.reload_owed && self.storage.is_active() && self.reloader.is_clean() {
+            self.reload_owed = false;
+            self.journal.touch(now, Urgency::Now);
+        }
+        if let Some(urgency) = self.certificates.take_unsaved() {
+            self.journal.touch(now, urgency);
+        }
+        if self.storage.is_active() && self.journal.is_due(now) {
+            self.write_memory(turn);
+        }
+    }
+
+    pub(super) fn write_memory(&mut self, turn: &mut Turn<'_>) {
+        let revision = self.journal.begin(turn.now.mono);
+        self.certificates.recording(revision);
+        let ca = self.cas.entry(self.directory.clone()).or_default();
+        ca.budget = self.certificates.budget(turn.now.wall);
+        ca.not_before = ca.not_before.filter(|at| *at > turn.now.wall);
+        let certificates = self.certificates.memory();
+        let state = memory::to_bytes(self.reload_owed, &self.cas, certificates);
+        self.storage.store(Purpose::State(revision), Change::State(state));
+    }
+}
