@@ -4,11 +4,10 @@
 TARGET ?= x86_64-unknown-linux-musl
 PREFIX ?= /usr/local
 IMAGE  ?= marathon-acme
-SEEDS  ?= 1000
 STATIC  = target/$(TARGET)/release/marathon-acme
 PACKAGES = pebble haproxy musl-tools buildah
 
-.PHONY: help setup build static image demo demo-real test check lint sim bench install clean
+.PHONY: help setup build static image demo demo-real test check lint sim sim-year bench install clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,8 +44,13 @@ lint: ## format and clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
+sim: SEEDS ?= 1000
 sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
-	SEEDS=$(SEEDS) cargo test --profile sim --test sim every_seed -- --nocapture
+	SEEDS=$(SEEDS) cargo test --profile sim --test sim every_seed_ends -- --nocapture
+
+sim-year: SEEDS ?= 200
+sim-year: ## a year of the daemon's life: SEEDS=200 runs, or SEED=7 replays one
+	SEEDS=$(SEEDS) cargo test --profile sim --test sim a_year_of -- --nocapture
 
 bench: ## figures beside those of a peer, measured in the same run
 	cargo bench --bench all

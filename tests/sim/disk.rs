@@ -104,8 +104,16 @@ impl Disk {
 
     /// The names in a folder.
     pub(crate) fn names(&self, folder: &str) -> Vec<String> {
-        let inside = |path: &String| path.strip_prefix(folder).map(str::to_string);
-        self.files.keys().filter_map(inside).collect()
+        self.inside(folder).map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// The names in a folder, each with its content.
+    pub(crate) fn inside<'a>(
+        &'a self,
+        folder: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let from = self.files.range(folder.to_string()..);
+        from.map_while(move |(path, text)| Some((path.strip_prefix(folder)?, text.as_str())))
     }
 
     fn inventory(&self) -> Inventory {

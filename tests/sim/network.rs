@@ -230,13 +230,14 @@ impl Network {
         self.post(at, Delivery::Connected(conn));
     }
 
-    /// A peer connects to the daemon's listener.
-    pub(crate) fn dial(&mut self, now: Nanos, peer: PeerId, number: u64, conn: ConnId) {
+    /// A peer connects to the daemon's listener, or finds nobody there.
+    pub(crate) fn dial(&mut self, now: Nanos, peer: PeerId, number: u64, conn: Option<ConnId>) {
         let at = now + self.latency();
-        if self.chance.chance(self.weather.refused_percent) {
+        let refused = self.chance.chance(self.weather.refused_percent);
+        let Some(conn) = conn.filter(|_| !refused) else {
             self.faults.refused += 1;
             return self.post(at, Delivery::PeerDialed(peer, number, false));
-        }
+        };
         self.link(at, conn, (peer, number));
         self.post(at, Delivery::Accepted(conn));
         self.post(at, Delivery::PeerDialed(peer, number, true));
@@ -295,6 +296,43 @@ impl Network {
         let at = self.links[&conn].daemon_hears_at;
         self.close_end(conn, false);
         self.post(at, Delivery::DaemonClosed(conn, CloseReason::Finished));
+    }
+
+    /// The daemon's process has ended, in order or not: what was on its way to it is lost, and the
+    /// peers hear that their connections are over. The next process may use the same numbers.
+    pub(crate) fn daemon_ended(&mut self, now: Nanos) {
+        self.refused.clear();
+        self.queue.retain(|_, delivery| match delivery {
+            Delivery::Connected(_) | Delivery::Accepted(_) => false,
+            Delivery::ToDaemon(..) | Delivery::DaemonClosed(..) => false,
+            Delivery::PeerAccepted(..) | Delivery::PeerDialed(..) => true,
+            Delivery::ToPeer(..) | Delivery::PeerClosed(..) => true,
+        });
+        for (_, mut link) in std::mem::take(&mut self.links) {
+            let ((peer, number), at) = (link.peer, link.peer_hears_at.max(now + self.latency()));
+            link.daemon_open = false;
+            if link.peer_open {
+                self.sequence += 1;
+                let grave = ConnId::Accepted(u64::MAX - self.sequence);
+                self.by_peer.insert((peer, number), grave);
+                self.links.insert(grave, link);
+                self.post(at, Delivery::PeerClosed(peer, number));
+            } else {
+                self.by_peer.remove(&(peer, number));
+            }
+        }
+    }
+
+    /// Resets every connection with a peer, as when the way to it is cut.
+    pub(crate) fn cut(&mut self, now: Nanos, peer: PeerId) {
+        let with_peer = self.links.iter().filter(|(_, link)| link.peer.0 == peer);
+        let found: Vec<(ConnId, u64)> =
+            with_peer.map(|(conn, link)| (*conn, link.peer.1)).collect();
+        for (conn, number) in found {
+            self.faults.dropped += 1;
+            self.post(now, Delivery::PeerClosed(peer, number));
+            self.post(now, Delivery::DaemonClosed(conn, CloseReason::Reset));
+        }
     }
 
     /// Perhaps the connection ends here instead.

@@ -19,10 +19,10 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// Every peer's name.
-    pub(crate) fn ids(&self) -> Vec<PeerId> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = PeerId> + use<> {
         let marathons = (0..self.marathons.len()).map(PeerId::Marathon);
         let lbs = (0..self.lbs.len()).map(PeerId::Lb);
-        marathons.chain([PeerId::Ca]).chain(lbs).collect()
+        marathons.chain([PeerId::Ca]).chain(lbs)
     }
 
     /// A peer by its name.
@@ -36,7 +36,6 @@ impl Peers {
 
     /// The peer that has something to do next, and when, in milliseconds.
     pub(crate) fn next_timeout(&mut self) -> Option<(u64, PeerId)> {
-        let ids = self.ids();
-        ids.into_iter().filter_map(|id| self.get(id).next_timeout().map(|at| (at, id))).min()
+        self.ids().filter_map(|id| self.get(id).next_timeout().map(|at| (at, id))).min()
     }
 }

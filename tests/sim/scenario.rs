@@ -159,7 +159,8 @@ fn plan(chance: &mut Random) -> Plan {
     Plan { domains, apps, faults_end, short_lived: chance.chance(25) }
 }
 
-fn config(marathons: usize, lbs: usize) -> Config {
+/// What an operator with so many Marathons and names of load balancers chooses.
+pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
     let url = |text: String| Url::parse(&text).expect("a good URL");
     Config {
         storage_dir: PathBuf::from("/storage"),

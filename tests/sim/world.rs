@@ -1,32 +1,27 @@
-//! The simulated world: the daemon, its peers, the network between them, the disk, and one clock.
-//! One step is one thing that happens; time jumps from one to the next.
+//! The simulated world: the daemon's machine, its peers, the network between them, the disk, and
+//! one clock. One step is one thing that happens; time jumps from one to the next.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use marathon_acme::config::Config;
-use marathon_acme::daemon::Daemon;
+use marathon_acme::domain::Domain;
 use marathon_acme::log::Record;
 use marathon_acme::pki::Bundle;
-use marathon_acme::seam::{Change, ConnId, Input, Loaded, Machine, Output, SocketId, StoreError};
-use marathon_acme::seam::{Trust, WriteId};
-use marathon_acme::time::{Instant, Now, UnixTime};
+use marathon_acme::seam::{Change, ConnId, Input, Output, Trust};
+use marathon_acme::time::UnixTime;
 use stand_ins::random::Random;
 use stand_ins::{Action, DialError, Time};
 
 use crate::disk::Disk;
 use crate::keys::SimKeys;
+use crate::machine::{Answer, Machine};
 use crate::names::Names;
 use crate::network::{Delivery, MILLISECOND, Nanos, Network, PeerId};
 use crate::peers::Peers;
 
 /// Wall time at the start: 2026-11-23T00:00:00Z.
 const EPOCH_MS: i64 = 1_795_392_000_000;
-/// Outputs of one turn at most: more means that the daemon chases its own tail.
-const OUTPUTS_MAX: usize = 10_000;
-
-/// Where the daemon's listener is.
-pub(crate) const LISTENING: &str = "10.0.0.9:8000";
 
 /// Everything there is.
 pub(crate) struct World {
@@ -38,24 +33,56 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     /// The name server.
     pub(crate) names: Names,
-    /// Every line the daemon logged.
+    /// Where the daemon's processes run.
+    pub(crate) machine: Machine,
+    /// Peers that cannot be reached at present.
+    pub(crate) cut_off: BTreeSet<PeerId>,
+    /// Hosts whose way to the daemon's listener is broken: a CA's validation is refused.
+    pub(crate) broken_routes: BTreeSet<String>,
+    /// What lies whole in `certs/`.
+    pub(crate) stored: BTreeMap<Domain, Stored>,
+    /// What happened to the machine and to `certs/`, until somebody takes it.
+    pub(crate) events: Vec<(Nanos, Event)>,
+    /// Every line the daemon logged, when they are kept.
     pub(crate) log: Vec<(Nanos, Record)>,
+    /// Whether lines are kept; a year does without.
+    pub(crate) keep_log: bool,
     /// Whether lines are shown as they come, for the replay of a seed.
     pub(crate) verbose: bool,
+    /// How often the daemon logged which message.
+    pub(crate) messages: BTreeMap<String, u64>,
+    /// Folds every byte that left the daemon: equal for equal runs only.
+    pub(crate) digest: u64,
+    pub(crate) keys: SimKeys,
     now: Nanos,
-    daemon: Daemon,
-    keys: SimKeys,
-    wait: Option<Instant>,
-    /// Inputs that answer an output of the daemon itself, in order.
-    answers: VecDeque<Answer>,
     numbers: u64,
     chance: Random,
 }
 
-enum Answer {
-    Stored(WriteId, Result<(), StoreError>),
-    Loaded(Loaded),
-    Datagram(SocketId, SocketAddr, Vec<u8>),
+/// A certificate in `certs/`, without its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Simulated time of the write.
+    pub(crate) at: Nanos,
+    /// `notBefore`.
+    pub(crate) not_before: UnixTime,
+    /// `notAfter`.
+    pub(crate) not_after: UnixTime,
+}
+
+/// Something that whoever watches the world wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A certificate was written.
+    Written(Domain),
+    /// A file went from `certs/` to `archive/`, with what was known of it.
+    Archived(Domain, Option<Stored>),
+    /// The process was killed; the next one starts then.
+    Killed(Nanos),
+    /// The process ended in order; the next one starts then.
+    Ended(Nanos),
+    /// A process started.
+    Started,
 }
 
 impl World {
@@ -66,18 +93,22 @@ impl World {
             network: Network::new(chance.fork()),
             disk: Disk::new(chance.fork()),
             names: Names::default(),
+            machine: Machine::new(config),
+            cut_off: BTreeSet::new(),
+            broken_routes: BTreeSet::new(),
+            stored: BTreeMap::new(),
+            events: Vec::new(),
             log: Vec::new(),
+            keep_log: true,
             verbose: false,
-            now: 0,
-            daemon: Daemon::new(config, None, Vec::new()),
+            messages: BTreeMap::new(),
+            digest: 0,
             keys: SimKeys::new(chance.fork()),
-            wait: None,
-            answers: VecDeque::new(),
+            now: 0,
             numbers: 0,
             chance,
         };
-        let listening = LISTENING.parse().expect("an address");
-        world.tell(Input::Started { listening });
+        world.start();
         world
     }
 
@@ -91,7 +122,7 @@ impl World {
         self.now / MILLISECOND
     }
 
-    /// The simulated wall time.
+    /// The true wall time, which the daemon's machine need not agree with.
     pub(crate) fn wall(&self) -> UnixTime {
         UnixTime::from_millis(EPOCH_MS + i64::try_from(self.now_ms()).expect("a short run"))
     }
@@ -124,13 +155,19 @@ impl World {
         self.now = self.now.max(until);
     }
 
+    /// From now on nobody gets through to a peer.
+    pub(crate) fn cut(&mut self, peer: PeerId) {
+        self.cut_off.insert(peer);
+        self.network.cut(self.now, peer);
+    }
+
     /// Lets one thing happen; `false` when nothing ever will again, or not before `end`.
     pub(crate) fn step(&mut self, end: Nanos) -> bool {
-        if let Some(answer) = self.answers.pop_front() {
+        if let Some(answer) = self.machine.next_answer() {
             self.answer(answer);
             return true;
         }
-        let wake = self.wait.map(Instant::as_nanos);
+        let wake = self.machine.next_timeout();
         let peer = self.peers.next_timeout().map(|(at_ms, id)| (at_ms * MILLISECOND, id));
         let next = [self.network.next(), wake, peer.map(|(at, _)| at)].into_iter().flatten().min();
         let Some(at) = next.filter(|at| *at <= end) else { return false };
@@ -144,8 +181,10 @@ impl World {
             let time = self.time();
             self.peers.get(id).timeout(time);
             self.drain_peer(id);
-        } else {
+        } else if self.machine.is_on() {
             self.tell(Input::Timeout);
+        } else {
+            self.start();
         }
         true
     }
@@ -162,25 +201,33 @@ impl World {
 
     fn deliver(&mut self, delivery: Delivery) {
         let time = self.time();
-        match delivery {
-            Delivery::Connected(conn) => self.tell(Input::Connected(conn)),
+        let id = match delivery {
+            Delivery::Connected(conn) => return self.tell(Input::Connected(conn)),
             Delivery::Accepted(conn) => {
                 let from = "10.0.0.1:40000".parse().expect("an address");
-                self.tell(Input::Accepted(conn, from));
+                return self.tell(Input::Accepted(conn, from));
             }
-            Delivery::ToDaemon(conn, bytes) => self.tell(Input::Received(conn, &bytes)),
-            Delivery::DaemonClosed(conn, reason) => self.tell(Input::Closed(conn, reason)),
-            Delivery::PeerAccepted(id, number) => self.peers.get(id).accepted(time, number),
+            Delivery::ToDaemon(conn, bytes) => return self.tell(Input::Received(conn, &bytes)),
+            Delivery::DaemonClosed(conn, reason) => return self.tell(Input::Closed(conn, reason)),
+            Delivery::PeerAccepted(id, number) => {
+                self.peers.get(id).accepted(time, number);
+                id
+            }
             Delivery::PeerDialed(id, number, stands) => {
                 let result = if stands { Ok(()) } else { Err(DialError::Refused) };
                 self.peers.get(id).dialed(time, number, result);
+                id
             }
             Delivery::ToPeer(id, number, bytes) => {
-                self.peers.get(id).received(time, number, &bytes)
+                self.peers.get(id).received(time, number, &bytes);
+                id
             }
-            Delivery::PeerClosed(id, number) => self.peers.get(id).closed(time, number),
-        }
-        self.drain_peers();
+            Delivery::PeerClosed(id, number) => {
+                self.peers.get(id).closed(time, number);
+                id
+            }
+        };
+        self.drain_peer(id);
     }
 
     /// Carries out what the peers want; to be called after a test acted on one.
@@ -197,44 +244,34 @@ impl World {
                     self.network.send_from_peer(self.now, id, conn, &bytes);
                 }
                 Action::Close { conn } => self.network.close_from_peer(id, conn),
-                Action::Dial { conn, .. } => {
-                    self.numbers += 1;
-                    let accepted = ConnId::Accepted(self.numbers);
+                Action::Dial { conn, host, .. } => {
+                    let listens = self.machine.is_on() && !self.broken_routes.contains(&host);
+                    let accepted = listens.then(|| {
+                        self.numbers += 1;
+                        ConnId::Accepted(self.numbers)
+                    });
                     self.network.dial(self.now, id, conn, accepted);
                 }
             }
         }
     }
 
-    /// Tells the daemon something and carries out all that it wants.
-    pub(crate) fn tell(&mut self, input: Input<'_>) {
-        let now = Now { mono: Instant::from_nanos(self.now), wall: self.wall() };
-        self.daemon.handle_input(now, input, &mut self.keys);
-        for _ in 0..OUTPUTS_MAX {
-            match self.daemon.poll_output() {
-                Output::Wait(until) => {
-                    self.wait = until;
-                    return;
-                }
-                output => self.carry_out(output),
-            }
-        }
-        panic!("the daemon never waits");
-    }
-
-    fn carry_out(&mut self, output: Output) {
+    /// Does what the daemon wants; the machine has taken [`Output::Wait`] and [`Output::Exit`].
+    pub(crate) fn carry_out(&mut self, output: Output) {
         match output {
             Output::Connect { conn, to, tls } => {
                 let acme = tls.is_some_and(|tls| tls.trust == Trust::Acme);
-                assert!(acme || to.port() != 14000, "the CA is spoken to without TLS");
+                let peer = self.network.peer_at(to);
+                assert!(acme || peer != Some(PeerId::Ca), "the CA is spoken to without TLS");
                 self.numbers += 1;
-                let refuses =
-                    self.network.peer_at(to).is_some_and(|id| self.peers.get(id).refuses());
+                let refuses = peer
+                    .is_some_and(|id| self.cut_off.contains(&id) || self.peers.get(id).refuses());
                 self.network.connect(self.now, conn, to, self.numbers, refuses);
             }
             Output::Send { conn, bytes } => {
                 assert!(!bytes.is_empty(), "an empty send");
                 assert!(!holds_a_key(&String::from_utf8_lossy(&bytes)), "a key leaves: {conn:?}");
+                self.fold(&bytes);
                 self.network.send_from_daemon(self.now, conn, &bytes);
             }
             Output::Close { conn } => self.network.close_from_daemon(conn),
@@ -242,40 +279,76 @@ impl World {
                 // A lost datagram is the fault here; latency is the TCP connections' business.
                 if !self.chance.chance(self.network.weather.refused_percent) {
                     let answer = self.names.answer(&bytes);
-                    self.answers.push_back(Answer::Datagram(socket, to, answer));
+                    self.machine.will_hear(Answer::Datagram(socket, to, answer));
                 }
             }
             Output::CloseSocket { .. } => {}
             Output::Store { write, change } => {
-                self.check_change(&change);
+                let event = self.look_at(&change);
                 let result = self.disk.change(self.now_ms(), change);
-                self.answers.push_back(Answer::Stored(write, result));
+                if result.is_ok()
+                    && let Some((event, stored)) = event
+                {
+                    self.remember(event, stored);
+                }
+                self.machine.will_hear(Answer::Stored(write, result));
             }
             Output::Load(load) => {
                 let loaded = self.disk.load(load);
-                self.answers.push_back(Answer::Loaded(loaded));
+                self.machine.will_hear(Answer::Loaded(loaded));
             }
             Output::Log(record) => self.note(record),
-            Output::Exit(status) => panic!("the daemon ended with {status}"),
-            Output::Wait(_) => unreachable!("the caller takes it"),
+            Output::Exit(_) | Output::Wait(_) => unreachable!("the machine takes it"),
         }
     }
 
-    /// Nothing that is not whole ever gets into `certs/`.
-    fn check_change(&self, change: &Change) {
-        if let Change::Certificate(name, pem) = change {
-            let bundle = Bundle::parse(pem.expose()).expect("a whole file");
-            bundle.key_matches().expect("key and certificate match");
-            bundle.covers(std::slice::from_ref(name)).expect("it is for its name");
+    /// What a change means for `certs/`. Nothing that is not whole ever gets in there.
+    fn look_at(&self, change: &Change) -> Option<(Event, Option<Stored>)> {
+        match change {
+            Change::Certificate(name, pem) => {
+                let bundle = Bundle::parse(pem.expose()).expect("a whole file");
+                bundle.key_matches().expect("key and certificate match");
+                bundle.covers(std::slice::from_ref(name)).expect("it is for its name");
+                let leaf = bundle.leaf();
+                let (not_before, not_after) = (leaf.not_before, leaf.not_after);
+                let stored = Stored { at: self.now, not_before, not_after };
+                Some((Event::Written(name.clone()), Some(stored)))
+            }
+            Change::Archive(name) => {
+                let stored = self.stored.get(name).copied();
+                Some((Event::Archived(name.clone(), stored), None))
+            }
+            _ => None,
+        }
+    }
+
+    fn remember(&mut self, event: Event, stored: Option<Stored>) {
+        match (&event, stored) {
+            (Event::Written(name), Some(stored)) => {
+                self.stored.insert(name.clone(), stored);
+            }
+            (Event::Archived(name, _), _) => {
+                self.stored.remove(name);
+            }
+            _ => {}
+        }
+        self.events.push((self.now, event));
+    }
+
+    /// FNV-1a (the Fowler, Noll and Vo hash) over what left, and when.
+    fn fold(&mut self, bytes: &[u8]) {
+        for byte in self.now.to_le_bytes().iter().chain(bytes) {
+            self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 
     fn note(&mut self, record: Record) {
-        let text = format!("{record:?}");
-        assert!(!holds_a_key(&text), "a key is logged: {text}");
-        for published in self.disk.names("challenges/") {
-            let key_authorization = &self.disk.files[&format!("challenges/{published}")];
-            assert!(!text.contains(key_authorization.as_str()), "it is logged: {text}");
+        let says = |text: &str| {
+            record.message.contains(text) || record.fields.iter().any(|(_, it)| it.contains(text))
+        };
+        assert!(!says("PRIVATE KEY"), "a key is logged: {record:?}");
+        for (_, key_authorization) in self.disk.inside("challenges/") {
+            assert!(!says(key_authorization), "it is logged: {record:?}");
         }
         if self.verbose {
             let fields: Vec<String> =
@@ -288,7 +361,13 @@ impl World {
                 fields.join(" ")
             );
         }
-        self.log.push((self.now, record));
+        match self.messages.get_mut(&record.message) {
+            Some(count) => *count += 1,
+            None => drop(self.messages.insert(record.message.clone(), 1)),
+        }
+        if self.keep_log {
+            self.log.push((self.now, record));
+        }
     }
 }
 

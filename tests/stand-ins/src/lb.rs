@@ -30,6 +30,8 @@ pub struct Settings {
     pub offers_pids: bool,
     /// What `/_haproxy_getconfig` shows.
     pub configuration: String,
+    /// Whether requests are remembered; a run of a year does without.
+    pub keep_seen: bool,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             configuration: "frontend marathon_https_in\n  bind *:443 ssl crt /certs/certs crt \
                             /certs/default.pem\n  mode http\n"
                 .to_string(),
+            keep_seen: true,
         }
     }
 }
@@ -109,7 +112,7 @@ impl LoadBalancer {
         &self.reloads
     }
 
-    /// Every request, in the order they came.
+    /// Every request, in the order they came, as far as they are remembered.
     pub fn seen(&self) -> &[Seen] {
         &self.seen
     }
@@ -197,7 +200,9 @@ impl LoadBalancer {
         while let Some(request) = self.server.next_request() {
             let reply = self.answer(now, &request);
             let Request { conn, method, target, .. } = request;
-            self.seen.push(Seen { at: now, conn, method, target, status: reply.status });
+            if self.settings.keep_seen {
+                self.seen.push(Seen { at: now, conn, method, target, status: reply.status });
+            }
             match self.settings.delay_ms {
                 0 => self.server.reply(conn, &reply),
                 delay_ms => self.server.reply_at(now.mono_ms + delay_ms, conn, reply),

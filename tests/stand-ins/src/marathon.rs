@@ -18,7 +18,8 @@ use crate::peer::{Action, DialError, Peer, Time};
 pub use apps::AppsAnswer;
 pub use settings::{Role, Settings, StreamAnswer};
 
-/// A heartbeat is due after so long on each stream: CR and LF, in two writes.
+/// A heartbeat is due after so long on each stream, unless the settings say otherwise: CR and LF,
+/// in two writes.
 pub const HEARTBEAT_MS: u64 = 10_000;
 /// How long a request is held while there is no leader, before it is answered 502.
 pub const NO_LEADER_MS: u64 = 2_750;
@@ -30,6 +31,8 @@ pub struct Marathon {
     pub settings: Settings,
     server: Server,
     apps: BTreeMap<String, Value>,
+    /// The apps as they are sent, with explicit nulls or without, until one changes.
+    written: Option<(bool, Vec<u8>)>,
     streams: BTreeMap<u64, Stream>,
     deployments: Vec<Deployment>,
     deployment_count: u64,
@@ -95,6 +98,7 @@ impl Marathon {
         if self.apps.remove(id).is_none() {
             return false;
         }
+        self.written = None;
         self.publish("group_change_success", &events::group_change(now, events::parent(id)));
         let end = vec![("app_terminated_event", events::app_terminated(now, id))];
         self.deploy(now, "StopApplication", &[id.to_string()], end);
@@ -149,7 +153,7 @@ impl Marathon {
         &self.apps
     }
 
-    /// Every request, in the order they came.
+    /// Every request, in the order they came, as far as they are remembered.
     pub fn seen(&self) -> &[Seen] {
         &self.seen
     }
@@ -166,6 +170,7 @@ impl Marathon {
             members.entry("version").or_insert(version);
         }
         self.apps.insert(id.clone(), app);
+        self.written = None;
         Some(id)
     }
 
@@ -192,16 +197,10 @@ impl Marathon {
 
     fn answer_requests(&mut self, now: Time) {
         while let Some(request) = self.server.next_request() {
-            self.seen.push(Seen {
-                at: now,
-                conn: request.conn,
-                method: request.method.clone(),
-                target: request.target.clone(),
-                status: 0,
-            });
             let status = self.answer(now, &request);
-            if let Some(seen) = self.seen.last_mut() {
-                seen.status = status;
+            if self.settings.keep_seen {
+                let Request { conn, method, target, .. } = request;
+                self.seen.push(Seen { at: now, conn, method, target, status });
             }
         }
     }
@@ -289,7 +288,7 @@ impl Marathon {
         }
         let query = request.query().into_iter();
         let wanted = query.filter(|(name, _)| name == "event_type").map(|(_, value)| value);
-        let heartbeat_ms = now.mono_ms + HEARTBEAT_MS;
+        let heartbeat_ms = now.mono_ms + self.settings.heartbeat_ms;
         self.streams.insert(conn, Stream { wanted: wanted.collect(), heartbeat_ms });
         if self.settings.events == StreamAnswer::Normal {
             self.publish("event_stream_attached", &events::attached(now));
@@ -297,13 +296,19 @@ impl Marathon {
         200
     }
 
-    fn apps_reply(&self) -> Reply {
-        let apps: Vec<Value> = self.apps.values().map(|app| self.rendered(app)).collect();
-        let content_type = match self.settings.explicit_nulls {
-            true => "application/json; qs=2",
-            false => "application/json",
+    fn apps_reply(&mut self) -> Reply {
+        let nulls = self.settings.explicit_nulls;
+        let text = match self.written.take() {
+            Some((with_nulls, text)) if with_nulls == nulls => text,
+            _ => {
+                let apps: Vec<Value> = self.apps.values().map(|app| self.rendered(app)).collect();
+                json!({ "apps": apps }).to_string().into_bytes()
+            }
         };
-        apps::reply(&self.settings.apps, content_type, &json!({ "apps": apps }))
+        let content_type = if nulls { "application/json; qs=2" } else { "application/json" };
+        let reply = apps::reply(&self.settings.apps, content_type, text.clone());
+        self.written = Some((nulls, text));
+        reply
     }
 
     fn leader(&self) -> &str {
@@ -362,7 +367,7 @@ impl Peer for Marathon {
         self.answer_requests(now);
         for (conn, stream) in &mut self.streams {
             while self.settings.heartbeats && stream.heartbeat_ms <= now.mono_ms {
-                stream.heartbeat_ms += HEARTBEAT_MS;
+                stream.heartbeat_ms += self.settings.heartbeat_ms.max(1);
                 self.server.send(*conn, &b"\r"[..]);
                 self.server.send(*conn, &b"\n"[..]);
             }

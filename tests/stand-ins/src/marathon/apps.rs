@@ -41,8 +41,8 @@ pub enum AppsAnswer {
     Text(String),
 }
 
-pub(super) fn reply(answer: &AppsAnswer, content_type: &str, apps: &Value) -> Reply {
-    let text = apps.to_string().into_bytes();
+/// The reply whose whole body is `text`.
+pub(super) fn reply(answer: &AppsAnswer, content_type: &str, text: Vec<u8>) -> Reply {
     match answer {
         AppsAnswer::Normal if text.len() > COUNTED_BYTES_MAX => {
             let mut reply = Reply::new(200, content_type, "");

@@ -1,5 +1,6 @@
 //! How a Marathon answers: who it is in its cluster, which version it plays, and its troubles.
 
+use super::HEARTBEAT_MS;
 use super::apps::AppsAnswer;
 
 /// The knobs of one Marathon. The default is a healthy leader of a recent version.
@@ -25,6 +26,8 @@ pub struct Settings {
     pub events: StreamAnswer,
     /// Whether the stream has its heartbeat; without it, it is silent.
     pub heartbeats: bool,
+    /// How long the stream is silent between two heartbeats.
+    pub heartbeat_ms: u64,
     /// Whether `event_type` is heeded; versions before 1.3.7 send everything.
     pub event_filter: bool,
     /// Whether events have an `event:` line; very old versions have none.
@@ -35,6 +38,8 @@ pub struct Settings {
     /// How long a deployment takes. `None` leaves out `deployment_info`, `deployment_success` and
     /// `app_terminated_event` altogether.
     pub deployment_ms: Option<u64>,
+    /// Whether requests are remembered; a run of a year does without.
+    pub keep_seen: bool,
 }
 
 impl Default for Settings {
@@ -50,10 +55,12 @@ impl Default for Settings {
             apps: AppsAnswer::Normal,
             events: StreamAnswer::Normal,
             heartbeats: true,
+            heartbeat_ms: HEARTBEAT_MS,
             event_filter: true,
             event_lines: true,
             explicit_nulls: false,
             deployment_ms: None,
+            keep_seen: true,
         }
     }
 }
