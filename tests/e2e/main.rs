@@ -4,15 +4,20 @@
 mod ca;
 mod command_line;
 mod fixed;
+mod life;
 mod listener;
 mod marathon;
 mod names;
 mod pebble;
 mod process;
 mod real;
+mod refusals;
+mod renewal;
 mod shipping;
 mod site;
+mod stand;
 mod storage;
+mod wishes;
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -80,6 +85,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
         pebble::TESTS,
+        life::TESTS,
         ca::TESTS,
         marathon::TESTS,
         names::TESTS,
@@ -87,6 +93,9 @@ fn main() -> ExitCode {
         listener::TESTS,
         command_line::TESTS,
         shipping::TESTS,
+        renewal::TESTS,
+        wishes::TESTS,
+        refusals::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -44,6 +44,16 @@ impl Pebble {
         http_port: u16,
         environment: Environment<'_>,
     ) -> Outcome<Pebble> {
+        Pebble::start_with(folder, http_port, environment, &json!({}))
+    }
+
+    /// The same, with further members of its configuration.
+    pub(crate) fn start_with(
+        folder: &Path,
+        http_port: u16,
+        environment: Environment<'_>,
+        more: &serde_json::Value,
+    ) -> Outcome<Pebble> {
         let (port, management) = (free_port()?, free_port()?);
         let (dns, dns_management) = (free_port()?, free_port()?);
         let text = |error: &dyn std::fmt::Display| error.to_string();
@@ -58,13 +68,16 @@ impl Pebble {
         let certificate = write("pebble.crt", &chain)?;
         let key = write("pebble.key", &pem("PRIVATE KEY", &identity.key))?;
         let root_file = write("pebble-root.pem", &pki.root_pem())?;
-        let config = json!({"pebble": {
+        let mut config = json!({"pebble": {
             "listenAddress": local(port).to_string(),
             "managementListenAddress": local(management).to_string(),
             "certificate": certificate, "privateKey": key,
             "httpPort": http_port, "tlsPort": free_port()?,
             "ocspResponderURL": "", "externalAccountBindingRequired": false,
         }});
+        for (name, value) in more.as_object().into_iter().flatten() {
+            config["pebble"][name] = value.clone();
+        }
         let config = write("pebble.json", &config.to_string())?;
         let dns_address = local(dns).to_string();
         let names = Process::start(
@@ -111,11 +124,23 @@ impl Pebble {
 
     /// The root of what Pebble issues, with the head of the answer that brought it.
     pub(crate) fn issued_root_pem(&self) -> Outcome<Vec<u8>> {
-        let failed = |error: &dyn std::fmt::Display| format!("Pebble's root: {error}");
+        self.manage("/roots/0")
+    }
+
+    /// What the management interface says of a certificate, by its serial in hexadecimal.
+    pub(crate) fn status_of(&self, serial: &str) -> Outcome<String> {
+        let answer = self.manage(&format!("/cert-status-by-serial/{serial}"))?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// The answer of the management interface, head and body.
+    fn manage(&self, path: &str) -> Outcome<Vec<u8>> {
+        let failed = |error: &dyn std::fmt::Display| format!("Pebble's management: {error}");
         let address = local(self.management);
         let mut stream =
             connect(address, "localhost", &self.own_root).map_err(|error| failed(&error))?;
-        let request = "GET /roots/0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).map_err(|error| failed(&error))?;
         let mut answer = Vec::new();
         // Go closes without close_notify where it pleases; the certificate's own end counts.
@@ -210,13 +235,17 @@ fn configuration(
     let http = rules("HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH")?;
     let https = rules("HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH")?;
     let (certs, fallback) = (storage.join("certs"), storage.join("default.pem"));
+    // As marathon-lb's own template: a reload hands the listening sockets over.
+    let socket = storage.with_file_name("haproxy.sock");
     Ok(format!(
-        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
+        "global\n  stats socket {} level admin expose-fd listeners\n\
+         defaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
          frontend marathon_http_in\n  bind 127.0.0.1:{http_port}\n{http}\
          frontend marathon_https_in\n  bind 127.0.0.1:{https_port} ssl crt {} crt {}\n\
          \x20 acl path_marathon_acme path_beg {path}\n{https}  default_backend app\n\
          backend marathon_acme\n  server daemon 127.0.0.1:{daemon_port}\n\
          backend app\n  http-request return status 200 content-type text/plain string served\n",
+        socket.display(),
         certs.display(),
         fallback.display()
     ))

@@ -19,7 +19,9 @@ use stand_ins::pki::Pki;
 use stand_ins::tls::server_config;
 use tempfile::TempDir;
 
-use crate::process::{Outcome, Process, expect, free_port, local, wait_for_port, wait_until};
+use crate::process::{
+    Outcome, PATIENCE, Process, expect, free_port, local, wait_for_port, wait_until,
+};
 
 /// The daemon, as it was built for these tests.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_marathon-acme");
@@ -91,6 +93,19 @@ impl Site {
         let daemon = Process::start(self.folder(), name, command.args(arguments).args(more))?;
         wait_for_port("the daemon", self.port)?;
         Ok(daemon)
+    }
+
+    /// Runs the program until it ends by itself; its status and all that it said.
+    pub(crate) fn run(
+        &self,
+        name: &str,
+        arguments: &[String],
+        more: &[&str],
+    ) -> Outcome<(Option<i32>, String)> {
+        let mut command = Site::command();
+        let mut process = Process::start(self.folder(), name, command.args(arguments).args(more))?;
+        let status = process.wait(PATIENCE).map_err(|it| format!("{it}\n{}", process.output()))?;
+        Ok((status.code(), process.output()))
     }
 
     /// Deploys an app that wants a certificate, or several.
