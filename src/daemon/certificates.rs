@@ -182,7 +182,7 @@ impl Certificates {
         for (name, wish) in wishes {
             self.want_one(turn, name, wish);
         }
-        self.retire();
+        self.retire(turn.now.wall);
         self.handle_timeout(turn);
     }
 
@@ -213,24 +213,25 @@ impl Certificates {
     /// Finds the unwanted certificates that would only stand in another one's way: of two files with
     /// one name in them HAProxy serves the alphabetically first, however old it is. Such a file goes
     /// once all its wanted names are in certificates that are wanted and stored.
-    fn retire(&mut self) {
+    pub(super) fn retire(&mut self, now: UnixTime) {
         if !self.synced || self.entries.values().all(|entry| entry.wish.is_some()) {
             return;
         }
-        let wanted: BTreeSet<&Domain> =
-            self.entries.values().flat_map(|entry| &entry.wish).flat_map(|it| &it.names).collect();
+        let wishes = self.entries.values().flat_map(|entry| &entry.wish);
+        let wanted: BTreeSet<&Domain> = wishes.flat_map(|wish| &wish.names).collect();
         let kept = self.entries.values().filter(|entry| entry.wish.is_some());
-        let served: BTreeSet<&Domain> =
-            kept.flat_map(|entry| &entry.stored).flat_map(|stored| &stored.names).collect();
-        let unwanted = self.entries.iter().filter(|(_, entry)| entry.wish.is_none());
-        let superseded = unwanted.filter(|(_, entry)| {
+        let valid = kept.flat_map(|entry| &entry.stored).filter(|stored| stored.not_after > now);
+        let served: BTreeSet<&Domain> = valid.flat_map(|stored| &stored.names).collect();
+        let is_superseded = |entry: &Entry| {
             let names = entry.stored.iter().flat_map(|stored| &stored.names);
             let mut wanted = names.filter(|name| wanted.contains(name)).peekable();
             wanted.peek().is_some() && wanted.all(|name| served.contains(name))
-        });
-        for name in superseded.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+        };
+        let unwanted = self.entries.iter().filter(|(_, entry)| entry.wish.is_none());
+        let found = unwanted.map(|(name, entry)| (name.clone(), is_superseded(entry)));
+        for (name, superseded) in found.collect::<Vec<_>>() {
             if let Some(entry) = self.entries.get_mut(&name) {
-                entry.superseded = true;
+                entry.superseded = superseded;
             }
             self.reindex(&name);
         }

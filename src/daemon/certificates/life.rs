@@ -186,9 +186,14 @@ impl Life {
         self.advice.ask_at = Some(now.plus(pause));
     }
 
-    /// The line that says so. One window for each certificate is nothing new; one that has moved is.
+    /// The line that says so. One window for each certificate is nothing new; one that has moved is, and
+    /// so is one that the CA has a page about.
     pub(super) fn window_line(&self, name: &Domain, stored: &Stored) -> Record {
-        let level = if self.advice.moved { Level::Warn } else { Level::Debug };
+        let level = match (self.advice.moved, &self.advice.explanation) {
+            (true, _) => Level::Warn,
+            (false, Some(_)) => Level::Info,
+            (false, None) => Level::Debug,
+        };
         let message = if self.advice.moved {
             "the CA has moved the renewal window"
         } else {

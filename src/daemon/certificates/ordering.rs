@@ -251,7 +251,7 @@ impl Certificates {
         (entry.stored, entry.memory.life) = (Some(stored), Some(life));
         self.unsaved = Some(Urgency::Now);
         self.step(name, Step::Resting);
-        self.retire();
+        self.retire(turn.now.wall);
         self.outputs.push_back(CertificatesOutput::Changed);
     }
 

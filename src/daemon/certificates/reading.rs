@@ -72,7 +72,7 @@ impl Certificates {
         entry.adopt(turn, stored);
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
         self.step(name, Step::Resting);
-        self.retire();
+        self.retire(turn.now.wall);
     }
 
     pub(super) fn read_next(&mut self) {

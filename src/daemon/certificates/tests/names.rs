@@ -115,6 +115,20 @@ fn a_file_that_stands_in_its_successors_way_goes_once_that_is_stored() {
 }
 
 #[test]
+fn a_file_stays_when_what_would_do_for_it_has_expired() {
+    let mut case = san();
+    let short = case.stored("b.org a.org", 10);
+    let long = case.stored("a.org b.org", 90);
+    case.bench.pass(DAY * 11);
+    case.restart(&Config { san: true, ..config() }, &[("a.org", long), ("b.org", short)]);
+    let outputs = case.want(&[("b.org a.org", "1")]);
+    assert_eq!(outputs, ["order 0 b.org a.org"], "the older file is all that works");
+    assert_eq!(case.issue(0, "b.org a.org", 90), ["write b.org"]);
+    case.written("b.org");
+    assert_eq!(case.wake(), ["archive a.org"]);
+}
+
+#[test]
 fn what_no_app_wants_is_archived_long_after_its_expiry() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);
