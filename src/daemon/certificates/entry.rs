@@ -299,6 +299,20 @@ impl Entry {
             Some(Trouble::grown(before, attempt.at, error.to_string(), FollowUp::LATER, spread));
     }
 
+    /// A name of the label is not ordered before that time; one that failed knows why already.
+    pub(super) fn leave_out(&mut self, now: UnixTime, name: &Domain, until: UnixTime, why: &str) {
+        let until = until.max(now.plus(HOLD_MIN));
+        let trouble = self.memory.left_out.entry(name.clone()).or_insert_with(|| Trouble {
+            failures: 0,
+            error: why.to_string(),
+            retry: When::At(until),
+            not_before: None,
+            until_restart: false,
+        });
+        trouble.not_before = trouble.not_before.max(Some(until));
+        trouble.retry = trouble.retry.max(When::At(until));
+    }
+
     /// Keeps the next order back; said once.
     pub(super) fn hold(&mut self, turn: &mut Turn<'_>, name: &Domain, held: Held) {
         let known = self.held.as_ref().is_some_and(|before| before.reason == held.reason);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::daemon::budget::Limit;
 use crate::daemon::issuer::{Issued, OrderError, OrderId};
 use crate::daemon::memory::Attempt;
 use crate::domain::Domain;
@@ -36,8 +37,13 @@ impl Certificates {
                 budget.check(now, &names)
             };
             if let Err((limit, until)) = room {
+                // One name of several has failed too often: the others go on without it.
+                if let (Limit::FailedAuthorizations(failed), [_, _, ..]) = (&limit, &*names) {
+                    entry.leave_out(now, failed, until, &limit.to_string());
+                    return self.put_back(turn, &name, order, None);
+                }
                 let held = Held::budget(now, &limit, until);
-                return self.put_back(turn, &name, order, held);
+                return self.put_back(turn, &name, order, Some(held));
             }
             if !exempt {
                 budget.order_made(now, &names);
@@ -52,12 +58,14 @@ impl Certificates {
     }
 
     /// An order does not begin now.
-    fn put_back(&mut self, turn: &mut Turn<'_>, name: &Domain, order: OrderId, held: Held) {
+    fn put_back(&mut self, turn: &mut Turn<'_>, name: &Domain, order: OrderId, held: Option<Held>) {
         self.orders.remove(&order);
         self.outputs.push_back(CertificatesOutput::Cancel(order));
         if let Some(entry) = self.entries.get_mut(name) {
             entry.memory.attempt = None;
-            entry.hold(turn, name, held);
+            if let Some(held) = held {
+                entry.hold(turn, name, held);
+            }
         }
         self.step(name, Step::Resting);
     }
@@ -101,7 +109,8 @@ impl Certificates {
                     }
                     let until = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
                     let reason = format!("the storage: {error}");
-                    self.put_back(turn, &name, order, Held { until, reason, why: Why::Disk });
+                    let held = Held { until, reason, why: Why::Disk };
+                    self.put_back(turn, &name, order, Some(held));
                 }
             }
         }

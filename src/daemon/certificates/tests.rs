@@ -163,6 +163,8 @@ impl Case {
 
     /// The CA could not validate these names.
     fn refuse(&mut self, id: u64, list: &str) -> Vec<String> {
+        let url = Url::parse("https://ca.example/order/1").unwrap();
+        self.certificates.placed(&self.bench.turn(), OrderId(id), url);
         let refusals = list.split(' ').map(|name| Refusal {
             identifier: Some(name.to_string()),
             problem: Some(problem(ProblemKind::Other, "connection", "nobody there")),

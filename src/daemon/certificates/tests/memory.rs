@@ -183,3 +183,26 @@ fn a_clock_that_is_set_back_makes_nothing_wait_longer() {
     let next = case.next("a.org").unwrap();
     assert!(next.at <= case.bench.now.wall.plus(DAY), "{next:?}");
 }
+
+#[test]
+fn a_name_that_failed_too_often_for_the_ca_holds_up_no_other() {
+    let config = Config { san: true, ..lets_encrypt() };
+    let mut case = Case::of(&config);
+    assert_eq!(case.want(&[("a.org b.org", "1")]), ["order 0 a.org b.org"]);
+    assert_eq!(case.refuse(0, "b.org"), ["order 1 a.org"]);
+    case.obtain(1, "a.org", 90);
+    // An operator who tries again and again.
+    for (order, version) in [(2, "2"), (3, "3"), (4, "4"), (5, "5")] {
+        let outputs = case.want(&[("a.org b.org", version)]);
+        assert_eq!(outputs, [format!("order {order} a.org b.org")]);
+        case.refuse(order, "b.org");
+    }
+    // A sixth failure within the hour would be one too many; another name is not held up by that.
+    assert_eq!(case.want(&[("a.org b.org c.org", "6")]), Vec::<String>::new());
+    let outputs = case.wake();
+    assert_eq!(outputs.len(), 1);
+    assert!(outputs[0].ends_with(" a.org c.org"), "{outputs:?}");
+    let left_out = &case.remembered()[&name("a.org")].left_out;
+    assert!(left_out[&name("b.org")].not_before > Some(case.bench.now.wall));
+    assert_eq!(case.bench.logged("held back"), 0);
+}
