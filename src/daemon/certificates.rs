@@ -197,10 +197,10 @@ impl Certificates {
     }
 
     fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, wish: &Wish) {
-        let entry = self.entries.entry(name.clone()).or_default();
-        if entry.wish.as_ref() == Some(wish) {
+        if self.entries.get(name).is_some_and(|entry| entry.wish.as_ref() == Some(wish)) {
             return;
         }
+        let entry = self.entries.entry(name.clone()).or_default();
         if entry.wish.is_none() {
             let line = Record::info("sync", "domain is wanted").with("name", name);
             turn.log(line.with("app", &wish.source.app));

@@ -37,8 +37,8 @@ struct Group {
     /// The first of the labels.
     app: String,
     label: String,
-    /// The versions of all apps that have a part in it, by id.
-    versions: BTreeMap<String, String>,
+    /// The ids and versions of all apps that have a part in it.
+    versions: Vec<(String, String)>,
 }
 
 /// How many names a certificate of that profile may have.
@@ -73,9 +73,9 @@ fn merge(labels: Vec<Label>) -> BTreeMap<Domain, Group> {
             names: Vec::new(),
             app: app.clone(),
             label,
-            versions: BTreeMap::new(),
+            versions: Vec::new(),
         });
-        group.versions.insert(app, version);
+        group.versions.push((app, version));
         if group.names.is_empty() {
             group.names = names;
             continue;
@@ -131,11 +131,16 @@ fn split(
     groups: BTreeMap<Domain, Group>,
     names_max: usize,
 ) -> (BTreeMap<Domain, Wish>, BTreeSet<Oddity>) {
-    let mut taken: BTreeSet<Domain> = groups.keys().cloned().collect();
+    let large = groups.values().any(|group| group.names.len() > names_max);
+    let mut taken: BTreeSet<Domain> =
+        if large { groups.keys().cloned().collect() } else { BTreeSet::new() };
     let (mut certificates, mut oddities) = (BTreeMap::new(), BTreeSet::new());
     for (key, group) in groups {
-        let versions: Vec<String> = group.versions.into_values().collect();
-        let source = Source { app: group.app, version: versions.join(" ") };
+        let source = Source { app: group.app, version: version(group.versions) };
+        if group.names.len() <= names_max {
+            certificates.insert(key, Wish { names: group.names, source });
+            continue;
+        }
         let mut pieces = group.names.chunks(names_max).map(<[Domain]>::to_vec);
         if let Some(names) = pieces.next() {
             certificates.insert(key, Wish { names, source: source.clone() });
@@ -150,14 +155,20 @@ fn split(
             count += 1;
         }
         let asked = group.names.len();
-        if asked > names_max {
-            let text = format!(
-                "{asked} domains are more than the {names_max} of one certificate: there are {count}"
-            );
-            oddities.insert(Oddity { app: source.app, label: group.label, text });
-        }
+        let text = format!(
+            "{asked} domains are more than the {names_max} of one certificate: there are {count}"
+        );
+        oddities.insert(Oddity { app: source.app, label: group.label, text });
     }
     (certificates, oddities)
+}
+
+/// What changes when any of the apps does: their versions, in the order of their ids.
+fn version(mut versions: Vec<(String, String)>) -> String {
+    versions.sort();
+    versions.dedup();
+    let versions: Vec<String> = versions.into_iter().map(|(_, version)| version).collect();
+    versions.join(" ")
 }
 
 #[cfg(test)]
