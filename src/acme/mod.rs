@@ -9,6 +9,8 @@ pub mod nonces;
 pub mod order;
 mod problem;
 pub mod renewal_info;
+#[cfg(test)]
+mod rfc_examples;
 pub mod types;
 
 pub use call::{CallError, Post, Signer};
