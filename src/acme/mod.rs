@@ -1,5 +1,5 @@
-//! The ACME client (RFC 8555, RFC 9773), as requests in and responses out. Never touches a connection, never
-//! decides when a certificate is wanted.
+//! The ACME client (RFC 8555, RFC 9773), as requests in and responses out. Never touches a connection,
+//! never decides when a certificate is wanted.
 
 pub mod account;
 pub mod call;

@@ -18,7 +18,7 @@ use stand_ins::tls::shown;
 
 use crate::process::{Outcome, Process, Signal, expect, free_port, local, wait_until};
 use crate::real::{HaProxy, Pebble};
-use crate::site::{Site, StandInCa, check_file, text};
+use crate::site::{Site, check_file, text, with_ca};
 use crate::{Test, Tool};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -148,13 +148,6 @@ fn interrupted() -> Outcome {
     println!("{orders} orders for a certificate whose first order was interrupted");
     expect(again.output().contains("resumed name=a.example.com"), || again.output())?;
     expect(orders <= 2, || format!("{orders} orders\n{}", again.output()))
-}
-
-fn with_ca(settings: Settings) -> Outcome<(Site, StandInCa, Vec<String>)> {
-    let site = Site::new()?;
-    let ca = StandInCa::start(site.folder(), site.port, settings)?;
-    let arguments = site.arguments(&ca.directory, &ca.root);
-    Ok((site, ca, arguments))
 }
 
 fn stop(mut daemon: Process) -> Outcome {

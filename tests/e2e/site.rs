@@ -189,6 +189,14 @@ impl StandInCa {
     }
 }
 
+/// A site, a CA that fetches challenges from its daemon, and the words that start the daemon for it.
+pub(crate) fn with_ca(settings: ca::Settings) -> Outcome<(Site, StandInCa, Vec<String>)> {
+    let site = Site::new()?;
+    let ca = StandInCa::start(site.folder(), site.port, settings)?;
+    let arguments = site.arguments(&ca.directory, &ca.root);
+    Ok((site, ca, arguments))
+}
+
 /// TLS for a stand-in on 127.0.0.1, and the file of its root.
 pub(crate) fn tls_options(folder: &Path, name: &str) -> Outcome<(Options, PathBuf)> {
     let mut pki = Pki::new(11, name, time_now());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use stand_ins::ca::Settings;
 
 use crate::process::{Outcome, Process, Signal, expect, free_port, get, wait_for_port, wait_until};
-use crate::site::{Site, StandInCa, check_file, text};
+use crate::site::{Site, check_file, text, with_ca};
 use crate::{Test, Tool};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -29,13 +29,6 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Not root, and not a user of this machine either.
 const NOBODY: u32 = 65_534;
-
-fn with_ca() -> Outcome<(Site, StandInCa, Vec<String>)> {
-    let site = Site::new()?;
-    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
-    let arguments = site.arguments(&ca.directory, &ca.root);
-    Ok((site, ca, arguments))
-}
 
 /// A file system of its own under the storage, taken away at the end.
 struct Mounted<'a>(&'a Path);
@@ -111,7 +104,7 @@ impl Trouble {
 }
 
 fn unwritable(trouble: Trouble) -> Outcome {
-    let (site, _ca, arguments) = with_ca()?;
+    let (site, _ca, arguments) = with_ca(Settings::default())?;
     Mounted::mount(&site.storage, &["-t", "tmpfs", "-o", "size=1m", "none"])?;
     let mounted = Mounted(&site.storage);
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
@@ -133,7 +126,7 @@ fn unwritable(trouble: Trouble) -> Outcome {
 }
 
 fn last_chance() -> Outcome {
-    let (site, ca, arguments) = with_ca()?;
+    let (site, ca, arguments) = with_ca(Settings::default())?;
     // Slow enough for the disk to fail behind an order that has begun: none begins on one that fails.
     ca.ca.with(|ca, _| ca.settings.validation_delay_ms = 3000);
     Mounted::mount(&site.storage, &["-t", "tmpfs", "-o", "size=1m", "none"])?;
@@ -151,7 +144,7 @@ fn last_chance() -> Outcome {
 }
 
 fn damaged() -> Outcome {
-    let (site, ca, arguments) = with_ca()?;
+    let (site, ca, arguments) = with_ca(Settings::default())?;
     site.deploy("/a", "a.example.com");
     let mut first = site.daemon("first", &arguments, &[])?;
     site.wait_for_certificate(&first, "a.example.com")?;
@@ -177,7 +170,7 @@ fn damaged() -> Outcome {
 }
 
 fn layout() -> Outcome {
-    let (site, _ca, arguments) = with_ca()?;
+    let (site, _ca, arguments) = with_ca(Settings::default())?;
     fs::write(site.storage.join("default.pem"), "the operator's own").map_err(text)?;
     site.deploy("/a", "a.example.com");
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
@@ -201,7 +194,7 @@ fn layout() -> Outcome {
 }
 
 fn standby() -> Outcome {
-    let (site, ca, arguments) = with_ca()?;
+    let (site, ca, arguments) = with_ca(Settings::default())?;
     // Slow enough for the challenge to be asked of both.
     ca.ca.with(|ca, _| ca.settings.validation_delay_ms = 3000);
     let mut first = site.daemon("first", &arguments, &[])?;
@@ -239,7 +232,7 @@ fn standby() -> Outcome {
 }
 
 fn crash() -> Outcome {
-    let (site, _ca, arguments) = with_ca()?;
+    let (site, _ca, arguments) = with_ca(Settings::default())?;
     for number in 0..20 {
         site.deploy(&format!("/n{number}"), &format!("n{number}.example.com"));
     }
@@ -285,7 +278,7 @@ fn give_away(site: &Site) -> Outcome {
 }
 
 fn switched_user() -> Outcome {
-    let (site, _ca, arguments) = with_ca()?;
+    let (site, _ca, arguments) = with_ca(Settings::default())?;
     give_away(&site)?;
     site.deploy("/a", "a.example.com");
     let mut command = Site::command();
@@ -302,7 +295,7 @@ fn switched_user() -> Outcome {
 }
 
 fn other_user() -> Outcome {
-    let (site, _ca, arguments) = with_ca()?;
+    let (site, _ca, arguments) = with_ca(Settings::default())?;
     give_away(&site)?;
     // The build's folder may be closed to others.
     let program = site.folder().join("marathon-acme");

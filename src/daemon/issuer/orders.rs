@@ -44,6 +44,7 @@ impl Issuer {
     pub(super) fn go_on(&mut self, turn: &mut Turn<'_>) {
         if let Stage::Stuck(reason) = &self.stage {
             let error = OrderError::Unregistered { reason: reason.clone() };
+            self.begun_before.clear();
             let announced = std::mem::take(&mut self.announced).into_keys();
             for order in announced.chain(self.queue.drain(..).map(|new| new.order)) {
                 let result = Err(error.clone());
