@@ -1,9 +1,10 @@
 //! The whole daemon in a simulated world, one seed a run: an hour of bad faults, after which every
 //! labelled domain must have a valid certificate, every load balancer must have loaded it, and
-//! nothing may be left behind; and a year of everyday trouble.
+//! nothing may be left behind; a year of everyday trouble; and a daemon that is killed again and again.
 //!
 //! `SEEDS=1000` says how many seeds are run, `SEED=7` replays one and shows what the daemon logs.
 
+mod crash_loop;
 mod disk;
 mod keys;
 mod machine;

@@ -121,7 +121,7 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
 }
 
 /// Lets things happen until `until`.
-fn pass(world: &mut World, until: Nanos) -> Result<u64, String> {
+pub(crate) fn pass(world: &mut World, until: Nanos) -> Result<u64, String> {
     let mut steps = 0;
     while world.step(until) {
         steps += 1;
@@ -247,7 +247,8 @@ fn lb_settings(chance: &mut Random) -> lb::Settings {
     lb::Settings { failures, delay_ms, down: chance.chance(20), ..lb::Settings::default() }
 }
 
-fn deploy(world: &mut World, app: &Value) {
+/// Deploys an app at every Marathon.
+pub(crate) fn deploy(world: &mut World, app: &Value) {
     let time = world.time();
     for marathon in &mut world.peers.marathons {
         marathon.put_app(time, app.clone());
