@@ -89,6 +89,8 @@ pub enum OrderOutput {
         /// Where it is.
         url: Url,
     },
+    /// The CA is asked to issue from now on: it may do so whatever becomes of the order here.
+    Finalizing,
     /// Answer this token from now on.
     Publish {
         /// The challenge's token.

@@ -366,7 +366,7 @@ impl Certificates {
         let resumable = |attempt: &&Attempt| attempt.can_go_on(&self.policy.directory);
         let new = if let Some(attempt) = entry.memory.attempt.as_ref().filter(resumable) {
             let (names, resume) = (attempt.names.clone(), attempt.order.clone());
-            entry.step = Step::Ordering { names: names.clone(), exempt: false };
+            entry.step = Step::Ordering { names: names.clone(), exempt: false, finalizing: false };
             NewOrder { order, names, replaces: None, resume }
         } else {
             let names = entry.names_to_order(turn.now.wall);

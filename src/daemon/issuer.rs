@@ -98,6 +98,11 @@ pub enum IssuerOutput {
         /// Its URL.
         url: Url,
     },
+    /// The CA is asked to issue: it may do so whatever becomes of the order here.
+    Finalizing {
+        /// Which.
+        order: OrderId,
+    },
     /// The CA's answer about a renewal.
     Advised {
         /// The certificate's file.

@@ -395,6 +395,7 @@ impl Daemon {
             }
             IssuerOutput::Begins { order } => self.certificates.begins(turn, order),
             IssuerOutput::Placed { order, url } => self.certificates.placed(turn, order, url),
+            IssuerOutput::Finalizing { order } => self.certificates.finalizing(order),
             IssuerOutput::Advised { name, cert_id, answer } => {
                 self.certificates.advised(turn, &name, &cert_id, answer);
             }

@@ -15,7 +15,7 @@ use crate::turn::Turn;
 use crate::url::Url;
 
 use super::step::{Placed, Step};
-use super::{Issued, Order, OrderError, look_pause};
+use super::{Issued, Order, OrderError, OrderOutput, look_pause};
 
 /// Other chains that are fetched at most.
 const ALTERNATES_MAX: usize = 10;
@@ -30,7 +30,10 @@ pub(super) enum Asked {
 impl Order {
     pub(super) fn finalize(&mut self, turn: &mut Turn<'_>, placed: Placed) {
         match turn.keys.certificate_request(&self.request.names, self.request.key_type) {
-            Ok(request) => self.go(turn, Step::Finalizing { placed, request, looks: 0 }),
+            Ok(request) => {
+                self.outputs.push_back(OrderOutput::Finalizing);
+                self.go(turn, Step::Finalizing { placed, request, looks: 0 });
+            }
             Err(error) => self.finish(Err(OrderError::Call(CallError::Key(error)))),
         }
     }

@@ -30,6 +30,8 @@ struct Case {
     directory: Directory,
     key: AccountKey,
     order: Order,
+    /// How often it said that the CA is asked to issue.
+    finalizing: usize,
 }
 
 /// What an order wanted in one go, in words.
@@ -48,13 +50,21 @@ impl Case {
         let directory = Directory::parse(directory).unwrap();
         let key = AccountKey { id: 0, public: PublicKey::P256 { x: [1; 32], y: [2; 32] } };
         let order = Order::new(bench.now.mono, request);
-        Case { bench, directory, key, order }
+        Case { bench, directory, key, order, finalizing: 0 }
     }
 
     /// Lets the order do what is due now.
     fn due(&mut self) -> Wishes {
         self.order.handle_timeout(self.bench.now.mono, &self.directory);
-        std::iter::from_fn(|| self.order.poll_output()).map(|output| in_words(&output)).collect()
+        let outputs: Vec<OrderOutput> = std::iter::from_fn(|| self.order.poll_output()).collect();
+        // It is said once, right before the call that finalizes.
+        let said = outputs.iter().position(|output| matches!(output, OrderOutput::Finalizing));
+        if let Some(said) = said {
+            assert!(in_words(&outputs[said + 1]).contains("csr"), "{outputs:?}");
+            self.finalizing += 1;
+        }
+        let others = outputs.iter().filter(|it| !matches!(it, OrderOutput::Finalizing));
+        others.map(in_words).collect()
     }
 
     /// Sleeps until the order wants something, at most so long.
@@ -101,6 +111,7 @@ fn in_words(output: &OrderOutput) -> String {
     match output {
         OrderOutput::Call(post) => format!("{} {}", post.url, post.payload).trim().to_string(),
         OrderOutput::Placed { url } => format!("placed {url}"),
+        OrderOutput::Finalizing => "finalizing".into(),
         OrderOutput::Publish { token, key_authorization } => {
             assert!(key_authorization.starts_with(&format!("{token}.")));
             format!("publish {token}")
@@ -151,7 +162,7 @@ fn from_names_to_certificate() {
     assert_eq!(case.answer(READY), ["withdraw t1", r#"https://ca/f {"csr":"AQ"}"#]);
     assert_eq!(case.answer(VALID), ["https://ca/c"]);
     assert_eq!(case.answer(CHAIN), ["issued a.org"]);
-    assert_eq!(case.order.poll_timeout(), None);
+    assert_eq!((case.order.poll_timeout(), case.finalizing), (None, 1));
     assert_eq!(case.answer(CHAIN), Wishes::new(), "what comes late changes nothing");
 }
 

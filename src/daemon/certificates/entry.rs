@@ -64,8 +64,9 @@ pub(super) enum Step {
     Queued { names: Vec<Domain> },
     /// The attempt must be on the disk before the CA hears of it.
     Recording { order: OrderId, names: Vec<Domain>, exempt: bool, write: Option<u64> },
-    /// The CA is at it. An exempt order is one that the CA's limits do not count.
-    Ordering { names: Vec<Domain>, exempt: bool },
+    /// The CA is at it. An exempt order is one that the CA's limits do not count; one that is
+    /// finalizing may have given a certificate, whatever becomes of it here.
+    Ordering { names: Vec<Domain>, exempt: bool, finalizing: bool },
     /// Issued, but not on the disk yet; again at that time where the disk refused.
     Storing { pem: Secret, stored: Stored, again_at: Option<UnixTime> },
     /// On its way to the archive; again at that time where the disk refused.

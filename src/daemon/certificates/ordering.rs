@@ -100,7 +100,7 @@ impl Certificates {
             match result {
                 Ok(()) => {
                     let replaces = entry.replaces(&self.policy);
-                    entry.step = Step::Ordering { names, exempt };
+                    entry.step = Step::Ordering { names, exempt, finalizing: false };
                     self.outputs.push_back(CertificatesOutput::Begin { order, replaces });
                 }
                 Err(error) => {
@@ -127,6 +127,14 @@ impl Certificates {
             budget.order_placed(turn.now.wall, attempt.at);
         }
         self.unsaved = Some(Urgency::Now);
+    }
+
+    /// The CA is asked to issue.
+    pub fn finalizing(&mut self, order: OrderId) {
+        let entry = self.orders.get(&order).and_then(|name| self.entries.get_mut(name));
+        if let Some(Entry { step: Step::Ordering { finalizing, .. }, .. }) = entry {
+            *finalizing = true;
+        }
     }
 
     /// Takes in how an order ended; a good one is checked against its key before it is stored.
@@ -180,14 +188,22 @@ impl Certificates {
         error: &OrderError,
     ) {
         let now = turn.now.wall;
-        let placed = self.entries.get(name).and_then(|entry| entry.memory.attempt.as_ref());
-        let placed = placed.is_some_and(|attempt| attempt.order.is_some());
+        let entry = self.entries.get(name);
+        let attempt = entry.and_then(|entry| entry.memory.attempt.as_ref());
+        let placed = attempt.is_some_and(|attempt| attempt.order.is_some());
+        let since = attempt.map_or(now, |attempt| attempt.at);
+        // What the CA may have issued it has counted, though we have nothing of it.
+        let finalizing =
+            entry.is_some_and(|it| matches!(it.step, Step::Ordering { finalizing: true, .. }));
+        let refused = matches!(error, OrderError::Invalid { .. });
+        let may_be_issued = matches!(error, OrderError::NotOurs) || (finalizing && !refused);
         if let Some(budget) = &mut self.budget {
             let failed = error.failed_authorizations();
             let failed: Vec<Domain> =
                 failed.iter().filter_map(|name| Domain::parse(name).ok()).collect();
             match (counted, placed) {
                 (false, _) => budget.validations_failed(now, &failed),
+                (true, true) if may_be_issued => budget.certificate_issued(now, since, names),
                 (true, true) => budget.order_failed(now, names, &failed),
                 (true, false) => budget.order_unmade(now, names),
             }

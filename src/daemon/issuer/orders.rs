@@ -103,6 +103,9 @@ impl Issuer {
                 OrderOutput::Placed { url } => {
                     self.outputs.push_back(IssuerOutput::Placed { order: id, url });
                 }
+                OrderOutput::Finalizing => {
+                    self.outputs.push_back(IssuerOutput::Finalizing { order: id });
+                }
                 OrderOutput::Publish { token, key_authorization } => {
                     self.outputs.push_back(IssuerOutput::Publish { token, key_authorization });
                 }

@@ -252,8 +252,16 @@ impl Watch {
                 return Err(format!("a key serves twice: {:?}", issued.names));
             }
         }
-        let failed = ca.checked()[self.checked..].iter().filter(|checked| checked.error.is_some());
-        self.report.failed_validations += failed.count() as u64;
+        for checked in &ca.checked()[self.checked..] {
+            let Some(error) = &checked.error else { continue };
+            self.report.failed_validations += 1;
+            // A route that works may fail by a fault of the network; then the table's pause is due.
+            let domain = Domain::parse(&checked.name).ok();
+            let works = domain.filter(|domain| !self.broken.contains(domain));
+            if let Some(domain) = works.filter(|_| error.kind == "connection") {
+                self.mended.insert(domain, checked.at.mono_ms * MILLISECOND);
+            }
+        }
         self.checked = ca.checked().len();
         Ok(())
     }

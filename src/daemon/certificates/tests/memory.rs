@@ -206,3 +206,32 @@ fn a_name_that_failed_too_often_for_the_ca_holds_up_no_other() {
     assert!(left_out[&name("b.org")].not_before > Some(case.bench.now.wall));
     assert_eq!(case.bench.logged("held back"), 0);
 }
+
+#[test]
+fn what_the_ca_may_have_issued_stays_counted() {
+    let url = || Url::parse("https://ca.example/order/7").unwrap();
+    let lost = || OrderError::DeadlineExceeded { step: "downloading the certificate" };
+    // Five certificates of one set in a week, and the fifth is still to be had.
+    for (finalizing, error) in [(true, lost()), (false, OrderError::NotOurs)] {
+        let mut case = Case::of(&lets_encrypt());
+        case.want(&[("a.org", "1")]);
+        for id in 0..5 {
+            case.certificates.placed(&case.bench.turn(), OrderId(id), url());
+            if finalizing {
+                case.certificates.finalizing(OrderId(id));
+            }
+            case.end(id, error.clone());
+            case.want(&[("a.org", &format!("again {id}"))]);
+        }
+        assert_eq!(case.bench.logged("held back"), 1, "{error}");
+    }
+    // What ended before that, or was refused, gave no certificate.
+    let mut case = Case::of(&lets_encrypt());
+    case.want(&[("a.org", "1")]);
+    for id in 0..20 {
+        case.certificates.placed(&case.bench.turn(), OrderId(id), url());
+        case.end(id, lost());
+        case.want(&[("a.org", &format!("again {id}"))]);
+    }
+    assert_eq!(case.bench.logged("held back"), 0);
+}
