@@ -49,7 +49,7 @@ sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim every_seed_ends -- --nocapture
 
 sim-year: SEEDS ?= 200
-sim-year: ## a year of the daemon's life: SEEDS=200 runs, or SEED=7 replays one
+sim-year: ## a year of the daemon's life: SEEDS=200 runs, 45 minutes on 2 cores, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim a_year_of -- --nocapture
 
 bench: ## figures beside those of a peer, measured in the same run
