@@ -196,9 +196,7 @@ enum Stage {
     StoringKey(Secret),
     ReadingDirectory,
     Registering,
-    Registered {
-        kid: String,
-    },
+    Registered,
     /// Only a person can help; the reason.
     Stuck(String),
 }
@@ -381,10 +379,8 @@ impl Issuer {
 
     /// How it stands with the CA.
     pub fn status(&self) -> IssuerStatus {
-        let account = match &self.stage {
-            Stage::Registered { kid } => Some(kid.clone()),
-            _ => None,
-        };
+        let registered = matches!(self.stage, Stage::Registered);
+        let account = self.kid.clone().filter(|_| registered);
         let running = self.orders.len() + self.announced.len();
         let queued = self.queue.len();
         IssuerStatus { account, running, queued, problem: self.problem.clone() }

@@ -137,8 +137,7 @@ impl Entry {
         let wish = self.wish.as_ref()?;
         if self.memory.attempt.as_ref().is_some_and(|attempt| attempt.can_go_on(&policy.directory))
         {
-            let When::At(at) = When::NOW else { return None };
-            return Some(Next { at, task: Task::Order, why: Why::Unfinished });
+            return order_at(When::NOW, Why::Unfinished);
         }
         let (reason, why) = self.reason(wish, policy);
         let some_ready = wish.names.iter().map(|name| self.ready(name)).min()?;
@@ -150,10 +149,7 @@ impl Entry {
             (at, _) if at > reason => Why::Failed,
             _ => why,
         };
-        match at.max(failed).max(held) {
-            When::At(at) => Some(Next { at, task: Task::Order, why }),
-            When::Never => None,
-        }
+        order_at(at.max(failed).max(held), why)
     }
 
     /// The earliest reason for an order, whether it can be made then or not.
@@ -332,5 +328,12 @@ impl Entry {
             life.clamp(now);
         }
         self.held = None;
+    }
+}
+
+fn order_at(at: When, why: Why) -> Option<Next> {
+    match at {
+        When::At(at) => Some(Next { at, task: Task::Order, why }),
+        When::Never => None,
     }
 }

@@ -115,7 +115,7 @@ impl Issuer {
                     self.post(turn, Owner::Account, post, 0);
                 }
             }
-            Stage::Resting | Stage::Registered { .. } | Stage::Stuck(_) => {}
+            Stage::Resting | Stage::Registered | Stage::Stuck(_) => {}
         }
     }
 
@@ -244,7 +244,7 @@ impl Issuer {
             self.said_registered = true;
         }
         self.kid = Some(account.url.clone());
-        self.stage = Stage::Registered { kid: account.url.clone() };
+        self.stage = Stage::Registered;
         self.call_at = None;
         self.problem = None;
         self.backoff.reset();
@@ -281,7 +281,7 @@ impl Issuer {
 
     /// The CA does not know the account any more.
     pub(super) fn account_is_gone(&mut self, turn: &mut Turn<'_>) {
-        if matches!(self.stage, Stage::Registered { .. }) {
+        if matches!(self.stage, Stage::Registered) {
             turn.log(Record::warn("acme", "the CA has forgotten the account, registering anew"));
             self.known = None;
             self.said_registered = false;
@@ -291,7 +291,7 @@ impl Issuer {
 
     /// The CA refused an order in a way that may mean the account: registering shows what is wrong.
     pub(super) fn account_is_doubtful(&mut self, turn: &mut Turn<'_>) {
-        if matches!(self.stage, Stage::Registered { .. }) {
+        if matches!(self.stage, Stage::Registered) {
             turn.log(Record::warn("acme", "the CA refused the account, asking what is wrong"));
             self.known = None;
             self.said_registered = false;

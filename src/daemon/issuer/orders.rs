@@ -26,7 +26,7 @@ impl Issuer {
     pub fn begin(&mut self, turn: &mut Turn<'_>, order: OrderId, replaces: Option<String>) {
         let Some(new) = self.announced.remove(&order) else { return };
         let new = NewOrder { replaces, ..new };
-        if matches!(self.stage, Stage::Registered { .. }) {
+        if matches!(self.stage, Stage::Registered) {
             self.begin_order(turn, new);
         } else {
             self.begun_before.insert(order);
@@ -55,7 +55,7 @@ impl Issuer {
         if self.hold.is_some_and(|until| until <= turn.now.mono) {
             self.hold = None;
         }
-        while matches!(self.stage, Stage::Registered { .. })
+        while matches!(self.stage, Stage::Registered)
             && self.hold.is_none()
             && self.orders.len() + self.announced.len() < ORDERS_SIDE_BY_SIDE_MAX
             && !self.queue.is_empty()

@@ -99,7 +99,7 @@ impl Issuer {
             return;
         }
         match &self.stage {
-            Stage::Registered { .. } => {
+            Stage::Registered => {
                 revocation.state = Revoking::ByAccount;
                 self.send_revocation(turn, false);
             }
