@@ -2,20 +2,20 @@
 //! target's folder, flushed, renamed, and the folder flushed: after a crash the old file is there or
 //! the new one. Nothing but whole certificates is ever in `certs/`. Never retries: the daemon does.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::domain::Domain;
 use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
+pub mod files;
 mod snapshot;
 
+use files::{Files, RealFiles};
 pub use snapshot::{Snapshot, read_only};
 
 /// The folders that are there from the start on.
@@ -37,13 +37,14 @@ const TOKEN_BYTES_MAX: usize = 128;
 /// How many archived files may bear one name.
 const ARCHIVED_MAX: u32 = 10_000;
 
-/// The storage directory.
+/// The storage directory, on a file system.
 #[derive(Debug)]
-pub struct Storage {
+pub struct Storage<F: Files = RealFiles> {
+    files: F,
     dir: PathBuf,
     cert_mode: u32,
     /// `lock`, while this instance holds it.
-    lock: Option<File>,
+    lock: Option<F::Lock>,
     temporaries_made: u64,
     resolv_conf: PathBuf,
     hosts: PathBuf,
@@ -59,8 +60,7 @@ enum Existing {
 impl Storage {
     /// The storage in `dir`, certificates with mode `cert_mode`. Touches nothing yet.
     pub fn new(dir: PathBuf, cert_mode: u32) -> Storage {
-        let (resolv_conf, hosts) = ("/etc/resolv.conf".into(), "/etc/hosts".into());
-        Storage { dir, cert_mode, lock: None, temporaries_made: 0, resolv_conf, hosts }
+        Storage::on(RealFiles, dir, cert_mode)
     }
 
     /// Whether there is a directory at all. One that is missing is not made: what would be stored
@@ -78,6 +78,14 @@ impl Storage {
             }
             Err(error) => Err(StoreError { kind: kind(&error), path, detail: error.to_string() }),
         }
+    }
+}
+
+impl<F: Files> Storage<F> {
+    /// As [`Storage::new`], on another file system.
+    pub fn on(files: F, dir: PathBuf, cert_mode: u32) -> Storage<F> {
+        let (resolv_conf, hosts) = ("/etc/resolv.conf".into(), "/etc/hosts".into());
+        Storage { files, dir, cert_mode, lock: None, temporaries_made: 0, resolv_conf, hosts }
     }
 
     /// Carries out a change.
@@ -109,7 +117,7 @@ impl Storage {
             }
             Change::Withdraw { token } => {
                 let path = challenge(&token)?;
-                remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))
+                self.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))
             }
         }
     }
@@ -144,7 +152,7 @@ impl Storage {
             self.lock = Some(self.take_lock()?);
         }
         for folder in FOLDERS {
-            match DirBuilder::new().mode(FOLDER_MODE).create(self.dir.join(folder)) {
+            match self.files.make_folder(&self.dir.join(folder), FOLDER_MODE) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                     return Err(failed(folder, &error));
                 }
@@ -153,32 +161,27 @@ impl Storage {
         }
         for left_over in self.names("tmp")? {
             let path = format!("tmp/{left_over}");
-            fs::remove_file(self.dir.join(&path)).map_err(|error| failed(&path, &error))?;
+            self.files.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))?;
         }
         let proof = self.write_temporary(PRIVATE_MODE, &[b' '; 4096])?;
-        fs::remove_file(&proof).map_err(|error| failed("tmp", &error))?;
+        self.files.remove(&proof).map_err(|error| failed("tmp", &error))?;
         self.inventory()
     }
 
-    fn take_lock(&self) -> Result<File, StoreError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_MODE);
-        let file = options.open(self.dir.join("lock")).map_err(|error| failed("lock", &error))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
-            let error = io::Error::from(errno);
+    fn take_lock(&self) -> Result<F::Lock, StoreError> {
+        self.files.lock(&self.dir.join("lock"), PRIVATE_MODE).map_err(|error| {
             let kind = match error.kind() {
                 ErrorKind::WouldBlock => StoreErrorKind::Locked,
                 _ => kind(&error),
             };
             StoreError { kind, path: "lock".into(), detail: error.to_string() }
-        })?;
-        Ok(file)
+        })
     }
 
     fn inventory(&self) -> Result<Inventory, StoreError> {
         let mut inventory = Inventory {
             account_key: optional(self.read_text("client.key", FILE_BYTES_MAX))?.map(Secret::new),
-            has_fallback: self.dir.join("default.pem").exists(),
+            has_fallback: self.files.is_there(&self.dir.join("default.pem")).unwrap_or(false),
             state: optional(self.read("state.json", STATE_BYTES_MAX))?,
             challenges: self.names("challenges")?,
             ..Inventory::default()
@@ -195,10 +198,7 @@ impl Storage {
     /// The names in a folder, sorted; one that is not UTF-8 is shown as far as it can be.
     fn names(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let trouble = |error: io::Error| failed(folder, &error);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.dir.join(folder)).map_err(trouble)? {
-            names.push(entry.map_err(trouble)?.file_name().to_string_lossy().into_owned());
-        }
+        let mut names = self.files.names(&self.dir.join(folder)).map_err(trouble)?;
         names.sort();
         Ok(names)
     }
@@ -215,11 +215,8 @@ impl Storage {
 
     /// A file's bytes: all of them, or one more than the limit.
     fn read(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, StoreError> {
-        let mut bytes = Vec::new();
-        File::open(self.dir.join(path))
-            .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
-            .map_err(|error| failed(path, &error))?;
-        Ok(bytes)
+        let found = self.files.read(&self.dir.join(path), bytes_max + 1);
+        found.map_err(|error| failed(path, &error))
     }
 
     /// Makes a file with its content and mode appear at once.
@@ -233,13 +230,13 @@ impl Storage {
         let target = self.dir.join(path);
         let temporary = self.write_temporary(mode, bytes)?;
         let moved = match existing {
-            Existing::Replace => fs::rename(&temporary, &target),
-            Existing::Refuse => link(&temporary, &target),
+            Existing::Replace => self.files.rename(&temporary, &target),
+            Existing::Refuse => self.link(&temporary, &target),
         };
-        let moved = moved.and_then(|()| flush_folder(&target));
+        let moved = moved.and_then(|()| self.flush_entry(&target));
         if existing == Existing::Refuse || moved.is_err() {
             // What stays behind is removed at the next start.
-            let _ = fs::remove_file(&temporary);
+            let _ = self.files.remove(&temporary);
         }
         moved.map_err(|error| failed(path, &error))
     }
@@ -248,18 +245,14 @@ impl Storage {
     fn write_temporary(&mut self, mode: u32, bytes: &[u8]) -> Result<PathBuf, StoreError> {
         self.temporaries_made += 1;
         let path = self.dir.join(format!("tmp/{}", self.temporaries_made));
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(mode);
-        let written = options.open(&path).and_then(|mut file| {
-            // The umask may have taken bits away that the operator wants.
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            file.write_all(bytes)?;
-            file.sync_all()
+        let written = self.files.create(&path, mode).and_then(|mut file| {
+            self.files.write(&mut file, bytes)?;
+            self.files.flush(&file)
         });
         match written {
             Ok(()) => Ok(path),
             Err(error) => {
-                let _ = fs::remove_file(&path);
+                let _ = self.files.remove(&path);
                 Err(failed("tmp", &error))
             }
         }
@@ -274,13 +267,14 @@ impl Storage {
                 _ => format!("archive/{stem}.{number}.{extension}"),
             };
             let target = self.dir.join(file);
-            match link(&source, &target) {
+            match self.link(&source, &target) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failed(path, &error)),
                 Ok(()) => {
-                    let moved = flush_folder(&target)
-                        .and_then(|()| remove(&source))
-                        .and_then(|()| flush_folder(&source));
+                    let moved = self
+                        .flush_entry(&target)
+                        .and_then(|()| self.remove(&source))
+                        .and_then(|()| self.flush_entry(&source));
                     return moved.map_err(|error| failed(path, &error));
                 }
             }
@@ -288,15 +282,35 @@ impl Storage {
         let detail = "too many archived files of that name".into();
         Err(StoreError { kind: StoreErrorKind::Exists, path: path.into(), detail })
     }
-}
 
-/// Gives a file a second name, which must be free; the first one is the caller's to remove. A rename
-/// would take another file's place, so it is only for file systems that know no links (FAT, some
-/// network and user-space ones): there the lock has to keep others from making files here.
-fn link(source: &Path, target: &Path) -> io::Result<()> {
-    match fs::hard_link(source, target) {
-        Err(error) if means_no_links(&error) => move_to_free(source, target),
-        result => result,
+    /// Gives a file a second name, which must be free; the first one is the caller's to remove. A
+    /// rename would take another file's place, so it is only for file systems that know no links (FAT,
+    /// some network and user-space ones): there the lock has to keep others from making files here.
+    fn link(&self, source: &Path, target: &Path) -> io::Result<()> {
+        match self.files.link(source, target) {
+            Err(error) if means_no_links(&error) => self.move_to_free(source, target),
+            result => result,
+        }
+    }
+
+    fn move_to_free(&self, source: &Path, target: &Path) -> io::Result<()> {
+        if self.files.is_there(target)? {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        self.files.rename(source, target)
+    }
+
+    /// Removes a file; gone already is gone.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match self.files.remove(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Flushes the folder that a path is in, so that its entry is there after a crash.
+    fn flush_entry(&self, path: &Path) -> io::Result<()> {
+        self.files.flush_folder(path.parent().unwrap_or(path))
     }
 }
 
@@ -306,22 +320,6 @@ fn means_no_links(error: &io::Error) -> bool {
     errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn move_to_free(source: &Path, target: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(target) {
-        Ok(_) => Err(ErrorKind::AlreadyExists.into()),
-        Err(error) if error.kind() == ErrorKind::NotFound => fs::rename(source, target),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes a file; gone already is gone.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// A file that may be missing.
 fn optional<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match read {
@@ -329,11 +327,6 @@ fn optional<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         Err(error) if error.kind == StoreErrorKind::Missing => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Flushes the folder that a path is in, so that its entry is there after a crash.
-fn flush_folder(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 /// The domain whose certificate a file in `certs/` is, by its name.

@@ -1,5 +1,6 @@
 //! Tests of the storage on a real file system.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use super::*;
@@ -146,11 +147,13 @@ fn without_links_a_file_still_never_takes_the_place_of_another() {
     let (source, target) = (dir.path().join("source"), dir.path().join("target"));
     fs::write(&source, "new").unwrap();
     fs::write(&target, "old").unwrap();
-    let refused = move_to_free(&source, &target).expect_err("it is not free");
+    let refused = Storage::new(dir.path().into(), 0o600)
+        .move_to_free(&source, &target)
+        .expect_err("it is not free");
     assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
     assert_eq!(fs::read_to_string(&target).unwrap(), "old");
     fs::remove_file(&target).unwrap();
-    move_to_free(&source, &target).unwrap();
+    Storage::new(dir.path().into(), 0o600).move_to_free(&source, &target).unwrap();
     assert_eq!(names(dir.path()), ["target"]);
     // What link(2) says on FAT, and what it says of a name that is taken.
     assert!(means_no_links(&Errno::PERM.into()));
