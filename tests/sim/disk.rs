@@ -7,6 +7,8 @@ use marathon_acme::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErro
 use marathon_acme::secret::Secret;
 use stand_ins::random::Random;
 
+use crate::faults::{Fault, Toll};
+
 /// Where the simulated name server listens.
 pub(crate) const RESOLV_CONF: &str = "nameserver 10.0.0.53\noptions timeout:1 attempts:3\n";
 
@@ -19,8 +21,8 @@ pub(crate) struct Disk {
     pub(crate) last_write_ms: u64,
     /// How many writes of a hundred fail.
     pub(crate) fault_percent: u8,
-    /// How many have failed.
-    pub(crate) faults: u64,
+    /// Which faults fired so far.
+    pub(crate) toll: Toll,
     archived: usize,
     chance: Random,
 }
@@ -29,13 +31,20 @@ impl Disk {
     /// An empty directory.
     pub(crate) fn new(chance: Random) -> Disk {
         let files = BTreeMap::new();
-        Disk { files, last_write_ms: 0, fault_percent: 0, faults: 0, archived: 0, chance }
+        Disk {
+            files,
+            last_write_ms: 0,
+            fault_percent: 0,
+            toll: Toll::default(),
+            archived: 0,
+            chance,
+        }
     }
 
     /// Carries out a change.
     pub(crate) fn change(&mut self, now_ms: u64, change: Change) -> Result<(), StoreError> {
         if self.chance.chance(self.fault_percent) {
-            self.faults += 1;
+            self.toll.count(Fault::DiskFull);
             return Err(error(StoreErrorKind::Full, "storage", "no space left on device"));
         }
         match change {

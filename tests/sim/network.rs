@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use marathon_acme::seam::{CloseReason, ConnId};
 use stand_ins::random::Random;
 
+use crate::faults::{Fault, Switches, Toll};
+
 /// A moment of the simulation, in nanoseconds since its start.
 pub(crate) type Nanos = u64;
 
@@ -56,34 +58,47 @@ pub(crate) struct Weather {
     pub(crate) dropped_permille: u64,
     /// How many sends of a hundred are split into small pieces.
     pub(crate) split_percent: u8,
+    /// How many datagrams of a hundred are lost.
+    pub(crate) lost_datagrams_percent: u8,
 }
 
 impl Weather {
     /// Quick and faultless, but still split.
     pub(crate) fn fine() -> Weather {
-        Weather { latency_ms: (1, 5), refused_percent: 0, dropped_permille: 0, split_percent: 20 }
+        Weather {
+            latency_ms: (1, 5),
+            refused_percent: 0,
+            dropped_permille: 0,
+            split_percent: 20,
+            lost_datagrams_percent: 0,
+        }
     }
 
     /// As bad as the seed says.
-    pub(crate) fn bad(chance: &mut Random) -> Weather {
-        Weather {
+    pub(crate) fn bad(chance: &mut Random, faults: &Switches) -> Weather {
+        let mut weather = Weather {
             latency_ms: (1, chance.between(2, 400)),
             refused_percent: chance.below(30) as u8,
             dropped_permille: chance.below(40),
             split_percent: chance.below(101) as u8,
+            lost_datagrams_percent: chance.below(30) as u8,
+        };
+        // Drawn and then dropped, so that the rest of a seed does not hang on what is on.
+        let off = |fault| !faults.are_on(fault);
+        if off(Fault::Refused) {
+            weather.refused_percent = 0;
         }
+        if off(Fault::Reset) {
+            weather.dropped_permille = 0;
+        }
+        if off(Fault::Split) {
+            weather.split_percent = 0;
+        }
+        if off(Fault::DnsLost) {
+            weather.lost_datagrams_percent = 0;
+        }
+        weather
     }
-}
-
-/// Counters that show which faults a run has met.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Faults {
-    /// Connections refused.
-    pub(crate) refused: u64,
-    /// Connections dropped in the middle.
-    pub(crate) dropped: u64,
-    /// Sends that arrived in more than one piece.
-    pub(crate) split: u64,
 }
 
 #[derive(Debug)]
@@ -102,8 +117,8 @@ struct Link {
 pub(crate) struct Network {
     /// How bad it is now.
     pub(crate) weather: Weather,
-    /// What happened so far.
-    pub(crate) faults: Faults,
+    /// Which faults fired so far.
+    pub(crate) toll: Toll,
     queue: BTreeMap<(Nanos, u64), Delivery>,
     links: BTreeMap<ConnId, Link>,
     by_peer: BTreeMap<(PeerId, u64), ConnId>,
@@ -119,7 +134,7 @@ impl Network {
     pub(crate) fn new(chance: Random) -> Network {
         Network {
             weather: Weather::fine(),
-            faults: Faults::default(),
+            toll: Toll::default(),
             queue: BTreeMap::new(),
             links: BTreeMap::new(),
             by_peer: BTreeMap::new(),
@@ -221,7 +236,7 @@ impl Network {
         let at = now + self.latency();
         let refused = refuses || self.chance.chance(self.weather.refused_percent);
         let Some(peer) = self.hosts.get(&to).copied().filter(|_| !refused) else {
-            self.faults.refused += 1;
+            self.toll.count(Fault::Refused);
             self.refused.insert(conn);
             return self.post(at, Delivery::DaemonClosed(conn, CloseReason::Refused));
         };
@@ -235,7 +250,7 @@ impl Network {
         let at = now + self.latency();
         let refused = self.chance.chance(self.weather.refused_percent);
         let Some(conn) = conn.filter(|_| !refused) else {
-            self.faults.refused += 1;
+            self.toll.count(Fault::Refused);
             return self.post(at, Delivery::PeerDialed(peer, number, false));
         };
         self.link(at, conn, (peer, number));
@@ -329,7 +344,7 @@ impl Network {
         let found: Vec<(ConnId, u64)> =
             with_peer.map(|(conn, link)| (*conn, link.peer.1)).collect();
         for (conn, number) in found {
-            self.faults.dropped += 1;
+            self.toll.count(Fault::Reset);
             self.post(now, Delivery::PeerClosed(peer, number));
             self.post(now, Delivery::DaemonClosed(conn, CloseReason::Reset));
         }
@@ -340,7 +355,7 @@ impl Network {
         if self.chance.below(1000) >= self.weather.dropped_permille {
             return false;
         }
-        self.faults.dropped += 1;
+        self.toll.count(Fault::Reset);
         let (peer, number) = self.links[&conn].peer;
         self.post(at, Delivery::PeerClosed(peer, number));
         self.post(at, Delivery::DaemonClosed(conn, CloseReason::Reset));
@@ -351,7 +366,7 @@ impl Network {
         if bytes.len() < 2 || !self.chance.chance(self.weather.split_percent) {
             return vec![bytes.to_vec()];
         }
-        self.faults.split += 1;
+        self.toll.count(Fault::Split);
         let mut pieces = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() {

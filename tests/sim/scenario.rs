@@ -1,6 +1,7 @@
 //! One run: a world by the seed, a time of faults, a time of healing, and the invariants.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{self, AppsAnswer, Marathon};
 use stand_ins::random::Random;
 
-use crate::network::{Faults, MILLISECOND, Nanos, PeerId, Weather};
+use crate::faults::{Fault, Switches, Toll};
+use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
 use crate::peers::Peers;
 use crate::world::World;
 
@@ -35,14 +37,13 @@ pub(crate) struct Report {
     pub(crate) acme_requests: u64,
     pub(crate) bad_nonces: u64,
     pub(crate) server_errors: u64,
-    pub(crate) refused: u64,
-    pub(crate) dropped: u64,
-    pub(crate) split: u64,
-    pub(crate) disk_faults: u64,
     pub(crate) reloads: u64,
     pub(crate) renewals: u64,
     pub(crate) log_lines: u64,
     pub(crate) steps: u64,
+    /// Folds every byte that left the daemon; of several runs, all of them.
+    pub(crate) digest: u64,
+    pub(crate) faults: Toll,
 }
 
 impl Report {
@@ -51,29 +52,21 @@ impl Report {
         self.acme_requests += other.acme_requests;
         self.bad_nonces += other.bad_nonces;
         self.server_errors += other.server_errors;
-        self.refused += other.refused;
-        self.dropped += other.dropped;
-        self.split += other.split;
-        self.disk_faults += other.disk_faults;
         self.reloads += other.reloads;
         self.renewals += other.renewals;
         self.log_lines += other.log_lines;
         self.steps += other.steps;
+        self.digest ^= other.digest;
+        self.faults.add(&other.faults);
     }
+}
 
-    /// Whether every kind of fault has happened: one that never does proves nothing.
-    pub(crate) fn all_faults_met(&self) -> bool {
-        [
-            self.bad_nonces,
-            self.server_errors,
-            self.refused,
-            self.dropped,
-            self.split,
-            self.disk_faults,
-            self.renewals,
-        ]
-        .iter()
-        .all(|count| *count > 0)
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { certificates, acme_requests, renewals, reloads, log_lines, steps, .. } = self;
+        write!(f, "{certificates} certificates, {renewals} of them renewals, ")?;
+        write!(f, "{acme_requests} ACME requests, {reloads} reloads, {log_lines} log lines, ")?;
+        write!(f, "{steps} steps; faults that fired:\n{}", self.faults)
     }
 }
 
@@ -84,6 +77,8 @@ struct Plan {
     apps: Vec<(Nanos, Value)>,
     faults_end: Nanos,
     short_lived: bool,
+    /// The faults that this run has.
+    faults: Switches,
 }
 
 /// Runs a seed; what went wrong, when something did.
@@ -156,7 +151,8 @@ fn plan(chance: &mut Random) -> Plan {
     apps.push((0, odd));
     domains.insert(Domain::parse("ok.odd.example").expect("a good name"));
     apps.sort_by_key(|(at, _)| *at);
-    Plan { domains, apps, faults_end, short_lived: chance.chance(25) }
+    let faults = Switches::from_environment().draw(chance);
+    Plan { domains, apps, faults_end, short_lived: chance.chance(25), faults }
 }
 
 /// What an operator with so many Marathons and names of load balancers chooses.
@@ -206,8 +202,11 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
     };
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
-    world.network.weather = Weather::bad(chance);
-    world.disk.fault_percent = chance.below(20) as u8;
+    world.network.weather = Weather::bad(chance, &plan.faults);
+    let fault_percent = chance.below(20) as u8;
+    if plan.faults.are_on(Fault::DiskFull) {
+        world.disk.fault_percent = fault_percent;
+    }
     for index in 0..marathons {
         world.host(&format!("marathon{index}.mesos"), 8080, &[PeerId::Marathon(index)]);
     }
@@ -328,20 +327,17 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
 fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
     let seen = world.peers.ca.seen();
     let count = |fits: &dyn Fn(&ca::AcmeRequest) -> bool| seen.iter().filter(|it| fits(it)).count();
-    let Faults { refused, dropped, split } = world.network.faults;
     let certificates = world.peers.ca.issued().len() as u64;
     Report {
         certificates,
         acme_requests: seen.len() as u64,
         bad_nonces: count(&|it| it.problem == Some("badNonce")) as u64,
         server_errors: count(&|it| it.status == 500) as u64,
-        refused,
-        dropped,
-        split,
-        disk_faults: world.disk.faults,
         reloads: world.peers.lbs.iter().map(|lb| lb.reloads().len() as u64).sum(),
         renewals: certificates - before_renewal,
         log_lines: world.log.len() as u64,
         steps,
+        digest: world.digest,
+        faults: world.toll(),
     }
 }

@@ -14,6 +14,7 @@ use stand_ins::random::Random;
 use stand_ins::{Action, DialError, Time};
 
 use crate::disk::Disk;
+use crate::faults::{Fault, Toll};
 use crate::keys::SimKeys;
 use crate::machine::{Answer, Machine};
 use crate::names::Names;
@@ -115,6 +116,13 @@ impl World {
     /// The simulated time.
     pub(crate) fn now(&self) -> Nanos {
         self.now
+    }
+
+    /// Which faults fired so far.
+    pub(crate) fn toll(&self) -> Toll {
+        let mut toll = self.network.toll.clone();
+        toll.add(&self.disk.toll);
+        toll
     }
 
     /// The simulated time, in milliseconds.
@@ -277,7 +285,9 @@ impl World {
             Output::Close { conn } => self.network.close_from_daemon(conn),
             Output::Datagram { socket, to, bytes } => {
                 // A lost datagram is the fault here; latency is the TCP connections' business.
-                if !self.chance.chance(self.network.weather.refused_percent) {
+                if self.chance.chance(self.network.weather.lost_datagrams_percent) {
+                    self.network.toll.count(Fault::DnsLost);
+                } else {
                     let answer = self.names.answer(&bytes);
                     self.machine.will_hear(Answer::Datagram(socket, to, answer));
                 }

@@ -209,8 +209,13 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
     };
     let mut world = World::new(&config(), peers, chance.fork());
     // A rare fault is enough: there is a whole year for it.
-    world.network.weather =
-        Weather { latency_ms: (1, 50), refused_percent: 1, dropped_permille: 1, split_percent: 1 };
+    world.network.weather = Weather {
+        latency_ms: (1, 50),
+        refused_percent: 1,
+        dropped_permille: 1,
+        split_percent: 1,
+        lost_datagrams_percent: 1,
+    };
     world.host("marathon.mesos", 8080, &[PeerId::Marathon(0)]);
     world.host(CA_HOST, 443, &[PeerId::Ca]);
     let lbs: Vec<PeerId> = (0..LBS).map(PeerId::Lb).collect();

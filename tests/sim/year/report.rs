@@ -1,5 +1,7 @@
 //! What a year was like, in numbers: a fault that is never met proves nothing.
 
+use std::fmt;
+
 /// The counters of one year, or of many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -55,6 +57,12 @@ pub(crate) struct Report {
     pub(crate) steps: u64,
     /// Folds every byte that left the daemon; of several years, all of them.
     pub(crate) digest: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
 }
 
 impl Report {

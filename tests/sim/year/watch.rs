@@ -14,6 +14,7 @@ use marathon_acme::domain::Domain;
 use super::plan::{Act, Plan, Trouble, is_in_crowd};
 use super::report::Report;
 use super::{DAY, HOUR};
+use crate::faults::Fault;
 use crate::network::{MILLISECOND, Nanos};
 use crate::world::{Event, World};
 
@@ -366,11 +367,11 @@ impl Watch {
 
     /// What the year was like.
     pub(super) fn report(mut self, world: &World, steps: u64) -> Report {
-        let faults = world.network.faults;
+        let toll = world.toll();
         self.report.hastened = self.hastened.len() as u64 + self.report.hastened_renewals;
         self.report.budget_holds = world.messages.get("held back").copied().unwrap_or_default();
-        self.report.disk_faults = world.disk.faults;
-        self.report.network_faults = faults.refused + faults.dropped;
+        self.report.disk_faults = toll.of(Fault::DiskFull);
+        self.report.network_faults = toll.of(Fault::Refused) + toll.of(Fault::Reset);
         self.report.reloads = world.peers.lbs.iter().map(|lb| lb.reloads().len() as u64).sum();
         self.report.log_lines = world.messages.values().sum();
         self.report.steps = steps;
