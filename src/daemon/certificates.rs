@@ -394,6 +394,12 @@ impl Certificates {
         self.unsaved.take()
     }
 
+    /// Whether there are orders under way that the CA has made.
+    pub fn has_placed_orders(&self) -> bool {
+        let mut attempts = self.entries.values().filter_map(|entry| entry.memory.attempt.as_ref());
+        attempts.any(|attempt| attempt.can_go_on(&self.policy.directory))
+    }
+
     /// What must survive a restart.
     pub fn memory(&self) -> impl Iterator<Item = (&Domain, &CertificateMemory)> {
         self.entries.iter().map(|(name, entry)| (name, &entry.memory))

@@ -86,6 +86,8 @@ impl Disk {
             Change::Withdraw { token } => {
                 self.files.remove(&format!("challenges/{token}"));
             }
+            // There is one instance here, which never loses its lock.
+            Change::Beat | Change::TakeOver { .. } | Change::Release => {}
         }
         Ok(())
     }
@@ -133,7 +135,7 @@ impl Disk {
             state: self.files.get("state.json").map(|text| text.clone().into_bytes()),
             certificates: self.names("certs/").into_iter().filter_map(name).collect(),
             challenges: self.names("challenges/"),
-            foreign: Vec::new(),
+            ..Inventory::default()
         }
     }
 
