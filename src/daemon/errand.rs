@@ -92,9 +92,6 @@ impl Errand {
 impl Daemon {
     /// The status to end with, when it is time to end.
     pub(super) fn errand_over(&mut self, turn: &mut Turn<'_>) -> Option<u8> {
-        if self.over {
-            return None;
-        }
         if self.errand.verdict.is_some() {
             return self.errand.verdict;
         }

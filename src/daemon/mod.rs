@@ -76,6 +76,8 @@ pub struct Daemon {
     cas: BTreeMap<String, CaMemory>,
     journal: Journal,
     errand: Errand,
+    /// The process is to end, by this time at the latest.
+    end_by: Option<Instant>,
     /// Nothing more is done.
     over: bool,
     log: Vec<Record>,
@@ -104,6 +106,7 @@ impl Daemon {
             cas: BTreeMap::new(),
             journal: Journal::default(),
             errand: Errand::new(&config.mode),
+            end_by: None,
             over: false,
             log: remarks,
             outputs: VecDeque::new(),
@@ -144,7 +147,7 @@ impl Daemon {
             Input::Signal(Signal::Reload) => {}
             Input::Signal(Signal::Stop) => {
                 turn.log(Record::info("main", "stopping"));
-                self.end(turn, self.errand.interrupted());
+                self.stop(turn);
             }
         }
     }
@@ -236,7 +239,8 @@ impl Daemon {
         self.tidy_left_overs(turn);
         self.save(turn);
         while self.carry(turn) {}
-        if let Some(status) = self.errand_over(turn) {
+        let status = self.stopped(turn.now.mono).or_else(|| self.errand_over(turn));
+        if let Some(status) = status.filter(|_| !self.over) {
             self.end(turn, status);
         }
         self.flush_log(turn);
@@ -298,6 +302,7 @@ impl Daemon {
     fn certificates_want(&mut self, turn: &mut Turn<'_>, output: CertificatesOutput) {
         match output {
             CertificatesOutput::Read(name) => self.storage.load(Load::Certificate(name)),
+            CertificatesOutput::Order(_) if self.end_by.is_some() => {}
             CertificatesOutput::Order(new) => self.issuer.order(turn, *new),
             CertificatesOutput::Begin { order, replaces } => {
                 self.issuer.begin(turn, order, replaces);
@@ -384,6 +389,7 @@ impl Daemon {
             self.reloader.poll_timeout(),
             self.journal.poll_timeout().filter(|_| self.storage.is_active()),
             self.left_overs.poll_timeout(),
+            self.end_by,
         ]
         .into_iter()
         .flatten()

@@ -1,15 +1,21 @@
 //! From the moment on which this instance holds the storage to the one on which it lets go of it: by
 //! stepping down, which is a restart within the process, or by the end of the process. Part of the daemon.
 
+use std::time::Duration;
+
 use crate::challenge::Responder;
 use crate::daemon::certificates::Urgency;
 use crate::daemon::storekeeper::{Opened, Purpose};
 use crate::log::Record;
 use crate::seam::{Change, Inventory, Load, Output, StoreError};
+use crate::time::Instant;
 use crate::turn::Turn;
 
 use super::Daemon;
 use super::left_overs::LeftOvers;
+
+/// How long a process that is to end may go on for an order's sake: the contract gives it two seconds.
+const STOP_TIME: Duration = Duration::from_millis(1500);
 
 impl Daemon {
     /// The storage was opened, or was not.
@@ -104,7 +110,23 @@ impl Daemon {
         self.storage = before.storage;
         self.front = before.front;
         self.outputs = before.outputs;
+        self.end_by = before.end_by;
         self.errand.deposed(turn);
+    }
+
+    /// The process is to end. An order that the next run cannot go on with has a little while to come to
+    /// its end, or to a point from which it can: else the certificate would be ordered twice.
+    pub(super) fn stop(&mut self, turn: &mut Turn<'_>) {
+        self.issuer.stop();
+        self.certificates.cancel_unbegun(turn);
+        self.end_by = Some(turn.now.mono + STOP_TIME);
+    }
+
+    /// The status to end with, when the process was to end and nothing is in hand any more.
+    pub(super) fn stopped(&self, now: Instant) -> Option<u8> {
+        let in_hand = self.issuer.status().running > 0 || self.certificates.is_writing();
+        let over = !in_hand || self.end_by.is_some_and(|by| by <= now);
+        self.end_by.filter(|_| over).map(|_| self.errand.interrupted())
     }
 
     /// Ends in order. The challenges of orders that are noted stay published, for the instance that goes

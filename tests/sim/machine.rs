@@ -11,11 +11,14 @@ use marathon_acme::seam::{Change, Input, Loaded, Machine as _, Output, Signal};
 use marathon_acme::seam::{SocketId, StoreError, WriteId};
 use marathon_acme::time::{Instant, Now, UnixTime};
 
-use crate::network::Nanos;
+use crate::network::{MILLISECOND, Nanos};
 use crate::world::{Event, World};
 
 /// Outputs of one turn at most: more means that the daemon chases its own tail.
 const OUTPUTS_MAX: usize = 10_000;
+
+/// A process ends within this time when it is told to.
+const STOP_TIME_MAX: Nanos = 2000 * MILLISECOND;
 
 /// Where the daemon's listener is.
 const LISTENING: &str = "10.0.0.9:8000";
@@ -40,8 +43,8 @@ struct Process {
     wait: Option<Nanos>,
     /// Inputs that answer an output of the daemon itself, in order.
     answers: VecDeque<Answer>,
-    /// How long the machine rests when the process has ended as it was told to.
-    stopping: Option<Nanos>,
+    /// When the process was told to end, and how long the machine rests when it has done so.
+    stopping: Option<(Nanos, Nanos)>,
 }
 
 /// What the operating system answers at once.
@@ -159,10 +162,10 @@ impl World {
 
     /// Asks the process to end in order; the next one starts after `downtime`.
     pub(crate) fn stop(&mut self, downtime: Nanos) {
+        let at = self.now();
         if let State::On(process) = &mut self.machine.state {
-            process.stopping = Some(downtime);
+            process.stopping = Some((at, downtime));
             self.tell(Input::Signal(Signal::Stop));
-            assert!(!self.machine.is_on(), "the daemon was stopped and goes on");
         }
     }
 
@@ -178,6 +181,8 @@ impl World {
         let wall = self.wall().as_millis() + self.machine.clock_offset_ms;
         let at = self.now();
         let State::On(process) = &mut self.machine.state else { return };
+        let late = process.stopping.is_some_and(|(told, _)| at > told + STOP_TIME_MAX);
+        assert!(!late, "the daemon was stopped and goes on");
         let mono = Instant::from_nanos(at - process.born);
         let now = Now { mono, wall: UnixTime::from_millis(wall) };
         process.daemon.handle_input(now, input, &mut self.keys);
@@ -201,7 +206,7 @@ impl World {
 
     fn exited(&mut self, status: u8) {
         let State::On(process) = &self.machine.state else { return };
-        let downtime = process.stopping.filter(|_| status == 0);
+        let downtime = process.stopping.filter(|_| status == 0).map(|(_, downtime)| downtime);
         let downtime = downtime.unwrap_or_else(|| panic!("the daemon ended with {status}"));
         let start_at = self.now() + downtime;
         self.ended(Event::Ended(start_at), start_at);
