@@ -364,8 +364,8 @@ fn may_be_for_replaces(error: &CallError) -> bool {
     !other && !error.is_passing()
 }
 
-/// Whether the CA knows no such order (or what belongs to it), or one that is none. Neither a rate limit nor an account that it
-/// has forgotten says anything about it.
+/// Whether the CA knows no such order, or what belongs to it, or one that is none. Neither a rate limit
+/// nor an account that it has forgotten says anything about it.
 fn is_about_the_order(error: &CallError) -> bool {
     let other = matches!(
         error.problem_kind(),

@@ -156,3 +156,6 @@ impl Daemon {
         self.outputs.push_back(Output::Exit(status));
     }
 }
+
+#[cfg(test)]
+mod tests;

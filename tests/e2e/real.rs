@@ -246,7 +246,8 @@ fn configuration(
     let socket = storage.with_file_name("haproxy.sock");
     Ok(format!(
         "global\n  stats socket {} level admin expose-fd listeners\n\
-         defaults\n  mode http\n  option redispatch\n  retries 3\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
+         defaults\n  mode http\n  option redispatch\n  retries 3\n\
+         \x20 timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
          frontend marathon_http_in\n  bind 127.0.0.1:{http_port}\n{http}\
          frontend marathon_https_in\n  bind 127.0.0.1:{https_port} ssl crt {} crt {}\n\
          \x20 acl path_marathon_acme path_beg {path}\n{https}  default_backend app\n\

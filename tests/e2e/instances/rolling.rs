@@ -12,7 +12,7 @@ use crate::{Test, Tool};
 use super::{chance, rounds, sleep_ms, wait_for_withdrawal};
 
 pub(crate) const TESTS: &[Test] =
-    &[("a_rolling_upgrade_loses_no_validation", &[Tool::Pebble, Tool::HaProxy], rolling)];
+    &[("instances_replaced_in_turn_lose_no_validation", &[Tool::Pebble, Tool::HaProxy], rolling)];
 
 /// Pebble looks at a challenge after a while of up to so many seconds.
 const VALIDATION_SECONDS: &str = "2";
