@@ -150,7 +150,7 @@ fn standby() -> Outcome {
 }
 
 fn killed() -> Outcome {
-    let (mut chance, rounds) = (chance(1), rounds(4));
+    let (mut chance, rounds) = (chance(1), rounds(3));
     let stand = Stand::new(Settings { validation_delay_ms: 2000, ..Settings::default() })?;
     let mut instances = [Instance::start(&stand, "i0")?, Instance::start(&stand, "i1")?];
     let mut wanted = Vec::new();
@@ -209,7 +209,7 @@ fn frozen() -> Outcome {
 }
 
 fn handed_over() -> Outcome {
-    let (mut chance, rounds) = (chance(3), rounds(8));
+    let (mut chance, rounds) = (chance(3), rounds(6));
     let settings = Settings {
         delay_ms: 40,
         validation_delay_ms: 300,

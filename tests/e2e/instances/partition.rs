@@ -149,6 +149,8 @@ fn partitioned() -> Outcome {
 
     site.deploy("/b", "b.example.com");
     let token = self::token(&site, Some(&token))?;
+    let told = || ca.ca.with(|ca, _| ca.count("POST", "/challenge/", 200) == 2).then_some(());
+    wait_until("the CA is told that it may look", told)?;
     network.cut(first)?;
     // For longer than the lease the storage shows that it lives.
     let mut lines = vec![beat(&site)];

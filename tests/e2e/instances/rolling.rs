@@ -26,7 +26,7 @@ fn set<'a>(log: &'a str, status: &str) -> Vec<&'a str> {
 }
 
 fn rolling() -> Outcome {
-    let (mut chance, rounds) = (chance(4), rounds(5));
+    let (mut chance, rounds) = (chance(4), rounds(4));
     let site = Site::new()?;
     let http_port = free_port()?;
     let slow = [("PEBBLE_VA_NOSLEEP", "0"), ("PEBBLE_VA_SLEEPTIME", VALIDATION_SECONDS)];
