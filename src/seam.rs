@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use crate::domain::Domain;
 use crate::keys::Keys;
 use crate::log::Record;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 use crate::time::{Instant, Now};
 use crate::url::Host;
 
@@ -89,7 +89,7 @@ pub enum Output {
         /// An open connection.
         conn: ConnId,
         /// What to send, at least one byte.
-        bytes: Vec<u8>,
+        bytes: SecretBytes,
     },
     /// Ends a connection once everything sent has left, or after a grace period of the loop.
     Close {

@@ -26,8 +26,7 @@ pub struct Binding {
 impl Binding {
     /// A binding to `kid` by the key in `text`: base64url, padded or not, with blanks around it.
     pub fn parse(kid: &str, text: &str) -> Option<Binding> {
-        let mac_key = Zeroizing::new(mac_key(text)?);
-        Some(Binding { kid: kid.to_string(), mac_key })
+        Some(Binding { kid: kid.to_string(), mac_key: mac_key(text)? })
     }
 }
 

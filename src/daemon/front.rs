@@ -128,7 +128,9 @@ impl Front {
     ) {
         while let Some(event) = self.connections.get_mut(&conn).and_then(|it| it.codec.poll()) {
             match event {
-                ServerEvent::Send(bytes) => self.outputs.push(Output::Send { conn, bytes }),
+                ServerEvent::Send(bytes) => {
+                    self.outputs.push(Output::Send { conn, bytes: bytes.into() });
+                }
                 ServerEvent::Close => return self.close(conn),
                 ServerEvent::Request(request) => {
                     match self.answer(conn, &request, lookup, health) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::ClientConnection;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::seam::{CloseReason, ConnId};
 use crate::time::Instant;
@@ -33,7 +34,10 @@ pub(super) struct Conn {
 }
 
 enum Wire {
-    Plain { unsent: Vec<u8> },
+    /// What waits may bear credentials.
+    Plain {
+        unsent: Zeroizing<Vec<u8>>,
+    },
     Tls(Box<ClientConnection>),
 }
 
@@ -72,14 +76,14 @@ pub(super) enum Pause {
 impl Conn {
     /// A connection that a peer made.
     pub(super) fn accepted(id: ConnId, stream: TcpStream) -> Conn {
-        let wire = Wire::Plain { unsent: Vec::new() };
+        let wire = Wire::Plain { unsent: Zeroizing::default() };
         Conn { id, stream, wire, state: State::Open, interest: Interest::READABLE }
     }
 
     /// A connection under way to a peer.
     pub(super) fn dialed(id: ConnId, stream: TcpStream, tls: Option<ClientConnection>) -> Conn {
         let wire = match tls {
-            None => Wire::Plain { unsent: Vec::new() },
+            None => Wire::Plain { unsent: Zeroizing::default() },
             Some(mut tls) => {
                 // Requests are small, and a response is asked for before the next one.
                 tls.set_buffer_limit(None);
@@ -198,6 +202,10 @@ impl Conn {
             let written = match &mut self.wire {
                 Wire::Plain { unsent } => self.stream.write(unsent).inspect(|length| {
                     unsent.drain(..*length);
+                    if unsent.is_empty() {
+                        // A connection may stand for weeks.
+                        unsent.zeroize();
+                    }
                 }),
                 Wire::Tls(tls) => tls.write_tls(&mut self.stream),
             };

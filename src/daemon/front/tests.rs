@@ -45,7 +45,7 @@ impl Case {
     fn outputs(&mut self) -> Vec<String> {
         let in_words = |output| match output {
             Output::Send { bytes, .. } => {
-                let text = String::from_utf8(bytes).unwrap();
+                let text = String::from_utf8(bytes.to_vec()).unwrap();
                 let body = text.rsplit("\r\n").next().unwrap_or_default();
                 format!("{} {body}", text.split(' ').nth(1).unwrap_or_default())
             }

@@ -97,7 +97,9 @@ fn end_of(to: SocketAddr, tls: Option<Tls>, acme_ca: Option<&std::path::Path>) -
         acme_ca,
         Box::new(move |input| match input {
             Input::Started { .. } => connect(to, tls.take()),
-            Input::Connected(conn) => vec![Output::Send { conn: *conn, bytes: b"hello".to_vec() }],
+            Input::Connected(conn) => {
+                vec![Output::Send { conn: *conn, bytes: b"hello".to_vec().into() }]
+            }
             Input::Closed(_, reason) => {
                 sender.send(reason.clone()).unwrap();
                 vec![Output::Exit(0)]
@@ -158,7 +160,7 @@ fn an_answer_reaches_a_peer_that_reads_late_in_full() {
             Input::Received(conn, bytes) => {
                 assert_eq!((*bytes, closed), (&b"question"[..], None));
                 closed = Some(*conn);
-                let bytes = vec![b'x'; ANSWER_BYTES];
+                let bytes = vec![b'x'; ANSWER_BYTES].into();
                 vec![Output::Send { conn: *conn, bytes }, Output::Close { conn: *conn }]
             }
             Input::Closed(conn, _) => panic!("{conn:?} was closed by us, it is silent"),
