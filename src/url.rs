@@ -117,6 +117,15 @@ impl Url {
         self.credentials.as_ref()
     }
 
+    /// Whether nobody on the way can listen: TLS is spoken, or the way does not leave this machine.
+    pub fn is_private(&self) -> bool {
+        self.origin.scheme == Scheme::Https
+            || match &self.origin.host {
+                Host::Ip(address) => address.is_loopback(),
+                Host::Name(name) => name == "localhost",
+            }
+    }
+
     /// Path and query as they stand in a request line; starts with `/`.
     pub fn target(&self) -> &str {
         &self.target

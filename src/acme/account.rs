@@ -75,7 +75,7 @@ fn mailto(email: &str) -> String {
 /// It does not say where the account is.
 pub fn read(response: &Response) -> Result<Account, Malformed> {
     let location = response.head.headers.first("location");
-    let url = location.filter(|text| Url::parse(text).is_ok());
+    let url = location.filter(|text| types::resource(text).is_some());
     let url = url.map(str::to_string).ok_or(Malformed {
         object: "account",
         member: "Location",
