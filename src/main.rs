@@ -15,16 +15,23 @@ use marathon_acme::daemon::Daemon;
 use marathon_acme::daemon::memory::Memory;
 use marathon_acme::domain::Domain;
 use marathon_acme::io::clock::Clock;
+use marathon_acme::io::hardening::keep_memory_private;
 use marathon_acme::io::signals::Signals;
 use marathon_acme::io::storage::{self, Snapshot};
 use marathon_acme::io::{StartError, read_secret, run};
+use marathon_acme::log::Record;
 
 fn main() -> ExitCode {
     // First of all: until then a SIGTERM to process 1 is lost.
     let signals = Signals::install();
+    let private = keep_memory_private();
     match cli::parse(env::args_os().skip(1), env::vars_os()) {
         Ok(Command::Print(text)) => say(&text),
-        Ok(Command::Run { config, warnings }) => {
+        Ok(Command::Run { config, mut warnings }) => {
+            warnings.extend(private.err().map(|error| {
+                Record::warn("main", "this process's memory may be seen by others")
+                    .with("error", error)
+            }));
             let failed = |error: io::Error| StartError { status: 1, text: error.to_string() };
             let status = signals.map_err(failed).and_then(|signals| {
                 let binding = binding(&config)?;

@@ -13,6 +13,7 @@ use crate::secret::Secret;
 pub mod clock;
 mod conn;
 pub mod event_loop;
+pub mod hardening;
 pub mod keys;
 pub mod listener;
 pub mod log;
@@ -62,6 +63,8 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let listener = listener::listen_on(config.listen).map_err(|error| failed(error.to_string()))?;
     if let Some(user) = &config.user {
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
+        // What the system forbids was said at the start.
+        let _ = hardening::keep_memory_private();
     }
     let disk = Storage::new(config.storage_dir.clone(), config.cert_mode);
     let run = || -> io::Result<u8> {
