@@ -40,9 +40,10 @@ test: ## all tests; those whose tools are missing are ignored, with the reason
 
 check: lint test ## what every change must pass
 
-lint: ## format and clippy
+lint: ## format, clippy, and the crates: licences, sources, versions, advisories
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@sh tests/deny.sh
 
 sim: SEEDS ?= 1000
 sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
