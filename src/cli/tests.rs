@@ -281,6 +281,7 @@ fn passwords_are_not_shown_in_errors() {
         "/s URL",
         "--listen URL /s",
         "--email URL /s",
+        "--email URL.org /s",
         "--group a,URL /s",
         "--sse-timeout URL /s",
         "--cert-mode URL /s",

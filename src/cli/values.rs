@@ -133,7 +133,9 @@ fn email(text: &str) -> Result<String, UsageError> {
     let whole = address
         .split_once('@')
         .is_some_and(|(user, host)| !user.is_empty() && host.contains('.') && !host.contains('@'));
-    let clean = address.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != ',');
+    // A list is more than one, and a colon is a URL's (RFC 5322 section 3.2.3).
+    let fits = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, ',' | ':');
+    let clean = address.chars().all(fits);
     if whole && clean {
         return Ok(address.to_string());
     }

@@ -4,6 +4,7 @@
 mod ca;
 mod command_line;
 mod fixed;
+mod leaks;
 mod life;
 mod listener;
 mod marathon;
@@ -11,8 +12,10 @@ mod names;
 mod pebble;
 mod process;
 mod real;
+mod recorder;
 mod refusals;
 mod renewal;
+mod secrets;
 mod shipping;
 mod site;
 mod stand;
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         renewal::TESTS,
         wishes::TESTS,
         refusals::TESTS,
+        secrets::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -1,0 +1,298 @@
+//! Keys and passwords: that none of them is anywhere but where it belongs, whatever happens, and that
+//! the process keeps its memory to itself.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use stand_ins::ca::{self, Ca, RenewalInfo};
+use stand_ins::driver::{Driver, Options, time_now};
+use stand_ins::lb::{self, LoadBalancer};
+use stand_ins::marathon::{self, Marathon};
+
+use crate::Test;
+use crate::leaks::{Search, can_find};
+use crate::process::{Outcome, Process, Signal, expect, get, local, wait_for_port, wait_until};
+use crate::recorder::Recorder;
+use crate::site::{PROGRAM, Site, app, bare, play, text, tls_options};
+use crate::stand::stop;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("the_search_for_secrets_can_find_them", &[], can_find),
+    ("no_key_and_no_password_is_where_it_does_not_belong", &[], everywhere),
+    ("memory_is_kept_from_others", &[], memory),
+];
+
+const NAMES: [&str; 2] = ["a.example.com", "b.example.com"];
+const REJECTED: &str = "rejected.example.com";
+const FAILING: &str = "failing.example.com";
+/// Marathon's, and how it stands in a URL.
+const PASSWORD: (&str, &str) =
+    ("op\u{e9}n: s\"s\u{e4}me/@5", "op%C3%A9n%3A%20s%22s%c3%a4me%2f%405");
+/// The load balancer's.
+const LB_PASSWORD: (&str, &str) = ("reload:99%now!", "reload:99%25now!");
+const MAC_KEY: [u8; 32] = *b"\xf8\x00keep this binding to itself\xff\xfe\x3e";
+
+/// The peers, and what they heard.
+struct Stage {
+    site: Site,
+    ca: Driver<Recorder<Ca>>,
+    marathon: Driver<Recorder<Marathon>>,
+    lb: Driver<Recorder<LoadBalancer>>,
+    arguments: Vec<String>,
+    /// What the daemon said and what it left, with the place where it was found.
+    left: Vec<(String, Vec<u8>)>,
+}
+
+fn everywhere() -> Outcome {
+    let mut stage = Stage::new()?;
+    stage.first_orders()?;
+    stage.renewals_and_troubles()?;
+    stage.short_runs()?;
+    stage.gather_files()?;
+    stage.search()
+}
+
+impl Stage {
+    fn new() -> Outcome<Stage> {
+        let site = Site::new()?;
+        let (options, root) = tls_options(site.folder(), "ca")?;
+        let port = site.port;
+        let route: stand_ins::driver::Route =
+            Box::new(move |_, wanted| (wanted == 80).then(|| local(port)));
+        let listener = TcpListener::bind(local(0)).map_err(text)?;
+        let base = format!("https://{}", listener.local_addr().map_err(text)?);
+        let settings = ca::Settings {
+            external_accounts: [("kid-1".to_string(), MAC_KEY.to_vec())].into(),
+            external_account_required: true,
+            rejected_names: [REJECTED.to_string()].into(),
+            failing_names: [FAILING.to_string()].into(),
+            renewal_info: Some(RenewalInfo::default()),
+            ..ca::Settings::default()
+        };
+        let ca = Recorder::new(Ca::new(7, &base, time_now(), settings));
+        let directory = ca.peer.directory_url();
+        let options = Options { route: Some(route), ..options };
+        let ca = Driver::start(listener, ca, options).map_err(text)?;
+        let basic_auth = Some(("user".to_string(), PASSWORD.0.to_string()));
+        let settings = marathon::Settings { basic_auth, ..marathon::Settings::default() };
+        let marathon = play(Recorder::new(Marathon::new(settings)), Options::default())?;
+        let lb = LoadBalancer::new(time_now(), lb::Settings::default());
+        let lb = play(Recorder::new(lb), Options::default())?;
+        let binding = site.folder().join("hmac-key");
+        fs::write(&binding, URL_SAFE_NO_PAD.encode(MAC_KEY)).map_err(text)?;
+        let mut arguments = site.arguments(&directory, &root);
+        arguments.retain(|word| !word.starts_with("--marathon="));
+        arguments.push(format!("--lb=http://lb:{}@{}", LB_PASSWORD.1, lb.address()));
+        arguments.push("--eab-kid=kid-1".into());
+        arguments.push(format!("--eab-hmac-key={}", binding.display()));
+        arguments.push("--log-level=debug".into());
+        Ok(Stage { site, ca, marathon, lb, arguments, left: Vec::new() })
+    }
+
+    /// The program with its choices; Marathon's URL is in the environment, as an operator is advised.
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = Site::command();
+        let url = format!("http://user:{}@{}", PASSWORD.1, self.marathon.address());
+        command.env("MARATHON_ACME_MARATHON", url).args(&self.arguments).args(more);
+        command
+    }
+
+    fn start(&self, name: &str, more: &[&str]) -> Outcome<Process> {
+        let daemon = Process::start(self.site.folder(), name, &mut self.command(more))?;
+        wait_for_port("the daemon", self.site.port)?;
+        Ok(daemon)
+    }
+
+    /// Ends a daemon, and keeps what it said.
+    fn finish(&mut self, name: &str, mut daemon: Process) -> Outcome {
+        for path in ["/health", "/", "/.well-known/acme-challenge/none"] {
+            let answer = get(self.site.port, path)?;
+            self.left.push((format!("{path} of the {name} run"), answer.into_bytes()));
+        }
+        stop(&mut daemon)?;
+        self.left.push((format!("the log of the {name} run"), daemon.output().into_bytes()));
+        Ok(())
+    }
+
+    fn deploy(&self, domain: &str) {
+        self.marathon.with(|it, now| it.peer.put_app(now, app(&format!("/{domain}"), domain)));
+    }
+
+    /// A new account key, a bound account, orders good and bad, the plan.
+    fn first_orders(&mut self) -> Outcome {
+        for domain in [NAMES[0], REJECTED, FAILING] {
+            self.deploy(domain);
+        }
+        let mut daemon = self.start("first", &[])?;
+        self.site.wait_for_certificate(&daemon, NAMES[0])?;
+        for domain in [REJECTED, FAILING] {
+            daemon.wait_for(&format!("failed name={domain}"))?;
+        }
+        daemon.wait_for("reload acknowledged")?;
+        daemon.signal(Signal::HUP)?;
+        daemon.wait_for("DEBUG plan")?;
+        self.finish("first", daemon)
+    }
+
+    /// JSON lines; a renewal, a key of the other type; a load balancer and a Marathon that refuse.
+    fn renewals_and_troubles(&mut self) -> Outcome {
+        let old = fs::read(self.site.certificate(NAMES[0])).map_err(text)?;
+        fs::write(self.site.folder().join("old.pem"), old).map_err(text)?;
+        self.ca.with(|ca, now| ca.peer.hasten(now, |_| true));
+        self.lb.with(|lb, _| lb.peer.settings.failures = 1);
+        let state = self.site.storage.join("state.json");
+        let due = fs::read_to_string(&state).map_err(text)?.replace("\"ask_at\"", "\"was_asked\"");
+        fs::write(&state, due).map_err(text)?;
+        let mut daemon = self.start("second", &["--log-format=json", "--key-type=p384"])?;
+        wait_until("a renewal", || {
+            self.ca.with(|ca, _| (ca.peer.issued().len() >= 2).then_some(()))
+        })?;
+        self.deploy(NAMES[1]);
+        self.site.wait_for_certificate(&daemon, NAMES[1])?;
+        daemon.wait_for("\"reload acknowledged\"")?;
+        let other = Some(("user".to_string(), "changed".to_string()));
+        self.marathon.with(|it, _| it.peer.settings.basic_auth = other);
+        daemon.signal(Signal::HUP)?;
+        daemon.wait_for("user and password in --marathon are missing or wrong")?;
+        self.finish("second", daemon)
+    }
+
+    /// Mistakes, lists, and a Marathon that is not there.
+    fn short_runs(&mut self) -> Outcome {
+        let url = format!("http://user:{}@127.0.0.1:9", PASSWORD.1);
+        let bad = [format!("--marathon={url}:x"), format!("--email={url}"), url.clone()];
+        let here = format!("--marathon={url}");
+        let file = self.site.folder().join("hmac-key").display().to_string();
+        let runs: [&[&str]; 8] = [
+            &["--help"],
+            &["--list"],
+            &["--list", "--log-format=json"],
+            &[&bad[0]],
+            &[&bad[1]],
+            &[&bad[2]],
+            &["--once", &here],
+            // The binding's file in another's place.
+            &["--acme-ca", &file],
+        ];
+        for (number, words) in runs.into_iter().enumerate() {
+            let output = self.command(words).output().map_err(text)?;
+            let said = [output.stdout, output.stderr].concat();
+            expect(!said.is_empty(), || format!("{words:?} said nothing"))?;
+            self.left.push((format!("the output of short run {number}"), said));
+        }
+        Ok(())
+    }
+
+    /// Every file in the storage that is not meant for keys.
+    fn gather_files(&mut self) -> Outcome {
+        let storage = &self.site.storage;
+        let folders = [storage.clone(), storage.join("challenges"), storage.join("tmp")];
+        for folder in folders {
+            for path in files(&folder)? {
+                if !matches!(file_name(&path).as_str(), "client.key" | "default.pem") {
+                    let content = fs::read(&path).map_err(text)?;
+                    self.left.push((path.display().to_string(), content));
+                }
+            }
+        }
+        let state = self.left.iter().any(|(place, _)| place.ends_with("state.json"));
+        expect(state, || "no state.json".into())?;
+        self.left.push(("what the CA heard".into(), self.ca.with(|it, _| it.heard.clone())));
+        Ok(())
+    }
+
+    /// Every key and password that there is.
+    fn secrets(&self) -> Outcome<Search> {
+        let mut search = Search::new();
+        let storage = &self.site.storage;
+        let mut keys = vec![storage.join("client.key"), storage.join("default.pem")];
+        keys.push(self.site.folder().join("old.pem"));
+        keys.extend(files(&storage.join("certs"))?);
+        keys.extend(files(&storage.join("archive"))?);
+        for path in &keys {
+            search.key(&file_name(path), &fs::read_to_string(path).map_err(text)?)?;
+        }
+        expect(keys.len() >= 5, || format!("only {} keys", keys.len()))?;
+        search.bytes("the MAC key", &MAC_KEY);
+        search.password("Marathon's password", PASSWORD.0, PASSWORD.1);
+        search.password("the load balancer's password", LB_PASSWORD.0, LB_PASSWORD.1);
+        Ok(search)
+    }
+
+    fn search(&self) -> Outcome {
+        let mut search = self.secrets()?;
+        for (place, content) in &self.left {
+            let found = search.look(content);
+            expect(found.is_empty(), || format!("{place} holds {found:#?}"))?;
+        }
+        // And each password is where it belongs, alone: so the search does find what is there.
+        let heard = [
+            ("Marathon", self.marathon.with(|it, _| it.heard.clone()), "Marathon's password"),
+            (
+                "The balancer",
+                self.lb.with(|it, _| it.heard.clone()),
+                "the load balancer's password",
+            ),
+        ];
+        for (who, heard, password) in heard {
+            let found = search.look(&heard);
+            let alone = found.iter().all(|what| what.starts_with(password));
+            expect(alone && !found.is_empty(), || format!("{who} heard {found:#?}"))?;
+        }
+        let places = self.left.len() + 2;
+        let (secrets, needles, bytes) = (search.secrets, search.needles(), search.bytes);
+        println!("{secrets} secrets in {needles} writings, {bytes} bytes in {places} places");
+        Ok(())
+    }
+}
+
+fn files(folder: &Path) -> Outcome<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(text)?;
+    let paths: Result<Vec<PathBuf>, _> = entries.map(|it| it.map(|it| it.path())).collect();
+    Ok(paths.map_err(text)?.into_iter().filter(|path| path.is_file()).collect())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What of a process only root may see, once it keeps its memory to itself.
+const PRIVATE: [&str; 3] = ["environ", "mem", "maps"];
+
+fn memory() -> Outcome {
+    let site = Site::new()?;
+    let program = site.folder().join("program");
+    fs::copy(PROGRAM, &program).map_err(text)?;
+    let (_, root) = tls_options(site.folder(), "ca")?;
+    let mut command = bare(&program.display().to_string());
+    command.args(site.arguments("https://127.0.0.1:9/directory", &root));
+    let mut user = rustix::process::geteuid().as_raw();
+    if user == 0 {
+        // What belongs to root proves nothing where all does.
+        user = 54_321;
+        for path in [site.folder(), &site.storage] {
+            chown(path, Some(user), Some(user)).map_err(text)?;
+        }
+        command.uid(user).gid(user);
+    }
+    let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
+    daemon.wait_for("attached to the event stream")?;
+    let proc = PathBuf::from(format!("/proc/{}", daemon.id()));
+    let status = fs::read_to_string(proc.join("status")).map_err(text)?;
+    let expected = format!("\nUid:\t{user}\t{user}\t");
+    expect(status.contains(&expected), || status.clone())?;
+    for file in PRIVATE {
+        let owner = fs::metadata(proc.join(file)).map_err(text)?.uid();
+        expect(owner == 0, || format!("{file} belongs to {owner}"))?;
+    }
+    let limits = fs::read_to_string(proc.join("limits")).map_err(text)?;
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or("");
+    let words: Vec<&str> = core.split_whitespace().collect();
+    expect(words.get(4..6) == Some(&["0", "0"]), || core.to_string())
+}
