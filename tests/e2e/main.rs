@@ -20,6 +20,7 @@ mod shipping;
 mod site;
 mod stand;
 mod storage;
+mod trust;
 mod wishes;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         wishes::TESTS,
         refusals::TESTS,
         secrets::TESTS,
+        trust::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
