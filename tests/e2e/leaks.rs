@@ -141,8 +141,31 @@ fn shifted(engine: &GeneralPurpose, secret: &[u8], shift: usize) -> Vec<u8> {
     text.as_bytes()[first..end].to_vec()
 }
 
-/// Every run of base64 or base64url in it, decoded.
+/// All in it that can be decoded.
 fn decoded(left: &[u8]) -> Vec<u8> {
+    [from_base64(left), from_numbers(left), from_hexadecimal(left)].concat()
+}
+
+/// Every list of numbers in it, as `Debug` writes bytes.
+fn from_numbers(left: &[u8]) -> Vec<u8> {
+    let fits = |byte: &u8| byte.is_ascii_digit() || b", ".contains(byte);
+    let runs = left.split(|byte| !fits(byte)).filter(|run| run.len() >= RUN_CHARS_MIN);
+    let items = runs.flat_map(|run| run.split(|byte| *byte == b','));
+    let number = |item: &[u8]| str::from_utf8(item).ok()?.trim().parse().ok();
+    items.map(|item| number(item).unwrap_or(b'\n')).collect()
+}
+
+/// Every run of hexadecimal in it.
+fn from_hexadecimal(left: &[u8]) -> Vec<u8> {
+    let runs = left.split(|byte| !byte.is_ascii_hexdigit());
+    let runs = runs.filter(|run| run.len() >= RUN_CHARS_MIN);
+    let digit = |digit: u8| char::from(digit).to_digit(16).unwrap_or(0) as u8;
+    let pairs = runs.flat_map(|run| [run, &run[1..]]).flat_map(|run| run.chunks_exact(2));
+    pairs.map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+/// Every run of base64 or base64url in it.
+fn from_base64(left: &[u8]) -> Vec<u8> {
     let lenient = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true);
@@ -201,6 +224,9 @@ pub(crate) fn can_find() -> Outcome {
         pem.clone().into_bytes(),
         STANDARD.encode(key.serialized_der()).into_bytes(),
         URL_SAFE_NO_PAD.encode(STANDARD.encode(key.serialized_der())).into_bytes(),
+        format!("{:?}", pem.as_bytes()).into_bytes(),
+        format!("a{}", lines[1].bytes().map(|byte| format!("{byte:02X}")).collect::<String>())
+            .into(),
         format!("Basic {}", STANDARD.encode(format!("user:{password}"))).into_bytes(),
     ];
     for before in ["", "a", "ab", "abc", "abcd"] {

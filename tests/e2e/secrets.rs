@@ -10,10 +10,11 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
 use stand_ins::ca::{self, Ca, RenewalInfo};
 use stand_ins::driver::{Driver, Options, time_now};
 use stand_ins::lb::{self, LoadBalancer};
-use stand_ins::marathon::{self, Marathon};
+use stand_ins::marathon::{self, AppsAnswer, Marathon};
 
 use crate::Test;
 use crate::leaks::{Search, can_find};
@@ -36,6 +37,8 @@ const PASSWORD: (&str, &str) =
     ("op\u{e9}n: s\"s\u{e4}me/@5", "op%C3%A9n%3A%20s%22s%c3%a4me%2f%405");
 /// The load balancer's.
 const LB_PASSWORD: (&str, &str) = ("reload:99%now!", "reload:99%25now!");
+/// What an app keeps from others; Marathon tells it along with the labels.
+const APP_PASSWORD: &str = "the app's own business";
 const MAC_KEY: [u8; 32] = *b"\xf8\x00keep this binding to itself\xff\xfe\x3e";
 
 /// The peers, and what they heard.
@@ -121,7 +124,9 @@ impl Stage {
     }
 
     fn deploy(&self, domain: &str) {
-        self.marathon.with(|it, now| it.peer.put_app(now, app(&format!("/{domain}"), domain)));
+        let mut app = app(&format!("/{domain}"), domain);
+        app["env"] = json!({"PASSWORD": APP_PASSWORD});
+        self.marathon.with(|it, now| it.peer.put_app(now, app));
     }
 
     /// A new account key, a bound account, orders good and bad, the plan.
@@ -137,6 +142,13 @@ impl Stage {
         daemon.wait_for("reload acknowledged")?;
         daemon.signal(Signal::HUP)?;
         daemon.wait_for("DEBUG plan")?;
+        let odd = json!({"env": {"PASSWORD": APP_PASSWORD}, "id": "/odd", "labels": APP_PASSWORD});
+        self.marathon.with(|it, now| it.peer.put_app(now, odd));
+        daemon.wait_for("app=/odd")?;
+        self.marathon.with(|it, _| it.peer.settings.apps = AppsAnswer::Cut(500));
+        daemon.signal(Signal::HUP)?;
+        daemon.wait_for("sync failed")?;
+        self.marathon.with(|it, _| it.peer.settings.apps = AppsAnswer::Normal);
         self.finish("first", daemon)
     }
 
@@ -165,14 +177,16 @@ impl Stage {
 
     /// Mistakes, lists, and a Marathon that is not there.
     fn short_runs(&mut self) -> Outcome {
+        let key = format!("--eab-hmac-key={}", URL_SAFE_NO_PAD.encode(MAC_KEY));
         let url = format!("http://user:{}@127.0.0.1:9", PASSWORD.1);
         let bad = [format!("--marathon={url}:x"), format!("--email={url}"), url.clone()];
         let here = format!("--marathon={url}");
         let file = self.site.folder().join("hmac-key").display().to_string();
-        let runs: [&[&str]; 8] = [
+        let runs: [&[&str]; 9] = [
             &["--help"],
             &["--list"],
             &["--list", "--log-format=json"],
+            &[&key],
             &[&bad[0]],
             &[&bad[1]],
             &[&bad[2]],
@@ -220,6 +234,7 @@ impl Stage {
         }
         expect(keys.len() >= 5, || format!("only {} keys", keys.len()))?;
         search.bytes("the MAC key", &MAC_KEY);
+        search.password("an app's password", APP_PASSWORD, APP_PASSWORD);
         search.password("Marathon's password", PASSWORD.0, PASSWORD.1);
         search.password("the load balancer's password", LB_PASSWORD.0, LB_PASSWORD.1);
         Ok(search)
