@@ -16,16 +16,18 @@ use stand_ins::driver::{Driver, Options, time_now};
 use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{self, AppsAnswer, Marathon};
 
-use crate::Test;
 use crate::leaks::{Search, can_find};
 use crate::process::{Outcome, Process, Signal, expect, get, local, wait_for_port, wait_until};
+use crate::real::Pebble;
 use crate::recorder::Recorder;
 use crate::site::{PROGRAM, Site, app, bare, play, text, tls_options};
 use crate::stand::stop;
+use crate::{Test, Tool};
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_search_for_secrets_can_find_them", &[], can_find),
     ("no_key_and_no_password_is_where_it_does_not_belong", &[], everywhere),
+    ("no_key_is_in_a_log_of_a_life_with_pebble", &[Tool::Pebble], with_pebble),
     ("memory_is_kept_from_others", &[], memory),
 ];
 
@@ -275,6 +277,25 @@ fn files(folder: &Path) -> Outcome<Vec<PathBuf>> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn with_pebble() -> Outcome {
+    let site = Site::new()?;
+    let pebble = Pebble::start(site.folder(), site.port, &[("PEBBLE_WFE_NONCEREJECT", "50")])?;
+    site.deploy("/a", NAMES[0]);
+    let arguments = site.arguments(&pebble.directory(), &pebble.root_file);
+    let mut daemon = site.daemon("daemon", &arguments, &["--log-level=debug"])?;
+    site.wait_for_certificate(&daemon, NAMES[0])?;
+    daemon.signal(Signal::HUP)?;
+    daemon.wait_for("DEBUG plan")?;
+    stop(&mut daemon)?;
+    let mut search = Search::new();
+    for path in [site.storage.join("client.key"), site.certificate(NAMES[0])] {
+        search.key(&file_name(&path), &fs::read_to_string(path).map_err(text)?)?;
+    }
+    let state = fs::read(site.storage.join("state.json")).map_err(text)?;
+    let found = search.look(&[daemon.output().into_bytes(), state].concat());
+    expect(found.is_empty(), || format!("{found:#?}"))
 }
 
 /// What of a process only root may see, once it keeps its memory to itself.
