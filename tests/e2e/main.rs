@@ -8,6 +8,7 @@ mod leaks;
 mod life;
 mod listener;
 mod marathon;
+mod memory;
 mod names;
 mod pebble;
 mod process;
@@ -42,6 +43,8 @@ pub(crate) enum Tool {
     Musl,
     /// To be root, and to be allowed to make namespaces and mounts.
     Namespaces,
+    /// To be allowed to look into other processes' memory.
+    Tracing,
 }
 
 impl Tool {
@@ -65,9 +68,18 @@ impl Tool {
                     succeeds("unshare", &["--mount", "--pid", "--fork", "sh", "-c", script]);
                 ("no root with namespaces", works)
             }
+            Tool::Tracing => ("no root that may trace", may_trace()),
         };
         (!runs).then_some(words)
     }
+}
+
+/// Whether CAP_SYS_PTRACE is ours (capabilities(7), number 19).
+fn may_trace() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    set.is_some_and(|set| set >> 19 & 1 == 1)
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
@@ -101,6 +113,7 @@ fn main() -> ExitCode {
         wishes::TESTS,
         refusals::TESTS,
         secrets::TESTS,
+        memory::TESTS,
         trust::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();

@@ -1,10 +1,7 @@
-//! Keys and passwords: that none of them is anywhere but where it belongs, whatever happens, and that
-//! the process keeps its memory to itself.
+//! Keys and passwords: that none of them is anywhere but where it belongs, whatever happens.
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, chown};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,7 +17,7 @@ use crate::leaks::{Search, can_find};
 use crate::process::{Outcome, Process, Signal, expect, get, local, wait_for_port, wait_until};
 use crate::real::Pebble;
 use crate::recorder::Recorder;
-use crate::site::{PROGRAM, Site, app, bare, play, text, tls_options};
+use crate::site::{Site, app, play, text, tls_options};
 use crate::stand::stop;
 use crate::{Test, Tool};
 
@@ -28,7 +25,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_search_for_secrets_can_find_them", &[], can_find),
     ("no_key_and_no_password_is_where_it_does_not_belong", &[], everywhere),
     ("no_key_is_in_a_log_of_a_life_with_pebble", &[Tool::Pebble], with_pebble),
-    ("memory_is_kept_from_others", &[], memory),
 ];
 
 const NAMES: [&str; 2] = ["a.example.com", "b.example.com"];
@@ -296,39 +292,4 @@ fn with_pebble() -> Outcome {
     let state = fs::read(site.storage.join("state.json")).map_err(text)?;
     let found = search.look(&[daemon.output().into_bytes(), state].concat());
     expect(found.is_empty(), || format!("{found:#?}"))
-}
-
-/// What of a process only root may see, once it keeps its memory to itself.
-const PRIVATE: [&str; 3] = ["environ", "mem", "maps"];
-
-fn memory() -> Outcome {
-    let site = Site::new()?;
-    let program = site.folder().join("program");
-    fs::copy(PROGRAM, &program).map_err(text)?;
-    let (_, root) = tls_options(site.folder(), "ca")?;
-    let mut command = bare(&program.display().to_string());
-    command.args(site.arguments("https://127.0.0.1:9/directory", &root));
-    let mut user = rustix::process::geteuid().as_raw();
-    if user == 0 {
-        // What belongs to root proves nothing where all does.
-        user = 54_321;
-        for path in [site.folder(), &site.storage] {
-            chown(path, Some(user), Some(user)).map_err(text)?;
-        }
-        command.uid(user).gid(user);
-    }
-    let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
-    daemon.wait_for("attached to the event stream")?;
-    let proc = PathBuf::from(format!("/proc/{}", daemon.id()));
-    let status = fs::read_to_string(proc.join("status")).map_err(text)?;
-    let expected = format!("\nUid:\t{user}\t{user}\t");
-    expect(status.contains(&expected), || status.clone())?;
-    for file in PRIVATE {
-        let owner = fs::metadata(proc.join(file)).map_err(text)?.uid();
-        expect(owner == 0, || format!("{file} belongs to {owner}"))?;
-    }
-    let limits = fs::read_to_string(proc.join("limits")).map_err(text)?;
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or("");
-    let words: Vec<&str> = core.split_whitespace().collect();
-    expect(words.get(4..6) == Some(&["0", "0"]), || core.to_string())
 }
