@@ -5,9 +5,9 @@ TARGET ?= x86_64-unknown-linux-musl
 PREFIX ?= /usr/local
 IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
-PACKAGES = pebble haproxy musl-tools buildah
+PACKAGES = pebble haproxy musl-tools buildah strace
 
-.PHONY: help setup build static image demo demo-real test check lint sim sim-year bench install clean
+.PHONY: help setup build static image demo demo-real test check lint sim sim-year crash bench install clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,6 +52,11 @@ sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
 sim-year: SEEDS ?= 200
 sim-year: ## a year of the daemon's life: SEEDS=200 runs, 45 minutes on 2 cores, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim a_year_of -- --nocapture
+
+crash: KILLS ?= 500
+crash: ## kill the program KILLS=500 times before Pebble and HAProxy, and at each step of its writes
+	KILLS=$(KILLS) cargo test --test e2e killed_again_and_again
+	KILLS=$(KILLS) cargo test --test e2e each_step_of_each_write
 
 bench: ## figures beside those of a peer, measured in the same run
 	cargo bench --bench all

@@ -3,6 +3,7 @@
 
 mod ca;
 mod command_line;
+mod crash;
 mod fixed;
 mod leaks;
 mod life;
@@ -13,6 +14,7 @@ mod names;
 mod pebble;
 mod process;
 mod real;
+mod real_site;
 mod recorder;
 mod refusals;
 mod renewal;
@@ -20,7 +22,9 @@ mod secrets;
 mod shipping;
 mod site;
 mod stand;
+mod steps;
 mod storage;
+mod trace;
 mod trust;
 mod wishes;
 
@@ -45,6 +49,8 @@ pub(crate) enum Tool {
     Namespaces,
     /// To be allowed to look into other processes' memory.
     Tracing,
+    /// To be allowed to trace, too.
+    Strace,
 }
 
 impl Tool {
@@ -69,6 +75,7 @@ impl Tool {
                 ("no root with namespaces", works)
             }
             Tool::Tracing => ("no root that may trace", may_trace()),
+            Tool::Strace => ("no strace that may trace", succeeds("strace", &["true"])),
         };
         (!runs).then_some(words)
     }
@@ -102,6 +109,8 @@ fn main() -> ExitCode {
     let modules = [
         pebble::TESTS,
         life::TESTS,
+        crash::TESTS,
+        steps::TESTS,
         ca::TESTS,
         marathon::TESTS,
         names::TESTS,
