@@ -5,7 +5,7 @@ TARGET ?= x86_64-unknown-linux-musl
 PREFIX ?= /usr/local
 IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
-PACKAGES = pebble haproxy musl-tools buildah strace
+PACKAGES = pebble haproxy musl-tools buildah strace systemd
 
 .PHONY: help setup build static image demo demo-real test check lint sim sim-year crash bench install clean
 

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use crate::domain::Domain;
@@ -172,11 +173,10 @@ impl<F: Files> Storage<F> {
 
     fn take_lock(&self) -> Result<F::Lock, StoreError> {
         self.files.lock(&self.dir.join("lock"), PRIVATE_MODE).map_err(|error| {
-            let kind = match error.kind() {
-                ErrorKind::WouldBlock => StoreErrorKind::Locked,
-                _ => kind(&error),
-            };
-            StoreError { kind, path: "lock".into(), detail: error.to_string() }
+            let locked = error.kind() == ErrorKind::WouldBlock;
+            let error = failed("lock", &error);
+            let kind = if locked { StoreErrorKind::Locked } else { error.kind };
+            StoreError { kind, ..error }
         })
     }
 
@@ -357,7 +357,12 @@ fn challenge(token: &str) -> Result<String, StoreError> {
 }
 
 fn failed(path: &str, error: &io::Error) -> StoreError {
-    StoreError { kind: kind(error), path: path.into(), detail: error.to_string() }
+    let detail = match error.kind() {
+        // Whose permission it is that is missing is the first question then.
+        ErrorKind::PermissionDenied => format!("{error}, as user {}", geteuid().as_raw()),
+        _ => error.to_string(),
+    };
+    StoreError { kind: kind(error), path: path.into(), detail }
 }
 
 fn kind(error: &io::Error) -> StoreErrorKind {

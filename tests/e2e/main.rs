@@ -12,6 +12,7 @@ mod marathon;
 mod memory;
 mod names;
 mod pebble;
+mod privileges;
 mod process;
 mod real;
 mod real_site;
@@ -51,6 +52,7 @@ pub(crate) enum Tool {
     Tracing,
     /// To be allowed to trace, too.
     Strace,
+    SystemdAnalyze,
 }
 
 impl Tool {
@@ -76,6 +78,9 @@ impl Tool {
             }
             Tool::Tracing => ("no root that may trace", may_trace()),
             Tool::Strace => ("no strace that may trace", succeeds("strace", &["true"])),
+            Tool::SystemdAnalyze => {
+                ("no systemd-analyze", succeeds("systemd-analyze", &["--version"]))
+            }
         };
         (!runs).then_some(words)
     }
@@ -115,6 +120,7 @@ fn main() -> ExitCode {
         marathon::TESTS,
         names::TESTS,
         storage::TESTS,
+        privileges::TESTS,
         listener::TESTS,
         command_line::TESTS,
         shipping::TESTS,
