@@ -12,6 +12,7 @@ use crate::secret::Secret;
 
 pub mod clock;
 mod conn;
+pub mod descriptors;
 pub mod event_loop;
 pub mod hardening;
 pub mod keys;
@@ -22,6 +23,7 @@ pub mod storage;
 pub mod tls;
 pub mod user;
 
+use descriptors::Descriptors;
 use event_loop::{Disk, EventLoop, Parts};
 use keys::RingKeys;
 use log::Logger;
@@ -69,7 +71,8 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let disk = Storage::new(config.storage_dir.clone(), config.cert_mode);
     let run = || -> io::Result<u8> {
         let logger = Logger::new(config.log_level, config.log_format)?;
-        let parts = Parts { listener, signals, tls, disk, keys: RingKeys::new(), logger };
+        let (descriptors, keys) = (Descriptors::claim(), RingKeys::new());
+        let parts = Parts { listener, descriptors, signals, tls, disk, keys, logger };
         EventLoop::new(parts)?.run(machine)
     };
     run().map_err(|error| failed(format!("the system failed: {error}")))
