@@ -1,6 +1,7 @@
 //! The real binary against real peers on loopback. A test whose tools this machine does not have is
 //! reported as ignored, with what is missing, never as passed.
 
+mod attack;
 mod ca;
 mod command_line;
 mod crash;
@@ -35,6 +36,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use process::Outcome;
 
+/// What the tests that want many descriptors open at most, with those that run beside them.
+const DESCRIPTORS_WANTED: u64 = 12_000;
+
 /// A test: its name, the tools that it needs, and what it does.
 pub(crate) type Test = (&'static str, &'static [Tool], fn() -> Outcome);
 
@@ -46,6 +50,8 @@ pub(crate) enum Tool {
     Buildah,
     /// The Rust target and the C compiler for a static binary.
     Musl,
+    /// Leave to open more than ten thousand descriptors.
+    Descriptors,
     /// To be root, and to be allowed to make namespaces and mounts.
     Namespaces,
     /// To be allowed to look into other processes' memory.
@@ -69,6 +75,9 @@ impl Tool {
             Tool::Musl => {
                 let script = "command -v musl-gcc && rustup target list --installed | grep -q musl";
                 ("no musl target or musl-gcc", succeeds("sh", &["-c", script]))
+            }
+            Tool::Descriptors => {
+                ("not so many descriptors", attack::claim_descriptors(DESCRIPTORS_WANTED))
             }
             Tool::Namespaces => {
                 let script = "mount -t tmpfs none /mnt";
@@ -130,6 +139,7 @@ fn main() -> ExitCode {
         secrets::TESTS,
         memory::TESTS,
         trust::TESTS,
+        attack::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
