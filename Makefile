@@ -5,10 +5,10 @@ TARGET ?= x86_64-unknown-linux-musl
 PREFIX ?= /usr/local
 IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
-PACKAGES = pebble haproxy musl-tools buildah iproute2
+PACKAGES = pebble haproxy musl-tools buildah iproute2 strace systemd
 
-.PHONY: help setup build static image demo demo-real test check lint sim sim-year instances bench install \
-	clean
+.PHONY: help setup build static image demo demo-real test check lint sim sim-year crash instances \
+	bench install clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,9 +41,10 @@ test: ## all tests; those whose tools are missing are ignored, with the reason
 
 check: lint test ## what every change must pass
 
-lint: ## format and clippy
+lint: ## format, clippy, and the crates: licences, sources, versions, advisories
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@sh tests/deny.sh
 
 sim: SEEDS ?= 1000
 sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
@@ -57,6 +58,11 @@ instances: ROUNDS ?= 20
 instances: SEED ?= 1
 instances: ## instances killed, frozen, stopped and replaced: ROUNDS=20 of each by the chance of SEED=1
 	INSTANCES_ROUNDS=$(ROUNDS) INSTANCES_SEED=$(SEED) cargo test --test e2e instance -- --nocapture
+
+crash: KILLS ?= 500
+crash: ## kill the program KILLS=500 times before Pebble and HAProxy, and at each step of its writes
+	KILLS=$(KILLS) cargo test --test e2e killed_again_and_again
+	KILLS=$(KILLS) cargo test --test e2e each_step_of_each_write
 
 bench: ## figures beside those of a peer, measured in the same run
 	cargo bench --bench all

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use marathon_acme::acme::account::Binding;
@@ -15,16 +16,26 @@ use marathon_acme::daemon::Daemon;
 use marathon_acme::daemon::memory::Memory;
 use marathon_acme::domain::Domain;
 use marathon_acme::io::clock::Clock;
+use marathon_acme::io::hardening::keep_memory_private;
 use marathon_acme::io::signals::Signals;
 use marathon_acme::io::storage::{self, Snapshot};
 use marathon_acme::io::{StartError, read_secret, run};
+use marathon_acme::log::Record;
+
+/// No CA gives out a shorter key.
+const KEY_CHARS_MIN: usize = 16;
 
 fn main() -> ExitCode {
     // First of all: until then a SIGTERM to process 1 is lost.
     let signals = Signals::install();
+    let private = keep_memory_private();
     match cli::parse(env::args_os().skip(1), env::vars_os()) {
         Ok(Command::Print(text)) => say(&text),
-        Ok(Command::Run { config, warnings }) => {
+        Ok(Command::Run { config, mut warnings }) => {
+            warnings.extend(private.err().map(|error| {
+                Record::warn("main", "this process's memory may be seen by others")
+                    .with("error", error)
+            }));
             let failed = |error: io::Error| StartError { status: 1, text: error.to_string() };
             let status = signals.map_err(failed).and_then(|signals| {
                 let binding = binding(&config)?;
@@ -52,7 +63,9 @@ fn binding(config: &Config) -> Result<Option<Binding>, StartError> {
     let Some(ExternalAccount { kid, hmac_key_file }) = &config.external_account else {
         return Ok(None);
     };
-    let text = read_secret("eab-hmac-key", hmac_key_file)?;
+    let text = read_secret("eab-hmac-key", hmac_key_file);
+    let text =
+        text.map_err(|error| if is_a_key(kid, hmac_key_file) { key_itself() } else { error })?;
     let no_key = || StartError {
         status: 2,
         text: format!(
@@ -61,6 +74,20 @@ fn binding(config: &Config) -> Result<Option<Binding>, StartError> {
         ),
     };
     Binding::parse(kid, text.expose()).map(Some).ok_or_else(no_key)
+}
+
+/// Whether what should be a path may be the key itself, which must not be shown then.
+fn is_a_key(kid: &str, path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    path.is_relative() && text.len() >= KEY_CHARS_MIN && Binding::parse(kid, &text).is_some()
+}
+
+fn key_itself() -> StartError {
+    let text =
+        "--eab-hmac-key names no file, and may be the key itself; write the key into a file and \
+                name that"
+            .into();
+    StartError { status: 2, text }
 }
 
 /// What a daemon that uses the storage has noted; nothing where that cannot be read.

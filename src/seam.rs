@@ -14,9 +14,12 @@ use std::net::SocketAddr;
 use crate::domain::Domain;
 use crate::keys::Keys;
 use crate::log::Record;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 use crate::time::{Instant, Now};
 use crate::url::Host;
+
+/// The machine keeps no more accepted connections than this at once.
+pub const ACCEPTED_MAX: usize = 512;
 
 /// Whoever sits above the seam: the daemon, or a test's own machine.
 pub trait Machine {
@@ -56,6 +59,9 @@ pub enum Input<'a> {
     Timeout,
     /// A peer connected to the listener.
     Accepted(ConnId, SocketAddr),
+    /// There are no descriptors for more connections of the listener: those that matter least have to
+    /// go. The text says what ran out. It may come again and again.
+    Exhausted(String),
     /// A connection that the daemon asked for stands, TLS handshake included.
     Connected(ConnId),
     /// Plaintext of a peer, at least one byte, split anywhere.
@@ -89,7 +95,7 @@ pub enum Output {
         /// An open connection.
         conn: ConnId,
         /// What to send, at least one byte.
-        bytes: Vec<u8>,
+        bytes: SecretBytes,
     },
     /// Ends a connection once everything sent has left, or after a grace period of the loop.
     Close {

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::secret::Secret;
+
 /// The longest URL read, in bytes.
 pub const URL_BYTES_MAX: usize = 2048;
 
@@ -27,12 +29,12 @@ pub enum Host {
 }
 
 /// User and password of HTTP basic authentication, percent-decoded.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// Up to the first `:`.
     pub user: String,
     /// All behind the first `:`, colons included; may be empty.
-    pub password: String,
+    pub password: Secret,
 }
 
 /// Scheme, host and port: what a connection is for.
@@ -113,6 +115,15 @@ impl Url {
     /// User and password, when the URL holds them.
     pub fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
+    }
+
+    /// Whether nobody on the way can listen: TLS is spoken, or the way does not leave this machine.
+    pub fn is_private(&self) -> bool {
+        self.origin.scheme == Scheme::Https
+            || match &self.origin.host {
+                Host::Ip(address) => address.is_loopback(),
+                Host::Name(name) => name == "localhost",
+            }
     }
 
     /// Path and query as they stand in a request line; starts with `/`.
@@ -217,7 +228,8 @@ fn parse_host(text: &str) -> Result<Host, UrlError> {
 
 fn parse_credentials(userinfo: &str) -> Result<Credentials, UrlError> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    Ok(Credentials { user: percent_decode(user)?, password: percent_decode(password)? })
+    let password = Secret::new(percent_decode(password)?);
+    Ok(Credentials { user: percent_decode(user)?, password })
 }
 
 fn percent_decode(text: &str) -> Result<String, UrlError> {
@@ -266,12 +278,6 @@ impl fmt::Debug for Url {
     }
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:***", self.user)
-    }
-}
-
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -313,8 +319,9 @@ mod tests {
     fn passwords_may_hold_colons_and_escapes_and_are_never_shown() {
         let it = url("http://me:a:b%40c@marathon:8080/x");
         let credentials = it.credentials().expect("credentials");
-        assert_eq!((credentials.user.as_str(), credentials.password.as_str()), ("me", "a:b@c"));
-        assert_eq!(format!("{it} {it:?} {credentials:?}").matches("b@c").count(), 0);
+        assert_eq!((credentials.user.as_str(), credentials.password.expose()), ("me", "a:b@c"));
+        let shown = format!("{it} {it:?} {credentials:?}");
+        assert!(!shown.contains("b@c") && !shown.contains("b%40c"), "{shown}");
         assert_eq!(it.to_string(), "http://marathon:8080/x");
     }
 

@@ -26,8 +26,7 @@ pub struct Binding {
 impl Binding {
     /// A binding to `kid` by the key in `text`: base64url, padded or not, with blanks around it.
     pub fn parse(kid: &str, text: &str) -> Option<Binding> {
-        let mac_key = Zeroizing::new(mac_key(text)?);
-        Some(Binding { kid: kid.to_string(), mac_key })
+        Some(Binding { kid: kid.to_string(), mac_key: mac_key(text)? })
     }
 }
 
@@ -76,7 +75,7 @@ fn mailto(email: &str) -> String {
 /// It does not say where the account is.
 pub fn read(response: &Response) -> Result<Account, Malformed> {
     let location = response.head.headers.first("location");
-    let url = location.filter(|text| Url::parse(text).is_ok());
+    let url = location.filter(|text| types::resource(text).is_some());
     let url = url.map(str::to_string).ok_or(Malformed {
         object: "account",
         member: "Location",

@@ -156,10 +156,21 @@ pub fn judge(now: UnixTime, response: Response) -> Result<Response, CallError> {
         return Ok(response);
     }
     let retry_after = retry_after(now, &response.head.headers);
+    let location = response.head.headers.first("location");
+    if let Some(to) = location.filter(|_| (300..400).contains(&status)) {
+        let to = beginning(to.as_bytes());
+        return Err(CallError::Status { status, near: not_followed(&to), retry_after });
+    }
     Err(match Problem::parse(&response.body) {
         Some(problem) => CallError::Problem { problem, status, retry_after },
         None => CallError::Status { status, near: beginning(&response.body), retry_after },
     })
+}
+
+/// A signature is for one URL (RFC 8555 section 6.4.1), so that what bears one is of no use elsewhere;
+/// and a CA that moves says so in its directory.
+fn not_followed(to: &str) -> String {
+    format!("a redirect to {to}, which is not followed; is --acme the URL of the CA's directory?")
 }
 
 /// How long to wait by `Retry-After`: seconds or a date (RFC 9110 section 10.2.3).
@@ -236,6 +247,20 @@ mod tests {
         let malformed = r#"{"type":"urn:ietf:params:acme:error:malformed"}"#;
         assert!(!judge(now, response(400, &[], malformed)).unwrap_err().is_passing());
         assert!(judge(now, response(502, &[], malformed)).unwrap_err().is_passing());
+    }
+
+    #[test]
+    fn a_redirect_is_an_error_that_names_it() {
+        let problem = r#"{"type":"urn:ietf:params:acme:error:badNonce"}"#;
+        for (status, body) in [(301, ""), (302, "<html>"), (307, problem), (308, "{}")] {
+            let moved = response(status, &[("Location", "https://other.example/x")], body);
+            let error = judge(UnixTime::from_seconds(0), moved).unwrap_err();
+            let expected = format!("status {status}: a redirect to https://other.example/x, which");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+            assert!(!error.is_passing() && error.problem_kind().is_none());
+        }
+        let bare = judge(UnixTime::from_seconds(0), response(304, &[], "")).unwrap_err();
+        assert_eq!(bare.to_string(), "status 304: ");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::keys::{AccountKey, KeyError, Keys, PublicKey};
 
@@ -108,7 +109,7 @@ fn mac(mac_key: &[u8], protected: &str, payload: &str) -> Vec<u8> {
 ///
 /// The standard alphabet is read, too, where it cannot mean anything else: `+` and `/` are no
 /// characters of base64url. A text with characters of both is refused, and so is an empty one.
-pub fn mac_key(text: &str) -> Option<Vec<u8>> {
+pub fn mac_key(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let text = text.trim();
     let bare = text.trim_end_matches('=');
     // Padding fills the last four characters and nothing else (RFC 4648 section 4).
@@ -117,7 +118,9 @@ pub fn mac_key(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let engine = if bare.contains(['+', '/']) { STANDARD_NO_PAD } else { URL_SAFE_NO_PAD };
-    engine.decode(bare).ok().filter(|key| !key.is_empty())
+    let mut key = Zeroizing::new(Vec::with_capacity(text.len()));
+    engine.decode_vec(bare, &mut key).ok()?;
+    (!key.is_empty()).then_some(key)
 }
 
 #[cfg(test)]
@@ -221,7 +224,7 @@ mod tests {
     fn mac_keys_as_cas_give_them_out() {
         let key = Some(vec![0xfb, 0xef, 0xff, 0x01]);
         for text in ["--__AQ", "--__AQ==", " --__AQ\r\n", "++//AQ", "++//AQ==\n"] {
-            assert_eq!(mac_key(text), key, "{text:?}");
+            assert_eq!(mac_key(text).as_deref(), key.as_ref(), "{text:?}");
         }
         let refused =
             ["", " ", "==", "+-__AQ", "--_/AQ", "--__AQ=", "--__AQ===", "--__A", "a b", "--__AR"];

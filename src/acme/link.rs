@@ -4,6 +4,8 @@
 use crate::http::Headers;
 use crate::url::Url;
 
+use super::types;
+
 /// The targets of all links of the relation `alternate`, in their order, each once, resolved against
 /// `base`, which itself is none.
 pub(super) fn alternates(headers: &Headers, base: &Url) -> Vec<Url> {
@@ -109,7 +111,7 @@ fn resolve(base: &Url, reference: &str) -> Option<Url> {
         let (folder, _) = path.rsplit_once('/')?;
         format!("{origin}{}", without_dots(&format!("{folder}/{reference}")))
     };
-    Url::parse(&absolute).ok()
+    types::resource(&absolute)
 }
 
 /// Whether a reference starts with `scheme:` (RFC 3986 section 3.1).

@@ -226,7 +226,13 @@ pub(super) fn contacts(body: &[u8]) -> Option<Vec<String>> {
 }
 
 fn url(value: &Value) -> Option<Url> {
-    value.as_str().and_then(|text| Url::parse(text).ok())
+    value.as_str().and_then(resource)
+}
+
+/// A URL of the CA's, by `https` as RFC 8555 section 6.1 requires: what is signed for it goes nowhere
+/// else.
+pub(super) fn resource(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(Url::is_private)
 }
 
 fn is_token(token: &str) -> bool {
@@ -337,6 +343,8 @@ mod tests {
         assert_eq!(error.to_string().matches("<html> <h1>Down </h1>").count(), 1, "{error}");
         let error = Directory::parse(b"{\"newNonce\":\"ftp://x\"}").expect_err("no URL");
         assert_eq!(error.member, "newNonce");
+        let plain = br#"{"newNonce":"https://ca/n","newAccount":"http://ca/a"}"#;
+        assert_eq!(Directory::parse(plain).expect_err("no https").member, "newAccount");
     }
 
     #[test]

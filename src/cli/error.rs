@@ -22,6 +22,8 @@ pub enum UsageError {
     Syntax(String),
     /// There is no storage directory.
     NoDirectory,
+    /// It is a URL, which is shown without a password.
+    UrlAsDirectory(String),
     /// There are two.
     SecondDirectory {
         /// The first.
@@ -57,9 +59,37 @@ pub enum UsageError {
 }
 
 impl UsageError {
+    pub(super) fn syntax(error: &lexopt::Error) -> UsageError {
+        UsageError::Syntax(without_password(&error.to_string()))
+    }
+
+    pub(super) fn second_directory(first: &str, second: &str) -> UsageError {
+        let (first, second) = (without_password(first), without_password(second));
+        UsageError::SecondDirectory { first, second }
+    }
+
     pub(super) fn unknown(flag: &str) -> UsageError {
         let nearest = options::nearest(flag).map(|spec| spec.long);
         UsageError::Unknown { flag: flag.to_string(), nearest }
+    }
+}
+
+/// A text as an error may show it: of every URL in it, what stands before the last `@` is left out.
+pub(super) fn without_password(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) if rest.contains('@') => {
+            let host = rest.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://***@{host}")
+        }
+        _ => text.to_string(),
+    }
+}
+
+/// The same of what should be a URL but may lack its scheme.
+pub(super) fn masked(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, host)) if !text.contains("://") => format!("***@{host}"),
+        _ => without_password(text),
     }
 }
 
@@ -81,6 +111,12 @@ impl fmt::Display for UsageError {
             UsageError::NoDirectory => f.write_str(
                 "STORAGE-DIR is missing: name the directory that every marathon-lb shares",
             ),
+            UsageError::UrlAsDirectory(url) => {
+                write!(
+                    f,
+                    "STORAGE-DIR {url}: it is a URL; write --marathon, --lb or --acme before it"
+                )
+            }
             UsageError::SecondDirectory { first, second } => {
                 write!(f, "there are two STORAGE-DIRs, {first:?} and {second:?}; name one")
             }

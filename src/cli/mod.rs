@@ -54,9 +54,7 @@ pub fn parse(
     let (mut words, warnings) = from_environment(environment)?;
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut given, mut storage_dir) = (Words::new(), None);
-    while let Some(argument) =
-        parser.next().map_err(|error| UsageError::Syntax(error.to_string()))?
-    {
+    while let Some(argument) = parser.next().map_err(|error| UsageError::syntax(&error))? {
         let spec = match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(help())),
             Arg::Long("version") => {
@@ -68,7 +66,7 @@ pub fn parse(
             Arg::Value(value) => {
                 let value = text("STORAGE-DIR", value)?;
                 if let Some(first) = storage_dir.replace(value.clone()) {
-                    return Err(UsageError::SecondDirectory { first, second: value });
+                    return Err(UsageError::second_directory(&first, &value));
                 }
                 continue;
             }

@@ -268,9 +268,39 @@ fn a_switch_takes_no_value_and_its_variable_only_two() {
 
 #[test]
 fn passwords_are_not_shown_in_errors() {
-    for line in ["-m http://user:secret@ /s", "-l ftp://user:secret@host /s"] {
-        let error = error(line);
-        assert!(!error.contains("secret"), "{error}");
+    let url = "http://user:secret@host";
+    let lines = [
+        "-m http://user:secret@ /s",
+        "-m user:secret@host /s",
+        "-m http://user:secret@host,,http://user:secret@other /s",
+        "-l ftp://user:secret@host /s",
+        "-a https://user:secret@acme-v01.example.org/directory /s",
+        "-a http://user:secret@host /s",
+        "URL",
+        "URL /s",
+        "/s URL",
+        "--listen URL /s",
+        "--email URL /s",
+        "--email URL.org /s",
+        "--group a,URL /s",
+        "--sse-timeout URL /s",
+        "--cert-mode URL /s",
+        "--log-level URL /s",
+        "--revoke URL /s",
+        "--san=URL /s",
+        "--marathn=URL /s",
+    ];
+    for line in lines {
+        let error = parsed(&line.replace("URL", url), &[]).expect_err(line);
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    }
+    let [wrong, right] = ["http://user:secret@", "http://host"].map(str::to_string);
+    for (name, value) in [("MARATHON", &wrong), ("SAN", &wrong), ("LISTEN", &wrong), ("X", &right)]
+    {
+        let pairs = [(format!("MARATHON_ACME_{name}"), value.clone())];
+        let pairs = pairs.each_ref().map(|(name, value)| (name.as_str(), value.as_str()));
+        let said = format!("{:?}", parsed("/s", &pairs));
+        assert!(!said.contains("secret"), "{said}");
     }
 }
 

@@ -8,10 +8,10 @@ use crate::config::{Config, ExternalAccount, Listen, LogFormat, Mode};
 use crate::domain::Domain;
 use crate::keys::KeyType;
 use crate::log::Level;
-use crate::url::{Host, Scheme, Url};
+use crate::url::{Host, Url};
 
 use super::Words;
-use super::error::UsageError;
+use super::error::{UsageError, masked, without_password};
 use super::options;
 
 const ACME: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -37,9 +37,9 @@ pub(super) fn config(words: &Words) -> Result<Config, UsageError> {
     choose(words)?;
     let word = |long: &'static str| words.get(long).map(String::as_str);
     let sse_timeout = seconds("sse-timeout", word("sse-timeout").unwrap_or(SSE_TIMEOUT))?;
-    let storage_dir = word(options::STORAGE_DIR).filter(|dir| !dir.is_empty());
+    let storage_dir = storage_dir(word(options::STORAGE_DIR).unwrap_or_default())?;
     Ok(Config {
-        storage_dir: PathBuf::from(storage_dir.ok_or(UsageError::NoDirectory)?),
+        storage_dir,
         acme: acme(word("acme").unwrap_or(ACME))?,
         email: word("email").map(email).transpose()?,
         marathon: urls("marathon", word("marathon").unwrap_or(MARATHON))?,
@@ -67,6 +67,15 @@ pub(super) fn config(words: &Words) -> Result<Config, UsageError> {
     })
 }
 
+/// A URL that stands alone has lost its option, and may bear a password.
+fn storage_dir(text: &str) -> Result<PathBuf, UsageError> {
+    match text {
+        "" => Err(UsageError::NoDirectory),
+        _ if text.contains("://") => Err(UsageError::UrlAsDirectory(without_password(text))),
+        _ => Ok(PathBuf::from(text)),
+    }
+}
+
 /// Whether only the storage is to be read.
 pub(super) fn list(words: &Words) -> Result<bool, UsageError> {
     switch("list", words.get("list").map(String::as_str))
@@ -85,31 +94,20 @@ fn choose(words: &Words) -> Result<(), UsageError> {
 }
 
 fn wrong(option: &'static str, value: &str, fix: impl Into<String>) -> UsageError {
-    UsageError::Value { option, value: value.to_string(), fix: fix.into() }
-}
-
-/// A URL as an error may show it: without what stands before its last `@`.
-fn shown(text: &str) -> String {
-    match text.rsplit_once('@') {
-        None => text.to_string(),
-        Some((before, host)) => {
-            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-            format!("{scheme}://***@{host}")
-        }
-    }
+    UsageError::Value { option, value: without_password(value), fix: fix.into() }
 }
 
 fn url(option: &'static str, text: &str) -> Result<Url, UsageError> {
     Url::parse(text).map_err(|error| {
         let fix = format!("{error}; write it as http://host:port");
-        wrong(option, &shown(text), fix)
+        wrong(option, &masked(text), fix)
     })
 }
 
 fn urls(option: &'static str, list: &str) -> Result<Vec<Url>, UsageError> {
     if list.split(',').any(|item| item.trim().is_empty()) {
         let fix = "an item of the list is empty; write URL or URL,URL";
-        return Err(wrong(option, &format!("{:?}", shown(list)), fix));
+        return Err(wrong(option, &format!("{:?}", masked(list)), fix));
     }
     list.split(',').map(|item| url(option, item.trim())).collect()
 }
@@ -124,12 +122,8 @@ fn acme(text: &str) -> Result<Url, UsageError> {
         let fix = format!("ACME v1 is switched off everywhere; use --acme {instead}");
         return Err(wrong("acme", text, fix));
     }
-    let local = match &acme.origin().host {
-        Host::Ip(address) => address.is_loopback(),
-        Host::Name(name) => name == "localhost",
-    };
-    if acme.origin().scheme == Scheme::Http && !local {
-        return Err(wrong("acme", &shown(text), "a CA is spoken to by https only; write https://"));
+    if !acme.is_private() {
+        return Err(wrong("acme", text, "a CA is spoken to by https only; write https://"));
     }
     Ok(acme)
 }
@@ -139,7 +133,9 @@ fn email(text: &str) -> Result<String, UsageError> {
     let whole = address
         .split_once('@')
         .is_some_and(|(user, host)| !user.is_empty() && host.contains('.') && !host.contains('@'));
-    let clean = address.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != ',');
+    // A list is more than one, and a colon is a URL's (RFC 5322 section 3.2.3).
+    let fits = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, ',' | ':');
+    let clean = address.chars().all(fits);
     if whole && clean {
         return Ok(address.to_string());
     }

@@ -2,22 +2,34 @@
 //! What is answered is the responder's business.
 //!
 //! Each connection: `Reading → Asking (a file is read) → Reading …`
+//!
+//! Where there are too many, those go that have been of no use longest: a connection is of use when it
+//! comes and whenever a whole request does. So a newcomer is the last to go, and bytes that drip help
+//! nobody to stay. Of a thousand newcomers a second each has half a second for its request, of ten
+//! thousand a twentieth, unless it comes along with the connection, as it does from a load balancer.
+//!
+//! A connection asks for one file at a time, so that as many are read at once as there are connections
+//! at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::challenge::{Answer, Responder, not_found, served};
 use crate::http::{ServerConnection, ServerEvent, ServerRequest, ServerResponse};
-use crate::seam::{ConnId, Load, Output};
+use crate::log::Record;
+use crate::seam::{ACCEPTED_MAX, ConnId, Load, Output};
 use crate::time::Instant;
 use crate::turn::Turn;
 
-/// More connections than this at once: the one goes that has been idle longest.
-const CONNECTIONS_MAX: usize = 512;
 /// A connection that has sent no whole request head within this time is closed.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// A connection that was answered and asks nothing more is closed after this time.
 const IDLE_PATIENCE: Duration = Duration::from_secs(60);
+/// When the system has run out of descriptors, one connection in so many goes at once, so that there
+/// is room for more than the next one.
+const SHED_SHARE: usize = 8;
+/// The system has enough descriptors again when it has not run out for so long.
+const SHORTAGE_OVER: Duration = Duration::from_secs(10);
 
 /// How many challenge requests were answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,8 +46,13 @@ pub struct Front {
     /// What is answered.
     pub responder: Responder,
     connections: BTreeMap<ConnId, Connection>,
-    /// Every connection by the time at which it is closed, the longest idle first.
+    /// Every connection by the time at which it is closed.
     deadlines: BTreeSet<(Instant, ConnId)>,
+    /// Every connection by its last use, the one that has been of no use longest first.
+    uses: BTreeMap<u64, ConnId>,
+    /// How often any connection was of use.
+    used: u64,
+    shortage: Option<Shortage>,
     counts: ChallengeCounts,
     outputs: Vec<Output>,
 }
@@ -44,29 +61,52 @@ pub struct Front {
 struct Connection {
     codec: ServerConnection,
     deadline: Instant,
-    /// A file is being read for the request at the head of the queue.
+    /// Which use was its last.
+    used: u64,
+    /// A file is being read for the request at the head of the queue. That is always answered.
     asking: bool,
+}
+
+/// The system has run out of descriptors.
+#[derive(Debug)]
+struct Shortage {
+    over: Instant,
+    /// Connections that made room.
+    closed: usize,
 }
 
 impl Front {
     /// Takes in a new connection.
     pub fn accepted(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
-        if self.connections.len() >= CONNECTIONS_MAX {
+        if self.connections.len() >= ACCEPTED_MAX {
             self.evict();
         }
         let deadline = turn.now.mono + HEAD_PATIENCE;
         self.deadlines.insert((deadline, conn));
         let codec = ServerConnection::new();
-        self.connections.insert(conn, Connection { codec, deadline, asking: false });
+        self.connections.insert(conn, Connection { codec, deadline, used: 0, asking: false });
+        self.note_use(conn);
     }
 
-    /// Closes the connection that is nearest to its end anyway.
+    /// The system has no descriptors left for more connections; `detail` are its words.
+    pub fn exhausted(&mut self, turn: &mut Turn<'_>, detail: &str) {
+        let goers = (self.connections.len() / SHED_SHARE).max(1).min(self.connections.len());
+        for _ in 0..goers {
+            self.evict();
+        }
+        let over = turn.now.mono + SHORTAGE_OVER;
+        if self.shortage.is_none() {
+            let line =
+                Record::warn("listen", "few descriptors are left, the oldest idle connections go");
+            turn.log(line.with("error", detail).with("connections", self.connections.len()));
+        }
+        let closed = self.shortage.take().map_or(0, |shortage| shortage.closed) + goers;
+        self.shortage = Some(Shortage { over, closed });
+    }
+
+    /// Closes the connection that has been of no use longest.
     fn evict(&mut self) {
-        let oldest =
-            self.deadlines.iter().map(|(_, conn)| *conn).find(|conn| {
-                self.connections.get(conn).is_some_and(|connection| !connection.asking)
-            });
-        if let Some(conn) = oldest {
+        if let Some((_, conn)) = self.uses.pop_first() {
             self.close(conn);
         }
     }
@@ -128,9 +168,12 @@ impl Front {
     ) {
         while let Some(event) = self.connections.get_mut(&conn).and_then(|it| it.codec.poll()) {
             match event {
-                ServerEvent::Send(bytes) => self.outputs.push(Output::Send { conn, bytes }),
+                ServerEvent::Send(bytes) => {
+                    self.outputs.push(Output::Send { conn, bytes: bytes.into() });
+                }
                 ServerEvent::Close => return self.close(conn),
                 ServerEvent::Request(request) => {
+                    self.note_use(conn);
                     match self.answer(conn, &request, lookup, health) {
                         Some(response) => self.respond(turn, conn, &response),
                         None => return,
@@ -182,6 +225,15 @@ impl Front {
         }
     }
 
+    fn note_use(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            self.used += 1;
+            self.uses.remove(&connection.used);
+            connection.used = self.used;
+            self.uses.insert(self.used, conn);
+        }
+    }
+
     fn note_challenge(&mut self, target: &str, status: u16) {
         if target.starts_with(crate::challenge::CHALLENGE_PREFIX) && !target.ends_with("/ping") {
             self.count(status);
@@ -204,6 +256,7 @@ impl Front {
     pub fn closed(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.remove(&conn) {
             self.deadlines.remove(&(connection.deadline, conn));
+            self.uses.remove(&connection.used);
         }
     }
 
@@ -215,11 +268,17 @@ impl Front {
             }
             self.close(conn);
         }
+        if let Some(shortage) = self.shortage.take_if(|shortage| shortage.over <= turn.now.mono) {
+            let line = Record::info("listen", "there are descriptors enough again");
+            turn.log(line.with("closed", shortage.closed));
+        }
     }
 
-    /// When the next connection has taken too long.
+    /// When the next connection has taken too long, or a shortage of descriptors is over.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let over = self.shortage.as_ref().map(|shortage| shortage.over);
+        deadline.into_iter().chain(over).min()
     }
 
     /// What to do, in order.

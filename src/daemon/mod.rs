@@ -3,11 +3,13 @@
 //! Here everything is only brought together: each input goes to the part that it is for, what the
 //! parts want goes to each other or to the loop. The parts decide.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::acme::account::Binding;
 use crate::config::Config;
+use crate::http::ServerResponse;
 use crate::keys::Keys;
 use crate::log::Record;
 use crate::seam::{Change, ConnId, Input, Load, Loaded, Machine, Output, Signal, Trust};
@@ -124,13 +126,13 @@ impl Daemon {
             }
             Input::Timeout => {}
             Input::Accepted(conn, _) => self.front.accepted(turn, conn),
+            Input::Exhausted(detail) => self.front.exhausted(turn, &detail),
             Input::Connected(conn) => self.transport.handle_connected(turn, conn),
             Input::Received(conn @ ConnId::Accepted(_), bytes) => {
                 // While this instance stands by, the active one publishes to the shared storage; and what
                 // that one has left there is answered until it is withdrawn.
                 let lookup = !self.storage.is_active() || !self.left_overs.is_empty();
-                let health = self.health();
-                self.front.received(turn, conn, bytes, lookup, &|| health.response());
+                self.ask_front(|front, health| front.received(turn, conn, bytes, lookup, health));
             }
             Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
             Input::Closed(conn @ ConnId::Accepted(_), _) => self.front.closed(conn),
@@ -169,8 +171,7 @@ impl Daemon {
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
             Loaded::Challenge(conn, _, found) => {
-                let health = self.health();
-                self.front.looked_up(turn, conn, found, &|| health.response());
+                self.ask_front(|front, health| front.looked_up(turn, conn, found, health));
             }
             Loaded::NameService { resolv_conf, hosts } => {
                 self.transport.handle_name_service(turn, &resolv_conf, &hosts);
@@ -199,6 +200,15 @@ impl Daemon {
             )
             | None => {}
         }
+    }
+
+    /// Lets the listener's side work; how the daemon is, is looked at once at most, and only when a
+    /// peer asks: strangers who send nothing but bytes cost no more than those.
+    fn ask_front(&mut self, work: impl FnOnce(&mut Front, &dyn Fn() -> ServerResponse)) {
+        let mut front = std::mem::take(&mut self.front);
+        let health = OnceCell::new();
+        work(&mut front, &|| health.get_or_init(|| self.health().response()).clone());
+        self.front = front;
     }
 
     fn health(&self) -> Health {

@@ -48,7 +48,8 @@ impl Wire {
                     self.transport.handle_connected(&mut self.bench.turn(), conn);
                 }
                 Output::Send { conn, bytes } => {
-                    let text = String::from_utf8(bytes).expect("a request of a test is text");
+                    let text =
+                        String::from_utf8(bytes.to_vec()).expect("a request of a test is text");
                     sent.push(Sent { conn, to: self.connections[&conn], text });
                 }
                 Output::Close { conn } => {

@@ -7,6 +7,7 @@
 use super::error::HttpError;
 use super::head::Version;
 use super::message::{Headers, Method};
+use super::request::is_field;
 
 /// The longest size line of a chunk, extensions and line end included, in bytes.
 pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
@@ -46,17 +47,18 @@ impl Framing {
 
 /// What the fields say, if anything.
 fn declared(version: Version, headers: &Headers) -> Result<Option<Framing>, HttpError> {
-    let mut codings = headers.all("transfer-encoding");
-    let Some(coding) = codings.next() else {
+    let codings = headers.all("transfer-encoding").flat_map(|value| value.split(','));
+    let codings: Vec<&str> = codings.map(|coding| coding.trim_matches([' ', '\t'])).collect();
+    let Some((last, before)) = codings.split_last() else {
         return Ok(content_length(headers)?.map(Framing::Length));
     };
-    if version == Version::Http10 || headers.first("content-length").is_some() {
+    let is_chunked = |coding: &str| coding.eq_ignore_ascii_case("chunked");
+    // Where the end is not that of the one chunked coding, nobody knows it (section 6.3, rule 4).
+    let has_end = is_chunked(last) && !before.iter().any(|coding| is_chunked(coding));
+    if !has_end || version == Version::Http10 || headers.first("content-length").is_some() {
         return Err(HttpError::AmbiguousLength);
     }
-    if codings.next().is_some() || !coding.eq_ignore_ascii_case("chunked") {
-        return Err(HttpError::TransferCoding);
-    }
-    Ok(Some(Framing::Chunked))
+    if before.is_empty() { Ok(Some(Framing::Chunked)) } else { Err(HttpError::TransferCoding) }
 }
 
 /// One number, perhaps repeated (RFC 9110 section 8.6).
@@ -177,6 +179,8 @@ impl BodyReader {
                     take_line(line, bytes, *bytes_left, HttpError::TrailersTooLong)?;
                 if whole && line.is_empty() {
                     self.0 = State::Done;
+                } else if whole && !is_field_line(line) {
+                    return Err(HttpError::Chunk);
                 } else if whole {
                     *bytes_left = bytes_left.saturating_sub(line.len() + b"\r\n".len());
                     line.clear();
@@ -219,11 +223,18 @@ fn take_line(
     if line.contains(&b'\r') { Err(HttpError::Chunk) } else { Ok((used, true)) }
 }
 
+/// Whether a line could be a trailer (RFC 9112 section 5): not one that starts another request.
+fn is_field_line(line: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(line);
+    line.split_once(':').is_some_and(|(name, value)| is_field(name, value))
+}
+
 /// `1*HEXDIG`, then nothing or extensions, which are ignored (RFC 9112 section 7.1.1).
 fn chunk_size(line: &[u8]) -> Result<u64, HttpError> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, extensions) = line.split_at(digits);
-    let extensions = extensions.trim_ascii_start();
+    let blanks = extensions.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let (_, extensions) = extensions.split_at(blanks);
     if digits.is_empty() || !(extensions.is_empty() || extensions.starts_with(b";")) {
         return Err(HttpError::Chunk);
     }

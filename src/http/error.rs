@@ -19,10 +19,10 @@ pub enum HttpError {
     TooManyFields,
     /// `Content-Length` is not one decimal number that fits 64 bits (RFC 9110 section 8.6).
     ContentLength,
-    /// `Transfer-Encoding` beside `Content-Length`, or in HTTP/1.0: two readers could disagree about
-    /// where the message ends (RFC 9112 section 6.1).
+    /// `Transfer-Encoding` beside `Content-Length`, in HTTP/1.0, or not with one `chunked` as its last:
+    /// two readers could disagree about where the message ends (RFC 9112 sections 6.1 and 6.3).
     AmbiguousLength,
-    /// A transfer coding other than `chunked` alone (RFC 9112 section 7).
+    /// A transfer coding before `chunked` (RFC 9112 section 7).
     TransferCoding,
     /// Broken chunk framing (RFC 9112 section 7.1).
     Chunk,
@@ -57,7 +57,7 @@ impl fmt::Display for HttpError {
             HttpError::TooManyFields => write!(f, "more than {FIELDS_MAX} HTTP fields"),
             HttpError::ContentLength => f.write_str("malformed or contradictory Content-Length"),
             HttpError::AmbiguousLength => {
-                f.write_str("Transfer-Encoding together with Content-Length or HTTP/1.0")
+                f.write_str("Transfer-Encoding with Content-Length, HTTP/1.0 or no chunked end")
             }
             HttpError::TransferCoding => f.write_str("a transfer coding other than chunked"),
             HttpError::Chunk => f.write_str("broken chunked coding"),

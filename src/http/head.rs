@@ -38,6 +38,9 @@ pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<Parsed<RequestHead>>,
     let Some(length) = within(bytes, REQUEST_HEAD_BYTES_MAX, |bytes| head.parse(bytes))? else {
         return Ok(None);
     };
+    if has_lone_line_feed(bytes.get(..length).unwrap_or(bytes)) {
+        return Err(HttpError::Malformed(httparse::Error::NewLine));
+    }
     let target = head.path.unwrap_or_default();
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(HttpError::Malformed(httparse::Error::Token));
@@ -66,6 +69,12 @@ pub(crate) fn parse_response(
     }
     let response = ResponseHead { status, headers: headers(head.headers) };
     Ok(Some(((version(head.version), response), length)))
+}
+
+/// Whether a line ends without CR. RFC 9112 section 2.2 allows to take it for an end, and not every
+/// reader does: of two that disagree, one sees a field where the other sees two.
+fn has_lone_line_feed(head: &[u8]) -> bool {
+    head.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n"))
 }
 
 /// Parses at most `limit` bytes, so that a head never grows past it however it comes in.
@@ -152,6 +161,10 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n",
             "GET / HTTP/1.1\r\nX: a\r\n folded\r\n\r\n",
+            "GET / HTTP/1.1\nX: a\n\n",
+            "GET / HTTP/1.1\r\nX: a\nY: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nX: a\r\n\n",
+            "\nGET / HTTP/1.1\r\n\r\n",
         ];
         for case in cases {
             assert!(request(case.as_bytes()).is_err(), "{case:?}");

@@ -23,7 +23,6 @@ pub use head::{FIELDS_MAX, REQUEST_HEAD_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX};
 pub use message::{Headers, Method, Request, Response, ResponseHead};
 pub use request::write_request;
 pub use response::ServerResponse;
-pub use server::{
-    PIPELINE_BYTES_MAX, REQUEST_BODY_BYTES_MAX, ServerConnection, ServerEvent, ServerRequest,
-};
+pub use server::{ANSWERS_BYTES_MAX, PIPELINE_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
+pub use server::{ServerConnection, ServerEvent, ServerRequest};
 pub use sse::{DATA_BYTES_MAX, SseEvent, SseParser};

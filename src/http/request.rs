@@ -3,9 +3,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use super::error::RequestError;
 use super::message::{Method, Request};
+use crate::secret::SecretBytes;
 use crate::url::Credentials;
 
 /// RFC 8555 section 6.1 wants one of every client.
@@ -14,12 +16,15 @@ const USER_AGENT: &str = concat!("marathon-acme/", env!("CARGO_PKG_VERSION"));
 /// What [`write_request`] writes itself, so that a message has one length and one host.
 const RESERVED: [&str; 4] = ["Host", "User-Agent", "Content-Length", "Transfer-Encoding"];
 
+/// No head of ours is longer, in bytes: a URL twice, its credentials encoded, some short fields.
+const HEAD_BYTES: usize = 8 * 1024;
+
 /// The whole request, ready to send. `Authorization` of the URL's credentials (RFC 7617) is left
 /// out where the request has its own.
 ///
 /// # Errors
 /// A value holds what would break out of its line; nothing of it may be sent.
-pub fn write_request(request: &Request) -> Result<Vec<u8>, RequestError> {
+pub fn write_request(request: &Request) -> Result<SecretBytes, RequestError> {
     let url = &request.url;
     let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     if !url.target().starts_with('/') || !visible(url.target()) {
@@ -29,7 +34,11 @@ pub fn write_request(request: &Request) -> Result<Vec<u8>, RequestError> {
     if authority.is_empty() || !visible(&authority) {
         return Err(RequestError::Host);
     }
-    let mut head = format!("{} {} HTTP/1.1\r\n", request.method.as_str(), url.target());
+    // With room for all of it: a text that grew would leave copies of the credentials.
+    let mut head = Zeroizing::new(String::with_capacity(HEAD_BYTES));
+    for part in [request.method.as_str(), " ", url.target(), " HTTP/1.1\r\n"] {
+        head.push_str(part);
+    }
     let mut write = |name: &str, value: &str| {
         for part in [name, ": ", value, "\r\n"] {
             head.push_str(part);
@@ -55,7 +64,7 @@ pub fn write_request(request: &Request) -> Result<Vec<u8>, RequestError> {
         write("Content-Length", &request.body.len().to_string());
     }
     head.push_str("\r\n");
-    Ok([head.as_bytes(), &request.body].concat())
+    Ok([head.as_bytes(), &request.body].concat().into())
 }
 
 /// Whether a field can be written as one line: a token, and a value without control characters
@@ -67,9 +76,10 @@ pub(crate) fn is_field(name: &str, value: &str) -> bool {
 }
 
 /// RFC 7617 section 2.
-fn basic(credentials: &Credentials) -> String {
-    let pair = format!("{}:{}", credentials.user, credentials.password);
-    format!("Basic {}", STANDARD.encode(pair))
+fn basic(credentials: &Credentials) -> Zeroizing<String> {
+    let pair = Zeroizing::new([&*credentials.user, ":", credentials.password.expose()].concat());
+    let encoded = Zeroizing::new(STANDARD.encode(&*pair));
+    Zeroizing::new(["Basic ", &*encoded].concat())
 }
 
 #[cfg(test)]
@@ -82,7 +92,7 @@ mod tests {
     }
 
     fn written(request: &Request) -> String {
-        String::from_utf8(write_request(request).unwrap()).unwrap()
+        String::from_utf8(write_request(request).unwrap().to_vec()).unwrap()
     }
 
     #[test]

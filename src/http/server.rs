@@ -19,7 +19,10 @@ use super::response::{Content, ServerResponse, write_response};
 pub const REQUEST_BODY_BYTES_MAX: usize = 16 * 1024;
 /// The most bytes that wait while a request is answered. A peer that pipelines more gets this
 /// answer, and no other.
-pub const PIPELINE_BYTES_MAX: usize = 64 * 1024;
+pub const PIPELINE_BYTES_MAX: usize = 8 * 1024;
+/// The most bytes of answers to what was received in one piece. Who pipelines so much that they are
+/// more gets the answer that passes it, and no other.
+pub const ANSWERS_BYTES_MAX: usize = 32 * 1024;
 
 /// RFC 9110 section 10.1.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -53,6 +56,8 @@ pub struct ServerConnection {
     state: State,
     /// What came and was not read yet.
     buffer: Vec<u8>,
+    /// Bytes of answers since something was received last.
+    answered: usize,
     events: VecDeque<ServerEvent>,
 }
 
@@ -80,7 +85,12 @@ impl Default for ServerConnection {
 impl ServerConnection {
     /// A connection on which nothing has come yet.
     pub const fn new() -> ServerConnection {
-        ServerConnection { state: State::Head, buffer: Vec::new(), events: VecDeque::new() }
+        ServerConnection {
+            state: State::Head,
+            buffer: Vec::new(),
+            answered: 0,
+            events: VecDeque::new(),
+        }
     }
 
     /// Takes in what the peer sent.
@@ -88,6 +98,7 @@ impl ServerConnection {
         if matches!(self.state, State::Closed) {
             return;
         }
+        self.answered = 0;
         self.buffer.extend_from_slice(bytes);
         self.advance();
         if self.buffer.len() > PIPELINE_BYTES_MAX
@@ -106,7 +117,11 @@ impl ServerConnection {
     /// Answers the request that [`ServerEvent::Request`] handed out; without one, nothing happens.
     pub fn respond(&mut self, response: &ServerResponse) {
         let State::Answering(Answer { content, close }) = self.state else { return };
-        self.events.push_back(ServerEvent::Send(write_response(response, content, close)));
+        // Its length is not known before it is written: it is reckoned by its body.
+        let close = close || self.answered + response.body.len() > ANSWERS_BYTES_MAX;
+        let bytes = write_response(response, content, close);
+        self.answered += bytes.len();
+        self.events.push_back(ServerEvent::Send(bytes));
         if close {
             self.close();
         } else {
@@ -220,11 +235,14 @@ impl From<HttpError> for Refusal {
     }
 }
 
-/// RFC 9112 section 3.2: exactly one `Host`, which HTTP/1.0 may leave out.
+/// RFC 9112 section 3.2: exactly one `Host`, which HTTP/1.0 may leave out, and a valid one.
 fn check_host(head: &RequestHead) -> Result<(), Refusal> {
-    match head.headers.all("host").count() {
-        1 => Ok(()),
-        0 if head.version == Version::Http10 => Ok(()),
+    // RFC 3986 section 3.2.2, with the port; it may be empty.
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
+    let mut hosts = head.headers.all("host");
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if host.bytes().all(fits) => Ok(()),
+        (None, _) if head.version == Version::Http10 => Ok(()),
         _ => Err(Refusal(400)),
     }
 }

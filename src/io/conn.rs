@@ -10,14 +10,17 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::ClientConnection;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::seam::{CloseReason, ConnId};
 use crate::time::Instant;
 
-/// A connection reads at most this in one turn, so that others get theirs.
+/// A connection of ours reads at most this in one turn, so that others get theirs.
 const READ_BYTES_PER_TURN: usize = 256 * 1024;
+/// An accepted one reads at most this: what is pipelined is answered before more of it is read.
+const ACCEPTED_BYTES_PER_TURN: usize = 512;
 /// While more than this waits to be sent, nothing is read: a peer that never reads gets no more answers.
-const UNSENT_BYTES_MAX: usize = 64 * 1024;
+const UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// How long a connection that we have closed may take to take the rest and to say its last words.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 /// Last words that are read and dropped, in bytes.
@@ -33,7 +36,10 @@ pub(super) struct Conn {
 }
 
 enum Wire {
-    Plain { unsent: Vec<u8> },
+    /// What waits may bear credentials.
+    Plain {
+        unsent: Zeroizing<Vec<u8>>,
+    },
     Tls(Box<ClientConnection>),
 }
 
@@ -72,14 +78,14 @@ pub(super) enum Pause {
 impl Conn {
     /// A connection that a peer made.
     pub(super) fn accepted(id: ConnId, stream: TcpStream) -> Conn {
-        let wire = Wire::Plain { unsent: Vec::new() };
+        let wire = Wire::Plain { unsent: Zeroizing::default() };
         Conn { id, stream, wire, state: State::Open, interest: Interest::READABLE }
     }
 
     /// A connection under way to a peer.
     pub(super) fn dialed(id: ConnId, stream: TcpStream, tls: Option<ClientConnection>) -> Conn {
         let wire = match tls {
-            None => Wire::Plain { unsent: Vec::new() },
+            None => Wire::Plain { unsent: Zeroizing::default() },
             Some(mut tls) => {
                 // Requests are small, and a response is asked for before the next one.
                 tls.set_buffer_limit(None);
@@ -132,12 +138,14 @@ impl Conn {
         }
     }
 
-    /// We are done with it: it says nothing more to the daemon.
-    pub(super) fn close(&mut self, now: Instant) {
+    /// We are done with it: it says nothing more to the daemon, and lingers until the time returned.
+    pub(super) fn close(&mut self, now: Instant) -> Instant {
         if let Wire::Tls(tls) = &mut self.wire {
             tls.send_close_notify();
         }
-        self.state = State::Lingering { until: now + LINGER, dropped: 0, finished: false };
+        let until = now + LINGER;
+        self.state = State::Lingering { until, dropped: 0, finished: false };
+        until
     }
 
     /// Does what the socket allows.
@@ -162,7 +170,11 @@ impl Conn {
             return self.linger();
         }
         let pause = self.read(news)?;
-        self.flush()?;
+        // What was read may have to be answered by TLS itself. Without TLS nothing more can leave, and
+        // if it could, nothing would tell that the reading may go on.
+        if matches!(self.wire, Wire::Tls(_)) {
+            self.flush()?;
+        }
         Ok(pause)
     }
 
@@ -198,6 +210,10 @@ impl Conn {
             let written = match &mut self.wire {
                 Wire::Plain { unsent } => self.stream.write(unsent).inspect(|length| {
                     unsent.drain(..*length);
+                    if unsent.is_empty() {
+                        // A connection may stand for weeks.
+                        unsent.zeroize();
+                    }
                 }),
                 Wire::Tls(tls) => tls.write_tls(&mut self.stream),
             };
@@ -213,7 +229,10 @@ impl Conn {
 
     fn read(&mut self, news: &mut Vec<News>) -> Result<Pause, CloseReason> {
         let mut buffer = [0; 16 * 1024];
-        let mut left = READ_BYTES_PER_TURN;
+        let mut left = match self.id {
+            ConnId::Accepted(_) => ACCEPTED_BYTES_PER_TURN,
+            ConnId::Dialed(_) => READ_BYTES_PER_TURN,
+        };
         while left > 0 {
             if let Wire::Plain { unsent } = &self.wire
                 && unsent.len() > UNSENT_BYTES_MAX
@@ -221,8 +240,9 @@ impl Conn {
                 // It goes on when the socket takes bytes again.
                 return Ok(Pause::Ready);
             }
+            let end = left.min(buffer.len());
             let length = match &mut self.wire {
-                Wire::Plain { .. } => self.stream.read(&mut buffer),
+                Wire::Plain { .. } => self.stream.read(buffer.get_mut(..end).unwrap_or_default()),
                 Wire::Tls(tls) => tls.read_tls(&mut self.stream),
             };
             match length {

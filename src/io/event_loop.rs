@@ -14,27 +14,32 @@ use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::keys::Keys;
-use crate::log::Record;
 use crate::seam::{Change, CloseReason, ConnId, Input, Load, Loaded, Machine, Output, Signal};
 use crate::seam::{SocketId, StoreError, Tls, WriteId};
 use crate::time::Instant;
 
 use super::clock::Clock;
 use super::conn::{Conn, News, Pause, reason};
+use super::descriptors::Descriptors;
 use super::log::Logger;
 use super::signals::Signals;
 use super::tls::TlsClients;
+
+mod room;
+
+pub(super) use room::LINGERING_MAX;
 
 const LISTENER: Token = Token(0);
 const STOP: Token = Token(1);
 const RELOAD: Token = Token(2);
 const FIRST_FREE: usize = 3;
 
-const EVENTS_PER_TURN: usize = 256;
-/// Connections accepted in one turn at most.
-const ACCEPTS_PER_TURN: usize = 64;
-/// How long nothing is accepted after the system ran out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// More than there are connections, as a rule: what is ready is seen at once.
+const EVENTS_PER_TURN: usize = 1024;
+/// After so many turns of connections, newcomers are looked for: they do not wait for all the others.
+const TURNS_PER_ACCEPT: usize = 16;
+/// Answers told in one turn at most: each may be followed by the next question of the same peer.
+const ANSWERS_PER_TURN: usize = 256;
 /// A stop that takes longer is carried out without the machine.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// A log line that its reader has not taken is offered again after this time.
@@ -58,6 +63,8 @@ pub trait Disk {
 pub struct Parts<D, K> {
     /// Where challenges are answered.
     pub listener: TcpListener,
+    /// How many may be open.
+    pub descriptors: Descriptors,
     /// Caught from the first line of the program on.
     pub signals: Signals,
     /// Whose issuers count.
@@ -79,9 +86,12 @@ pub struct EventLoop<D, K> {
     tokens: BTreeMap<ConnId, Token>,
     sockets: BTreeMap<Token, (SocketId, UdpSocket)>,
     socket_tokens: BTreeMap<SocketId, Token>,
-    /// Connections that may have more to read than their last turn allowed.
+    /// Connections that the machine has closed, by the time at which they are dropped.
+    lingering: BTreeSet<(Instant, Token)>,
+    /// Connections that have a turn next: something happened to them, or their last turn did not allow
+    /// all that they wanted.
     unfinished: BTreeSet<Token>,
-    /// Inputs that answer outputs, told before anything else happens.
+    /// Inputs that answer outputs, told before anything new is, unless there are very many.
     answers: VecDeque<Answer>,
     /// Tokens only increase, so that a late event never hits a new connection.
     next_token: usize,
@@ -118,6 +128,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             tokens: BTreeMap::new(),
             sockets: BTreeMap::new(),
             socket_tokens: BTreeMap::new(),
+            lingering: BTreeSet::new(),
             unfinished: BTreeSet::new(),
             answers: VecDeque::new(),
             next_token: FIRST_FREE,
@@ -135,6 +146,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// The system's poll failed, which leaves nothing to be done.
     pub fn run(mut self, machine: &mut dyn Machine) -> io::Result<u8> {
         let listening = self.parts.listener.local_addr()?;
+        if let Some(line) = self.parts.descriptors.remark() {
+            self.parts.logger.write(self.clock.now().wall, &line);
+        }
         self.tell(machine, Input::Started { listening });
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
@@ -150,8 +164,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             for event in &events {
                 self.heed(machine, event.token());
             }
-            for token in std::mem::take(&mut self.unfinished) {
+            for (index, token) in std::mem::take(&mut self.unfinished).into_iter().enumerate() {
                 self.turn_conn(machine, token);
+                if index % TURNS_PER_ACCEPT == 0 {
+                    self.accept(machine);
+                }
             }
             self.heed_deadlines(machine);
         }
@@ -162,7 +179,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         if !self.unfinished.is_empty() || !self.answers.is_empty() {
             return Some(Duration::ZERO);
         }
-        let lingering = self.conns.values().filter_map(Conn::linger_until).min();
+        let lingering = self.lingering.first().map(|(until, _)| *until);
         let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering];
         let until = deadlines.into_iter().flatten().min();
         let sleep = until.map(|until| until.since(self.clock.now().mono));
@@ -172,15 +189,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
 
     fn heed_deadlines(&mut self, machine: &mut dyn Machine) {
         self.parts.logger.flush();
+        self.end_overdue();
         let now = self.clock.now().mono;
-        let over = |conn: &Conn| conn.linger_until().is_some_and(|until| until <= now);
-        let over: Vec<Token> =
-            self.conns.iter().filter(|(_, conn)| over(conn)).map(|(token, _)| *token).collect();
-        for token in over {
-            self.forget(token);
-        }
-        if self.accept_at.is_some_and(|at| at <= now) {
-            self.accept_at = None;
+        if self.accept_at.is_some() {
             self.accept(machine);
         }
         if self.stop_at.is_some_and(|at| at <= now) {
@@ -196,7 +207,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             LISTENER => self.accept(machine),
             STOP | RELOAD => self.heed_signal(machine, token),
             token if self.sockets.contains_key(&token) => self.receive_datagrams(machine, token),
-            token => self.turn_conn(machine, token),
+            // Each connection has one turn, however many things have happened to it.
+            token => drop(self.unfinished.insert(token)),
         }
     }
 
@@ -237,7 +249,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     }
 
     fn tell_answers(&mut self, machine: &mut dyn Machine) {
-        while let Some(answer) = self.answers.pop_front() {
+        for _ in 0..ANSWERS_PER_TURN {
+            let Some(answer) = self.answers.pop_front() else { return };
             match answer {
                 Answer::Closed(conn, reason) => self.tell(machine, Input::Closed(conn, reason)),
                 Answer::Stored(write, result) => self.tell(machine, Input::Stored(write, result)),
@@ -259,16 +272,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                     self.unfinished.insert(token);
                 }
             }
-            Output::Close { conn } => {
-                let now = self.clock.now().mono;
-                // A connection that never stood has nothing to linger for, but its turn ends it.
-                if let Some((token, found)) = self.conn(conn) {
-                    found.close(now);
-                    self.unfinished.insert(token);
-                }
-                self.tokens.remove(&conn);
-                self.answers.retain(|it| !matches!(it, Answer::Closed(id, _) if *id == conn));
-            }
+            Output::Close { conn } => self.close(conn),
             Output::Datagram { socket, to, bytes } => {
                 // The resolver asks again when nothing comes.
                 let _ = self.send_datagram(socket, to, &bytes);
@@ -308,46 +312,16 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let stream = TcpStream::connect(to).map_err(|error| reason(&error))?;
         // It only makes small requests slower; a system that refuses it still works.
         let _ = stream.set_nodelay(true);
-        self.adopt(Conn::dialed(id, stream, tls)).map_err(|error| reason(&error))
+        self.adopt(Conn::dialed(id, stream, tls)).map_err(|error| reason(&error))?;
+        Ok(())
     }
 
-    fn adopt(&mut self, mut conn: Conn) -> io::Result<()> {
+    fn adopt(&mut self, mut conn: Conn) -> io::Result<Token> {
         let token = self.new_token();
         conn.register(self.poll.registry(), token)?;
         self.tokens.insert(conn.id, token);
         self.conns.insert(token, conn);
-        Ok(())
-    }
-
-    fn accept(&mut self, machine: &mut dyn Machine) {
-        if self.accept_at.is_some() {
-            return;
-        }
-        for _ in 0..ACCEPTS_PER_TURN {
-            match self.parts.listener.accept() {
-                Ok((stream, from)) => {
-                    let _ = stream.set_nodelay(true);
-                    let id = ConnId::Accepted(self.accepted);
-                    self.accepted += 1;
-                    if self.adopt(Conn::accepted(id, stream)).is_ok() {
-                        self.tell(machine, Input::Accepted(id, from));
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // The peer was gone before it was accepted.
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let line =
-                        Record::error("listen", "cannot accept for now").with("error", error);
-                    self.parts.logger.write(self.clock.now().wall, &line);
-                    self.accept_at = Some(self.clock.now().mono + ACCEPT_PAUSE);
-                    return;
-                }
-            }
-        }
-        // More may wait; the others have their turn first.
-        self.accept_at = Some(self.clock.now().mono);
+        Ok(token)
     }
 
     fn turn_conn(&mut self, machine: &mut dyn Machine, token: Token) {
@@ -384,6 +358,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     fn forget(&mut self, token: Token) {
         if let Some(mut conn) = self.conns.remove(&token) {
             conn.deregister(self.poll.registry());
+            if let Some(until) = conn.linger_until() {
+                self.lingering.remove(&(until, token));
+            }
             if self.tokens.get(&conn.id) == Some(&token) {
                 self.tokens.remove(&conn.id);
             }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SignatureAlgorithm};
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::rsa::KeyPair as RsaKeyPair;
@@ -13,9 +13,11 @@ use ring::signature::{
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
+use zeroize::Zeroizing;
 
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
+use crate::pki::pem;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
@@ -73,19 +75,44 @@ impl RingKeys {
     }
 }
 
+fn new_key(algorithm: &'static SignatureAlgorithm) -> Result<Zeroizing<KeyPair>, KeyError> {
+    KeyPair::generate_for(algorithm).map(Zeroizing::new).map_err(|_| KeyError::Failed)
+}
+
+/// The key as PKCS#8, and the certificate behind it.
+fn to_pem(key: &KeyPair, certificate: Option<&[u8]>) -> Secret {
+    let mut sections = vec![(pem::PRIVATE_KEY, key.serialized_der())];
+    sections.extend(certificate.map(|der| (pem::CERTIFICATE, der)));
+    pem::write(&sections)
+}
+
+/// Version 0 and the algorithm of a PKCS#8 P-256 key: `id-ecPublicKey`, `prime256v1` (RFC 5480).
+const PKCS8_P256: [u8; 24] = [
+    0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
+    0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,
+];
+const OCTET_STRING: u8 = 0x04;
+const SEQUENCE: u8 = 0x30;
+
 /// A SEC1 P-256 key as PKCS#8, which is what ring reads (RFC 5958 section 2, RFC 5915 section 3).
-fn wrap_sec1(sec1: &[u8]) -> Vec<u8> {
-    let oid = |components: &[u64]| yasna::models::ObjectIdentifier::from_slice(components);
-    yasna::construct_der(|writer| {
-        writer.write_sequence(|fields| {
-            fields.next().write_u8(0);
-            fields.next().write_sequence(|algorithm| {
-                algorithm.next().write_oid(&oid(&[1, 2, 840, 10045, 2, 1]));
-                algorithm.next().write_oid(&oid(&[1, 2, 840, 10045, 3, 1, 7]));
-            });
-            fields.next().write_bytes(sec1);
-        });
-    })
+fn wrap_sec1(sec1: &[u8]) -> Zeroizing<Vec<u8>> {
+    der(SEQUENCE, &[&PKCS8_P256, &der(OCTET_STRING, &[sec1])])
+}
+
+/// A DER value of these parts, in a buffer that does not grow: that would leave copies behind.
+fn der(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let digits = length.to_be_bytes();
+    let digits: Vec<u8> = digits.into_iter().skip_while(|digit| *digit == 0).collect();
+    let mut head = vec![tag];
+    if length >= 0x80 {
+        head.push(0x80 | u8::try_from(digits.len()).unwrap_or(0));
+    }
+    head.extend(if digits.is_empty() { vec![0] } else { digits });
+    let mut all = Vec::with_capacity(head.len() + length);
+    all.extend(head);
+    parts.iter().for_each(|part| all.extend_from_slice(part));
+    Zeroizing::new(all)
 }
 
 impl SigningKey {
@@ -123,8 +150,8 @@ impl Keys for RingKeys {
     }
 
     fn read_account_key(&mut self, pem: &Secret) -> Result<AccountKey, KeyError> {
-        let der = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
-            .map_err(|_| KeyError::Unsupported)?;
+        let der = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes());
+        let der = Zeroizing::new(der.map_err(|_| KeyError::Unsupported)?);
         let key = self.parse(&der)?;
         let public = key.public()?;
         let id = u32::try_from(self.account_keys.len()).map_err(|_| KeyError::Failed)?;
@@ -133,8 +160,8 @@ impl Keys for RingKeys {
     }
 
     fn new_account_key(&mut self) -> Result<Secret, KeyError> {
-        let key = KeyPair::generate().map_err(|_| KeyError::Failed)?;
-        Ok(Secret::new(key.serialize_pem()))
+        let key = new_key(&PKCS_ECDSA_P256_SHA256)?;
+        Ok(to_pem(&key, None))
     }
 
     fn sign(&mut self, key: &AccountKey, message: &[u8]) -> Result<Vec<u8>, KeyError> {
@@ -162,19 +189,16 @@ impl Keys for RingKeys {
             KeyType::P256 => &PKCS_ECDSA_P256_SHA256,
             KeyType::P384 => &PKCS_ECDSA_P384_SHA384,
         };
-        let key = KeyPair::generate_for(algorithm).map_err(|_| KeyError::Failed)?;
+        let key = new_key(algorithm)?;
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).map_err(|_| KeyError::Failed)?;
         params.distinguished_name = DistinguishedName::new();
-        let request = params.serialize_request(&key).map_err(|_| KeyError::Failed)?;
-        Ok(CertificateRequest {
-            key: Secret::new(key.serialize_pem()),
-            csr: request.der().to_vec(),
-        })
+        let request = params.serialize_request(&*key).map_err(|_| KeyError::Failed)?;
+        Ok(CertificateRequest { key: to_pem(&key, None), csr: request.der().to_vec() })
     }
 
     fn fallback(&mut self, now: UnixTime) -> Result<Secret, KeyError> {
-        let key = KeyPair::generate().map_err(|_| KeyError::Failed)?;
+        let key = new_key(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "*");
@@ -183,8 +207,8 @@ impl Keys for RingKeys {
         };
         params.not_before = date(now)?;
         params.not_after = date(now.plus(FALLBACK_LIFETIME))?;
-        let certificate = params.self_signed(&key).map_err(|_| KeyError::Failed)?;
-        Ok(Secret::new(format!("{}{}", key.serialize_pem(), certificate.pem())))
+        let certificate = params.self_signed(&*key).map_err(|_| KeyError::Failed)?;
+        Ok(to_pem(&key, Some(certificate.der())))
     }
 }
 

@@ -12,8 +12,12 @@ use rustix::net::{
 
 use crate::config::Listen;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
+/// Connections that wait to be accepted: who finds no room comes again a second later (RFC 6298), too
+/// late for some.
+const BACKLOG: i32 = 4096;
+/// What the system buffers for a connection in each direction, in bytes (it allows itself twice as much,
+/// socket(7)). Requests and answers are small, and strangers should not have more of the system's memory.
+const SYSTEM_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The port cannot be had.
 #[derive(Debug)]
@@ -60,6 +64,10 @@ fn listen_at(address: SocketAddr) -> io::Result<StdListener> {
         // An unspecified address takes IPv4 in, too; any other is itself alone.
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
+    // Every accepted socket is like this one.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_socket_recv_buffer_size(&socket, SYSTEM_BUFFER_BYTES)?;
+    sockopt::set_socket_send_buffer_size(&socket, SYSTEM_BUFFER_BYTES)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(StdListener::from(socket))

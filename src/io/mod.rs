@@ -13,7 +13,9 @@ use crate::secret::Secret;
 
 pub mod clock;
 mod conn;
+pub mod descriptors;
 pub mod event_loop;
+pub mod hardening;
 pub mod keys;
 pub mod listener;
 pub mod log;
@@ -22,6 +24,7 @@ pub mod storage;
 pub mod tls;
 pub mod user;
 
+use descriptors::Descriptors;
 use event_loop::{Disk, EventLoop, Parts};
 use keys::RingKeys;
 use log::Logger;
@@ -63,12 +66,15 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let listener = listener::listen_on(config.listen).map_err(|error| failed(error.to_string()))?;
     if let Some(user) = &config.user {
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
+        // What the system forbids was said at the start.
+        let _ = hardening::keep_memory_private();
     }
     let mut keys = RingKeys::new();
     let disk = Storage::new(config.storage_dir.clone(), config.cert_mode, keys.random());
     let run = || -> io::Result<u8> {
         let logger = Logger::new(config.log_level, config.log_format)?;
-        let parts = Parts { listener, signals, tls, disk, keys, logger };
+        let descriptors = Descriptors::claim();
+        let parts = Parts { listener, descriptors, signals, tls, disk, keys, logger };
         EventLoop::new(parts)?.run(machine)
     };
     run().map_err(|error| failed(format!("the system failed: {error}")))

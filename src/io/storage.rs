@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use rustix::process::geteuid;
+use zeroize::Zeroizing;
 
 use crate::domain::Domain;
 use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
@@ -147,12 +149,13 @@ impl<F: Files> Storage<F> {
         match load {
             Load::Storage => Loaded::Storage(self.open()),
             Load::Certificate(name) => {
-                let file = self.read_text(&certificate(&name), FILE_BYTES_MAX).map(Secret::new);
+                let file = self.read_text(&certificate(&name), FILE_BYTES_MAX);
                 Loaded::Certificate(name, file)
             }
             Load::Challenge(conn, token) => {
                 let found = challenge(&token)
                     .and_then(|path| self.read_text(&path, CHALLENGE_BYTES_MAX))
+                    .map(|text| text.expose().to_string())
                     .ok();
                 Loaded::Challenge(conn, token, found)
             }
@@ -188,9 +191,9 @@ impl<F: Files> Storage<F> {
 
     fn inventory(&self) -> Result<Inventory, StoreError> {
         let mut inventory = Inventory {
-            account_key: optional(self.read_text("client.key", FILE_BYTES_MAX))?.map(Secret::new),
+            account_key: optional(self.read_text("client.key", FILE_BYTES_MAX))?,
             has_fallback: self.files.is_there(&self.dir.join("default.pem")).unwrap_or(false),
-            state: optional(self.read("state.json", STATE_BYTES_MAX))?,
+            state: optional(self.read_state())?,
             challenges: self.names("challenges")?,
             leased: true,
             ..Inventory::default()
@@ -212,18 +215,23 @@ impl<F: Files> Storage<F> {
         Ok(names)
     }
 
-    /// A file as text. What is not UTF-8 in it is replaced: whoever reads the content sees the damage.
-    fn read_text(&self, path: &str, bytes_max: u64) -> Result<String, StoreError> {
-        let bytes = self.read(path, bytes_max)?;
+    /// A file as text, which may hold a key.
+    fn read_text(&self, path: &str, bytes_max: u64) -> Result<Secret, StoreError> {
+        let mut bytes = self.read(path, bytes_max)?;
         if bytes.len() as u64 > bytes_max {
             let detail = format!("longer than {bytes_max} bytes");
             return Err(StoreError { kind: StoreErrorKind::Malformed, path: path.into(), detail });
         }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(Secret::from_bytes(std::mem::take(&mut bytes)))
+    }
+
+    /// `state.json`, in which nothing is secret.
+    fn read_state(&self) -> Result<Vec<u8>, StoreError> {
+        self.read("state.json", STATE_BYTES_MAX).map(|mut bytes| std::mem::take(&mut *bytes))
     }
 
     /// A file's bytes: all of them, or one more than the limit.
-    fn read(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, StoreError> {
+    fn read(&self, path: &str, bytes_max: u64) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let found = self.files.read(&self.dir.join(path), bytes_max + 1);
         found.map_err(|error| failed(path, &error))
     }
@@ -368,7 +376,12 @@ fn challenge(token: &str) -> Result<String, StoreError> {
 }
 
 fn failed(path: &str, error: &io::Error) -> StoreError {
-    StoreError { kind: kind(error), path: path.into(), detail: error.to_string() }
+    let detail = match error.kind() {
+        // Whose permission it is that is missing is the first question then.
+        ErrorKind::PermissionDenied => format!("{error}, as user {}", geteuid().as_raw()),
+        _ => error.to_string(),
+    };
+    StoreError { kind: kind(error), path: path.into(), detail }
 }
 
 fn kind(error: &io::Error) -> StoreErrorKind {

@@ -3,27 +3,25 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use zeroize::Zeroizing;
 
 use crate::domain::Domain;
 use crate::secret::Secret;
 
 use super::leaf::Leaf;
+use super::pem;
 
 /// Certificates in one file at most; a real chain has two to four.
 const CERTIFICATES_MAX: usize = 16;
-/// Base64 characters in a line (RFC 7468 section 2).
-const LINE_CHARS: usize = 64;
 
 /// A private key with its certificate chain.
 pub struct Bundle {
-    key: PrivateKeyDer<'static>,
+    key: Zeroizing<PrivateKeyDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
     leaf: Leaf,
 }
@@ -83,19 +81,16 @@ impl Bundle {
     /// # Errors
     /// The chain is none, or its leaf is not for this key.
     pub fn assemble(key: &Secret, chain_pem: &str) -> Result<Secret, BundleError> {
-        let bundle = Bundle::parse(&format!("{}\n{chain_pem}", key.expose()))?;
+        let bundle = Bundle::parse(&Zeroizing::new([key.expose(), "\n", chain_pem].concat()))?;
         bundle.key_matches()?;
-        let label = match bundle.key {
+        let label = match *bundle.key {
             PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
             PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
-            _ => "PRIVATE KEY",
+            _ => pem::PRIVATE_KEY,
         };
-        let mut text = String::new();
-        write_pem(&mut text, label, bundle.key.secret_der());
-        for certificate in &bundle.chain {
-            write_pem(&mut text, "CERTIFICATE", certificate);
-        }
-        Ok(Secret::new(text))
+        let mut sections = vec![(label, bundle.key.secret_der())];
+        sections.extend(bundle.chain.iter().map(|der| (pem::CERTIFICATE, der.as_ref())));
+        Ok(pem::write(&sections))
     }
 
     /// What the leaf says.
@@ -155,28 +150,14 @@ fn certificates(chain_pem: &str) -> Option<Vec<CertificateDer<'static>>> {
     (all.len() <= CERTIFICATES_MAX).then_some(all)
 }
 
-fn private_key(kind: SectionKind, der: Vec<u8>) -> Option<PrivateKeyDer<'static>> {
-    match kind {
+fn private_key(kind: SectionKind, der: Vec<u8>) -> Option<Zeroizing<PrivateKeyDer<'static>>> {
+    let key = match kind {
         SectionKind::PrivateKey => Some(PrivateKeyDer::Pkcs8(der.into())),
         SectionKind::RsaPrivateKey => Some(PrivateKeyDer::Pkcs1(der.into())),
         SectionKind::EcPrivateKey => Some(PrivateKeyDer::Sec1(der.into())),
         _ => None,
-    }
-}
-
-/// Appends a PEM section (RFC 7468 section 3).
-fn write_pem(text: &mut String, label: &str, der: &[u8]) {
-    text.push_str(&format!("-----BEGIN {label}-----\n"));
-    let encoded = STANDARD.encode(der);
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        // Base64 is ASCII, so any index is a boundary.
-        let (line, behind) = rest.split_at(rest.len().min(LINE_CHARS));
-        text.push_str(line);
-        text.push('\n');
-        rest = behind;
-    }
-    text.push_str(&format!("-----END {label}-----\n"));
+    };
+    key.map(Zeroizing::new)
 }
 
 impl fmt::Debug for Bundle {

@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod leaf;
+pub mod pem;
 
 pub use bundle::{Bundle, BundleError, same_leaf, topmost_issuer};
 pub use leaf::Leaf;

@@ -17,7 +17,8 @@ use stand_ins::pki::Pki;
 use stand_ins::tls::shown;
 
 use crate::process::{Outcome, Process, Signal, expect, free_port, local, wait_until};
-use crate::real::{HaProxy, Pebble};
+use crate::real::Pebble;
+use crate::real_site::RealSite;
 use crate::site::{Site, check_file, text, with_ca};
 use crate::{Test, Tool};
 
@@ -90,16 +91,9 @@ fn private_key(path: &Path) -> Outcome<String> {
 }
 
 fn renewed() -> Outcome {
-    let site = Site::new()?;
-    let http_port = free_port()?;
     let more = json!({"certificateValidityPeriod": SHORT_SECONDS});
-    let pebble = Pebble::start_with(site.folder(), http_port, &[], &more)?;
-    let arguments = site.arguments(&pebble.directory(), &pebble.root_file);
-    let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    let control = site.lb.clone();
-    let haproxy = HaProxy::start(site.folder(), &site.storage, http_port, &[site.port], control)?;
-    let trust = pebble.issued_root()?;
-    daemon.wait_for("account is registered")?;
+    let (RealSite { site, haproxy, trust, pebble: _pebble, .. }, mut daemon) =
+        RealSite::start(&[], &more, &[])?;
     site.deploy("/shop", "shop.example.com");
     let address = local(haproxy.https_port);
     wait_until("the first certificate is served", || {
@@ -123,10 +117,6 @@ fn renewed() -> Outcome {
     expect(failures.is_empty(), || format!("{} of {visits}: {failures:?}", failures.len()))
 }
 
-fn orders_at(pebble: &Pebble) -> usize {
-    pebble.requests().iter().filter(|line| *line == "POST /order-plz").count()
-}
-
 fn interrupted() -> Outcome {
     let site = Site::new()?;
     let slow = [("PEBBLE_VA_NOSLEEP", "0"), ("PEBBLE_VA_SLEEPTIME", "3")];
@@ -144,7 +134,7 @@ fn interrupted() -> Outcome {
     let certificate = site.certificate("a.example.com");
     let _ = wait_until("it", || certificate.exists().then_some(()));
     site.wait_for_certificate(&again, "a.example.com")?;
-    let orders = orders_at(&pebble);
+    let orders = pebble.orders();
     println!("{orders} orders for a certificate whose first order was interrupted");
     expect(again.output().contains("resumed name=a.example.com"), || again.output())?;
     expect(orders <= 2, || format!("{orders} orders\n{}", again.output()))

@@ -1,23 +1,34 @@
 //! The real binary against real peers on loopback. A test whose tools this machine does not have is
 //! reported as ignored, with what is missing, never as passed.
 
+mod attack;
 mod ca;
 mod command_line;
+mod crash;
 mod fixed;
 mod instances;
+mod leaks;
 mod life;
 mod listener;
 mod marathon;
+mod memory;
 mod names;
 mod pebble;
+mod privileges;
 mod process;
 mod real;
+mod real_site;
+mod recorder;
 mod refusals;
 mod renewal;
+mod secrets;
 mod shipping;
 mod site;
 mod stand;
+mod steps;
 mod storage;
+mod trace;
+mod trust;
 mod wishes;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -25,6 +36,9 @@ use std::process::{Command, ExitCode, Stdio};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use process::Outcome;
+
+/// What the tests that want many descriptors open at most, with those that run beside them.
+const DESCRIPTORS_WANTED: u64 = 12_000;
 
 /// A test: its name, the tools that it needs, and what it does.
 pub(crate) type Test = (&'static str, &'static [Tool], fn() -> Outcome);
@@ -37,10 +51,17 @@ pub(crate) enum Tool {
     Buildah,
     /// The Rust target and the C compiler for a static binary.
     Musl,
+    /// Leave to open more than ten thousand descriptors.
+    Descriptors,
     /// To be root, and to be allowed to make namespaces and mounts.
     Namespaces,
     /// The same for networks, and iproute2 to make them with.
     Networks,
+    /// To be allowed to look into other processes' memory.
+    Tracing,
+    /// To be allowed to trace, too.
+    Strace,
+    SystemdAnalyze,
 }
 
 impl Tool {
@@ -58,6 +79,9 @@ impl Tool {
                 let script = "command -v musl-gcc && rustup target list --installed | grep -q musl";
                 ("no musl target or musl-gcc", succeeds("sh", &["-c", script]))
             }
+            Tool::Descriptors => {
+                ("not so many descriptors", attack::claim_descriptors(DESCRIPTORS_WANTED))
+            }
             Tool::Namespaces => {
                 let script = "mount -t tmpfs none /mnt";
                 let works =
@@ -70,9 +94,22 @@ impl Tool {
                 let works = succeeds("unshare", &["--net", "sh", "-c", script]);
                 ("no root with network namespaces, or no iproute2", works)
             }
+            Tool::Tracing => ("no root that may trace", may_trace()),
+            Tool::Strace => ("no strace that may trace", succeeds("strace", &["true"])),
+            Tool::SystemdAnalyze => {
+                ("no systemd-analyze", succeeds("systemd-analyze", &["--version"]))
+            }
         };
         (!runs).then_some(words)
     }
+}
+
+/// Whether CAP_SYS_PTRACE is ours (capabilities(7), number 19).
+fn may_trace() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    set.is_some_and(|set| set >> 19 & 1 == 1)
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
@@ -95,10 +132,13 @@ fn main() -> ExitCode {
     let modules = [
         pebble::TESTS,
         life::TESTS,
+        crash::TESTS,
+        steps::TESTS,
         ca::TESTS,
         marathon::TESTS,
         names::TESTS,
         storage::TESTS,
+        privileges::TESTS,
         listener::TESTS,
         command_line::TESTS,
         shipping::TESTS,
@@ -108,6 +148,10 @@ fn main() -> ExitCode {
         instances::TESTS,
         instances::partition::TESTS,
         instances::rolling::TESTS,
+        secrets::TESTS,
+        memory::TESTS,
+        trust::TESTS,
+        attack::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

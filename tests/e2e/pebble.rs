@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
 use stand_ins::tls::{Shown, shown};
 
-use crate::process::{Outcome, Signal, expect, free_port, wait_until};
-use crate::real::{Environment, HaProxy, Pebble};
+use crate::process::{Outcome, Signal, expect, wait_until};
+use crate::real::{Environment, Pebble};
+use crate::real_site::RealSite;
 use crate::site::{Site, check_file, text};
 use crate::{Test, Tool};
 
@@ -24,15 +26,8 @@ pub(crate) const TESTS: &[Test] = &[
 const REQUESTS_BESIDE_LOOKS: usize = 5;
 
 fn whole() -> Outcome {
-    let site = Site::new()?;
-    let http_port = free_port()?;
-    let pebble = Pebble::start(site.folder(), http_port, &[])?;
-    let arguments = site.arguments(&pebble.directory(), &pebble.root_file);
-    let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    let control = site.lb.clone();
-    let haproxy = HaProxy::start(site.folder(), &site.storage, http_port, &[site.port], control)?;
-    let trust = pebble.issued_root()?;
-    daemon.wait_for("account is registered")?;
+    let (RealSite { site, pebble, haproxy, arguments, trust }, mut daemon) =
+        RealSite::start(&[], &json!({}), &[])?;
     let served = |domain: &str| -> Outcome<Shown> {
         let address = crate::process::local(haproxy.https_port);
         wait_until(&format!("HAProxy serves {domain}"), || shown(address, domain, &trust).ok())
@@ -57,10 +52,7 @@ fn whole() -> Outcome {
     served("shop.example.com")?;
 
     // A restart orders nothing, and goes on.
-    let orders = |pebble: &Pebble| {
-        pebble.requests().iter().filter(|line| *line == "POST /order-plz").count()
-    };
-    expect(orders(&pebble) == 2, || pebble.requests().join("\n"))?;
+    expect(pebble.orders() == 2, || pebble.requests().join("\n"))?;
     daemon.signal(Signal::TERM)?;
     let status = daemon.wait(Duration::from_secs(2))?;
     expect(status.success(), || status.to_string())?;
@@ -69,7 +61,7 @@ fn whole() -> Outcome {
     again.wait_for("attached to the event stream")?;
     site.deploy("/third", "third.example.com");
     site.wait_for_certificate(&again, "third.example.com")?;
-    expect(orders(&pebble) == 3, || pebble.requests().join("\n"))
+    expect(pebble.orders() == 3, || pebble.requests().join("\n"))
 }
 
 /// Pebble and the daemon with nothing between them, and an app that wants `a.example.com`.

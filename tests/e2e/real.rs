@@ -19,7 +19,9 @@ use stand_ins::lb::LoadBalancer;
 use stand_ins::pki::{Pki, pem};
 use stand_ins::tls::{client_config, connect};
 
-use crate::process::{Outcome, Process, Signal, free_port, local, wait_for_port, wait_until};
+use crate::process::{
+    Outcome, Process, Signal, expect, free_port, local, wait_for_port, wait_until,
+};
 
 /// What a Pebble is started with.
 pub(crate) type Environment<'a> = &'a [(&'a str, &'a str)];
@@ -163,6 +165,11 @@ impl Pebble {
         output.lines().filter_map(request).collect()
     }
 
+    /// How many orders were made.
+    pub(crate) fn orders(&self) -> usize {
+        self.requests().iter().filter(|line| *line == "POST /order-plz").count()
+    }
+
     /// Ends Pebble, which forgets everything, and starts it again at the same place.
     pub(crate) fn restart(&mut self) -> Outcome {
         self.process = Process::start(&self.folder, "pebble-again", &mut self.command)?;
@@ -174,6 +181,7 @@ impl Pebble {
 /// HAProxy, and the port 9090 that makes it reload.
 pub(crate) struct HaProxy {
     pub(crate) https_port: u16,
+    config: PathBuf,
     ended: Arc<AtomicBool>,
     reloader: Option<JoinHandle<()>>,
 }
@@ -200,7 +208,15 @@ impl HaProxy {
         let ended = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&ended);
         let reloader = Some(thread::spawn(move || carry_reloads(&process, &control, &over)));
-        Ok(HaProxy { https_port, ended, reloader })
+        Ok(HaProxy { https_port, config: file, ended, reloader })
+    }
+
+    /// Whether an HAProxy that were started now would load all that is in `certs/`.
+    pub(crate) fn check(&self) -> Outcome {
+        let output = Command::new("haproxy").args(["-c", "-f"]).arg(&self.config).output();
+        let output = output.map_err(|error| format!("haproxy -c: {error}"))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        expect(output.status.success(), || format!("haproxy -c: {said}"))
     }
 }
 

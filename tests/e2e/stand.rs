@@ -157,7 +157,7 @@ pub(crate) fn kill(daemon: &mut Process) -> Outcome {
 }
 
 /// The subject alternative names of a certificate, sorted.
-fn names(der: &[u8]) -> Outcome<Vec<String>> {
+pub(crate) fn names(der: &[u8]) -> Outcome<Vec<String>> {
     let (_, leaf) = X509Certificate::from_der(der).map_err(text)?;
     let found = leaf.subject_alternative_name().map_err(text)?.ok_or("no alternative names")?;
     let names = found.value.general_names.iter().filter_map(|name| match name {

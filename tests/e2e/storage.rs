@@ -1,16 +1,15 @@
-//! The storage directory: not there, no directory, read-only, full, damaged, owned by another user.
+//! The storage directory: not there, no directory, read-only, full, damaged.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use stand_ins::ca::Settings;
 
-use crate::process::{Outcome, Process, Signal, expect, get, wait_until};
-use crate::site::{Site, check_file, text, with_ca};
+use crate::process::{Outcome, Signal, expect, get, wait_until};
+use crate::site::{check_file, text, with_ca};
 use crate::{Test, Tool};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -20,12 +19,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("damaged_and_foreign_files_are_named", &[], damaged),
     ("the_layout_is_the_old_programs", &[], layout),
     ("a_crash_leaves_whole_files", &[], crash),
-    ("the_user_is_switched_for_good", &[Tool::Namespaces], switched_user),
-    ("another_user_just_runs", &[Tool::Namespaces], other_user),
+    ("an_account_key_that_was_lost_is_never_replaced", &[], empty_key),
 ];
-
-/// Not root, and not a user of this machine either.
-const NOBODY: u32 = 65_534;
 
 /// A file system of its own under the storage, taken away at the end.
 struct Mounted<'a>(&'a Path);
@@ -166,6 +161,32 @@ fn damaged() -> Outcome {
     expect(site.storage.join("certs/README").exists(), || "the foreign file is gone".into())
 }
 
+/// The account is the key's: a new key in the place of one that a crash or a full disk has emptied
+/// would be another account, and nobody would know what became of the first.
+fn empty_key() -> Outcome {
+    let (site, ca, arguments) = with_ca(Settings::default())?;
+    let key = site.storage.join("client.key");
+    fs::write(&key, "").map_err(text)?;
+    fs::create_dir(site.storage.join("tmp")).map_err(text)?;
+    fs::write(site.storage.join("tmp/left-over"), "-----BEGIN PRIV").map_err(text)?;
+    fs::write(site.storage.join("lock"), "").map_err(text)?;
+    site.deploy("/a", "a.example.com");
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    daemon.wait_for("cannot order until this is mended")?;
+    daemon.wait_for("failed name=a.example.com")?;
+    let line = daemon.line("cannot order until this is mended");
+    let said = line.contains("client.key") && line.contains("it is never overwritten");
+    expect(line.contains("CRITICAL") && said, || line)?;
+    let health = get(site.port, "/health")?;
+    expect(health.contains("degraded") && health.contains("ca: client.key"), || health)?;
+    let asked = ca.requests();
+    expect(asked.is_empty(), || asked.join("\n"))?;
+    let kept = fs::read(&key).map_err(text)?;
+    expect(kept.is_empty(), || "client.key was written".into())?;
+    let left = fs::read_dir(site.storage.join("tmp")).map_err(text)?.count();
+    expect(left == 0, || format!("{left} files are left in tmp/"))
+}
+
 fn layout() -> Outcome {
     let (site, _ca, arguments) = with_ca(Settings::default())?;
     fs::write(site.storage.join("default.pem"), "the operator's own").map_err(text)?;
@@ -219,51 +240,4 @@ fn crash() -> Outcome {
         let left = fs::read_dir(site.storage.join("challenges")).ok()?.count();
         (left == 0).then_some(())
     })
-}
-
-/// All user and group ids of a process: real, effective, saved, for the file system.
-fn ids(process: &Process) -> Outcome<Vec<String>> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).map_err(text)?;
-    let lines = status
-        .lines()
-        .filter(|line| ["Uid:", "Gid:", "Groups:"].iter().any(|start| line.starts_with(start)));
-    Ok(lines.map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect())
-}
-
-/// The storage, and the way to it, as a volume would be that this user owns.
-fn give_away(site: &Site) -> Outcome {
-    fs::set_permissions(site.folder(), fs::Permissions::from_mode(0o777)).map_err(text)?;
-    chown(&site.storage, Some(NOBODY), Some(NOBODY)).map_err(text)
-}
-
-fn switched_user() -> Outcome {
-    let (site, _ca, arguments) = with_ca(Settings::default())?;
-    give_away(&site)?;
-    site.deploy("/a", "a.example.com");
-    let mut command = Site::command();
-    command.args(&arguments).env("MARATHON_ACME_USER", format!("{NOBODY}:{NOBODY}"));
-    let daemon = Process::start(site.folder(), "daemon", &mut command)?;
-    site.wait_for_certificate(&daemon, "a.example.com")?;
-    let four = [NOBODY; 4].map(|id| id.to_string()).join(" ");
-    let found = ids(&daemon)?;
-    let [user, group, groups] = found.as_slice() else { return Err(found.join("; ")) };
-    let lesser = groups.is_empty() || *groups == NOBODY.to_string();
-    expect(*user == four && *group == four && lesser, || found.join("; "))?;
-    let owner = fs::metadata(site.certificate("a.example.com")).map_err(text)?.uid();
-    expect(owner == NOBODY, || format!("the certificate belongs to {owner}"))
-}
-
-fn other_user() -> Outcome {
-    let (site, _ca, arguments) = with_ca(Settings::default())?;
-    give_away(&site)?;
-    // The build's folder may be closed to others.
-    let program = site.folder().join("marathon-acme");
-    fs::copy(crate::site::PROGRAM, &program).map_err(text)?;
-    site.deploy("/a", "a.example.com");
-    let mut command = crate::site::bare(&program.display().to_string());
-    command.args(&arguments).uid(NOBODY).gid(NOBODY);
-    let daemon = Process::start(site.folder(), "daemon", &mut command)?;
-    site.wait_for_certificate(&daemon, "a.example.com")?;
-    let owner = fs::metadata(site.storage.join("client.key")).map_err(text)?.uid();
-    expect(owner == NOBODY, || format!("client.key belongs to {owner}"))
 }

@@ -207,15 +207,18 @@ fn no_binding_key() -> Outcome {
     let stand = Stand::new(binding())?;
     let missing = ["--eab-kid=kid-1", "--eab-hmac-key=/no/such/key"];
     let [kid, empty] = bind_with(stand.site.folder(), "\n")?;
+    let key = URL_SAFE.encode(MAC_KEY);
+    let itself = format!("--eab-hmac-key={key}");
     let mistakes = [
         (missing, "--eab-hmac-key /no/such/key: No such file"),
         ([&*kid, &*empty], "it holds no key"),
+        ([&*kid, &*itself], "--eab-hmac-key names no file, and may be the key itself"),
         ([&*kid, "--log-level=info"], "--eab-hmac-key"),
     ];
     for (words, said) in mistakes {
         let (status, output) = ends(&stand, "daemon", &words)?;
         let fits = status == Some(2) && output.lines().count() == 1 && output.contains(said);
-        expect(fits, || format!("{words:?}: {status:?}\n{output}"))?;
+        expect(fits && !output.contains(&key), || format!("{words:?}: {status:?}\n{output}"))?;
     }
     expect(stand.ca.requests().is_empty(), || "the CA was asked".into())
 }

@@ -45,7 +45,7 @@ impl Case {
     fn outputs(&mut self) -> Vec<String> {
         let in_words = |output| match output {
             Output::Send { bytes, .. } => {
-                let text = String::from_utf8(bytes).unwrap();
+                let text = String::from_utf8(bytes.to_vec()).unwrap();
                 let body = text.rsplit("\r\n").next().unwrap_or_default();
                 format!("{} {body}", text.split(' ').nth(1).unwrap_or_default())
             }
@@ -116,7 +116,7 @@ fn an_answered_connection_may_rest_but_its_next_head_may_not_drip() {
 #[test]
 fn the_longest_idle_one_makes_room() {
     let mut case = Case::new();
-    for number in 0..CONNECTIONS_MAX as u64 {
+    for number in 0..ACCEPTED_MAX as u64 {
         case.accept(number);
         case.pass(0);
     }
@@ -124,6 +124,61 @@ fn the_longest_idle_one_makes_room() {
     assert_eq!(case.outputs(), Vec::<String>::new());
     case.accept(9999);
     assert_eq!(case.outputs(), ["close 1"], "the first was active since");
+}
+
+#[test]
+fn a_newcomer_outlives_those_who_were_answered_or_drip() {
+    let mut case = Case::new();
+    for number in 0..ACCEPTED_MAX as u64 {
+        case.accept(number);
+        case.receive(number, &request(PING));
+    }
+    // The first one has drawn its bytes out; the newcomers' time is up long before the others'.
+    case.pass(1);
+    case.receive(0, b"GET / HTTP/1.1");
+    for newcomer in 1000..1000 + ACCEPTED_MAX as u64 {
+        case.accept(newcomer);
+        assert_eq!(case.outputs(), [format!("close {}", newcomer - 1000)]);
+    }
+    assert!(case.receive(1000, &request(PING))[0].starts_with("200"));
+}
+
+#[test]
+fn who_waits_for_a_file_is_of_use() {
+    let mut case = Case { lookup: true, ..Case::new() };
+    for number in 0..ACCEPTED_MAX as u64 {
+        case.accept(number);
+    }
+    case.pass(1);
+    case.receive(0, &request("/.well-known/acme-challenge/other"));
+    case.accept(9999);
+    assert_eq!(case.outputs(), ["close 1"]);
+}
+
+#[test]
+fn where_descriptors_are_short_the_oldest_eighth_goes_and_two_lines_say_so() {
+    let mut case = Case::new();
+    let exhausted = |case: &mut Case| {
+        case.front.exhausted(&mut case.bench.turn(), "Too many open files");
+        case.outputs().len()
+    };
+    assert_eq!(exhausted(&mut case), 0, "nobody is there");
+    for number in 0..80 {
+        case.accept(number);
+    }
+    assert_eq!(exhausted(&mut case), 10);
+    assert!(!case.front.owns(conn(9)) && case.front.owns(conn(10)));
+    for number in 0..5 {
+        case.receive(79 - number, &request(PING));
+        case.pass(9);
+        case.accept(100 + number);
+        exhausted(&mut case);
+    }
+    assert_eq!(case.bench.log.len(), 1, "it is still the same shortage");
+    case.pass(10);
+    case.pass(100);
+    assert_eq!(case.bench.logged("there are descriptors enough again"), 1);
+    assert_eq!((case.bench.log.len(), case.front.poll_timeout()), (2, None));
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Case {
                 Output::Wait(_) => return outputs,
                 Output::Log(_) => {}
                 Output::Send { conn: PEER, bytes } => {
-                    outputs.push(String::from_utf8(bytes).unwrap());
+                    outputs.push(String::from_utf8(bytes.to_vec()).unwrap());
                 }
                 output => outputs.push(format!("{output:?}")),
             }

@@ -16,6 +16,7 @@ use super::{Delivery, Outgoing, TransportEvent};
 use crate::dns::DnsError;
 use crate::http::{Exchange, ExchangeEvent, Method, Response, ResponseHead, write_request};
 use crate::seam::{CloseReason, ConnId, Tls};
+use crate::secret::SecretBytes;
 use crate::time::Instant;
 use crate::url::Scheme;
 
@@ -30,7 +31,7 @@ pub const ATTEMPTS_MAX: usize = 8;
 pub(super) struct Job {
     peer: Peer,
     method: Method,
-    bytes: Vec<u8>,
+    bytes: SecretBytes,
     delivery: Delivery,
     silence: Option<Duration>,
     timeout: Duration,

@@ -171,7 +171,7 @@ impl Names {
                 }
                 ResolverOutput::SendStream { query, bytes } => {
                     if let Some(conn) = self.streams.get(&query) {
-                        outbox.send(*conn, bytes);
+                        outbox.send(*conn, bytes.into());
                     }
                 }
                 ResolverOutput::CloseStream { query } => {

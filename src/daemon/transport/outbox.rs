@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::seam::{ConnId, Output, SocketId, Tls};
+use crate::secret::SecretBytes;
 
 /// Collects outputs. Numbers only go up: a late input cannot hit another connection.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ impl Outbox {
         SocketId(self.sockets)
     }
 
-    pub(super) fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+    pub(super) fn send(&mut self, conn: ConnId, bytes: SecretBytes) {
         self.outputs.push_back(Output::Send { conn, bytes });
     }
 

@@ -266,7 +266,7 @@ fn responses_that_are_of_no_use_fail_and_close() {
     let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(101));
     let cases = [
         ("SSH-2.0-OpenSSH_9.2\r\n", "not HTTP/1.0 or HTTP/1.1"),
-        (ambiguous, "Transfer-Encoding together with Content-Length or HTTP/1.0"),
+        (ambiguous, "Transfer-Encoding with Content-Length, HTTP/1.0 or no chunked end"),
         (&counted, "the response is larger than 100 bytes"),
         (&endless, "the response is larger than 100 bytes"),
     ];

@@ -78,6 +78,9 @@ impl Manner {
             301 | 302 | 303 | 307 | 308 if !inquiry.redirected => {
                 leader(&inquiry.url, head.headers.first("location"))
             }
+            status @ (301 | 302 | 303 | 307 | 308) => {
+                Err(format!("status {status}: a second redirect, which is not followed"))
+            }
             status => Err(refusal(status)),
         };
         transport.cancel(inquiry.request);
@@ -88,15 +91,25 @@ impl Manner {
     }
 }
 
-/// Where a redirect to the leader leads, when it may be followed: once, and never from `https` to
-/// `http`, since the credentials are sent again.
+/// Where a redirect to the leader leads, when it may be followed: once, to the same resource of another
+/// Marathon and not to somebody's login page, and never from `https` to `http`. The credentials are
+/// sent again, those of the command line: what the redirect may name has no say.
 fn leader(from: &Url, location: Option<&str>) -> Result<Url, String> {
     let location = location.ok_or("a redirect without Location")?;
     let to = from.resolve(location).map_err(|error| format!("a redirect to a bad URL: {error}"))?;
     if from.origin().scheme == Scheme::Https && to.origin().scheme == Scheme::Http {
         return Err(format!("a redirect from https to http ({to}) is not followed"));
     }
+    if resource(&to) != resource(from) {
+        return Err(format!("a redirect to something else ({to}) is not followed"));
+    }
     Ok(to.with_credentials_of(from))
+}
+
+/// The path behind whatever a proxy has put before it: `/v2/apps`.
+fn resource(url: &Url) -> Option<&str> {
+    let path = url.target().split('?').next()?;
+    path.get(path.rfind("/v2/")?..)
 }
 
 /// What is wrong with an answer by its status, in words that tell what to do.

@@ -244,6 +244,49 @@ fn a_redirect_is_followed_once_with_the_credentials() {
     assert!(second[0].text.to_lowercase().contains("authorization: basic dxnlcjpwdw=="));
     assert_eq!(case.answer(second[0].conn, &to("http://10.0.0.3:8080/v2/events")), []);
     assert_eq!(case.wire.bench.logged("no event stream"), 1);
+    let problem = case.watcher.status().problem.as_deref();
+    assert_eq!(problem, Some("status 302: a second redirect, which is not followed"));
+}
+
+/// Where a client of that URL is sent on to, and what it says then; or why it is not.
+fn sent_on(from: &str, location: &str) -> Result<(String, String), String> {
+    let (mut case, first) = Case::started(&[from]);
+    let answer = format!("HTTP/1.1 307 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+    match case.answer(first[0].conn, &answer).pop() {
+        Some(sent) => Ok((sent.to.to_string(), sent.text)),
+        None => Err(case.watcher.status().problem.clone().unwrap_or_default()),
+    }
+}
+
+#[test]
+fn credentials_follow_marathons_own_redirect_only() {
+    let basic = "Authorization: Basic dXNlcjpwdw==\r\n";
+    for (from, location, to) in [
+        ("http://user:pw@10.0.0.1:8080", "http://10.0.0.2:8080/v2/events?x=y", "10.0.0.2:8080"),
+        ("http://user:pw@10.0.0.1:8080", "https://10.0.0.2:8443/v2/events", "10.0.0.2:8443"),
+        ("https://user:pw@10.0.0.1/service/marathon", "https://10.0.0.2/v2/events", "10.0.0.2:443"),
+        // The command line's, not the redirect's.
+        ("http://user:pw@10.0.0.1", "http://other:word@10.0.0.2/v2/events", "10.0.0.2:80"),
+        ("http://user:pw@10.0.0.1", "/marathon/v2/events", "10.0.0.1:80"),
+    ] {
+        let (address, text) = sent_on(from, location).expect(location);
+        assert!(address == to && text.contains(basic), "{location}: {address}\n{text}");
+    }
+    let (_, text) = sent_on("http://10.0.0.1", "http://other:word@10.0.0.2/v2/events").unwrap();
+    assert!(!text.contains("Authorization"), "{text}");
+    for (from, location, problem) in [
+        ("https://user:pw@10.0.0.1", "http://10.0.0.1/v2/events", "from https to http"),
+        ("https://user:pw@10.0.0.1", "http://10.0.0.1:443/v2/events", "from https to http"),
+        ("https://user:pw@10.0.0.1", "HTTP://user:pw@10.0.0.2/v2/events", "from https to http"),
+        ("http://user:pw@10.0.0.1", "https://login.example.org/?next=/v2/events", "else (https:"),
+        ("http://user:pw@10.0.0.1", "/login", "something else (http://10.0.0.1/login)"),
+        ("http://user:pw@10.0.0.1", "http://10.0.0.2/v2/apps", "something else"),
+        ("http://user:pw@10.0.0.1", "ftp://10.0.0.2/v2/events", "a bad URL"),
+        ("http://user:pw@10.0.0.1", "//10.0.0.2/v2/events", "a bad URL"),
+    ] {
+        let said = sent_on(from, location).expect_err(location);
+        assert!(said.contains(problem) && !said.contains("pw"), "{location}: {said}");
+    }
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn chunked_bodies() {
 
 #[test]
 fn broken_chunks_are_errors_at_every_split() {
-    let cases: [&[u8]; 16] = [
+    let cases: [&[u8]; 21] = [
         b"\r\n",
         b";x\r\n",
         b"g\r\n",
@@ -68,6 +68,11 @@ fn broken_chunks_are_errors_at_every_split() {
         b"1\r\nab\r\n",
         b"1\r\na\n0\r\n\r\n",
         b"0\r\n\n",
+        b"1\x0b\r\n",
+        b"1\x0c;x\r\n",
+        b"0\r\nGET / HTTP/1.1\r\n",
+        b"0\r\n: x\r\n",
+        b"0\r\na b: x\r\n",
     ];
     for case in cases {
         for pieces in splits(case) {
@@ -152,17 +157,20 @@ fn what_two_readers_could_frame_differently_is_an_error() {
     assert_eq!(Framing::of_request(Version::Http10, &alone), ambiguous);
     assert_eq!(get(Version::Http10, &alone), ambiguous);
 
-    let codings: [&[_]; 5] = [
+    let endless: [&[_]; 6] = [
         &[("Transfer-Encoding", "gzip")],
-        &[("Transfer-Encoding", "gzip, chunked")],
-        &[("Transfer-Encoding", "identity")],
+        &[("Transfer-Encoding", "chunked, identity")],
+        &[("Transfer-Encoding", "chunked;x=y")],
         &[("Transfer-Encoding", "")],
+        &[("Transfer-Encoding", "chunked,chunked")],
         &[te, te],
     ];
-    for fields in codings {
-        let fields = headers(fields);
-        let unknown = Err(HttpError::TransferCoding);
-        assert_eq!(Framing::of_request(Version::Http11, &fields), unknown);
-        assert_eq!(get(Version::Http11, &fields), unknown);
+    for fields in endless {
+        assert_eq!(Framing::of_request(Version::Http11, &headers(fields)), ambiguous);
+        assert_eq!(get(Version::Http11, &headers(fields)), ambiguous);
     }
+    let unknown = Err(HttpError::TransferCoding);
+    let gzip = headers(&[("Transfer-Encoding", "gzip, chunked")]);
+    assert_eq!(Framing::of_request(Version::Http11, &gzip), unknown);
+    assert_eq!(get(Version::Http11, &gzip), unknown);
 }

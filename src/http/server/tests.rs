@@ -165,7 +165,7 @@ fn what_cannot_be_read_without_doubt_is_refused() {
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n",
@@ -174,6 +174,112 @@ fn what_cannot_be_read_without_doubt_is_refused() {
     ];
     for (request, status) in cases {
         check_refused(request, status);
+    }
+}
+
+/// RFC 9112 sections 6.1, 6.3 and 11.2: where two readers could see two different requests, neither of
+/// them is answered. Each of these has a request behind it that must not be either.
+#[test]
+fn what_smuggles_is_refused() {
+    let with = |fields: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+    let fields = [
+        "Content-Length: 6\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 0",
+        "Content-Length: 0\r\nContent-Length: 44",
+        "Content-Length: 0, 44",
+        "Content-Length: +5",
+        "Content-Length: -0",
+        "Content-Length: 0x5",
+        "Content-Length: 5 5",
+        "Content-Length: 5.0",
+        "Content-Length: \"5\"",
+        "Content-Length:",
+        "Content-Length: 18446744073709551616",
+        "Content-Length : 5",
+        "Content-Length\t: 5",
+        " Content-Length: 5",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked;q=1",
+        "Transfer-Encoding: \"chunked\"",
+        "Transfer-Encoding: \u{b}chunked",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding\r\n : chunked",
+        "Transfer-Encoding:\r\n chunked",
+        "X: y\rTransfer-Encoding: chunked",
+        "X: y\nTransfer-Encoding: chunked",
+        "X: y\0Transfer-Encoding: chunked",
+    ];
+    for field in fields {
+        check_refused(&with(field), 400);
+    }
+    check_refused(&with("Content-Length: 18446744073709551615"), 413);
+    let chunked = |chunks: &str| with("Transfer-Encoding: chunked") + chunks;
+    for chunks in [
+        "10000000000000000\r\n",
+        "ffffffffffffffffffff\r\n",
+        "-1\r\n",
+        "+1\r\na\r\n",
+        "0x1\r\na\r\n",
+        "1\na\r\n",
+        "1;a\n\r\na\r\n",
+        "1\r\nab\r\n",
+        "1\r\na0\r\n\r\n",
+        "\r\n",
+        "0\r\nGET /inner HTTP/1.1\r\n",
+    ] {
+        check_refused(&chunked(chunks), 400);
+    }
+    let endless = chunked("ffffffffffffffff\r\nGET /inner HTTP/1.1\r\nHost: a\r\n\r\n");
+    check(&endless, "", false);
+    check_refused(&(endless + &"x".repeat(REQUEST_BODY_BYTES_MAX)), 413);
+}
+
+/// What other protocols, and other versions of this one, say first.
+#[test]
+fn what_is_not_this_protocol_is_refused() {
+    let cases = [
+        ("GET /\r\n", 400),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\u{7f}\x03\x03", 400),
+        ("PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\n", 505),
+        ("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c", 400),
+        ("GET / HTTP/1.1\nHost: a\n\n", 400),
+        ("GET a.example:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET a:80/x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
+    ];
+    for (request, status) in cases {
+        check_refused(request, status);
+    }
+}
+
+/// A body is never read as a request, whatever the method.
+#[test]
+fn a_body_is_no_request() {
+    let inner = "GET /inner HTTP/1.1\r\nHost: x\r\n\r\n";
+    let length = inner.len();
+    let after = "GET /b HTTP/1.1\r\nHost: x\r\n\r\n";
+    for method in ["GET", "HEAD", "DELETE", "CONNECT", "POST"] {
+        let start = format!("{method} /a HTTP/1.1\r\nHost: x\r\n");
+        let counted = format!("{start}Content-Length: {length}\r\n\r\n{inner}{after}");
+        let chunk = format!("{length:x};x=\"y\"\r\n{inner}\r\n0\r\nX: y\r\n\r\n");
+        let chunked = format!("{start}Transfer-Encoding: chunked\r\n\r\n{chunk}{after}");
+        for requests in [counted, chunked] {
+            for pieces in splits(requests.as_bytes()) {
+                let (sent, closed) = serve(&pieces);
+                assert!(!sent.contains("/inner") && sent.ends_with("GET /b"), "{sent:?}");
+                assert_eq!((sent.matches("HTTP/1.1 200").count(), closed), (2, false));
+            }
+        }
     }
 }
 
@@ -230,4 +336,34 @@ fn a_whole_pipeline_in_one_piece_is_served_within_the_limit() {
     let count = PIPELINE_BYTES_MAX / request.len();
     let (sent, closed) = serve(&[request.repeat(count).as_bytes()]);
     assert_eq!((sent.matches("GET /a").count(), closed), (count, false));
+}
+
+#[test]
+fn answers_to_one_piece_are_bounded() {
+    let mut connection = ServerConnection::new();
+    let (request, body) = (b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(1000));
+    for _ in 0..3 {
+        // As many as are within the limit, again and again.
+        let (sent, closed) = flood(&mut connection, &request.repeat(30), &body);
+        assert!(sent > 30_000 && sent < ANSWERS_BYTES_MAX && !closed, "{sent}");
+    }
+    let (sent, closed) = flood(&mut connection, &request.repeat(200), &body);
+    assert!(closed && sent > ANSWERS_BYTES_MAX - 2000, "{sent}");
+    assert!(sent < ANSWERS_BYTES_MAX + 2000, "{sent}");
+}
+
+/// Bytes sent in answer to one piece, and whether we closed.
+fn flood(connection: &mut ServerConnection, piece: &[u8], body: &str) -> (usize, bool) {
+    let (mut sent, mut closed) = (0, false);
+    connection.receive(piece);
+    while let Some(event) = connection.poll() {
+        match event {
+            ServerEvent::Request(_) => {
+                connection.respond(&ServerResponse::new(200, "text/plain", body));
+            }
+            ServerEvent::Send(bytes) => sent += bytes.len(),
+            ServerEvent::Close => closed = true,
+        }
+    }
+    (sent, closed)
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
+use zeroize::Zeroizing;
 
 /// A file system. Errors are the system's own; [`io::ErrorKind`] tells them apart.
 pub trait Files {
@@ -65,11 +66,11 @@ pub trait Files {
     /// The system's.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// A file's bytes, `bytes_max` of them at most.
+    /// A file's bytes, `bytes_max` of them at most; they may be a key.
     ///
     /// # Errors
     /// The system's.
-    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>>;
 
     /// Whether there is something of that name, a dangling link included.
     ///
@@ -118,8 +119,8 @@ impl Files for RealFiles {
     }
 
     fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(mode).open(path)?;
+        // At no moment may anybody open it whom its mode does not let.
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         // The umask may have taken bits away that the operator wants.
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         Ok(file)
@@ -149,9 +150,13 @@ impl Files for RealFiles {
         fs::remove_file(path)
     }
 
-    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len().min(bytes_max);
+        // With room for all of it at once: a buffer that grew would leave parts of a key behind.
+        let capacity = usize::try_from(length).unwrap_or(0) + 1;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+        file.take(bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 

@@ -7,7 +7,7 @@ use crate::domain::Domain;
 use crate::seam::StoreError;
 use crate::secret::Secret;
 
-use super::{FILE_BYTES_MAX, STATE_BYTES_MAX, Storage, certificate, domain_of, optional};
+use super::{FILE_BYTES_MAX, Storage, certificate, domain_of, optional};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -33,12 +33,12 @@ pub fn read_only(dir: &Path) -> Result<Snapshot, StoreError> {
         match optional(storage.read_text(&certificate(&name), FILE_BYTES_MAX)) {
             // Archived since the names were read.
             Ok(None) => {}
-            Ok(Some(text)) => certificates.push((name, Ok(Secret::new(text)))),
+            Ok(Some(text)) => certificates.push((name, Ok(text))),
             Err(error) => certificates.push((name, Err(error))),
         }
     }
     certificates.sort_by(|(left, _), (right, _)| left.cmp(right));
-    let state = storage.read("state.json", STATE_BYTES_MAX).ok();
+    let state = storage.read_state().ok();
     Ok(Snapshot { certificates, state })
 }
 

@@ -83,6 +83,33 @@ fn files_have_their_modes_and_contents() {
     assert!(names(&dir.path().join("challenges")).is_empty());
 }
 
+/// Even where the umask forbids nothing. Looks as often as it can while files come and go.
+#[test]
+fn no_file_is_open_to_others_for_a_moment() {
+    const FILES: usize = 2000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let umask = rustix::process::umask(rustix::fs::Mode::empty());
+    let seen = std::thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            for _ in 0..FILES {
+                drop(RealFiles.create(&path, 0o600).unwrap());
+                fs::remove_file(&path).unwrap();
+            }
+        });
+        let mut seen = std::collections::BTreeMap::new();
+        while !maker.is_finished() {
+            if let Ok(found) = fs::metadata(&path) {
+                *seen.entry(found.permissions().mode() & 0o777).or_insert(0) += 1;
+            }
+        }
+        seen
+    });
+    rustix::process::umask(umask);
+    println!("looks by mode: {seen:?}");
+    assert!(seen.keys().all(|mode| mode & 0o077 == 0), "{seen:?}");
+}
+
 #[test]
 fn keys_and_the_fallback_are_never_overwritten() {
     let (dir, mut storage) = storage();

@@ -1,0 +1,127 @@
+//! Room for connections: accepts them, lets those that the machine has closed linger for a while, and
+//! ends these first where descriptors run short. Which open one goes then is the machine's choice.
+//!
+//! However many come, no more are open than the 512 of [`ACCEPTED_MAX`], which the machine keeps, the 64
+//! of [`LINGERING_MAX`], and the one that it is just told of. Each has at most 90 KiB in the process: a
+//! head or pipeline of 8 KiB that waits, 29 KiB of a request that was read but for its body, 52 KiB of
+//! answers that are unsent; 150 KiB with the spare room that vectors have which grow. All together are
+//! 84 MiB, and the daemon under attack stays under 96.
+//!
+//! [`ACCEPTED_MAX`]: crate::seam::ACCEPTED_MAX
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
+
+use mio::Token;
+use mio::net::TcpStream;
+
+use crate::keys::Keys;
+use crate::seam::{ConnId, Input, Machine};
+
+use super::super::conn::Conn;
+use super::{Answer, Disk, EventLoop};
+
+/// Connections accepted in one turn at most.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long nothing is accepted after the system ran out of descriptors and no room could be made.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// Connections that linger at once at most; what more come push the oldest out. An answer that has
+/// left for the peer reaches it without that, unless the peer goes on sending.
+pub(in super::super) const LINGERING_MAX: usize = 64;
+
+impl<D: Disk, K: Keys> EventLoop<D, K> {
+    pub(super) fn accept(&mut self, machine: &mut dyn Machine) {
+        if self.accept_at.is_some_and(|at| at > self.clock.now().mono) {
+            return;
+        }
+        self.accept_at = None;
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.parts.listener.accept() {
+                Ok((stream, from)) => self.welcome(machine, stream, from),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // The peer was gone before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let made = self.make_room(machine, error.to_string());
+                    let pause = if made { Duration::ZERO } else { ACCEPT_PAUSE };
+                    self.accept_at = Some(self.clock.now().mono + pause);
+                    return;
+                }
+            }
+        }
+        // More may wait; the others have their turn first.
+        self.accept_at = Some(self.clock.now().mono);
+    }
+
+    fn welcome(&mut self, machine: &mut dyn Machine, stream: TcpStream, from: SocketAddr) {
+        let descriptors = self.parts.descriptors;
+        let are_short = descriptors.are_short(stream.as_raw_fd());
+        let id = ConnId::Accepted(self.accepted);
+        self.accepted += 1;
+        // Where it cannot be watched, it is closed: the peer may come again.
+        if let Ok(token) = self.adopt(Conn::accepted(id, stream)) {
+            self.tell(machine, Input::Accepted(id, from));
+            // What it asks is there already, as a rule: it is heard and answered at once, before others
+            // can push it out.
+            self.turn_conn(machine, token);
+            if self.unfinished.remove(&token) {
+                self.turn_conn(machine, token);
+            }
+        }
+        if are_short {
+            self.make_room(machine, descriptors.to_string());
+        }
+    }
+
+    /// Whether there are fewer connections now.
+    fn make_room(&mut self, machine: &mut dyn Machine, detail: String) -> bool {
+        let before = self.conns.len();
+        self.tell(machine, Input::Exhausted(detail));
+        self.end_lingering(0);
+        self.conns.len() < before
+    }
+
+    /// The machine is done with a connection.
+    pub(super) fn close(&mut self, id: ConnId) {
+        let now = self.clock.now().mono;
+        // A connection that never stood has nothing to linger for, but its turn ends it.
+        if let Some((token, conn)) = self.conn(id) {
+            let until = conn.close(now);
+            self.lingering.insert((until, token));
+            self.unfinished.insert(token);
+        }
+        self.tokens.remove(&id);
+        self.answers.retain(|it| !matches!(it, Answer::Closed(closed, _) if *closed == id));
+        self.end_lingering(LINGERING_MAX);
+    }
+
+    /// Ends those that linger longest, until so many are left.
+    fn end_lingering(&mut self, left: usize) {
+        while self.lingering.len() > left
+            && let Some((_, token)) = self.lingering.first().copied()
+        {
+            self.end(token);
+        }
+    }
+
+    /// Ends what has lingered long enough.
+    pub(super) fn end_overdue(&mut self) {
+        let now = self.clock.now().mono;
+        while let Some((until, token)) = self.lingering.first().copied()
+            && until <= now
+        {
+            self.end(token);
+        }
+    }
+
+    /// Ends a connection that lingers; what can still leave at once does.
+    fn end(&mut self, token: Token) {
+        if let Some(conn) = self.conns.get_mut(&token) {
+            conn.turn(&mut Vec::new());
+        }
+        self.forget(token);
+    }
+}

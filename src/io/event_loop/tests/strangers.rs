@@ -1,0 +1,197 @@
+//! Peers at the listener who want more than their share.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::io::conn::LINGER;
+
+/// Everything that a peer is sent until the end.
+fn hear(stream: &mut StdStream) -> Vec<u8> {
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).unwrap();
+    heard
+}
+
+/// So often it is looked whether a connection is gone, a millisecond apart: for less than it lingers.
+const LOOKS: u64 = LINGER.as_secs() * 1000 / 4;
+
+/// Whether our side has closed a connection for good: what is written to it comes back as a reset, and
+/// the next write says so. Less is written than makes an end of lingering.
+fn is_dropped(stream: &mut StdStream, looks: u64) -> bool {
+    let refused = (0..looks).any(|_| {
+        let refused = stream.write_all(b"late").is_err();
+        std::thread::sleep(Duration::from_millis(1));
+        refused
+    });
+    refused || stream.write_all(b"late").is_err()
+}
+
+#[test]
+fn a_question_that_comes_with_its_connection_is_answered_before_the_next_is_accepted() {
+    const PEERS: u64 = 50;
+    let (sender, address) = mpsc::channel();
+    let (all_came, came) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        let mut streams: Vec<StdStream> = Vec::new();
+        for _ in 0..PEERS {
+            let mut stream = StdStream::connect(address).unwrap();
+            stream.write_all(b"question").unwrap();
+            streams.push(stream);
+        }
+        all_came.send(()).unwrap();
+        let heard: Vec<Vec<u8>> = streams.iter_mut().map(hear).collect();
+        done(address);
+        heard
+    });
+    let mut last = None;
+    run(
+        None,
+        until_done(sender, move |input| match input {
+            Input::Accepted(conn, _) => {
+                // All but the newest are pushed out, however little time they had.
+                let close = last.replace(*conn).map(|conn| Output::Close { conn });
+                if close.is_none() {
+                    came.recv().unwrap();
+                }
+                close.into_iter().collect()
+            }
+            Input::Received(conn, b"question") => {
+                let conn = *conn;
+                vec![
+                    Output::Send { conn, bytes: b"answer".to_vec().into() },
+                    Output::Close { conn },
+                ]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    let heard = client.join().unwrap();
+    assert!(heard.iter().all(|heard| heard == b"answer"), "{heard:?}");
+}
+
+#[test]
+fn a_peer_that_never_reads_is_not_read_for_ever() {
+    /// Answers are so many times as long as their questions.
+    const TIMES: usize = 16;
+    /// Less than would be answered to all, more than the system's buffers and ours take.
+    const ANSWERS_BYTES_MAX: usize = 8 * 1024 * 1024;
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        let mut stream = StdStream::connect(address).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let mut left = ANSWERS_BYTES_MAX;
+        while left > 0 {
+            match stream.write(&[b'x'; 4096]) {
+                Ok(length) => left = left.saturating_sub(length),
+                // It is not read any more.
+                Err(_) => break,
+            }
+        }
+        done(address);
+        left
+    });
+    let (sent, longest) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counters = (Arc::clone(&sent), Arc::clone(&longest));
+    run(
+        None,
+        until_done(sender, move |input| match input {
+            Input::Received(conn, bytes) => {
+                counters.0.fetch_add(bytes.len() * TIMES, Ordering::SeqCst);
+                counters.1.fetch_max(bytes.len(), Ordering::SeqCst);
+                vec![Output::Send { conn: *conn, bytes: bytes.repeat(TIMES).into() }]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    assert!(client.join().unwrap() > 0, "the peer could send all");
+    let sent = sent.load(Ordering::SeqCst);
+    assert!(sent < ANSWERS_BYTES_MAX, "{sent}");
+    // One piece's answer is the most by which the limit of what is unsent is passed.
+    assert!(longest.load(Ordering::SeqCst) <= 512, "{longest:?}");
+}
+
+#[test]
+fn where_descriptors_are_short_the_machine_is_told_and_who_lingers_is_dropped() {
+    const PEERS: usize = 10;
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        let mut streams: Vec<StdStream> = Vec::new();
+        let (mut heard, mut dropped) = (Vec::new(), 0);
+        for number in 0..PEERS {
+            let mut stream = StdStream::connect(address).unwrap();
+            stream.write_all(b"x").unwrap();
+            streams.push(stream);
+            if number > 0 {
+                heard.extend(hear(&mut streams[number - 1]));
+                // It does not linger until the peer ends it, too.
+                dropped += usize::from(is_dropped(&mut streams[number - 1], LOOKS));
+            }
+        }
+        done(address);
+        (heard, dropped)
+    });
+    let mut open = VecDeque::new();
+    let mut told = 0;
+    let (counter, count) = mpsc::channel();
+    run_with(
+        // Every descriptor is one of the last.
+        Descriptors::limited_to(2),
+        None,
+        until_done(sender, move |input| match input {
+            Input::Accepted(conn, _) => {
+                open.push_back(*conn);
+                Vec::new()
+            }
+            Input::Exhausted(detail) => {
+                assert_eq!(detail, "2 open files are allowed");
+                told += 1;
+                counter.send(told).unwrap();
+                let goer = if open.len() > 1 { open.pop_front() } else { None };
+                goer.map(|conn| Output::Close { conn }).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }),
+    );
+    assert_eq!(client.join().unwrap(), (Vec::new(), PEERS - 1));
+    assert!(count.iter().last() >= Some(PEERS), "it is told at each");
+}
+
+#[test]
+fn few_linger_however_many_are_closed() {
+    let peers = LINGERING_MAX + 8;
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        let (mut streams, mut heard) = (Vec::new(), Vec::new());
+        for _ in 0..peers {
+            let mut stream = StdStream::connect(address).unwrap();
+            stream.write_all(b"x").unwrap();
+            heard.push(hear(&mut stream));
+            streams.push(stream);
+        }
+        let (oldest, others) = streams.split_at_mut(8);
+        let oldest = oldest.iter_mut().all(|stream| is_dropped(stream, LOOKS));
+        let others = others.iter_mut().any(|stream| is_dropped(stream, 1));
+        done(address);
+        (oldest, others, heard)
+    });
+    run(
+        None,
+        until_done(sender, move |input| match input {
+            Input::Received(conn, b"x") => {
+                let conn = *conn;
+                vec![
+                    Output::Send { conn, bytes: b"closed".to_vec().into() },
+                    Output::Close { conn },
+                ]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    let (oldest, others, heard) = client.join().unwrap();
+    assert_eq!((oldest, others), (true, false), "the oldest are dropped, and no others");
+    assert!(heard.iter().all(|heard| heard == b"closed"));
+}

@@ -1,0 +1,239 @@
+//! Whom the daemon believes and whom it follows: TLS peers that are not who they should be are told
+//! nothing, and no redirect takes credentials or signatures where they do not belong.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::json;
+use stand_ins::driver::{Driver, Options, time_now};
+use stand_ins::http::{Reply, Request};
+use stand_ins::marathon::{Marathon, Role, Settings};
+use stand_ins::peer::Time;
+use stand_ins::pki::{Identity, Pki, pem};
+use stand_ins::tls::server_config;
+
+use crate::Test;
+use crate::fixed::Fixed;
+use crate::process::{Outcome, expect, local};
+use crate::site::{Site, play, text, tls_options, with_ca};
+use crate::stand::stop;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_tls_peer_with_another_name_is_told_nothing", &[], other_name),
+    ("a_tls_peer_that_is_expired_is_told_nothing", &[], expired),
+    ("a_tls_peer_that_vouches_for_itself_is_told_nothing", &[], self_signed),
+    ("a_tls_peer_of_another_ca_is_told_nothing", &[], another_ca),
+    ("tls_below_1_2_is_not_spoken", &[], old_tls),
+    ("credentials_never_follow_a_redirect_from_https_to_http", &[], downgrade),
+    ("redirects_in_a_ring_end", &[], ring),
+    ("a_ca_that_redirects_is_not_followed", &[], ca_redirect),
+];
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What a peer was asked, line by line.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Vec<String>>>);
+
+impl Asked {
+    fn note(&self, request: &Request) {
+        if let Ok(mut asked) = self.0.lock() {
+            asked.push(format!("{} {}", request.method, request.target));
+        }
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().map(|asked| asked.clone()).unwrap_or_default()
+    }
+}
+
+/// A server that notes what it is asked, then answers.
+fn noting(
+    options: Options,
+    answer: impl Fn(&Request) -> Reply + Send + 'static,
+) -> Outcome<(Driver<Fixed>, Asked)> {
+    let asked = Asked::default();
+    let notes = asked.clone();
+    let rule = move |request: &Request| {
+        notes.note(request);
+        answer(request)
+    };
+    Ok((play(Fixed::new(rule), options)?, asked))
+}
+
+/// Lets a daemon that trusts `root` go to `peer` as its CA and as its Marathon, with a password. It
+/// must say both times why it does not, in these words.
+fn refuses(peer: SocketAddr, root: &str, words: &str) -> Outcome {
+    let site = Site::new()?;
+    let file = site.folder().join("root.pem");
+    std::fs::write(&file, root).map_err(text)?;
+    let mut arguments = site.arguments(&format!("https://{peer}/directory"), &file);
+    arguments.push(format!("--marathon=https://user:password@{peer}"));
+    arguments.push(format!("--marathon-ca={}", file.display()));
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    for line in ["cannot register with the CA", "no event stream"] {
+        daemon.wait_for(line)?;
+        let said = daemon.line(line);
+        expect(said.contains(words) && said.contains(&peer.to_string()), || said.clone())?;
+    }
+    stop(&mut daemon)
+}
+
+/// A TLS peer that is refused, and hears nothing.
+fn refused(identity: &Identity, root: &str, words: &str) -> Outcome {
+    let tls = Some(server_config(identity).map_err(text)?);
+    let (peer, asked) = noting(Options { tls, route: None }, |_| Reply::empty(200))?;
+    refuses(peer.address(), root, words)?;
+    expect(asked.all().is_empty(), || asked.all().join("\n"))
+}
+
+fn other_name() -> Outcome {
+    let mut pki = Pki::new(1, "Right", time_now());
+    let identity = pki.identity(&["other.example.com", "127.0.0.2"], time_now()).map_err(text)?;
+    refused(&identity, &pki.root_pem(), "certificate not valid for name \\\"127.0.0.1\\\"")
+}
+
+fn expired() -> Outcome {
+    let now = time_now();
+    let then = Time { unix_ms: now.unix_ms - 400 * DAY_MS, ..now };
+    let mut pki = Pki::new(1, "Right", then);
+    let identity = pki.identity(&["127.0.0.1"], then).map_err(text)?;
+    refused(&identity, &pki.root_pem(), "certificate expired")
+}
+
+fn self_signed() -> Outcome {
+    let pki = Pki::new(1, "Right", time_now());
+    let key = KeyPair::generate().map_err(text)?;
+    let certificate = CertificateParams::new(["127.0.0.1".to_string()])
+        .and_then(|params| params.self_signed(&key))
+        .map_err(text)?;
+    let identity = Identity { chain: vec![certificate.der().to_vec()], key: key.serialize_der() };
+    refused(&identity, &pki.root_pem(), "UnknownIssuer")
+}
+
+fn another_ca() -> Outcome {
+    let (right, mut wrong) = (Pki::new(1, "Same", time_now()), Pki::new(2, "Same", time_now()));
+    let mut identity = wrong.identity(&["127.0.0.1"], time_now()).map_err(text)?;
+    refused(&identity, &right.root_pem(), "invalid peer certificate")?;
+    // Nor does the real one's certificate help, sent along.
+    identity.chain.push(right.intermediate_der().to_vec());
+    refused(&identity, &right.root_pem(), "invalid peer certificate")?;
+    // And what any CA of the world could vouch for is nothing to who named one.
+    let root = pem("CERTIFICATE", right.root_der());
+    refused(&identity, &root, "invalid peer certificate")
+}
+
+/// A server hello of TLS 1.0 or 1.1 (RFC 4346 section 7.4.1.3), with a cipher suite of that time.
+fn hello(minor: u8) -> Vec<u8> {
+    let mut body = vec![3, minor];
+    body.extend([7; 32]);
+    body.extend([0, 0, 0x2f, 0]);
+    let length = body.len() as u8;
+    [&[22, 3, minor, 0, length + 4, 2, 0, 0, length][..], &body].concat()
+}
+
+fn old_tls() -> Outcome {
+    let root = Pki::new(1, "Right", time_now()).root_pem();
+    for minor in [1, 2] {
+        let listener = TcpListener::bind(local(0)).map_err(text)?;
+        let peer = listener.local_addr().map_err(text)?;
+        // It ends with the test's process; the daemon comes more than once.
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(&hello(minor));
+                let _ = stream.read(&mut [0; 4096]);
+            }
+        });
+        refuses(peer, &root, "ServerDoesNotSupportTls12Or13")?;
+    }
+    Ok(())
+}
+
+/// A Marathon behind TLS whose leader is to be spoken to in the clear, and another that is well.
+fn downgrade() -> Outcome {
+    let (site, _ca, mut arguments) = with_ca(Default::default())?;
+    let (leader, asked) = noting(Options::default(), |_| Reply::empty(200))?;
+    let (tls, root) = tls_options(site.folder(), "marathon")?;
+    let basic_auth = Some(("user".to_string(), "password".to_string()));
+    let role = Role::Standby { leader: format!("http://{}", leader.address()) };
+    let settings = Settings { role, basic_auth: basic_auth.clone(), ..Settings::default() };
+    let standby = play(Marathon::new(settings), tls)?;
+    let second = Options { tls: tls_options(site.folder(), "marathon")?.0.tls, route: None };
+    let second = play(Marathon::new(Settings { basic_auth, ..Settings::default() }), second)?;
+    let urls =
+        [standby.address(), second.address()].map(|at| format!("https://user:password@{at}"));
+    arguments.push(format!("--marathon={}", urls.join(",")));
+    arguments.push(format!("--marathon-ca={}", root.display()));
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    daemon.wait_for("attached to the event stream")?;
+    let said = daemon.line("no event stream");
+    let why = format!("a redirect from https to http (http://{}/v2/events", leader.address());
+    expect(said.contains(&why) && said.contains(&standby.address().to_string()), || said.clone())?;
+    expect(second.with(|it, _| it.stream_count()) == 1, || "not at the second".into())?;
+    expect(asked.all().is_empty(), || asked.all().join("\n"))?;
+    stop(&mut daemon)
+}
+
+/// Two that take each other for the leader.
+fn ring() -> Outcome {
+    let (site, _ca, arguments) = with_ca(Default::default())?;
+    let other = Arc::new(OnceLock::<SocketAddr>::new());
+    let to = Arc::clone(&other);
+    let (first, asked_first) = noting(Options::default(), move |request| {
+        let to = to.get().map(ToString::to_string).unwrap_or_default();
+        Reply::empty(302).with("Location", format!("http://{to}{}", request.target))
+    })?;
+    let back = first.address();
+    let (second, asked_second) = noting(Options::default(), move |request| {
+        Reply::empty(302).with("Location", format!("http://{back}{}", request.target))
+    })?;
+    let _ = other.set(second.address());
+    let marathon = format!("--marathon=http://{back}");
+    let mut daemon = site.daemon("daemon", &arguments, &[&marathon])?;
+    daemon.wait_for("a second redirect, which is not followed")?;
+    let asked = [asked_first.all(), asked_second.all()].map(|all| all.first().cloned());
+    expect(asked[0].is_some() && asked[0] == asked[1], || format!("{asked:?}"))?;
+    stop(&mut daemon)
+}
+
+fn ca_redirect() -> Outcome {
+    let (tls, _) = tls_options(Site::new()?.folder(), "other")?;
+    let (other, asked) = noting(tls, |_| Reply::empty(200))?;
+    let to = format!("https://{}/moved", other.address());
+    // The directory has moved; or all is well until something signed is sent, and that has.
+    for (status, moved) in
+        [(301, "/directory"), (302, "/directory"), (307, "/account"), (308, "/account")]
+    {
+        let site = Site::new()?;
+        let (tls, root) = tls_options(site.folder(), "ca")?;
+        let base = Arc::new(OnceLock::<String>::new());
+        let (url, to) = (Arc::clone(&base), to.clone());
+        let (ca, _) = noting(tls, move |request| {
+            let url = |path: &str| format!("{}{path}", url.get().cloned().unwrap_or_default());
+            let reply = match request.path() {
+                path if path == moved => Reply::empty(status).with("Location", to.clone()),
+                "/directory" => {
+                    let directory = json!({"newNonce": url("/nonce"), "newAccount": url("/account"),
+                        "newOrder": url("/order")});
+                    Reply::new(200, "application/json", directory.to_string())
+                }
+                _ => Reply::empty(200),
+            };
+            reply.with("Replay-Nonce", "nonce")
+        })?;
+        let _ = base.set(format!("https://{}", ca.address()));
+        let directory = format!("https://{}/directory", ca.address());
+        let mut daemon = site.daemon("daemon", &site.arguments(&directory, &root), &[])?;
+        daemon.wait_for("cannot register with the CA")?;
+        let line = daemon.line("cannot register with the CA");
+        let why = format!("status {status}: a redirect to https://{}/moved", other.address());
+        expect(line.contains(&why), || line.clone())?;
+        stop(&mut daemon)?;
+    }
+    expect(asked.all().is_empty(), || asked.all().join("\n"))
+}
