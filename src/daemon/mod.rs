@@ -22,6 +22,7 @@ pub mod front;
 pub mod issuer;
 mod journal;
 pub mod memory;
+pub mod queues;
 pub mod reloader;
 mod remembering;
 pub mod status;

@@ -170,6 +170,11 @@ impl Storekeeper {
         matches!(self.state, State::Open | State::Doubtful { .. } | State::Reopening { .. })
     }
 
+    /// Changes whose outcome is not known yet.
+    pub fn writes_under_way(&self) -> usize {
+        self.writes.len()
+    }
+
     /// How often in a row it could not be opened or written.
     pub fn failures(&self) -> u32 {
         self.backoff.failures()
