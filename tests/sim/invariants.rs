@@ -7,9 +7,9 @@
 //!   with, for a minute at most between looks at an order, and for a day at most between questions
 //!   about a renewal. A process that was started meanwhile may have forgotten it.
 //! - [`orders`]: from one order of a domain that the daemon heard of to the next lies the pause of the
-//!   table, less a quarter, unless the certificate was stored meanwhile, a process started, or the
-//!   order is one of those that were allowed: one for each change of the app, two for each stale list
-//!   (there and back), one for each time that the CA did not know the account.
+//!   table, less a quarter, unless the certificate was stored meanwhile, a process started, the CA did
+//!   not know the account meanwhile, or the order is one of those that were allowed: one for each
+//!   change of the app, two for each stale list (there and back).
 //! - [`syncs`]: how often the apps are asked for.
 //! - [`queues`]: how much waits inside.
 
@@ -97,12 +97,12 @@ pub(crate) fn retry_after(world: &World) -> Result<u64, String> {
     Ok(kept)
 }
 
-/// No domain is ordered more often than the table lets it be. `allowed` orders of a domain may come
-/// before their time, besides those after the CA did not know the account.
+/// No domain is ordered more often than the table lets it be; so many orders of each may come before
+/// their time.
 pub(crate) fn orders(world: &World, allowed: &BTreeMap<String, u64>) -> Result<(), String> {
     let exchanges = exchanges(world);
     let unknown = |it: &&Exchange<'_>| it.request.problem == Some("accountDoesNotExist");
-    let accounts = exchanges.iter().filter(unknown).count() as u64;
+    let unknown: Vec<Nanos> = exchanges.iter().filter(unknown).filter_map(|it| it.heard).collect();
     let made = exchanges.iter().filter(|it| {
         let made = it.request.step == Some(Step::NewOrder) && it.request.status == 201;
         made && it.heard.is_some() && !it.request.spoilt
@@ -127,13 +127,15 @@ pub(crate) fn orders(world: &World, allowed: &BTreeMap<String, u64>) -> Result<(
                 failures = 0;
                 continue;
             }
+            // It was made again with the account, which is no failure more.
+            if unknown.iter().any(|known| (before..=at).contains(known)) {
+                continue;
+            }
             let pause = RETRY_PAUSES[failures.min(RETRY_PAUSES.len() - 1)] / 4 * 3;
-            let too_early = at < before + pause && !restarted(world, before, at);
-            early += u64::from(too_early);
-            // An order that was made again at once is no failure more.
-            failures += usize::from(!too_early || at >= before + RETRY_PAUSES[0] / 4 * 3);
+            failures += 1;
+            early += u64::from(at < before + pause && !restarted(world, before, at));
         }
-        let allowed = allowed.get(name).copied().unwrap_or_default() + accounts;
+        let allowed = allowed.get(name).copied().unwrap_or_default();
         if early > allowed {
             let times: Vec<u64> = times.iter().map(|at| at / SECOND).collect();
             return Err(format!(

@@ -35,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SEEDS: u64 = 100;
 const YEARS: u64 = 2;
 /// So many runs meet every fault.
-const ENOUGH_SEEDS: u64 = 200;
+const ENOUGH_SEEDS: u64 = 100;
 /// So many meet every error of the CA at every step.
 const ENOUGH_FOR_CELLS: u64 = 2000;
 /// So many years do.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use marathon_acme::domain::Domain;
 use serde_json::json;
 use stand_ins::ca::{self, AcmeRequest, BadChain, Effect, RetryAfter, Step};
 use stand_ins::random::Random;
@@ -47,6 +48,8 @@ pub(crate) struct CaTroubles {
     conditions: Vec<Fault>,
     /// What has come.
     here: Vec<Fault>,
+    /// What may be ordered.
+    names: BTreeSet<String>,
     /// How far the CA's records were looked through.
     seen: usize,
     fired: usize,
@@ -57,6 +60,7 @@ impl CaTroubles {
     /// Chooses, and sets the CA up for it.
     pub(crate) fn plan(
         switches: &Switches,
+        domains: &BTreeSet<Domain>,
         chance: &mut Random,
         settings: &mut ca::Settings,
     ) -> CaTroubles {
@@ -85,7 +89,7 @@ impl CaTroubles {
             (Fault::OrderInvalid, Step::Order, Effect::Invalid),
         ];
         for (fault, step, effect) in effects.into_iter().chain(more) {
-            let (some, times) = (chance.chance(20), chance.between(1, 2) as u32);
+            let (some, times) = (chance.chance(30), chance.between(1, 2) as u32);
             if some && switches.are_on(fault) {
                 planned.add(fault, step, effect, times, settings);
             }
@@ -97,7 +101,8 @@ impl CaTroubles {
             }
         }
         let (planned, here, toll) = (planned.0, Vec::new(), Toll::default());
-        CaTroubles { planned, conditions, here, seen: 0, fired: 0, toll }
+        let names = domains.iter().map(ToString::to_string).collect();
+        CaTroubles { planned, conditions, here, names, seen: 0, fired: 0, toll }
     }
 
     /// Perhaps a condition comes now.
@@ -107,9 +112,6 @@ impl CaTroubles {
             return;
         }
         let fault = self.conditions.remove(chance.below(self.conditions.len() as u64) as usize);
-        // Names that wait: those that were asked for.
-        let asked = world.peers.ca.seen().iter().flat_map(|request| request.names.clone());
-        let names: BTreeSet<String> = asked.collect();
         let ca = &mut world.peers.ca;
         match fault {
             Fault::AccountForgotten => ca.forget_accounts(),
@@ -117,8 +119,8 @@ impl CaTroubles {
             Fault::OrdersProcess => ca.settings.never_done = true,
             Fault::ChallengesProcess => ca.settings.validation_delay_ms = NEVER_MS,
             Fault::DirectoryMoves => ca.settings.prefix = "/v2",
-            Fault::CaaForbids => ca.settings.caa_names.extend(names),
-            Fault::NamePaused => ca.settings.paused_names.extend(names),
+            Fault::CaaForbids => ca.settings.caa_names.clone_from(&self.names),
+            Fault::NamePaused => ca.settings.paused_names.clone_from(&self.names),
             other => unreachable!("{other:?} is no condition"),
         }
         self.here.push(fault);
