@@ -47,7 +47,8 @@
 //! why, [`daemon::budget`] reckons what the CA lets it ask for, [`daemon::issuer`] has the account and
 //! runs orders side by side, [`daemon::reloader`] gets certificates loaded, [`daemon::front`] answers the
 //! listener, [`daemon::storekeeper`] keeps the storage, [`daemon::transport`] brings requests to their
-//! peers, [`daemon::memory`] is what survives a restart, [`daemon::status`] what others may see.
+//! peers, [`daemon::memory`] is what survives a restart, [`daemon::status`] what others may see,
+//! [`daemon::queues`] how much waits where.
 //!
 //! # An order
 //!

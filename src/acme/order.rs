@@ -15,7 +15,7 @@ use crate::http::Response;
 use crate::keys::{AccountKey, KeyType};
 use crate::log::Record;
 use crate::secret::Secret;
-use crate::time::Instant;
+use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
@@ -118,6 +118,8 @@ pub struct Issued {
     pub chain_pem: String,
     /// The certificate that the CA takes it to replace, by the CA's name.
     pub replaced: Option<String>,
+    /// What time it was by the CA's clock when it sent it, where it told (RFC 9110 section 6.6.1).
+    pub told_time: Option<UnixTime>,
 }
 
 /// An order's machine.

@@ -89,6 +89,8 @@ pub struct NewOrder {
     pub replaces: Option<String>,
     /// An order of an earlier run.
     pub resume: Option<Url>,
+    /// The last one failed: others are more likely to succeed.
+    pub failed_before: bool,
 }
 
 /// How soon what has changed must be on the disk.
@@ -173,8 +175,9 @@ impl Certificates {
     /// Takes in the whole of what is wanted now.
     pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &BTreeMap<Domain, Wish>) {
         self.synced = true;
+        self.check_clock(turn);
         let gone = self.entries.iter().filter(|(name, entry)| {
-            (entry.wish.is_some() || entry.is_void()) && !wishes.contains_key(name)
+            (entry.wish.is_some() || entry.is_void(turn.now.wall)) && !wishes.contains_key(name)
         });
         for name in gone.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.unwant(turn, &name);
@@ -363,16 +366,17 @@ impl Certificates {
         let Some(entry) = self.entries.get_mut(name) else { return };
         let order = OrderId(self.orders_made);
         self.orders_made += 1;
+        let failed_before = entry.is_failing();
         let resumable = |attempt: &&Attempt| attempt.can_go_on(&self.policy.directory);
         let new = if let Some(attempt) = entry.memory.attempt.as_ref().filter(resumable) {
             let (names, resume) = (attempt.names.clone(), attempt.order.clone());
             entry.step = Step::Ordering { names: names.clone(), exempt: false, finalizing: false };
-            NewOrder { order, names, replaces: None, resume }
+            NewOrder { order, names, replaces: None, resume, failed_before }
         } else {
             let names = entry.names_to_order(turn.now.wall);
             entry.held = None;
             entry.step = Step::Queued { names: names.clone() };
-            NewOrder { order, names, replaces: None, resume: None }
+            NewOrder { order, names, replaces: None, resume: None, failed_before }
         };
         self.orders.insert(order, name.clone());
         self.outputs.push_back(CertificatesOutput::Order(Box::new(new)));
@@ -435,7 +439,8 @@ impl Certificates {
     /// Forgets a certificate that nobody wants and of which nothing is stored. Before the first sync
     /// nobody knows what is wanted.
     fn drop_if_void(&mut self, name: &Domain) {
-        if self.synced && self.entries.get(name).is_some_and(Entry::is_void) {
+        let Some(now) = self.last_now.filter(|_| self.synced) else { return };
+        if self.entries.get(name).is_some_and(|entry| entry.is_void(now.wall)) {
             if let Some(at) = self.entries.remove(name).and_then(|entry| entry.planned) {
                 self.due.remove(&(at, name.clone()));
             }

@@ -18,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::daemon::certificates::NewOrder;
 use crate::daemon::memory::AccountMemory;
+use crate::daemon::queues::Queues;
 use crate::domain::Domain;
 use crate::http::{Method, Request, Response};
 use crate::keys::{AccountKey, KeyType};
@@ -38,6 +39,10 @@ use questions::{Questions, Revocation};
 
 /// Orders side by side at most; further ones wait.
 pub const ORDERS_SIDE_BY_SIDE_MAX: usize = 10;
+/// An order that takes longer stands aside: it goes on, but keeps no other one from beginning …
+pub const STANDS_ASIDE_AFTER: Duration = Duration::from_secs(60);
+/// … as long as there are no more than this in all.
+pub const ORDERS_OPEN_MAX: usize = 50;
 /// A call is signed anew with the nonce of a `badNonce` answer so many times.
 const BAD_NONCES_MAX: u32 = 5;
 /// A directory that is older is read anew before the next order.
@@ -170,12 +175,16 @@ pub struct Issuer {
     known: Option<AccountMemory>,
     /// The directory, and when it was read.
     directory: Option<(Directory, Instant)>,
+    /// Something that it names is not there any more: it is read anew before the next order.
+    directory_doubted: bool,
     nonces: Nonces,
     calls: BTreeMap<CallId, Call>,
     calls_made: u64,
     /// Calls that wait for a nonce.
     waiting: VecDeque<(Owner, Post, u32)>,
     orders: BTreeMap<OrderId, Order>,
+    /// Those of them that count among the ones side by side, and until when.
+    in_front: BTreeMap<OrderId, Instant>,
     /// Orders that have room and wait for the word to begin.
     announced: BTreeMap<OrderId, NewOrder>,
     queue: VecDeque<NewOrder>,
@@ -239,11 +248,13 @@ impl Issuer {
             kid: None,
             known: None,
             directory: None,
+            directory_doubted: false,
             nonces: Nonces::default(),
             calls: BTreeMap::new(),
             calls_made: 0,
             waiting: VecDeque::new(),
             orders: BTreeMap::new(),
+            in_front: BTreeMap::new(),
             announced: BTreeMap::new(),
             queue: VecDeque::new(),
             begun_before: BTreeSet::new(),
@@ -350,7 +361,7 @@ impl Issuer {
             self.call_at = None;
             self.make_stage_call(turn);
         }
-        if self.hold.is_some_and(|until| until <= turn.now.mono) {
+        if self.hold.is_some_and(|until| until <= turn.now.mono) || self.someone_stood_aside(turn) {
             self.go_on(turn);
         }
         let due = |order: &Order| order.poll_timeout().is_some_and(|at| at <= turn.now.mono);
@@ -364,7 +375,7 @@ impl Issuer {
     /// When a call is due, or an order takes too long.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let orders = self.orders.values().filter_map(Order::poll_timeout);
-        orders.chain(self.call_at).chain(self.hold).min()
+        orders.chain(self.call_at).chain(self.hold).chain(self.stands_aside_at()).min()
     }
 
     /// The next thing to do.
@@ -378,6 +389,20 @@ impl Issuer {
             Stage::Stuck(_) => u32::MAX,
             _ => self.backoff.failures(),
         }
+    }
+
+    /// Says how much waits here.
+    pub fn measure(&self, queues: &mut Queues) {
+        let refused = self.calls.values().map(|call| match call {
+            Call::Post { bad_nonces, .. } => *bad_nonces,
+            Call::Directory | Call::Nonce | Call::Question { .. } => 0,
+        });
+        queues.bad_nonces = refused.max().unwrap_or_default();
+        queues.nonces = self.nonces.count();
+        queues.calls_without_nonce = self.waiting.len();
+        queues.orders_open = self.orders.len() + self.announced.len();
+        queues.orders_waiting = self.queue.len();
+        queues.questions_waiting = self.questions.waiting();
     }
 
     /// How it stands with the CA.

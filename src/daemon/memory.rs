@@ -3,6 +3,7 @@
 //! member that makes no sense is passed over, so that the rest is kept.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -16,6 +17,9 @@ use crate::url::Url;
 
 mod write;
 
+/// What failed is remembered so much longer when nobody wants the certificate any more: a list of apps
+/// that lacks it for a moment must not make the CA be asked before its time.
+const KEPT_UNWANTED: Duration = Duration::from_secs(24 * 60 * 60);
 /// The version of the format that is written.
 const VERSION: u64 = 2;
 /// Older versions that are read: 1 knew `reload_owed` alone.
@@ -73,6 +77,19 @@ impl CertificateMemory {
     /// What failed, as a whole and by names.
     pub fn troubles_mut(&mut self) -> impl Iterator<Item = &mut Trouble> {
         self.trouble.iter_mut().chain(self.left_out.values_mut())
+    }
+
+    /// Until when this is worth keeping though nobody wants the certificate: a day longer than
+    /// anything in it binds.
+    pub fn matters_until(&self) -> When {
+        let troubles = self.trouble.iter().chain(self.left_out.values());
+        let bound = troubles
+            .map(|trouble| trouble.retry.max(trouble.not_before.map_or(When::NOW, When::At)));
+        let attempt = self.attempt.iter().map(|attempt| When::At(attempt.at));
+        match bound.chain(attempt).max() {
+            Some(When::At(at)) => When::At(at.plus(KEPT_UNWANTED)),
+            other => other.unwrap_or(When::NOW),
+        }
     }
 
     /// Why the last order failed, wholly or for a name.

@@ -25,6 +25,7 @@ pub mod issuer;
 mod journal;
 mod left_overs;
 pub mod memory;
+pub mod queues;
 pub mod reloader;
 mod remembering;
 pub mod status;

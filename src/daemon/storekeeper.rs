@@ -309,6 +309,11 @@ impl Storekeeper {
         matches!(self.state, State::Active { .. })
     }
 
+    /// Changes whose outcome is not known yet.
+    pub fn writes_under_way(&self) -> usize {
+        self.writes.len()
+    }
+
     /// How often in a row it could not be opened or written.
     pub fn failures(&self) -> u32 {
         self.backoff.failures()

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::daemon::queues::Queues;
 use crate::http::{Request, Response, ResponseHead};
 use crate::seam::{CloseReason, ConnId, Output, SocketId, Trust};
 use crate::time::Instant;
@@ -271,6 +272,13 @@ impl Transport {
     /// The next thing to do, until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outbox.poll()
+    }
+
+    /// Says how much waits here.
+    pub fn measure(&self, queues: &mut Queues) {
+        queues.requests = self.jobs.len() + self.lookups.len();
+        queues.news = self.events.len();
+        queues.kept_connections = self.pool.count();
     }
 
     fn new_id(&mut self) -> RequestId {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::config::Config;
+use crate::daemon::queues::Queues;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::daemon::wish::Wish;
 use crate::domain::Domain;
@@ -30,6 +31,9 @@ use sync::{Sync, SyncNews};
 const BURST: Duration = Duration::from_secs(1);
 /// A sync runs this long after the last one, whatever the stream says.
 const SYNC_INTERVAL: Duration = Duration::from_secs(600);
+/// A list without any app, after one with apps, may be that of a fresh leader that has not loaded them:
+/// it counts once there was none for so long.
+const EMPTY_PATIENCE: Duration = SYNC_INTERVAL;
 /// Without an attached event, a sync runs this long after the stream was asked for.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(3);
 /// Very old Marathons announce a change before they have made it: a second look comes this much
@@ -81,6 +85,10 @@ pub struct Watcher {
     second_look_at: Option<Instant>,
     sync_backoff: Backoff,
     oddities: BTreeSet<Oddity>,
+    /// How many apps the last list that counted had.
+    apps: usize,
+    /// Since when no app is listed, while that does not count yet.
+    empty_since: Option<Instant>,
     status: MarathonStatus,
 }
 
@@ -94,6 +102,8 @@ impl Watcher {
             second_look_at: None,
             sync_backoff: Backoff::default(),
             oddities: BTreeSet::new(),
+            apps: 0,
+            empty_since: None,
             status: MarathonStatus::default(),
         }
     }
@@ -137,7 +147,7 @@ impl Watcher {
             }
             SyncNews::Complete(wanted) => {
                 self.synced(turn, &wanted);
-                Some(wanted)
+                Some(wanted).filter(|wanted| self.counts(turn, wanted))
             }
         };
         self.handle_timeout(turn, transport);
@@ -195,6 +205,25 @@ impl Watcher {
         turn.log(line.with("certificates", wanted.certificates.len()));
     }
 
+    /// Whether a list says what is wanted.
+    fn counts(&mut self, turn: &mut Turn<'_>, wanted: &Wanted) -> bool {
+        let now = turn.now.mono;
+        if wanted.apps == 0 && self.apps > 0 {
+            if self.empty_since.is_none() {
+                let line =
+                    Record::warn("sync", "no app is listed any more, waiting whether it stays so");
+                turn.log(line.with("apps_before", self.apps));
+            }
+            let until = *self.empty_since.get_or_insert(now) + EMPTY_PATIENCE;
+            if until > now {
+                self.plan(until);
+                return false;
+            }
+        }
+        (self.apps, self.empty_since) = (wanted.apps, None);
+        true
+    }
+
     /// Starts what is due.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
         self.stream.handle_timeout(turn, transport);
@@ -219,6 +248,12 @@ impl Watcher {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Says how much waits here.
+    pub fn measure(&self, queues: &mut Queues) {
+        queues.stream_bytes = self.stream.bytes_held();
+        queues.apps_bytes = self.sync.bytes_held();
     }
 
     /// How many syncs have failed since the last good one.

@@ -58,6 +58,11 @@ impl SseParser {
         }
     }
 
+    /// How many bytes of an event that is not whole it holds.
+    pub fn bytes_held(&self) -> usize {
+        self.line.len() + self.name.len() + self.data.len()
+    }
+
     fn extend_line(&mut self, bytes: &[u8]) {
         let room = DATA_BYTES_MAX - self.line.len();
         self.line.extend(bytes.iter().take(room));

@@ -105,6 +105,11 @@ impl AppsParser {
         Ok(())
     }
 
+    /// How many bytes of an app that is not whole it holds.
+    pub fn bytes_held(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The answer has ended.
     ///
     /// # Errors

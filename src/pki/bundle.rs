@@ -2,6 +2,7 @@
 //! them; knows nothing of where they lie.
 
 use std::fmt;
+use std::time::Duration;
 
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
@@ -12,12 +13,15 @@ use zeroize::Zeroizing;
 
 use crate::domain::Domain;
 use crate::secret::Secret;
+use crate::time::UnixTime;
 
-use super::leaf::Leaf;
+use super::leaf::{Leaf, issuer_and_subject};
 use super::pem;
 
 /// Certificates in one file at most; a real chain has two to four.
 const CERTIFICATES_MAX: usize = 16;
+/// A leaf may begin so much later than now: clocks differ.
+const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// A private key with its certificate chain.
 pub struct Bundle {
@@ -47,6 +51,12 @@ pub enum BundleError {
     KeyMismatch,
     /// The leaf is not for that name.
     MissingName(Domain),
+    /// A certificate of the chain did not issue the one before it.
+    Unlinked,
+    /// The leaf is not valid before then.
+    NotYetValid(UnixTime),
+    /// The leaf has not been valid since then.
+    Expired(UnixTime),
 }
 
 impl Bundle {
@@ -112,6 +122,35 @@ impl Bundle {
         let key = any_supported_type(&self.key).map_err(|_| BundleError::UnusableKey)?;
         let certified = CertifiedKey::new(self.chain.clone(), key);
         certified.keys_match().map_err(|_| BundleError::KeyMismatch)
+    }
+
+    /// Whether each certificate is, by its name, the issuer of the one before it (RFC 5246 section
+    /// 7.4.2). No signature is looked at.
+    ///
+    /// # Errors
+    /// One is not.
+    pub fn is_linked(&self) -> Result<(), BundleError> {
+        let names = |der: &CertificateDer<'_>| issuer_and_subject(der);
+        let linked = self.chain.windows(2).all(|pair| match (names(&pair[0]), names(&pair[1])) {
+            (Some((issuer, _)), Some((_, subject))) => issuer == subject,
+            _ => false,
+        });
+        if linked { Ok(()) } else { Err(BundleError::Unlinked) }
+    }
+
+    /// Whether the leaf is valid now, or will be within the hour.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn is_current(&self, now: UnixTime) -> Result<(), BundleError> {
+        let Leaf { not_before, not_after, .. } = self.leaf;
+        match () {
+            () if not_before > now.plus(CLOCKS_DIFFER_MAX) => {
+                Err(BundleError::NotYetValid(not_before))
+            }
+            () if not_after < now => Err(BundleError::Expired(not_after)),
+            () => Ok(()),
+        }
     }
 
     /// Whether the leaf is for all these names.
@@ -182,6 +221,13 @@ impl fmt::Display for BundleError {
                 f.write_str("the private key is not that of the first certificate")
             }
             BundleError::MissingName(name) => write!(f, "the first certificate is not for {name}"),
+            BundleError::Unlinked => {
+                f.write_str("its chain holds a certificate that did not issue the one before it")
+            }
+            BundleError::NotYetValid(at) => {
+                write!(f, "the first certificate is not valid before {at}")
+            }
+            BundleError::Expired(at) => write!(f, "the first certificate has expired at {at}"),
         }
     }
 }

@@ -67,6 +67,30 @@ impl Leaf {
     }
 }
 
+/// Who issued a certificate, and whom it is for: the DER of the two names (RFC 5280 sections 4.1.2.4 and
+/// 4.1.2.6). `None` where the bytes are no certificate.
+pub(super) fn issuer_and_subject(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let read = |fields: &mut BERReaderSeq<'_, '_>| {
+        fields.read_optional(|version| version.read_tagged(Tag::context(0), |v| v.read_u8()))?;
+        let _serial = fields.next().read_tagged_der()?;
+        let _signature = fields.next().read_der()?;
+        let issuer = fields.next().read_der()?;
+        let _validity = fields.next().read_der()?;
+        let subject = fields.next().read_der()?;
+        while fields.read_optional(|field| field.read_tagged_der())?.is_some() {}
+        Ok((issuer, subject))
+    };
+    yasna::parse_der(der, |reader| {
+        reader.read_sequence(|certificate| {
+            let names = certificate.next().read_sequence(read)?;
+            certificate.next().read_der()?;
+            certificate.next().read_der()?;
+            Ok(names)
+        })
+    })
+    .ok()
+}
+
 fn read_fields(fields: &mut BERReaderSeq<'_, '_>) -> ASN1Result<Leaf> {
     fields.read_optional(|version| version.read_tagged(Tag::context(0), |v| v.read_u8()))?;
     let serial = fields.next().read_tagged_der()?;

@@ -7,19 +7,28 @@ use std::fmt;
 
 use stand_ins::random::Random;
 
+use crate::scenario::Cell;
+
 macro_rules! faults {
     ($($(#[$doc:meta])* $fault:ident = $name:literal,)*) => {
         /// A kind of fault.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) enum Fault { $($(#[$doc])* $fault,)* }
+        pub(crate) enum Fault {
+            $($(#[$doc])* $fault,)*
+            /// The CA does something wrong at one step of the protocol.
+            Ca(Cell),
+        }
 
         impl Fault {
-            /// All of them.
-            pub(crate) const ALL: &[Fault] = &[$(Fault::$fault,)*];
+            /// Those with a name of their own.
+            const NAMED: &[Fault] = &[$(Fault::$fault,)*];
 
             /// By this name it is switched.
-            pub(crate) fn name(self) -> &'static str {
-                match self { $(Fault::$fault => $name,)* }
+            pub(crate) fn name(self) -> String {
+                match self {
+                    $(Fault::$fault => $name.to_string(),)*
+                    Fault::Ca(cell) => cell.name(),
+                }
             }
         }
     };
@@ -36,6 +45,100 @@ faults! {
     DnsLost = "dns-lost",
     /// The disk is full.
     DiskFull = "disk-full",
+    /// Another Marathon leads; event streams end, the others send clients of streams to it.
+    LeaderChange = "marathon-leader-change",
+    /// There is no leader for a while: 502.
+    NoLeader = "marathon-no-leader",
+    /// Marathon answers 503.
+    MarathonUnavailable = "marathon-503",
+    /// Marathon answers 401 for a while.
+    MarathonUnauthorized = "marathon-401",
+    /// The list of apps ends anywhere, its head included.
+    AppsCut = "marathon-apps-cut",
+    /// An event stream ends within an event.
+    StreamCut = "marathon-stream-cut",
+    /// The list of apps has no body.
+    AppsNothing = "marathon-empty-body",
+    /// The list of apps is well-formed and has no app: a fresh leader that has not loaded them.
+    AppsEmpty = "marathon-empty-list",
+    /// The list of apps is that of some minutes ago.
+    AppsStale = "marathon-stale-list",
+    /// The list of apps is a page of HTML, with status 200.
+    AppsHtml = "marathon-html",
+    /// The list of apps is compressed.
+    AppsGzip = "marathon-gzip",
+    /// Some apps in the list are odd JSON.
+    AppsOdd = "marathon-odd-app",
+    /// The list has 2,000 apps.
+    AppsMany = "marathon-2000-apps",
+    /// One app is larger than any that is read.
+    AppHuge = "marathon-huge-app",
+    /// Events come twice.
+    EventsTwice = "marathon-duplicate-events",
+    /// A change that no event tells of.
+    EventMissing = "marathon-missing-event",
+    /// 10,000 events within a second.
+    EventFlood = "marathon-event-flood",
+    /// An event stream without heartbeats, until it is given up.
+    StreamSilent = "marathon-silent-stream",
+    /// An event stream that ends as soon as it began.
+    StreamCloses = "marathon-stream-closes",
+    /// An event stream that is a page of HTML.
+    StreamHtml = "marathon-stream-html",
+    /// A `Retry-After` in seconds comes with an error.
+    RetryAfterSeconds = "ca-retry-after-seconds",
+    /// A `Retry-After` as a date comes with an error.
+    RetryAfterDate = "ca-retry-after-date",
+    /// The CA has forgotten the account.
+    AccountForgotten = "ca-account-forgotten",
+    /// The account is deactivated, until a person has that undone.
+    AccountDeactivated = "ca-account-deactivated",
+    /// Orders stay `processing`.
+    OrdersProcess = "ca-orders-process",
+    /// Challenges are never looked at.
+    ChallengesProcess = "ca-challenges-process",
+    /// The directory names other URLs, and the old ones lead nowhere.
+    DirectoryMoves = "ca-directory-moves",
+    /// The directory lacks a member.
+    DirectoryLacks = "ca-directory-lacks",
+    /// A CAA record turns out to forbid a name.
+    CaaForbids = "ca-caa-forbids",
+    /// A name is paused, until a person ends that.
+    NamePaused = "ca-name-paused",
+    /// A validation fails.
+    Unproved = "ca-validation-fails",
+    /// A validation fails from one place of several.
+    UnprovedOnce = "ca-validation-fails-somewhere",
+    /// An order becomes invalid by itself.
+    OrderInvalid = "ca-order-invalid",
+    /// An authorization has no challenge that is known.
+    ChallengesUnknown = "ca-challenges-unknown",
+    /// A chain that is no PEM.
+    ChainGarbage = "ca-chain-garbage",
+    /// A chain whose second certificate did not issue the first.
+    ChainUnlinked = "ca-chain-unlinked",
+    /// The chain of another certificate.
+    ChainOfAnother = "ca-chain-of-another",
+    /// A leaf for other names.
+    LeafNames = "ca-leaf-names",
+    /// A leaf for another key.
+    LeafKey = "ca-leaf-key",
+    /// A leaf that has expired.
+    LeafExpired = "ca-leaf-expired",
+    /// A leaf that is not valid yet.
+    LeafFuture = "ca-leaf-future",
+}
+
+impl Fault {
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Fault> {
+        Fault::NAMED.iter().copied().chain(Cell::all().into_iter().map(Fault::Ca))
+    }
+
+    /// Whether a run of some hundred seeds meets it; a cell of the CA's matrix takes more.
+    pub(crate) fn is_common(self) -> bool {
+        !matches!(self, Fault::Ca(_))
+    }
 }
 
 /// How often each fault fired.
@@ -66,18 +169,17 @@ impl Toll {
     }
 
     /// The faults of `expected` that never fired.
-    pub(crate) fn missing(&self, expected: &Switches) -> Vec<&'static str> {
-        let never = |fault: &&Fault| expected.are_on(**fault) && self.of(**fault) == 0;
-        Fault::ALL.iter().filter(never).map(|fault| fault.name()).collect()
+    pub(crate) fn missing(&self, expected: &Switches) -> Vec<Fault> {
+        let never = |fault: &Fault| expected.are_on(*fault) && self.of(*fault) == 0;
+        Fault::all().filter(never).collect()
     }
 }
 
 /// A line a fault.
 impl fmt::Display for Toll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Fault::ALL
-            .iter()
-            .try_for_each(|fault| writeln!(f, "  {:<24} {:>12}", fault.name(), self.of(*fault)))
+        Fault::all()
+            .try_for_each(|fault| writeln!(f, "  {:<44} {:>12}", fault.name(), self.of(fault)))
     }
 }
 
@@ -89,7 +191,7 @@ impl Switches {
     /// Those that the environment leaves on: `FAULTS=dns-lost,disk-full` only these, `FAULTS=` none,
     /// `WITHOUT=net-reset` all but these.
     pub(crate) fn from_environment() -> Switches {
-        let only = names_in("FAULTS").unwrap_or_else(|| Fault::ALL.iter().copied().collect());
+        let only = names_in("FAULTS").unwrap_or_else(|| Fault::all().collect());
         let without = names_in("WITHOUT").unwrap_or_default();
         Switches(only.difference(&without).copied().collect())
     }
@@ -104,9 +206,9 @@ impl Switches {
     pub(crate) fn draw(&self, chance: &mut Random) -> Switches {
         let mut drawn = BTreeSet::new();
         // Asked for each fault there is, so that a seed's other choices do not hang on what is on.
-        for fault in Fault::ALL {
-            if chance.chance(50) && self.are_on(*fault) {
-                drawn.insert(*fault);
+        for fault in Fault::all() {
+            if chance.chance(50) && self.are_on(fault) {
+                drawn.insert(fault);
             }
         }
         Switches(drawn)
@@ -116,7 +218,7 @@ impl Switches {
 fn names_in(variable: &str) -> Option<BTreeSet<Fault>> {
     let text = env::var(variable).ok()?;
     let parse = |name: &str| {
-        let found = Fault::ALL.iter().copied().find(|fault| fault.name() == name);
+        let found = Fault::all().find(|fault| fault.name() == name);
         found.unwrap_or_else(|| panic!("{variable}: there is no fault {name}"))
     };
     Some(text.split(',').filter(|name| !name.is_empty()).map(parse).collect())

@@ -11,6 +11,7 @@ use marathon_acme::seam::{Change, Input, Loaded, Machine as _, Output, Signal};
 use marathon_acme::seam::{SocketId, StoreError, WriteId};
 use marathon_acme::time::{Instant, Now, UnixTime};
 
+use crate::invariants::longer;
 use crate::network::{MILLISECOND, Nanos};
 use crate::world::{Event, World};
 
@@ -186,11 +187,13 @@ impl World {
         let mono = Instant::from_nanos(at - process.born);
         let now = Now { mono, wall: UnixTime::from_millis(wall) };
         process.daemon.handle_input(now, input, &mut self.keys);
-        for _ in 0..OUTPUTS_MAX {
+        for outputs in 0..OUTPUTS_MAX {
             let State::On(process) = &mut self.machine.state else { return };
             let output = process.daemon.poll_output();
             if let Output::Wait(until) = output {
                 process.wait = until.map(|until| process.born.saturating_add(until.as_nanos()));
+                let (queues, most) = self.longest;
+                self.longest = (longer(queues, process.daemon.queues()), most.max(outputs));
                 return;
             }
             if let Some(downtime) = self.machine.dies_before(&output) {

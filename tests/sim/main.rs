@@ -6,7 +6,9 @@
 
 mod crash_loop;
 mod disk;
+mod fairness;
 mod faults;
+mod invariants;
 mod keys;
 mod machine;
 mod names;
@@ -23,7 +25,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use faults::Switches;
+use faults::{Fault, Switches};
 
 /// A year makes hundreds of millions of small allocations, which this one is quicker at.
 #[global_allocator]
@@ -34,6 +36,8 @@ const SEEDS: u64 = 100;
 const YEARS: u64 = 2;
 /// So many runs meet every fault.
 const ENOUGH_SEEDS: u64 = 100;
+/// So many meet every error of the CA at every step.
+const ENOUGH_FOR_CELLS: u64 = 2000;
 /// So many years do.
 const ENOUGH_YEARS: u64 = 40;
 
@@ -98,7 +102,11 @@ fn every_seed_ends_well() {
     let seeds = number("SEEDS").unwrap_or(SEEDS);
     let run = |seed| scenario::run(seed, false);
     let total = run_all(seeds, "sim", run, scenario::Report::add);
-    let missing = total.faults.missing(&Switches::from_environment());
+    let mut missing = total.faults.missing(&Switches::from_environment());
+    if seeds < ENOUGH_FOR_CELLS {
+        missing.retain(|fault| fault.is_common());
+    }
+    let missing: Vec<String> = missing.into_iter().map(Fault::name).collect();
     assert!(missing.is_empty() || seeds < ENOUGH_SEEDS, "never met: {missing:?}");
     assert!(total.renewals > 0 || seeds < ENOUGH_SEEDS, "no renewal");
 }

@@ -155,6 +155,11 @@ impl Network {
         self.hosts.get(&address).copied()
     }
 
+    /// Who is at the other end of a connection of the daemon, and its number there.
+    pub(crate) fn peer_of(&self, conn: ConnId) -> Option<(PeerId, u64)> {
+        self.links.get(&conn).map(|link| link.peer)
+    }
+
     /// When the next delivery is due.
     pub(crate) fn next(&self) -> Option<Nanos> {
         self.queue.first_key_value().map(|((at, _), _)| *at)

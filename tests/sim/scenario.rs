@@ -1,6 +1,6 @@
 //! One run: a world by the seed, a time of faults, a time of healing, and the invariants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,15 +12,25 @@ use marathon_acme::log::Level;
 use marathon_acme::pki::Bundle;
 use marathon_acme::url::Url;
 use serde_json::{Value, json};
-use stand_ins::ca::{self, Ca, RetryAfter};
+use stand_ins::ca::{AcmeRequest, Ca, Issued, RetryAfter, Settings as CaSettings};
 use stand_ins::lb::{self, LoadBalancer};
-use stand_ins::marathon::{self, AppsAnswer, Marathon};
+use stand_ins::marathon::{Marathon, Settings as MarathonSettings};
 use stand_ins::random::Random;
 
 use crate::faults::{Fault, Switches, Toll};
+use crate::invariants;
 use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
 use crate::peers::Peers;
 use crate::world::World;
+
+mod ca;
+mod cells;
+mod marathon;
+
+use ca::CaTroubles;
+pub(crate) use cells::Cell;
+use marathon::MarathonTroubles;
+pub(crate) use marathon::flood;
 
 const SECOND: Nanos = 1000 * MILLISECOND;
 const MINUTE: Nanos = 60 * SECOND;
@@ -41,6 +51,10 @@ pub(crate) struct Report {
     pub(crate) renewals: u64,
     pub(crate) log_lines: u64,
     pub(crate) steps: u64,
+    /// How often a `Retry-After` could have been ignored.
+    pub(crate) waits_kept: u64,
+    /// The most lists of apps that were asked for in one second.
+    pub(crate) syncs_in_a_second: usize,
     /// Folds every byte that left the daemon; of several runs, all of them.
     pub(crate) digest: u64,
     pub(crate) faults: Toll,
@@ -56,6 +70,8 @@ impl Report {
         self.renewals += other.renewals;
         self.log_lines += other.log_lines;
         self.steps += other.steps;
+        self.waits_kept += other.waits_kept;
+        self.syncs_in_a_second = self.syncs_in_a_second.max(other.syncs_in_a_second);
         self.digest ^= other.digest;
         self.faults.add(&other.faults);
     }
@@ -66,7 +82,10 @@ impl fmt::Display for Report {
         let Report { certificates, acme_requests, renewals, reloads, log_lines, steps, .. } = self;
         write!(f, "{certificates} certificates, {renewals} of them renewals, ")?;
         write!(f, "{acme_requests} ACME requests, {reloads} reloads, {log_lines} log lines, ")?;
-        write!(f, "{steps} steps; faults that fired:\n{}", self.faults)
+        let Report { waits_kept, syncs_in_a_second, .. } = self;
+        write!(f, "{steps} steps, {waits_kept} times a Retry-After was kept, ")?;
+        write!(f, "{syncs_in_a_second} lists of apps in a second at most; ")?;
+        write!(f, "faults that fired:\n{}", self.faults)
     }
 }
 
@@ -81,23 +100,38 @@ struct Plan {
     faults: Switches,
 }
 
+/// The troubles of one run, and what they excuse.
+struct Troubles {
+    ca: CaTroubles,
+    marathon: MarathonTroubles,
+    /// Orders of each domain that may come before their time.
+    allowed: BTreeMap<String, u64>,
+}
+
 /// Runs a seed; what went wrong, when something did.
 pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
     let mut chance = Random::new(seed);
     let plan = plan(&mut chance);
-    let mut world = build(seed, &plan, &mut chance);
+    let (mut world, mut troubles) = build(seed, &plan, &mut chance);
     world.verbose = verbose;
     let mut steps = 0;
     let mut apps = plan.apps.clone();
     while world.now() < plan.faults_end {
-        let next = apps.first().map_or(plan.faults_end, |(at, _)| *at).min(plan.faults_end);
-        steps += pass(&mut world, next)?;
+        let tick = world.now() + chance.between(20, 150) * SECOND;
+        let app = apps.first().map_or(plan.faults_end, |(at, _)| *at);
+        steps += pass(&mut world, tick.min(app).min(plan.faults_end))?;
         while apps.first().is_some_and(|(at, _)| *at <= world.now()) {
-            deploy(&mut world, &apps.remove(0).1);
+            let (_, app) = apps.remove(0);
+            if troubles.marathon.hides_change(&mut chance) {
+                deploy_silently(&mut world, &app);
+            } else {
+                deploy(&mut world, &app);
+            }
         }
-        trouble(&mut world, &mut chance);
+        steps += troubles.marathon.go_on(&mut world, &mut chance)?;
+        troubles.ca.go_on(&mut world, &mut chance);
     }
-    heal(&mut world);
+    heal(&mut world, &plan, &mut troubles);
     let end = world.now() + HEALING;
     while let Err(wrong) = check(&mut world, &plan) {
         if world.now() >= end {
@@ -110,9 +144,25 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
     if plan.short_lived {
         let until = world.now() + 7 * HOUR;
         steps += pass(&mut world, until)?;
-        check(&mut world, &plan).map_err(|wrong| format!("after a renewal: {wrong}"))?;
+        // A renewal may have come just now.
+        let end = world.now() + 10 * MINUTE;
+        while let Err(wrong) = check(&mut world, &plan) {
+            if world.now() >= end {
+                return Err(format!("after a renewal: {wrong}"));
+            }
+            let until = world.now() + 10 * SECOND;
+            steps += pass(&mut world, until)?;
+        }
     }
-    Ok(report(&world, before, steps))
+    invariants::orders(&world, &troubles.allowed)?;
+    let (queues, outputs) = &world.longest;
+    invariants::queues(queues, *outputs, plan.domains.len())?;
+    let mut report = report(&world, before, steps);
+    report.waits_kept = invariants::retry_after(&world)?;
+    report.syncs_in_a_second = invariants::syncs(&world)?;
+    report.faults.add(&troubles.ca.toll);
+    report.faults.add(&troubles.marathon.toll);
+    Ok(report)
 }
 
 /// Lets things happen until `until`.
@@ -185,7 +235,7 @@ pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
     }
 }
 
-fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
+fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     let (marathons, lbs) = (chance.between(1, 3) as usize, chance.between(1, 2) as usize);
     let config = config(marathons, lbs);
     let start = World::start_time();
@@ -193,10 +243,15 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
     if plan.short_lived {
         settings.lifetime_seconds = 6 * 60 * 60;
     }
+    let troubles = Troubles {
+        ca: CaTroubles::plan(&plan.faults, &plan.domains, chance, &mut settings),
+        marathon: MarathonTroubles::plan(&plan.faults, marathons),
+        allowed: BTreeMap::new(),
+    };
     // The first name of load balancers has two addresses.
     let lb_count = lbs + 1;
     let peers = Peers {
-        marathons: (0..marathons).map(|_| Marathon::new(marathon::Settings::default())).collect(),
+        marathons: (0..marathons).map(|_| Marathon::new(MarathonSettings::default())).collect(),
         ca: Ca::new(seed, "https://ca.example:14000", start, settings),
         lbs: (0..lb_count).map(|_| LoadBalancer::new(start, lb_settings(chance))).collect(),
     };
@@ -215,16 +270,16 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
     for index in 1..lbs {
         world.host(&format!("lb{index}.mesos"), 9090, &[PeerId::Lb(index + 1)]);
     }
-    world
+    (world, troubles)
 }
 
-fn ca_settings(chance: &mut Random) -> ca::Settings {
+fn ca_settings(chance: &mut Random) -> CaSettings {
     let retry_after = match chance.below(3) {
         0 => RetryAfter::None,
         1 => RetryAfter::Seconds(chance.between(1, 5) as u32),
         _ => RetryAfter::Date(chance.between(1, 5) as u32),
     };
-    ca::Settings {
+    CaSettings {
         bad_nonce_percent: chance.below(50) as u8,
         server_error_percent: chance.below(25) as u8,
         server_error_html: chance.chance(50),
@@ -237,7 +292,7 @@ fn ca_settings(chance: &mut Random) -> ca::Settings {
         finalize_location: chance.chance(50),
         authz_reuse_percent: chance.below(101) as u8,
         order_reuse: chance.chance(50),
-        ..ca::Settings::default()
+        ..CaSettings::default()
     }
 }
 
@@ -255,36 +310,36 @@ pub(crate) fn deploy(world: &mut World, app: &Value) {
     world.drain_peers();
 }
 
-/// Something goes wrong at a Marathon, or is mended.
-fn trouble(world: &mut World, chance: &mut Random) {
-    let index = chance.below(world.peers.marathons.len() as u64) as usize;
-    let marathon = &mut world.peers.marathons[index];
-    marathon.settings.apps = match chance.below(6) {
-        0 => AppsAnswer::Cut(chance.below(200) as usize),
-        1 => AppsAnswer::Html(500),
-        2 => AppsAnswer::Empty,
-        _ => AppsAnswer::Normal,
-    };
-    marathon.settings.unavailable = chance.chance(20);
-    if chance.chance(50) {
-        marathon.drop_streams();
+/// Likewise, and no event tells of it.
+fn deploy_silently(world: &mut World, app: &Value) {
+    let time = world.time();
+    for marathon in &mut world.peers.marathons {
+        marathon.put_app_silently(time, app.clone());
     }
-    world.drain_peers();
 }
 
-fn heal(world: &mut World) {
+/// Everything works again, and a person has done what only a person can do.
+fn heal(world: &mut World, plan: &Plan, troubles: &mut Troubles) {
     world.network.weather = Weather::fine();
     world.disk.fault_percent = 0;
-    for marathon in &mut world.peers.marathons {
-        marathon.settings.apps = AppsAnswer::Normal;
-        marathon.settings.unavailable = false;
-    }
+    troubles.marathon.heal(world);
     for lb in &mut world.peers.lbs {
         lb.settings.down = false;
         lb.settings.failures = 0;
     }
     let settings = &mut world.peers.ca.settings;
     (settings.bad_nonce_percent, settings.server_error_percent) = (0, 0);
+    let stuck = troubles.ca.heal(world);
+    let acts = u64::from(troubles.ca.has_paused()) + 2 * troubles.marathon.stale;
+    troubles.allowed = plan.domains.iter().map(|name| (name.to_string(), acts)).collect();
+    if troubles.ca.has_paused() {
+        for (_, app) in &plan.apps {
+            deploy(world, app);
+        }
+    }
+    if stuck {
+        world.stop(SECOND);
+    }
 }
 
 /// The invariants of a healed world.
@@ -297,7 +352,7 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
         if bundle.leaf().not_after <= wall {
             return Err(format!("the certificate of {domain} has expired"));
         }
-        let issued = |issued: &ca::Issued| pem.ends_with(&issued.chain_pem);
+        let issued = |issued: &Issued| pem.ends_with(&issued.chain_pem);
         if !world.peers.ca.issued().iter().any(issued) {
             return Err(format!("the certificate of {domain} is not the CA's"));
         }
@@ -326,7 +381,7 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
 
 fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
     let seen = world.peers.ca.seen();
-    let count = |fits: &dyn Fn(&ca::AcmeRequest) -> bool| seen.iter().filter(|it| fits(it)).count();
+    let count = |fits: &dyn Fn(&AcmeRequest) -> bool| seen.iter().filter(|it| fits(it)).count();
     let certificates = world.peers.ca.issued().len() as u64;
     Report {
         certificates,
@@ -337,6 +392,8 @@ fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
         renewals: certificates - before_renewal,
         log_lines: world.log.len() as u64,
         steps,
+        waits_kept: 0,
+        syncs_in_a_second: 0,
         digest: world.digest,
         faults: world.toll(),
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use marathon_acme::config::Config;
+use marathon_acme::daemon::queues::Queues;
 use marathon_acme::domain::Domain;
 use marathon_acme::log::Record;
 use marathon_acme::pki::Bundle;
@@ -15,6 +16,7 @@ use stand_ins::{Action, DialError, Time};
 
 use crate::disk::Disk;
 use crate::faults::{Fault, Toll};
+use crate::invariants;
 use crate::keys::SimKeys;
 use crate::machine::{Answer, Machine};
 use crate::names::Names;
@@ -55,6 +57,10 @@ pub(crate) struct World {
     /// Folds every byte that left the daemon: equal for equal runs only.
     pub(crate) digest: u64,
     pub(crate) keys: SimKeys,
+    /// The longest that each of the daemon's queues has been, and the most outputs of one turn.
+    pub(crate) longest: (Queues, usize),
+    /// How many bytes the daemon had of each of the CA's connections, and when; as long as the log.
+    heard: BTreeMap<u64, Vec<(u64, Nanos)>>,
     now: Nanos,
     numbers: u64,
     chance: Random,
@@ -105,6 +111,8 @@ impl World {
             messages: BTreeMap::new(),
             digest: 0,
             keys: SimKeys::new(chance.fork()),
+            longest: (Queues::default(), 0),
+            heard: BTreeMap::new(),
             now: 0,
             numbers: 0,
             chance,
@@ -215,7 +223,10 @@ impl World {
                 let from = "10.0.0.1:40000".parse().expect("an address");
                 return self.tell(Input::Accepted(conn, from));
             }
-            Delivery::ToDaemon(conn, bytes) => return self.tell(Input::Received(conn, &bytes)),
+            Delivery::ToDaemon(conn, bytes) => {
+                self.hears(conn, bytes.len());
+                return self.tell(Input::Received(conn, &bytes));
+            }
             Delivery::DaemonClosed(conn, reason) => return self.tell(Input::Closed(conn, reason)),
             Delivery::PeerAccepted(id, number) => {
                 self.peers.get(id).accepted(time, number);
@@ -236,6 +247,23 @@ impl World {
             }
         };
         self.drain_peer(id);
+    }
+
+    /// The daemon gets so many bytes of the CA.
+    fn hears(&mut self, conn: ConnId, bytes: usize) {
+        if let Some((PeerId::Ca, number)) = self.network.peer_of(conn)
+            && self.keep_log
+        {
+            let pieces = self.heard.entry(number).or_default();
+            let before = pieces.last().map_or(0, |(total, _)| *total);
+            pieces.push((before + bytes as u64, self.now));
+        }
+    }
+
+    /// When the daemon had so many bytes of a connection with the CA, by the CA's number for it.
+    pub(crate) fn heard_at(&self, number: u64, bytes: u64) -> Option<Nanos> {
+        let pieces = self.heard.get(&number)?;
+        pieces.iter().find(|(total, _)| *total >= bytes).map(|(_, at)| *at)
     }
 
     /// Carries out what the peers want; to be called after a test acted on one.
@@ -319,6 +347,8 @@ impl World {
                 let bundle = Bundle::parse(pem.expose()).expect("a whole file");
                 bundle.key_matches().expect("key and certificate match");
                 bundle.covers(std::slice::from_ref(name)).expect("it is for its name");
+                let (root, now_ms) = (self.peers.ca.root_der(), self.wall().as_millis());
+                invariants::serves(pem.expose(), root, now_ms).expect("it serves");
                 let leaf = bundle.leaf();
                 let (not_before, not_after) = (leaf.not_before, leaf.not_after);
                 let stored = Stored { at: self.now, not_before, not_after };

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::acme::call::CallError;
+use crate::acme::call::{CallError, retry_after};
 use crate::acme::types::{AuthorizationObject, OrderObject, Problem, Status, Subproblem};
 use crate::http::Response;
 use crate::time::Instant;
@@ -26,6 +26,8 @@ pub(super) struct Inquiry {
     /// Those to be asked again in the next one.
     open: Vec<Url>,
     rounds: u32,
+    /// The next round may not begin before: the CA said so.
+    not_before: Instant,
     until: Instant,
     /// Whether there is a next round: a single name's reason is there at once or never.
     patient: bool,
@@ -41,10 +43,16 @@ impl Inquiry {
             left: left.into(),
             open: Vec::new(),
             rounds: 0,
+            not_before: now,
             until: now + PATIENCE,
             refusals: Vec::new(),
             problem: None,
         }
+    }
+
+    /// Takes in a `Retry-After`, which holds for all.
+    fn heed(&mut self, turn: &Turn<'_>, asked: Option<Duration>) {
+        self.not_before = self.not_before.max(turn.now.mono + asked.unwrap_or_default());
     }
 
     /// The authorization that is asked next.
@@ -91,18 +99,20 @@ impl Order {
         if !inquiry.left.is_empty() {
             return self.go(turn, Step::Diagnosing(inquiry));
         }
-        if inquiry.open.is_empty() || inquiry.until <= turn.now.mono {
+        let latest = inquiry.not_before.max(turn.now.mono);
+        if inquiry.open.is_empty() || inquiry.until <= latest {
             return self.finish(Err(inquiry.verdict()));
         }
         inquiry.left = std::mem::take(&mut inquiry.open).into();
         let at = turn.now.mono + look_pause(inquiry.rounds, None);
-        self.call_at = Some(at.min(inquiry.until));
+        self.call_at = Some(at.min(inquiry.until).max(inquiry.not_before));
         inquiry.rounds += 1;
         self.step = Step::Diagnosing(inquiry);
     }
 
     pub(super) fn diagnosed(&mut self, turn: &Turn<'_>, mut inquiry: Inquiry, response: &Response) {
         let Some(url) = inquiry.left.pop_front() else { return };
+        inquiry.heed(turn, retry_after(turn.now.wall, &response.head.headers));
         let found = AuthorizationObject::parse(&response.body);
         match found.map(|found| (found.status, found)) {
             Ok((Status::Valid, _)) => {}
@@ -126,6 +136,7 @@ impl Order {
         if inquiry.until <= turn.now.mono {
             return self.finish(Err(inquiry.verdict()));
         }
+        inquiry.heed(turn, error.retry_after());
         let url = inquiry.left.pop_front();
         if inquiry.patient && error.is_passing() {
             inquiry.open.extend(url);

@@ -124,6 +124,17 @@ impl OrderError {
         matches!(kind, Some(ProblemKind::Unauthorized | ProblemKind::UserActionRequired))
     }
 
+    /// Whether the CA has nothing at a URL that it was asked at: it may have moved.
+    pub fn is_nothing_there(&self) -> bool {
+        matches!(
+            self,
+            OrderError::Call(
+                CallError::Problem { status: 404 | 405 | 410, .. }
+                    | CallError::Status { status: 404 | 405 | 410, .. }
+            )
+        )
+    }
+
     /// Whether one of the CA's rate limits was hit.
     pub fn is_rate_limited(&self) -> bool {
         let status = matches!(self, OrderError::Call(CallError::Status { status: 429, .. }));

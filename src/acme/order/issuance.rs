@@ -11,6 +11,7 @@ use crate::keys::CertificateRequest;
 use crate::log::Record;
 use crate::pki::{same_leaf, topmost_issuer};
 use crate::secret::Secret;
+use crate::time::UnixTime;
 use crate::turn::Turn;
 use crate::url::Url;
 
@@ -96,7 +97,9 @@ impl Order {
             return self.failed(turn, step, CallError::Malformed(malformed));
         };
         let topmost = topmost_issuer(&chain_pem);
-        let issued = Issued { names: self.request.names.clone(), key, chain_pem, replaced };
+        let told_time = response.head.headers.first("date").and_then(UnixTime::from_http_date);
+        let names = self.request.names.clone();
+        let issued = Issued { names, key, chain_pem, replaced, told_time };
         match &self.request.preferred_chain {
             Some(preferred) if topmost.as_ref() != Some(preferred) => {
                 let mut left = link::alternates(&response.head.headers, &certificate);

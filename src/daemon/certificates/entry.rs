@@ -224,8 +224,9 @@ impl Entry {
     }
 
     /// Whether nothing is lost when this entry goes.
-    pub(super) fn is_void(&self) -> bool {
-        self.wish.is_none() && self.stored.is_none() && !self.is_busy()
+    pub(super) fn is_void(&self, now: UnixTime) -> bool {
+        let idle = self.wish.is_none() && self.stored.is_none() && !self.is_busy();
+        idle && self.memory.matters_until().has_come(now)
     }
 
     /// Whether the last order failed, wholly or for a name.

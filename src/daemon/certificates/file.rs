@@ -5,6 +5,7 @@ use crate::daemon::issuer::Issued;
 use crate::domain::Domain;
 use crate::pki::{Bundle, BundleError};
 use crate::secret::Secret;
+use crate::time::UnixTime;
 
 use super::life::Stored;
 
@@ -21,10 +22,13 @@ pub(super) fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError
     Ok(stored)
 }
 
-/// Key, leaf and chain as one file, when they fit together and name what was ordered.
-pub(super) fn assemble(issued: &Issued) -> Result<(Secret, Stored), BundleError> {
+/// Key, leaf and chain as one file, when they fit together, name what was ordered, and can serve now.
+/// The CA's own clock says what is now, where it tells: ours may be wrong.
+pub(super) fn assemble(now: UnixTime, issued: &Issued) -> Result<(Secret, Stored), BundleError> {
     let pem = Bundle::assemble(&issued.key, &issued.chain_pem)?;
     let bundle = Bundle::parse(pem.expose())?;
     bundle.covers(&issued.names)?;
+    bundle.is_linked()?;
+    bundle.is_current(issued.told_time.unwrap_or(now))?;
     Ok((pem, Stored::of(&bundle)))
 }

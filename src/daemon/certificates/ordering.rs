@@ -165,7 +165,7 @@ impl Certificates {
             Some(budget) if issued.replaced.is_none() => budget.order_made(turn.now.wall, &names),
             _ => {}
         }
-        match file::assemble(&issued) {
+        match file::assemble(turn.now.wall, &issued) {
             Err(error) => {
                 let line = Record::error("order", "the CA's certificate is not usable");
                 turn.log(line.with("name", &name).with("error", &error));
@@ -231,18 +231,21 @@ impl Certificates {
         entry.step = Step::Resting;
         let (now, spread) = (turn.now.wall, Spread::draw(turn.keys));
         let alone = entry.wish.as_ref().is_none_or(|wish| wish.names.len() == 1);
+        // With one name there is nothing to tell apart: whoever was blamed before, it counts on.
+        let memory = &entry.memory;
+        let name_alone = memory.left_out.values().next().filter(|_| alone);
         if blamed.is_empty() {
-            let (before, text) = (entry.memory.trouble.as_ref(), failure.error.clone());
+            let (before, text) = (worse(&memory.trouble, name_alone), failure.error.clone());
             let trouble = Trouble::grown(before, now, text, failure.follow_up, spread);
             turn.log(failed_line(name, &trouble));
             entry.memory.trouble = Some(trouble);
-        } else {
-            // The CA answers, so what kept the certificate as a whole is over.
-            entry.memory.trouble = None;
+            return self.blamed(name);
         }
+        // The CA answers, so what kept the certificate as a whole is over.
+        let whole = entry.memory.trouble.take().filter(|_| alone);
         for (domain, reason) in blamed {
             let reason = if alone { failure.error.clone() } else { reason };
-            let before = entry.memory.left_out.get(&domain);
+            let before = worse(&whole, entry.memory.left_out.get(&domain));
             let trouble = Trouble::grown(before, now, reason, failure.follow_up, spread);
             turn.log(if alone {
                 failed_line(name, &trouble)
@@ -251,6 +254,10 @@ impl Certificates {
             });
             entry.memory.left_out.insert(domain, trouble);
         }
+        self.blamed(name);
+    }
+
+    fn blamed(&mut self, name: &Domain) {
         self.reindex(name);
         self.drop_if_void(name);
     }
@@ -346,6 +353,11 @@ impl Certificates {
 struct Failure {
     error: String,
     follow_up: FollowUp,
+}
+
+/// That which has failed more often.
+fn worse<'a>(one: &'a Option<Trouble>, other: Option<&'a Trouble>) -> Option<&'a Trouble> {
+    one.as_ref().into_iter().chain(other).max_by_key(|trouble| trouble.failures)
 }
 
 fn failed_line(name: &Domain, trouble: &Trouble) -> Record {

@@ -19,6 +19,7 @@ use crate::testing::{Bench, config};
 mod advice;
 mod memory;
 mod names;
+mod pauses;
 
 use std::time::Duration;
 
@@ -181,7 +182,7 @@ impl Case {
     ) -> Vec<String> {
         let names = names(list);
         let (key, chain_pem) = self.file(&names, days);
-        let issued = Issued { names, key, chain_pem, replaced };
+        let issued = Issued { names, key, chain_pem, replaced, told_time: None };
         self.certificates.finished(&mut self.bench.turn(), OrderId(id), Ok(issued));
         self.outputs()
     }
@@ -447,14 +448,14 @@ fn what_the_ca_gives_is_checked_before_it_is_stored() {
     case.want(&[("a.org", "1")]);
     let (key, _) = case.file(&names("a.org"), 90);
     let (_, chain_pem) = case.file(&names("a.org"), 90);
-    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None };
+    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
     assert_eq!(case.outputs(), Vec::<String>::new());
     assert_eq!(case.certificates.failing(), 1);
     let (_, outputs) = case.sleep();
     assert_eq!(outputs, ["order 1 a.org"]);
     let (key, chain_pem) = case.file(&names("other.org"), 90);
-    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None };
+    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(1), Ok(issued));
     assert_eq!(case.outputs(), Vec::<String>::new());
 }

@@ -122,7 +122,7 @@ impl Issuer {
     /// Whether the directory should be read anew.
     pub(super) fn directory_is_old(&self, turn: &Turn<'_>) -> bool {
         let old = |read_at| turn.now.mono.since(read_at) > DIRECTORY_AGE_MAX;
-        self.directory.as_ref().is_none_or(|(_, read_at)| old(*read_at))
+        self.directory_doubted || self.directory.as_ref().is_none_or(|(_, read_at)| old(*read_at))
     }
 
     pub(super) fn directory_read(
@@ -146,6 +146,7 @@ impl Issuer {
         let renewal_info = directory.renewal_info.is_some();
         self.outputs.push_back(IssuerOutput::Offers { renewal_info });
         self.directory = Some((directory, turn.now.mono));
+        self.directory_doubted = false;
         let print = self.key.as_ref().map(|key| thumbprint(&key.public));
         match self.known.clone().filter(|known| Some(&known.thumbprint) == print.as_ref()) {
             Some(account) => self.is_registered(turn, account),

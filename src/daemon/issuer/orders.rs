@@ -1,23 +1,29 @@
 //! Orders side by side: queued, announced, begun, over. Part of the issuer's machine. Never begins a new
 //! order before it was told to: whoever ordered has to remember it first.
+//!
+//! No order keeps another one waiting for long: one that takes its time stands aside, and what has failed
+//! before lets everything else pass.
 
 use crate::acme::call::CallError;
 use crate::acme::order::{Order, OrderOutput, OrderRequest};
 use crate::daemon::certificates::NewOrder;
 use crate::domain::Domain;
 use crate::log::Record;
+use crate::time::Instant;
 use crate::turn::Turn;
 
 use super::{
-    Issued, Issuer, IssuerOutput, ORDERS_SIDE_BY_SIDE_MAX, OVERLOAD_PAUSE_MAX, OrderError, OrderId,
-    Owner, Stage,
+    Issued, Issuer, IssuerOutput, ORDERS_OPEN_MAX, ORDERS_SIDE_BY_SIDE_MAX, OVERLOAD_PAUSE_MAX,
+    OrderError, OrderId, Owner, STANDS_ASIDE_AFTER, Stage,
 };
 
 impl Issuer {
     /// Orders a certificate. When there is room for it, it is announced by [`IssuerOutput::Begins`],
     /// unless the CA knows the order already; how it ends comes as [`IssuerOutput::Finished`].
     pub fn order(&mut self, turn: &mut Turn<'_>, new: NewOrder) {
-        self.queue.push_back(new);
+        // Behind everything that is as likely to succeed.
+        let place = self.queue.iter().position(|other| other.failed_before && !new.failed_before);
+        self.queue.insert(place.unwrap_or(self.queue.len()), new);
         self.go_on(turn);
     }
 
@@ -77,7 +83,7 @@ impl Issuer {
         }
         while matches!(self.stage, Stage::Registered)
             && self.hold.is_none()
-            && self.orders.len() + self.announced.len() < ORDERS_SIDE_BY_SIDE_MAX
+            && self.has_room()
             && !self.queue.is_empty()
         {
             let quiet = self.orders.is_empty() && self.announced.is_empty();
@@ -94,8 +100,26 @@ impl Issuer {
         }
     }
 
+    /// Whether one more order may begin.
+    fn has_room(&self) -> bool {
+        self.in_front.len() + self.announced.len() < ORDERS_SIDE_BY_SIDE_MAX
+            && self.orders.len() + self.announced.len() < ORDERS_OPEN_MAX
+    }
+
+    /// When the next order stands aside, where that lets another one begin.
+    pub(super) fn stands_aside_at(&self) -> Option<Instant> {
+        self.in_front.values().min().copied().filter(|_| !self.queue.is_empty())
+    }
+
+    /// Lets those stand aside that take so long; whether there was one that others may have waited for.
+    pub(super) fn someone_stood_aside(&mut self, turn: &Turn<'_>) -> bool {
+        let before = self.in_front.len();
+        self.in_front.retain(|_, until| *until > turn.now.mono);
+        self.in_front.len() < before && !self.queue.is_empty()
+    }
+
     fn begin_order(&mut self, turn: &mut Turn<'_>, new: NewOrder) {
-        let NewOrder { order, names, replaces, resume } = new;
+        let NewOrder { order, names, replaces, resume, .. } = new;
         let name = names.first().map(Domain::as_str).unwrap_or_default();
         let what = if resume.is_some() { "resumed" } else { "started" };
         turn.log(Record::info("order", what).with("name", name));
@@ -108,6 +132,7 @@ impl Issuer {
             resume,
         };
         self.orders.insert(order, Order::new(turn.now.mono, request));
+        self.in_front.insert(order, turn.now.mono + STANDS_ASIDE_AFTER);
         self.run_order(turn, order);
     }
 
@@ -144,6 +169,7 @@ impl Issuer {
 
     fn order_over(&mut self, turn: &mut Turn<'_>, id: OrderId, result: Result<Issued, OrderError>) {
         let Some(order) = self.orders.remove(&id) else { return };
+        self.in_front.remove(&id);
         self.waiting.retain(|(owner, ..)| *owner != Owner::Order(id));
         match result {
             // The key is still ours: the CA makes it a new account, and the order is made again.
@@ -151,7 +177,9 @@ impl Issuer {
                 self.account_is_gone(turn);
                 let OrderRequest { names, .. } = order.request().clone();
                 self.begun_before.insert(id);
-                self.queue.push_front(NewOrder { order: id, names, replaces: None, resume: None });
+                let (replaces, resume, failed_before) = (None, None, false);
+                let again = NewOrder { order: id, names, replaces, resume, failed_before };
+                self.queue.push_front(again);
             }
             result => {
                 if let Err(error) = &result {
@@ -167,6 +195,9 @@ impl Issuer {
     fn heed(&mut self, turn: &mut Turn<'_>, error: &OrderError) {
         if error.is_account_refused() {
             self.account_is_doubtful(turn);
+        }
+        if error.is_nothing_there() {
+            self.directory_doubted = true;
         }
         let OrderError::Call(CallError::Problem { status, .. } | CallError::Status { status, .. }) =
             error

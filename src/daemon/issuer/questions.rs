@@ -44,6 +44,13 @@ enum Revoking {
     ByOwnKey,
 }
 
+impl Questions {
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
 impl Issuer {
     /// Asks when a certificate is to be renewed; the answer comes as [`IssuerOutput::Advised`].
     pub fn ask(&mut self, name: Domain, cert_id: String) {

@@ -7,6 +7,7 @@ use crate::seam::StoreErrorKind;
 use crate::testing::{Bench, config};
 
 mod account;
+mod fairness;
 mod questions;
 
 /// An issuer, and a CA that keeps just enough state to answer it.
@@ -92,9 +93,14 @@ impl Case {
     }
 
     fn order(&mut self, id: u64) {
+        self.order_again(id, false);
+    }
+
+    fn order_again(&mut self, id: u64, failed_before: bool) {
         let name = Domain::parse(&format!("n{id}.example.org")).unwrap();
         let order = OrderId(id);
-        let new = NewOrder { order, names: vec![name], replaces: None, resume: None };
+        let new =
+            NewOrder { order, names: vec![name], replaces: None, resume: None, failed_before };
         self.issuer.order(&mut self.bench.turn(), new);
     }
 

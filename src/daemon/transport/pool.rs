@@ -76,6 +76,11 @@ impl Pool {
         Some((idle.conn, idle.address))
     }
 
+    /// How many wait.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Forgets a connection; whether it was here.
     pub(super) fn remove(&mut self, conn: ConnId) -> bool {
         let before = self.0.len();

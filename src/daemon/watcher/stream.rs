@@ -33,9 +33,18 @@ pub(super) struct Stream {
 
 #[derive(Debug)]
 enum State {
-    Pausing { until: Option<Instant> },
+    Pausing {
+        until: Option<Instant>,
+    },
     Opening(Inquiry),
-    Attached { request: RequestId, url: Url, parser: SseParser, heard: bool },
+    /// `greeted`: our own subscription was announced; further announcements are of other clients.
+    Attached {
+        request: RequestId,
+        url: Url,
+        parser: SseParser,
+        heard: bool,
+        greeted: bool,
+    },
 }
 
 impl Stream {
@@ -117,12 +126,15 @@ impl Stream {
         }
         let line = Record::info("marathon", "attached to the event stream");
         turn.log(line.with("url", url.origin()));
-        self.state = State::Attached { request, url, parser: SseParser::new(), heard: false };
+        let parser = SseParser::new();
+        self.state = State::Attached { request, url, parser, heard: false, greeted: false };
         vec![StreamNews::Attached]
     }
 
     fn received(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) -> Vec<StreamNews> {
-        let State::Attached { parser, heard, .. } = &mut self.state else { return Vec::new() };
+        let State::Attached { parser, heard, greeted, .. } = &mut self.state else {
+            return Vec::new();
+        };
         let mut items = Vec::new();
         parser.receive(bytes, &mut items);
         let mut news = Vec::new();
@@ -136,6 +148,9 @@ impl Stream {
                 self.round.succeeded();
             }
             if let Some(relevance) = event::relevance(&name, &data) {
+                if relevance == Relevance::Attached && std::mem::replace(greeted, true) {
+                    continue;
+                }
                 turn.log(Record::debug("marathon", "event").with("event", &name));
                 news.push(StreamNews::Event(relevance));
             }
@@ -164,6 +179,14 @@ impl Stream {
     pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
         if self.poll_timeout().is_some_and(|at| at <= turn.now.mono) {
             self.open(turn, transport);
+        }
+    }
+
+    /// Bytes of an event that is not whole.
+    pub(super) fn bytes_held(&self) -> usize {
+        match &self.state {
+            State::Attached { parser, .. } => parser.bytes_held(),
+            State::Pausing { .. } | State::Opening(_) => 0,
         }
     }
 

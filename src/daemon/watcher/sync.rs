@@ -208,6 +208,14 @@ impl Sync {
         self.failed(turn, transport, &problem)
     }
 
+    /// Bytes of an app that is not whole.
+    pub(super) fn bytes_held(&self) -> usize {
+        match &self.state {
+            State::Reading { parser, .. } => parser.bytes_held(),
+            State::Resting | State::Asking { .. } => 0,
+        }
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Resting => None,

@@ -366,3 +366,48 @@ fn all_domains_of_a_label_stand_together_as_far_as_the_profile_lets_them() {
         assert_eq!(case.wire.bench.logged(said), counts.len() - 1);
     }
 }
+
+#[test]
+fn a_list_without_apps_counts_only_when_it_stays_so() {
+    let (mut case, stream) = Case::attached();
+    case.answer(stream, CHANGE);
+    let (_, sent) = case.sleep();
+    case.answer(sent[0].conn, &apps(&["a"]));
+    assert_eq!(case.wanted.len(), 2);
+    for _ in 0..3 {
+        case.answer(stream, CHANGE);
+        let (_, sent) = case.sleep();
+        case.answer(sent[0].conn, &apps(&[]));
+        assert_eq!(case.wanted.len(), 2, "a leader may not have loaded them yet");
+    }
+    let said = "no app is listed any more, waiting whether it stays so";
+    assert_eq!(case.wire.bench.logged(said), 1);
+    // The second and the third look came a second after the one before.
+    let (pause, sent) = case.sleep();
+    assert_eq!(pause, EMPTY_PATIENCE - 2 * BURST);
+    let asked = sent.iter().find(|it| it.is("GET /v2/apps")).unwrap();
+    case.answer(asked.conn, &apps(&[]));
+    assert_eq!(case.wanted.last().map(|wanted| wanted.apps), Some(0));
+    assert_eq!(case.wanted.len(), 3);
+}
+
+#[test]
+fn apps_that_were_missing_for_a_moment_are_doubted_anew() {
+    let (mut case, stream) = Case::attached();
+    let lists: [&[&str]; 4] = [&["a"], &[], &["a"], &[]];
+    for list in lists {
+        case.answer(stream, CHANGE);
+        let (_, sent) = case.sleep();
+        case.answer(sent[0].conn, &apps(list));
+    }
+    assert_eq!(case.wanted.len(), 3);
+    let begin = case.wire.bench.now.mono;
+    assert_eq!(case.watcher.empty_since, Some(begin), "the patience begins anew");
+}
+
+#[test]
+fn only_the_first_announcement_of_a_client_is_our_own() {
+    let (mut case, stream) = Case::attached();
+    assert_eq!(case.answer(stream, &ATTACHED.repeat(100)), []);
+    assert_eq!(case.sleep().0, SYNC_INTERVAL);
+}

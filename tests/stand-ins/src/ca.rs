@@ -10,6 +10,7 @@
 mod accounts;
 mod authorizations;
 mod binding;
+mod faults;
 mod issuance;
 mod jwk;
 mod jws;
@@ -26,6 +27,8 @@ mod validation;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rcgen::PublicKey;
+
 use crate::http::{Reply, Server};
 use crate::peer::{Action, DialError, Peer, Time};
 use crate::pki::Pki;
@@ -38,6 +41,7 @@ use nonces::Nonces;
 use objects::{Account, Authz, Order};
 use validation::Validator;
 
+pub use faults::{BadChain, Effect, Fault, Step};
 pub use limits::{Bucket, Limits};
 pub use problem::{Problem, Subproblem};
 pub use settings::{Profile, Refusal, RenewalInfo, RenewalInfoFault, RetryAfter, Settings};
@@ -69,6 +73,9 @@ pub struct Ca {
     validator: Validator,
     seen: Vec<AcmeRequest>,
     checked: Vec<Checked>,
+    fired: Vec<usize>,
+    /// The next validation fails, from one place alone or from all.
+    unproved: Option<bool>,
 }
 
 /// A certificate that was issued.
@@ -109,6 +116,8 @@ pub struct Issued {
 #[derive(Debug)]
 struct Record {
     order: usize,
+    /// What it certifies.
+    key: PublicKey,
     /// The youngest order that wants to replace it, whatever became of that order.
     replacing: Option<usize>,
     /// The renewal window that was set, in milliseconds since 1970.
@@ -132,6 +141,14 @@ pub struct AcmeRequest {
     pub problem: Option<&'static str>,
     /// In a few words what it was about, or what was wrong.
     pub note: String,
+    /// What it was for.
+    pub step: Option<Step>,
+    /// The names that an order was to be made for, whatever came of it; else nothing.
+    pub names: Vec<String>,
+    /// A fault has put something else in place of the answer's object.
+    pub spoilt: bool,
+    /// How long the answer tells the client to wait, by its `Retry-After`.
+    pub retry_after_ms: Option<u64>,
 }
 
 /// A challenge that was fetched and judged.
@@ -208,6 +225,8 @@ impl Ca {
             validator: Validator::default(),
             seen: Vec::new(),
             checked: Vec::new(),
+            fired: Vec::new(),
+            unproved: None,
         }
     }
 
@@ -239,6 +258,16 @@ impl Ca {
     /// Every request, in the order they came; none while [`Settings::keep_seen`] is off.
     pub fn seen(&self) -> &[AcmeRequest] {
         &self.seen
+    }
+
+    /// How many bytes had been sent on a connection when each of its answers was.
+    pub fn answer_ends(&self, conn: u64) -> &[u64] {
+        self.server.reply_ends(conn)
+    }
+
+    /// Gets on with what it would have left for later: every validation that waits begins.
+    pub fn get_on(&mut self, now: Time) {
+        self.validator.hurry(now.mono_ms);
     }
 
     /// Every challenge that was fetched, in the order they were judged.

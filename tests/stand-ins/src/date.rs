@@ -48,6 +48,18 @@ pub fn http_date(unix_ms: i64) -> String {
     )
 }
 
+/// The moment that [`http_date`] wrote.
+pub fn from_http_date(text: &str) -> Option<i64> {
+    let parts: Vec<&str> = text.split([' ', ':']).collect();
+    let [_, day, month, year, hour, minute, second, "GMT"] = parts[..] else { return None };
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    let month = time::Month::try_from(u8::try_from(month).ok()?).ok()?;
+    let date = time::Date::from_calendar_date(year.parse().ok()?, month, day.parse().ok()?).ok()?;
+    let clock = (hour.parse().ok()?, minute.parse().ok()?, second.parse().ok()?);
+    let moment = date.with_hms(clock.0, clock.1, clock.2).ok()?;
+    Some(moment.assume_utc().unix_timestamp() * 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +70,7 @@ mod tests {
         assert_eq!(rfc3339(moment), "1994-11-06T08:49:37Z");
         assert_eq!(rfc3339_ms(moment), "1994-11-06T08:49:37.045Z");
         assert_eq!(http_date(moment), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(from_http_date(&http_date(moment)), Some(784_111_777_000));
+        assert_eq!(from_http_date("Sun, 06 Nov 1994 08:49:37"), None);
     }
 }

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::http::{Reply, Request, Seen, Server};
+use crate::http::{Body, Reply, Request, Seen, Server};
 use crate::peer::{Action, DialError, Peer, Time};
 
 pub use apps::AppsAnswer;
@@ -31,8 +31,9 @@ pub struct Marathon {
     pub settings: Settings,
     server: Server,
     apps: BTreeMap<String, Value>,
-    /// The apps as they are sent, with explicit nulls or without, until one changes.
-    written: Option<(bool, Vec<u8>)>,
+    /// The apps as they are sent, with explicit nulls or without, until one changes; and how many
+    /// strange ones are among them.
+    written: Option<((bool, usize), Vec<u8>)>,
     streams: BTreeMap<u64, Stream>,
     deployments: Vec<Deployment>,
     deployment_count: u64,
@@ -143,6 +144,27 @@ impl Marathon {
         }
     }
 
+    /// Sends the beginning of an event to every client of the event stream, and ends the streams.
+    pub fn cut_streams(&mut self, name: &str, data: &str, length: usize) {
+        let mut bytes = events::frame(name, data, self.settings.event_lines);
+        bytes.truncate(length.min(bytes.len() - 1));
+        self.emit(&bytes);
+        self.drop_streams();
+    }
+
+    /// The list of apps as `/v2/apps` has it now: the whole body, unspoilt.
+    pub fn list(&mut self) -> String {
+        let apps = std::mem::take(&mut self.settings.apps);
+        let reply = self.apps_reply();
+        self.settings.apps = apps;
+        match reply.body {
+            Body::Counted(text) | Body::Chunked(text, _) => {
+                String::from_utf8_lossy(&text).into_owned()
+            }
+            Body::Cut(..) | Body::None => String::new(),
+        }
+    }
+
     /// How many event streams are open.
     pub fn stream_count(&self) -> usize {
         self.streams.len()
@@ -235,6 +257,12 @@ impl Marathon {
 
     fn reply(&mut self, now: Time, request: &Request, reply: Reply) -> u16 {
         let status = reply.status;
+        if let AppsAnswer::CutAnywhere(length) = self.settings.apps
+            && request.path().ends_with("/v2/apps")
+        {
+            self.server.reply_cut(request.conn, &reply, length);
+            return status;
+        }
         let reply = match &self.settings.role {
             Role::Standby { .. } if status != 302 => {
                 reply.with("X-Marathon-Via", format!("1.1 {}", self.settings.address))
@@ -298,16 +326,19 @@ impl Marathon {
 
     fn apps_reply(&mut self) -> Reply {
         let nulls = self.settings.explicit_nulls;
+        let manner = (nulls, self.settings.strange_apps.len());
         let text = match self.written.take() {
-            Some((with_nulls, text)) if with_nulls == nulls => text,
+            Some((before, text)) if before == manner => text,
             _ => {
                 let apps: Vec<Value> = self.apps.values().map(|app| self.rendered(app)).collect();
-                json!({ "apps": apps }).to_string().into_bytes()
+                let mut apps: Vec<String> = apps.iter().map(Value::to_string).collect();
+                apps.extend_from_slice(&self.settings.strange_apps);
+                format!("{{\"apps\":[{}]}}", apps.join(",")).into_bytes()
             }
         };
         let content_type = if nulls { "application/json; qs=2" } else { "application/json" };
         let reply = apps::reply(&self.settings.apps, content_type, text.clone());
-        self.written = Some((nulls, text));
+        self.written = Some((manner, text));
         reply
     }
 

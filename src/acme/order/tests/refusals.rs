@@ -211,3 +211,38 @@ fn unauthorized_is_the_accounts_on_a_new_order_only() {
     assert_eq!(error.to_string(), "the CA refused the order: some: words");
     assert_eq!(names(&error, &["a.org"]), ["a.org"]);
 }
+
+/// Whoever asks why an order is invalid heeds `Retry-After` as well.
+#[test]
+fn the_reasons_are_not_asked_for_before_the_cas_time() {
+    let two_names = || {
+        let mut case = Case::new(&["a.org", "b.org"]);
+        case.created(&TWO.replace("?", "pending"));
+        for token in ["t1", "t2"] {
+            case.answer(authorization("pending", token));
+            case.answer("{}");
+        }
+        case.wait(SOON);
+        assert_eq!(case.answer(TWO.replace("?", "invalid")), ["https://ca/z/1"]);
+        case
+    };
+    let undecided =
+        |seconds| Ok(response(&[("Retry-After", seconds)], &authorization("pending", "t1")));
+    let mut case = two_names();
+    assert_eq!(case.reply(undecided("7")), ["https://ca/z/2"]);
+    assert_eq!(case.answer(authorization("valid", "t2")), Wishes::new());
+    let at = case.order.poll_timeout().unwrap();
+    assert_eq!(at.since(case.bench.now.mono), Duration::from_secs(7));
+
+    let mut case = two_names();
+    let overloaded = problem(ProblemKind::ServerInternal, 503, Some(9));
+    assert_eq!(case.reply(Err(overloaded)), ["https://ca/z/2"]);
+    assert_eq!(case.answer(authorization("valid", "t2")), Wishes::new());
+    let at = case.order.poll_timeout().unwrap();
+    assert_eq!(at.since(case.bench.now.mono), Duration::from_secs(9));
+
+    let mut case = two_names();
+    case.reply(undecided("600"));
+    let wishes = case.answer(authorization("invalid", "t2"));
+    assert!(wishes.last().is_some_and(|it| it.starts_with("failed")), "too late: {wishes:?}");
+}

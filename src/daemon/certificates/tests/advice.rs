@@ -90,7 +90,7 @@ fn a_new_certificate_is_not_renewed_at_once_by_a_clock_that_runs_ahead() {
     let (key, chain_pem) = case.file(&names("a.org"), 45);
     // The CA's certificate looks a month old from the first moment on, and so does its window.
     case.bench.now.wall = case.bench.now.wall.plus(DAY * 30);
-    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None };
+    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
     assert_eq!(case.outputs(), ["write a.org"]);
     case.written("a.org");

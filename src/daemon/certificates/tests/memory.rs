@@ -110,7 +110,7 @@ fn the_moment_chosen_for_a_renewal_survives() {
     case.want(&[("a.org", "1")]);
     let (key, chain_pem) = case.file(&names("a.org"), 90);
     let file = Secret::new(format!("{}{chain_pem}", key.expose()));
-    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None };
+    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
     case.outputs();
     case.written("a.org");

@@ -26,6 +26,13 @@ impl Ca {
         }
     }
 
+    /// Makes every account usable again.
+    pub fn reactivate_accounts(&mut self) {
+        for account in &mut self.accounts {
+            account.deactivated = false;
+        }
+    }
+
     /// Loses every account: no URL and no key is known any more. What they ordered remains, and
     /// is nobody's; URLs are not given out again.
     pub fn forget_accounts(&mut self) {
@@ -45,9 +52,12 @@ impl Ca {
                 return Err(Problem::new(401, "unauthorized", "the account is deactivated"));
             }
             let url = format!("{}/account/{index}", self.base);
-            return Ok(
-                Answer::json(200, &account.json(&url), "known account").with("Location", url)
-            );
+            return Ok(Answer::json(
+                200,
+                &account.json(&url, self.settings.shows_contact),
+                "known account",
+            )
+            .with("Location", url));
         }
         if wish.get("onlyReturnExisting") == Some(&Value::Bool(true)) {
             let detail = "no account has this key";
@@ -63,7 +73,8 @@ impl Ca {
         let key = post.key.clone();
         let account = Account { key, contact, deactivated: false, forgotten: false };
         let url = format!("{}/account/{}", self.base, self.accounts.len());
-        let answer = Answer::json(201, &account.json(&url), "new account");
+        let answer =
+            Answer::json(201, &account.json(&url, self.settings.shows_contact), "new account");
         self.accounts.push(account);
         Ok(answer.with("Location", url))
     }
@@ -89,7 +100,7 @@ impl Ca {
                 account.contact = contact(&wish)?;
             }
         }
-        Ok(Answer::json(200, &account.json(&url), "account"))
+        Ok(Answer::json(200, &account.json(&url, self.settings.shows_contact), "account"))
     }
 
     pub(super) fn account_orders(

@@ -93,7 +93,8 @@ impl Ca {
                             true => self.validator.fail(due_ms, index, name),
                             false => {
                                 let subject = (name, token, expected);
-                                self.validator.start(due_ms, index, subject, places);
+                                let unproved = self.unproved.take();
+                                self.validator.start(due_ms, index, subject, places, unproved);
                             }
                         }
                         self.validator.timeout(now, self.settings.http_port);

@@ -39,10 +39,10 @@ impl Ca {
         self.check_caa(index)?;
         let certificate = self.issue(now, &request, index)?;
         self.orders[index].stage = match self.settings.processing_polls {
-            0 if !self.settings.never_done => Stage::Valid { certificate },
+            0 if !self.hangs(&names) => Stage::Valid { certificate },
             polls => Stage::Processing { polls, certificate },
         };
-        let processing = self.settings.processing_polls > 0 || self.settings.never_done;
+        let processing = self.settings.processing_polls > 0 || self.hangs(&names);
         let mut answer = Answer::json(200, &self.order_json(now, index), names.join(" "));
         if self.settings.finalize_location {
             answer = answer.with("Location", format!("{}/order/{index}", self.base));
@@ -94,7 +94,8 @@ impl Ca {
             profile,
             account,
         });
-        self.records.push(Record { order, replacing: None, hastened: None });
+        let key = key.clone();
+        self.records.push(Record { order, key, replacing: None, hastened: None });
         if let Some(replaced) = replaces {
             self.issued[replaced.certificate].replaced_by = Some(index);
         }

@@ -23,12 +23,12 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn json(&self, url: &str) -> Value {
+    pub(super) fn json(&self, url: &str, shows_contact: bool) -> Value {
         let mut object = json!({
             "status": if self.deactivated { "deactivated" } else { "valid" },
             "orders": format!("{url}/orders"),
         });
-        if !self.contact.is_empty() {
+        if shows_contact && !self.contact.is_empty() {
             object["contact"] = json!(self.contact);
         }
         object

@@ -173,6 +173,12 @@ impl Ca {
         }
     }
 
+    /// Whether an order for these names is never done.
+    pub(super) fn hangs(&self, names: &[String]) -> bool {
+        let hanging = &self.settings.hanging_names;
+        self.settings.never_done || names.iter().any(|name| hanging.contains(name))
+    }
+
     pub(super) fn order(
         &mut self,
         now: Time,
@@ -182,7 +188,7 @@ impl Ca {
     ) -> Result<Answer, Problem> {
         read_only(post)?;
         self.own_order(index, account)?;
-        if !self.settings.never_done {
+        if !self.hangs(&self.orders[index].names) {
             self.orders[index].advance();
         }
         let status = self.orders[index].status(&self.authzs, now);

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::jwk::Jwk;
 use super::jws::{Jws, Signer};
 use super::problem::Problem;
 use super::resource::Resource;
-use super::{AcmeRequest, Answer, Ca, Post, Refusal, RetryAfter};
+use super::{AcmeRequest, Answer, Ca, Effect, Post, Refusal, RetryAfter, Step};
+use crate::date::http_date;
 use crate::http::{Reply, Request};
 use crate::peer::Time;
 
@@ -20,12 +21,22 @@ impl Ca {
     pub(super) fn answer_requests(&mut self, now: Time) {
         while let Some(request) = self.server.next_request() {
             let conn = request.conn;
-            let (Answer { reply, problem, note }, fields) = match self.settings.unavailable {
-                Some(retry_after) => (unavailable(now, retry_after), false),
-                None => (self.answer(now, &request), true),
+            let step = Step::of(self.resource(&request.target));
+            let fault = self.fault_at(step).filter(|_| self.settings.unavailable.is_none());
+            let before = self.fired.len();
+            let (answer, mut fields) = match (self.settings.unavailable, fault) {
+                (Some(retry_after), _) => (unavailable(now, retry_after), false),
+                (None, Some(fault)) => (self.faulty(now, &request, fault), true),
+                (None, None) => (self.answer(now, &request), true),
             };
+            let fired = fault.filter(|_| self.fired.len() > before);
+            let effect = fired.map(|index| self.settings.faults[index].effect.clone());
+            fields &= !matches!(effect, Some(Effect::WithoutNonce | Effect::Page { .. }));
+            let Answer { reply, problem, note } = answer;
+            let reply = reply.with("Date", http_date(now.unix_ms));
             let reply = if fields { self.with_common_fields(&request, reply) } else { reply };
             if self.settings.keep_seen {
+                let names = if step == Some(Step::NewOrder) { ordered(&request) } else { vec![] };
                 self.seen.push(AcmeRequest {
                     at: now,
                     conn,
@@ -34,19 +45,40 @@ impl Ca {
                     status: reply.status,
                     problem,
                     note,
+                    step,
+                    names,
+                    spoilt: matches!(effect, Some(Effect::Body(_) | Effect::Member(..))),
+                    retry_after_ms: reply.retry_after_ms(now),
                 });
             }
-            match self.settings.delay_ms {
+            let late_ms = match effect {
+                Some(Effect::Lost) => continue,
+                Some(Effect::Late(late_ms)) => late_ms,
+                _ => 0,
+            };
+            match self.settings.delay_ms + late_ms {
                 0 => self.server.reply(conn, &reply),
                 delay_ms => self.server.reply_at(now.mono_ms + delay_ms, conn, reply),
             }
         }
     }
 
+    /// What a path names, wherever the directory has put it.
+    pub(super) fn resource(&self, target: &str) -> Option<Resource> {
+        let prefix = self.settings.prefix;
+        let bare = target.strip_prefix(prefix).filter(|_| !prefix.is_empty());
+        match bare.and_then(Resource::parse) {
+            Some(resource) if resource.is_in_directory() => return Some(resource),
+            _ => {}
+        }
+        let resource = Resource::parse(target)?;
+        (prefix.is_empty() || !resource.is_in_directory()).then_some(resource)
+    }
+
     /// RFC 8555 section 6.5: a nonce for every POST, errors too. Section 7.1: a link to the
     /// directory from everywhere else.
     fn with_common_fields(&mut self, request: &Request, reply: Reply) -> Reply {
-        let resource = Resource::parse(&request.target);
+        let resource = self.resource(&request.target);
         let mut reply = reply.with("Cache-Control", "public, max-age=0, no-cache");
         if request.method == "POST" || resource == Some(Resource::NewNonce) {
             reply = reply.with("Replay-Nonce", self.nonces.fresh(&mut self.random));
@@ -58,7 +90,7 @@ impl Ca {
         }
     }
 
-    fn answer(&mut self, now: Time, request: &Request) -> Answer {
+    pub(super) fn answer(&mut self, now: Time, request: &Request) -> Answer {
         let fails = self.random.chance(self.settings.server_error_percent);
         if fails && self.random.chance(50) {
             return self.server_error(now);
@@ -96,7 +128,7 @@ impl Ca {
             let detail = "Replay-Nonce belongs in responses only (RFC 8555 section 6.5.1)";
             return Err(Problem::malformed(detail));
         }
-        let Some(resource) = Resource::parse(&request.target) else {
+        let Some(resource) = self.resource(&request.target) else {
             return Err(Problem::new(404, "malformed", "there is nothing at this URL"));
         };
         match (request.method.as_str(), resource) {
@@ -120,7 +152,7 @@ impl Ca {
     }
 
     fn directory(&self) -> serde_json::Value {
-        let url = |path: &str| format!("{}{path}", self.base);
+        let url = |path: &str| format!("{}{}{path}", self.base, self.settings.prefix);
         let mut directory = json!({
             "newNonce": url("/new-nonce"),
             "newAccount": url("/new-account"),
@@ -129,7 +161,7 @@ impl Ca {
             "keyChange": url("/key-change"),
             "Zq4vB2xTn1c": "https://example.org/clients-ignore-what-they-do-not-know",
             "meta": {
-                "termsOfService": url("/terms"),
+                "termsOfService": format!("{}/terms", self.base),
                 "website": "https://example.org/",
                 "caaIdentities": ["ca.example.org"],
                 "externalAccountRequired": self.settings.external_account_required,
@@ -245,6 +277,14 @@ fn unavailable(now: Time, retry_after: RetryAfter) -> Answer {
         Some(value) => answer.with("Retry-After", value),
         None => answer,
     }
+}
+
+/// The names that an order is asked for, as far as the request can be read; whoever signed it.
+fn ordered(request: &Request) -> Vec<String> {
+    let wish = Jws::parse(&request.body).and_then(|jws| jws.object()).unwrap_or_default();
+    let identifiers = wish.get("identifiers").and_then(Value::as_array);
+    let name = |identifier: &Value| identifier["value"].as_str().map(str::to_string);
+    identifiers.into_iter().flatten().filter_map(name).collect()
 }
 
 pub(super) fn missing() -> Problem {

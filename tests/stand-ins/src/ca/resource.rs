@@ -26,6 +26,19 @@ pub(super) enum Resource {
 }
 
 impl Resource {
+    /// Whether the directory says where it is.
+    pub(super) const fn is_in_directory(self) -> bool {
+        matches!(
+            self,
+            Resource::NewNonce
+                | Resource::NewAccount
+                | Resource::NewOrder
+                | Resource::RevokeCert
+                | Resource::KeyChange
+                | Resource::RenewalInfo
+        )
+    }
+
     /// Reads a request target; a query, a doubled slash or `01` for `1` is another URL, and
     /// unknown.
     pub(super) fn parse(target: &str) -> Option<Resource> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::faults::Fault;
 use super::limits::Limits;
 use super::problem::Problem;
 use crate::date::http_date;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub processing_polls: u32,
     /// Whether a finalized order stays `processing`, however often it is looked at.
     pub never_done: bool,
+    /// Names whose orders stay `processing` likewise.
+    pub hanging_names: BTreeSet<String>,
     /// What is said about when to look again, at orders and authorizations that are not done.
     pub retry_after: RetryAfter,
     /// Whether the reply to a finalize request has the order's `Location`.
@@ -73,6 +76,13 @@ pub struct Settings {
     pub nonces_max: usize,
     /// What is refused regardless; the first that fits is used up.
     pub refusals: Vec<Refusal>,
+    /// What goes wrong at which step.
+    pub faults: Vec<Fault>,
+    /// What stands before the paths of the resources that the directory names; they are nowhere
+    /// else.
+    pub prefix: &'static str,
+    /// Whether an account's object shows its contact; Let's Encrypt keeps none.
+    pub shows_contact: bool,
     /// Whether requests are remembered; a long run may do without.
     pub keep_seen: bool,
 }
@@ -93,6 +103,7 @@ impl Default for Settings {
             challenge_processing: false,
             processing_polls: 0,
             never_done: false,
+            hanging_names: BTreeSet::new(),
             retry_after: RetryAfter::None,
             finalize_location: true,
             authz_reuse_percent: 0,
@@ -111,6 +122,9 @@ impl Default for Settings {
             external_account_required: false,
             nonces_max: 10_000,
             refusals: Vec::new(),
+            faults: Vec::new(),
+            prefix: "",
+            shows_contact: true,
             keep_seen: true,
         }
     }

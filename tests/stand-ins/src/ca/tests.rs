@@ -2,6 +2,7 @@
 
 mod accounts;
 mod chains;
+mod faults;
 mod flow;
 mod limits;
 mod profiles;

@@ -58,18 +58,28 @@ struct Fetch {
 
 impl Validator {
     /// Validates an authorization from `due_ms` on; `subject` is name, token and key authorization.
+    /// `unproved` says that it fails: in one of its places, or in all.
     pub(super) fn start(
         &mut self,
         due_ms: u64,
         authz: usize,
         (name, token, expected): (String, String, String),
         places: u8,
+        unproved: Option<bool>,
     ) {
         self.jobs.insert(authz, Job { expected, places_left: places });
-        for _ in 0..places {
+        for place in 0..places {
             let path = format!("/.well-known/acme-challenge/{token}");
             let host = name.clone();
-            self.waiting.push(Waiting { due_ms, authz, host, path, broken: false });
+            let broken = unproved.is_some_and(|one_place| !one_place || place + 1 == places);
+            self.waiting.push(Waiting { due_ms, authz, host, path, broken });
+        }
+    }
+
+    /// What waits for a later time begins at once.
+    pub(super) fn hurry(&mut self, now_ms: u64) {
+        for waiting in &mut self.waiting {
+            waiting.due_ms = waiting.due_ms.min(now_ms);
         }
     }
 

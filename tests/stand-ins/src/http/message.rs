@@ -122,6 +122,16 @@ impl Reply {
         self
     }
 
+    /// How long its `Retry-After` tells a client to wait, in either form.
+    pub(crate) fn retry_after_ms(&self, now: Time) -> Option<u64> {
+        let mut fields = self.headers.iter();
+        let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case("Retry-After"))?;
+        match value.parse::<u64>() {
+            Ok(seconds) => Some(seconds * 1000),
+            Err(_) => u64::try_from(crate::date::from_http_date(value)? - now.unix_ms).ok(),
+        }
+    }
+
     /// Status line and fields, without those of the framing.
     pub(crate) fn head(&self) -> String {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));

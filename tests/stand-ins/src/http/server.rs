@@ -24,6 +24,8 @@ pub struct Server {
     delayed: BTreeMap<(u64, u64), (u64, Reply)>,
     delayed_count: u64,
     actions: VecDeque<Action>,
+    /// For each connection that there ever was, how many bytes had been sent after each reply.
+    reply_ends: BTreeMap<u64, Vec<u64>>,
 }
 
 #[derive(Debug)]
@@ -83,13 +85,33 @@ impl Server {
         let Some(found) = self.conns.get_mut(&conn) else { return };
         let State::Answering { head_only, last } = found.state else { return };
         let cut = matches!(reply.body, Body::Cut(..));
-        self.send(conn, reply_bytes(reply, head_only, last));
+        let bytes = reply_bytes(reply, head_only, last);
+        let ends = self.reply_ends.entry(conn).or_default();
+        ends.push(ends.last().copied().unwrap_or_default() + bytes.len() as u64);
+        self.send(conn, bytes);
         if last || cut {
             self.close(conn);
         } else if let Some(found) = self.conns.get_mut(&conn) {
             found.state = State::Reading;
             self.read(conn);
         }
+    }
+
+    /// Answers the request of a connection, but the connection ends after so many bytes of the
+    /// answer, its head included.
+    pub fn reply_cut(&mut self, conn: u64, reply: &Reply, length: usize) {
+        let Some(found) = self.conns.get(&conn) else { return };
+        let State::Answering { head_only, last } = found.state else { return };
+        let mut bytes = reply_bytes(reply, head_only, last);
+        bytes.truncate(length);
+        self.send(conn, bytes);
+        self.close(conn);
+    }
+
+    /// How many bytes had been sent on a connection after each of its replies; what was sent
+    /// otherwise does not count.
+    pub fn reply_ends(&self, conn: u64) -> &[u64] {
+        self.reply_ends.get(&conn).map_or(&[], Vec::as_slice)
     }
 
     /// Answers the request of a connection, but only at `due_ms` of the monotonic clock.

@@ -33,6 +33,8 @@ pub enum AppsAnswer {
     Html(u16),
     /// The connection ends after so many bytes of the body.
     Cut(usize),
+    /// The connection ends after so many bytes of the whole answer, its head included.
+    CutAnywhere(usize),
     /// 200 with no body at all.
     Empty,
     /// Compressed, although nobody asked for it.
@@ -44,12 +46,12 @@ pub enum AppsAnswer {
 /// The reply whose whole body is `text`.
 pub(super) fn reply(answer: &AppsAnswer, content_type: &str, text: Vec<u8>) -> Reply {
     match answer {
-        AppsAnswer::Normal if text.len() > COUNTED_BYTES_MAX => {
+        AppsAnswer::Normal | AppsAnswer::CutAnywhere(_) if text.len() > COUNTED_BYTES_MAX => {
             let mut reply = Reply::new(200, content_type, "");
             reply.body = Body::Chunked(text, COUNTED_BYTES_MAX);
             reply
         }
-        AppsAnswer::Normal => Reply::new(200, content_type, text),
+        AppsAnswer::Normal | AppsAnswer::CutAnywhere(_) => Reply::new(200, content_type, text),
         AppsAnswer::Html(status) => Reply::html(*status, "Error"),
         AppsAnswer::Cut(length) => {
             let mut reply = Reply::new(200, content_type, "");

@@ -35,6 +35,8 @@ pub struct Settings {
     /// Whether apps have explicit nulls for what they do not have, as versions up to 1.4 write
     /// them.
     pub explicit_nulls: bool,
+    /// JSON that stands in the list of apps as it is, behind the real ones.
+    pub strange_apps: Vec<String>,
     /// How long a deployment takes. `None` leaves out `deployment_info`, `deployment_success` and
     /// `app_terminated_event` altogether.
     pub deployment_ms: Option<u64>,
@@ -59,6 +61,7 @@ impl Default for Settings {
             event_filter: true,
             event_lines: true,
             explicit_nulls: false,
+            strange_apps: Vec::new(),
             deployment_ms: None,
             keep_seen: true,
         }

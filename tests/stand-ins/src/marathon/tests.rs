@@ -278,3 +278,34 @@ fn a_marathon_that_is_down_or_slow() {
     harness.pass_ms(300);
     assert!(harness.text(conn).contains(r#""elected":true"#));
 }
+
+#[test]
+fn a_list_ends_anywhere_and_an_event_in_the_middle() {
+    let mut harness = marathon(|_| {});
+    let whole = harness.peer.list();
+    assert_eq!(whole, r#"{"apps":[]}"#);
+    for length in [0, 10, 80] {
+        harness.peer.settings.apps = AppsAnswer::CutAnywhere(length);
+        let conn = harness.connect();
+        harness.send(conn, b"GET /v2/apps HTTP/1.1\r\nHost: m\r\n\r\n");
+        assert_eq!(harness.text(conn).len(), length);
+        assert!(harness.ended.contains(&conn));
+        assert_eq!(harness.peer.list(), whole);
+    }
+    let conn = attach(&mut harness, STREAM);
+    harness.text(conn);
+    harness.peer.cut_streams("some_event", "{}", 1_000);
+    harness.drain();
+    assert_eq!(harness.text(conn), "event: some_event\r\ndata: {}\r\n\r");
+    assert_eq!(harness.peer.stream_count(), 0);
+}
+
+#[test]
+fn strange_apps_stand_in_the_list_as_they_are() {
+    let mut harness = marathon(|_| {});
+    harness.peer.put_app(Time::default(), json!({"id": "/a"}));
+    harness.peer.settings.strange_apps = vec!["null".into(), "[7]".into()];
+    assert!(harness.peer.list().ends_with(",null,[7]]}"));
+    harness.peer.settings.strange_apps.clear();
+    assert!(harness.peer.list().ends_with("}]}"));
+}

@@ -1,0 +1,105 @@
+//! What failed comes back by the table and not before the CA's time, whatever else happens meanwhile.
+
+use super::*;
+
+#[test]
+fn failures_of_different_kinds_count_on() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    for (failures, pause) in (1..=6).map(pause_after).enumerate() {
+        let id = failures as u64;
+        if failures % 2 == 0 {
+            case.fail(id, None);
+        } else {
+            case.refuse(id, "a.org");
+        }
+        let (slept, outputs) = case.sleep();
+        assert_eq!(outputs, [format!("order {} a.org", id + 1)]);
+        let range = pause * 3 / 4..=pause * 5 / 4 + Duration::from_secs(1);
+        assert!(range.contains(&slept), "{slept:?} for {pause:?}");
+    }
+}
+
+/// A list of apps may lack a domain for a moment: that of a leader that knows less.
+#[test]
+fn a_domain_that_comes_back_is_not_asked_for_before_its_time() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1"), ("b.org", "1")]);
+    case.fail(0, Some(minutes(120)));
+    case.issue(1, "b.org", 90);
+    case.written("b.org");
+    case.want(&[("b.org", "1")]);
+    assert_eq!(case.want(&[("a.org", "1"), ("b.org", "1")]), Vec::<String>::new());
+    let (slept, outputs) = case.sleep();
+    assert!((minutes(119)..=minutes(121)).contains(&slept), "{slept:?}");
+    assert_eq!(outputs, ["order 2 a.org"]);
+    case.fail(2, None);
+    let (slept, _) = case.sleep();
+    assert!(slept >= pause_after(2) * 3 / 4, "its failures are remembered as well: {slept:?}");
+}
+
+#[test]
+fn a_domain_that_stays_away_is_forgotten_after_a_day() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.fail(0, Some(minutes(120)));
+    case.want(&[]);
+    assert_eq!(case.remembered().len(), 1);
+    case.bench.pass(DAY);
+    case.want(&[]);
+    assert_eq!(case.remembered().len(), 1, "the CA's own pause counts");
+    case.bench.pass(minutes(121));
+    case.want(&[]);
+    assert_eq!(case.remembered().len(), 0);
+}
+
+fn given(case: &mut Case, id: u64, issued: Issued) -> Vec<String> {
+    case.certificates.finished(&mut case.bench.turn(), OrderId(id), Ok(issued));
+    case.outputs()
+}
+
+#[test]
+fn a_certificate_that_cannot_serve_now_is_not_stored() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    let (key, chain_pem) = case.file(&names("a.org"), 1);
+    let issued = |told_time| {
+        let (key, chain_pem) = (key.clone(), chain_pem.clone());
+        Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time }
+    };
+    let begin = case.bench.now.wall;
+    // Not valid before an hour and more from now; by the CA's clock, for ours may be wrong.
+    assert_eq!(given(&mut case, 0, issued(Some(begin.minus(minutes(121))))), Vec::<String>::new());
+    assert_eq!(case.sleep().1, ["order 1 a.org"]);
+    assert_eq!(given(&mut case, 1, issued(Some(begin.plus(DAY)))), Vec::<String>::new());
+    assert_eq!(case.sleep().1, ["order 2 a.org"]);
+    case.bench.now.wall = begin.plus(DAY);
+    assert_eq!(given(&mut case, 2, issued(None)), Vec::<String>::new());
+    let (_, outputs) = case.sleep();
+    assert_eq!(outputs, ["order 3 a.org"], "they are tried again by the table");
+    assert_eq!(given(&mut case, 3, issued(Some(begin))), ["write a.org"], "ours is wrong");
+}
+
+#[test]
+fn a_chain_that_leads_nowhere_is_not_stored() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    let (key, chain_pem) = case.file(&names("a.org"), 90);
+    let stranger = Pki::new(9, "Stranger", time(case.bench.now));
+    let end = chain_pem.find("-----END CERTIFICATE-----\n").unwrap() + 26;
+    let leaf = &chain_pem[..end];
+    let unlinked = format!("{leaf}{}", pem("CERTIFICATE", stranger.intermediate_der()));
+    let told_time = None;
+    let issued = Issued {
+        names: names("a.org"),
+        key: key.clone(),
+        chain_pem: unlinked,
+        replaced: None,
+        told_time,
+    };
+    assert_eq!(given(&mut case, 0, issued), Vec::<String>::new());
+    assert_eq!(case.sleep().1, ["order 1 a.org"]);
+    let chain_pem = leaf.to_string();
+    let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time };
+    assert_eq!(given(&mut case, 1, issued), ["write a.org"], "a root may have issued it");
+}
