@@ -22,6 +22,12 @@ use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
 use crate::peers::Peers;
 use crate::world::World;
 
+pub(crate) mod load_balancers;
+mod network;
+
+use load_balancers::LoadBalancers;
+use network::Ways;
+
 const SECOND: Nanos = 1000 * MILLISECOND;
 const MINUTE: Nanos = 60 * SECOND;
 const HOUR: Nanos = 60 * MINUTE;
@@ -39,6 +45,7 @@ pub(crate) struct Report {
     pub(crate) server_errors: u64,
     pub(crate) reloads: u64,
     pub(crate) renewals: u64,
+    pub(crate) failed_validations: u64,
     pub(crate) log_lines: u64,
     pub(crate) steps: u64,
     /// Folds every byte that left the daemon; of several runs, all of them.
@@ -54,6 +61,7 @@ impl Report {
         self.server_errors += other.server_errors;
         self.reloads += other.reloads;
         self.renewals += other.renewals;
+        self.failed_validations += other.failed_validations;
         self.log_lines += other.log_lines;
         self.steps += other.steps;
         self.digest ^= other.digest;
@@ -65,6 +73,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { certificates, acme_requests, renewals, reloads, log_lines, steps, .. } = self;
         write!(f, "{certificates} certificates, {renewals} of them renewals, ")?;
+        write!(f, "{} failed validations, ", self.failed_validations)?;
         write!(f, "{acme_requests} ACME requests, {reloads} reloads, {log_lines} log lines, ")?;
         write!(f, "{steps} steps; faults that fired:\n{}", self.faults)
     }
@@ -83,21 +92,33 @@ struct Plan {
 
 /// Runs a seed; what went wrong, when something did.
 pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
+    run_with(seed, verbose, &Switches::from_environment())
+}
+
+/// Runs a seed that may have these faults and no others.
+pub(crate) fn run_with(seed: u64, verbose: bool, faults: &Switches) -> Result<Report, String> {
     let mut chance = Random::new(seed);
-    let plan = plan(&mut chance);
+    let plan = plan(&mut chance, faults);
     let mut world = build(seed, &plan, &mut chance);
     world.verbose = verbose;
+    let mut ways = Ways::new(&mut world, &plan.faults, &mut chance);
+    let mut lbs = LoadBalancers::new(&mut world, &plan.faults, &mut chance);
     let mut steps = 0;
     let mut apps = plan.apps.clone();
     while world.now() < plan.faults_end {
         let next = apps.first().map_or(plan.faults_end, |(at, _)| *at).min(plan.faults_end);
+        let next = next.min(ways.next()).min(lbs.next());
         steps += pass(&mut world, next)?;
+        ways.stir(&mut world);
+        lbs.stir(&mut world);
         while apps.first().is_some_and(|(at, _)| *at <= world.now()) {
             deploy(&mut world, &apps.remove(0).1);
         }
         trouble(&mut world, &mut chance);
     }
     heal(&mut world);
+    ways.heal(&mut world);
+    lbs.heal(&mut world);
     let end = world.now() + HEALING;
     while let Err(wrong) = check(&mut world, &plan) {
         if world.now() >= end {
@@ -105,13 +126,22 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
         }
         let until = world.now() + MINUTE;
         steps += pass(&mut world, until)?;
+        lbs.relieve(&mut world);
     }
     let before = world.peers.ca.issued().len() as u64;
+    while let Some(back_at) = lbs.next_back() {
+        steps += pass(&mut world, back_at)?;
+        lbs.relieve(&mut world);
+    }
     if plan.short_lived {
         let until = world.now() + 7 * HOUR;
         steps += pass(&mut world, until)?;
-        check(&mut world, &plan).map_err(|wrong| format!("after a renewal: {wrong}"))?;
     }
+    let until = world.now() + network::QUIET;
+    steps += pass(&mut world, until)?;
+    check(&mut world, &plan).map_err(|wrong| format!("in the end: {wrong}"))?;
+    network::check_bounds(&world)?;
+    network::check_quiet(&world)?;
     Ok(report(&world, before, steps))
 }
 
@@ -128,7 +158,7 @@ pub(crate) fn pass(world: &mut World, until: Nanos) -> Result<u64, String> {
     Ok(steps)
 }
 
-fn plan(chance: &mut Random) -> Plan {
+fn plan(chance: &mut Random, faults: &Switches) -> Plan {
     let faults_end = chance.between(2, 40) * MINUTE;
     let mut domains = BTreeSet::new();
     let mut apps = Vec::new();
@@ -151,7 +181,7 @@ fn plan(chance: &mut Random) -> Plan {
     apps.push((0, odd));
     domains.insert(Domain::parse("ok.odd.example").expect("a good name"));
     apps.sort_by_key(|(at, _)| *at);
-    let faults = Switches::from_environment().draw(chance);
+    let faults = faults.draw(chance);
     Plan { domains, apps, faults_end, short_lived: chance.chance(25), faults }
 }
 
@@ -195,11 +225,11 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
     }
     // The first name of load balancers has two addresses.
     let lb_count = lbs + 1;
-    let peers = Peers {
-        marathons: (0..marathons).map(|_| Marathon::new(marathon::Settings::default())).collect(),
-        ca: Ca::new(seed, "https://ca.example:14000", start, settings),
-        lbs: (0..lb_count).map(|_| LoadBalancer::new(start, lb_settings(chance))).collect(),
-    };
+    let peers = Peers::new(
+        (0..marathons).map(|_| Marathon::new(marathon::Settings::default())).collect(),
+        Ca::new(seed, "https://ca.example:14000", start, settings),
+        (0..lb_count).map(|_| LoadBalancer::new(start, lb::Settings::default())).collect(),
+    );
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
     world.network.weather = Weather::bad(chance, &plan.faults);
@@ -208,9 +238,9 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
         world.disk.fault_percent = fault_percent;
     }
     for index in 0..marathons {
-        world.host(&format!("marathon{index}.mesos"), 8080, &[PeerId::Marathon(index)]);
+        world.host(&format!("marathon{index}.mesos"), 8080, &[PeerId::Marathon(index); 2]);
     }
-    world.host("ca.example", 14000, &[PeerId::Ca]);
+    world.host("ca.example", 14000, &[PeerId::Ca; 2]);
     world.host("lb0.mesos", 9090, &[PeerId::Lb(0), PeerId::Lb(1)]);
     for index in 1..lbs {
         world.host(&format!("lb{index}.mesos"), 9090, &[PeerId::Lb(index + 1)]);
@@ -241,11 +271,6 @@ fn ca_settings(chance: &mut Random) -> ca::Settings {
     }
 }
 
-fn lb_settings(chance: &mut Random) -> lb::Settings {
-    let (failures, delay_ms) = (chance.below(3) as u32, chance.below(500));
-    lb::Settings { failures, delay_ms, down: chance.chance(20), ..lb::Settings::default() }
-}
-
 /// Deploys an app at every Marathon.
 pub(crate) fn deploy(world: &mut World, app: &Value) {
     let time = world.time();
@@ -273,15 +298,10 @@ fn trouble(world: &mut World, chance: &mut Random) {
 }
 
 fn heal(world: &mut World) {
-    world.network.weather = Weather::fine();
     world.disk.fault_percent = 0;
     for marathon in &mut world.peers.marathons {
         marathon.settings.apps = AppsAnswer::Normal;
         marathon.settings.unavailable = false;
-    }
-    for lb in &mut world.peers.lbs {
-        lb.settings.down = false;
-        lb.settings.failures = 0;
     }
     let settings = &mut world.peers.ca.settings;
     (settings.bad_nonce_percent, settings.server_error_percent) = (0, 0);
@@ -306,12 +326,7 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
     if stored != plan.domains.len() {
         return Err(format!("{stored} certificates for {} domains", plan.domains.len()));
     }
-    let written = world.disk.last_write_ms;
-    for (index, lb) in world.peers.lbs.iter().enumerate() {
-        if lb.reloads().last().is_none_or(|reload| reload.mono_ms < written) {
-            return Err(format!("load balancer {index} has no reload after {written} ms"));
-        }
-    }
+    load_balancers::check(world)?;
     let published = world.disk.names("challenges/");
     if !published.is_empty() {
         return Err(format!("challenges are left published: {published:?}"));
@@ -325,7 +340,7 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
 }
 
 fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
-    let seen = world.peers.ca.seen();
+    let (seen, checked) = (world.peers.ca.seen(), world.peers.ca.checked());
     let count = |fits: &dyn Fn(&ca::AcmeRequest) -> bool| seen.iter().filter(|it| fits(it)).count();
     let certificates = world.peers.ca.issued().len() as u64;
     Report {
@@ -335,6 +350,7 @@ fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
         server_errors: count(&|it| it.status == 500) as u64,
         reloads: world.peers.lbs.iter().map(|lb| lb.reloads().len() as u64).sum(),
         renewals: certificates - before_renewal,
+        failed_validations: checked.iter().filter(|checked| checked.error.is_some()).count() as u64,
         log_lines: world.log.len() as u64,
         steps,
         digest: world.digest,
