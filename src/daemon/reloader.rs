@@ -10,6 +10,7 @@ use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Url;
 
+mod balancer;
 mod name;
 
 use name::{Name, Outcome};
@@ -83,7 +84,7 @@ impl Reloader {
     ) {
         let Some(name) = self.names.iter_mut().find(|name| name.awaits(request)) else { return };
         match name.handle_event(turn, transport, request, event) {
-            Outcome::Resolved => {}
+            Outcome::Going => {}
             Outcome::Acknowledged => self.counts.acknowledged += 1,
             Outcome::Failed => self.counts.failed += 1,
         }

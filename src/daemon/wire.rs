@@ -6,13 +6,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
-use crate::seam::{CloseReason, ConnId, Output};
+use crate::seam::{CloseReason, ConnId, Load, Output};
 use crate::testing::Bench;
 
 /// A transport, the time, and what waits to be answered.
 pub(crate) struct Wire {
     pub(crate) bench: Bench,
     pub(crate) transport: Transport,
+    /// What `/etc/hosts` says; the only way in which a name is resolved here.
+    pub(crate) hosts: String,
     connections: BTreeMap<ConnId, SocketAddr>,
 }
 
@@ -35,7 +37,7 @@ impl Sent {
 impl Wire {
     pub(crate) fn new() -> Wire {
         let (bench, transport) = (Bench::new(), Transport::new());
-        Wire { bench, transport, connections: BTreeMap::new() }
+        Wire { bench, transport, hosts: String::new(), connections: BTreeMap::new() }
     }
 
     /// What was sent since the last look.
@@ -55,7 +57,11 @@ impl Wire {
                 Output::Close { conn } => {
                     self.connections.remove(&conn);
                 }
-                // Lookups are the transport's own tests' matter.
+                Output::Load(Load::NameService) => {
+                    let Wire { bench, transport, hosts, .. } = self;
+                    transport.handle_name_service(&mut bench.turn(), b"", hosts.as_bytes());
+                }
+                // Other lookups are the transport's own tests' matter.
                 _ => {}
             }
         }

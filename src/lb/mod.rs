@@ -1,6 +1,8 @@
-//! What is said to marathon-lb: the reload signal and how its answer is read.
+//! What is said to marathon-lb: the reload signal, the question for HAProxy's process ids, and how the
+//! answers are read.
 //! Knows no addresses and no time; who is signalled when is the daemon's business.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::http::{Method, Request, Response};
@@ -9,6 +11,9 @@ use crate::url::Url;
 /// The path that makes marathon-lb check its configuration and reload HAProxy. The other signal,
 /// `hup`, does nothing when only a certificate changed.
 pub const RELOAD_PATH: &str = "/_mlb_signal/usr1";
+
+/// The path that shows the ids of HAProxy's processes, separated by spaces.
+pub const PIDS_PATH: &str = "/_haproxy_getpids";
 
 /// The largest answer read, in bytes: marathon-lb says one sentence.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -19,6 +24,20 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// The request that asks a marathon-lb to reload; repeating it is harmless.
 pub fn reload_request(base: &Url) -> Request {
     Request::new(Method::Post, base.join(RELOAD_PATH))
+}
+
+/// The request that asks for HAProxy's process ids.
+pub fn pids_request(base: &Url) -> Request {
+    Request::new(Method::Get, base.join(PIDS_PATH))
+}
+
+/// The process ids that the answer shows; `None` where it shows none, as that of a marathon-lb which
+/// does not offer them.
+pub fn pids(response: &Response) -> Option<BTreeSet<u32>> {
+    let text = std::str::from_utf8(&response.body).ok()?;
+    let pids: Option<BTreeSet<u32>> =
+        text.split_whitespace().map(|word| word.parse().ok()).collect();
+    pids.filter(|pids| response.head.status == 200 && !pids.is_empty())
 }
 
 /// marathon-lb answered something else than 200.
@@ -67,6 +86,14 @@ mod tests {
         let request = reload_request(&base);
         assert_eq!(request.method, Method::Post);
         assert_eq!(request.url.target(), "/proxy/_mlb_signal/usr1");
+    }
+
+    #[test]
+    fn process_ids_are_numbers_and_nothing_else() {
+        assert_eq!(pids(&response(200, "65 32\n")), Some(BTreeSet::from([32, 65])));
+        for (status, body) in [(503, "65 32"), (200, ""), (200, "<html>"), (200, "65 -1")] {
+            assert_eq!(pids(&response(status, body)), None, "{status} {body}");
+        }
     }
 
     #[test]

@@ -23,11 +23,11 @@ const DOMAIN: &str = "shop.example";
 /// A quiet world whose daemon wants one certificate.
 fn world(seed: u64, settings: ca::Settings) -> World {
     let start = World::start_time();
-    let peers = Peers {
-        marathons: vec![Marathon::new(marathon::Settings::default())],
-        ca: Ca::new(seed, "https://ca.example:14000", start, settings),
-        lbs: vec![LoadBalancer::new(start, lb::Settings::default())],
-    };
+    let peers = Peers::new(
+        vec![Marathon::new(marathon::Settings::default())],
+        Ca::new(seed, "https://ca.example:14000", start, settings),
+        vec![LoadBalancer::new(start, lb::Settings::default())],
+    );
     let mut world = World::new(&config(1, 1), peers, Random::new(seed));
     world.host("marathon0.mesos", 8080, &[PeerId::Marathon(0)]);
     world.host("ca.example", 14000, &[PeerId::Ca]);

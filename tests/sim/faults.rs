@@ -37,12 +37,92 @@ macro_rules! faults {
 faults! {
     /// A connection is refused.
     Refused = "net-refused",
+    /// There is no way to an address.
+    Unreachable = "net-unreachable",
+    /// Nothing answers a connection attempt, not even with a refusal.
+    NoAnswer = "net-no-answer",
+    /// The first packet of a connection is lost, so that it stands seconds later.
+    SynLost = "net-syn-lost",
+    /// A connection is slow: each piece takes up to some seconds.
+    Latency = "net-latency",
+    /// A piece is lost and comes again after a time that doubles.
+    Loss = "net-loss",
     /// A connection is reset instead of bringing its bytes.
     Reset = "net-reset",
+    /// A connection ends in order, before all of its bytes have come.
+    Cut = "net-cut",
+    /// From a moment on nothing passes, in neither direction, and nobody is told.
+    BlackHole = "net-black-hole",
+    /// One side is gone and the other has not heard of it.
+    HalfOpen = "net-half-open",
     /// What was sent arrives in several pieces.
     Split = "net-split",
+    /// What was sent arrives byte by byte.
+    EveryByte = "net-every-byte",
+    /// The bytes of a TLS connection end without its last word.
+    Truncated = "tls-truncated",
+    /// A TLS handshake fails, or a record does.
+    TlsFailed = "tls-failed",
+    /// The daemon has no descriptor left for a connection that it wants to make.
+    NoDescriptor = "fd-connect",
+    /// The daemon has none for a connection that waits to be accepted.
+    LateAccept = "fd-accept",
+    /// A stranger sends what is no HTTP.
+    StrangerGarbage = "stranger-garbage",
+    /// A stranger sends a byte now and then.
+    StrangerDrip = "stranger-drip",
+    /// A stranger asks a lot and never reads.
+    StrangerDeaf = "stranger-deaf",
+    /// A stranger says nothing.
+    StrangerSilent = "stranger-silent",
     /// A question to the name server, or its answer, is lost.
     DnsLost = "dns-lost",
+    /// The name server answers when nobody waits any more.
+    DnsLate = "dns-late",
+    /// It denies that there is the name.
+    DnsNoSuchName = "dns-nxdomain",
+    /// It says that it failed.
+    DnsFailure = "dns-servfail",
+    /// Its answer does not fit into a datagram.
+    DnsTruncated = "dns-truncated",
+    /// An answer with another id, which lies.
+    DnsWrongId = "dns-wrong-id",
+    /// An answer to another question, which lies.
+    DnsWrongQuestion = "dns-wrong-question",
+    /// An answer from another address, which lies.
+    DnsWrongSource = "dns-wrong-source",
+    /// An answer that cannot be read.
+    DnsGarbage = "dns-garbage",
+    /// An answer without addresses.
+    DnsEmpty = "dns-empty",
+    /// The name is an alias of an alias.
+    DnsAlias = "dns-alias",
+    /// One of the addresses leads to nobody.
+    DnsDeadAddress = "dns-dead-address",
+    /// One of the addresses is of a family for which there is no way.
+    DnsNoRoute = "dns-no-route",
+    /// A peer moves to another address, and nobody is at the old one.
+    DnsMoved = "dns-moved",
+    /// A load balancer cannot be reached.
+    LbDown = "lb-down",
+    /// It stays away for more than an hour.
+    LbLongDown = "lb-down-an-hour",
+    /// It answers a signal 500.
+    LbFailure = "lb-500",
+    /// It answers with a page of whatever stands before it.
+    LbHtml = "lb-html",
+    /// It answers 200 and reloads nothing.
+    LbSwallowed = "lb-swallowed",
+    /// It is slow to answer.
+    LbSlow = "lb-slow",
+    /// It does not say its process ids.
+    LbNoPids = "lb-no-pids",
+    /// What it says there are no process ids.
+    LbGarbledPids = "lb-garbled-pids",
+    /// Its name has one more load balancer.
+    LbAppears = "lb-appears",
+    /// Its name has one load balancer less.
+    LbGone = "lb-gone",
     /// The disk is full.
     DiskFull = "disk-full",
     /// Another Marathon leads; event streams end, the others send clients of streams to it.
@@ -194,6 +274,11 @@ impl Switches {
         let only = names_in("FAULTS").unwrap_or_else(|| Fault::all().collect());
         let without = names_in("WITHOUT").unwrap_or_default();
         Switches(only.difference(&without).copied().collect())
+    }
+
+    /// These alone.
+    pub(crate) fn only(faults: &[Fault]) -> Switches {
+        Switches(faults.iter().copied().collect())
     }
 
     /// Whether this fault may be used.

@@ -3,12 +3,11 @@
 //! any two outputs, or ends in order; the next one starts after a while.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use marathon_acme::config::Config;
 use marathon_acme::daemon::Daemon;
 use marathon_acme::seam::{Change, Input, Loaded, Machine as _, Output, Signal};
-use marathon_acme::seam::{SocketId, StoreError, WriteId};
+use marathon_acme::seam::{StoreError, WriteId};
 use marathon_acme::time::{Instant, Now, UnixTime};
 
 use crate::invariants::longer;
@@ -52,7 +51,6 @@ struct Process {
 pub(crate) enum Answer {
     Stored(WriteId, Result<(), StoreError>),
     Loaded(Loaded),
-    Datagram(SocketId, SocketAddr, Vec<u8>),
 }
 
 /// How a process will be killed.

@@ -34,6 +34,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Seeds of a run without `SEEDS`: short ones, and years.
 const SEEDS: u64 = 100;
 const YEARS: u64 = 2;
+/// Seeds of a run in which only strangers come.
+const STRANGE_SEEDS: u64 = 20;
 /// So many runs meet every fault.
 const ENOUGH_SEEDS: u64 = 100;
 /// So many meet every error of the CA at every step.
@@ -109,6 +111,21 @@ fn every_seed_ends_well() {
     let missing: Vec<String> = missing.into_iter().map(Fault::name).collect();
     assert!(missing.is_empty() || seeds < ENOUGH_SEEDS, "never met: {missing:?}");
     assert!(total.renewals > 0 || seeds < ENOUGH_SEEDS, "no renewal");
+}
+
+/// Alone, without any other fault, they change nothing for whoever has business at the listener.
+#[test]
+fn strangers_hinder_no_validation() {
+    let strangers =
+        [Fault::StrangerGarbage, Fault::StrangerDrip, Fault::StrangerDeaf, Fault::StrangerSilent];
+    let mut total = scenario::Report::default();
+    for seed in 0..STRANGE_SEEDS {
+        let report = scenario::run_with(seed, false, &Switches::only(&strangers));
+        let report = report.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        assert_eq!(report.failed_validations, 0, "seed {seed}");
+        total.add(&report);
+    }
+    assert!(total.certificates > 0 && strangers.iter().all(|kind| total.faults.of(*kind) > 0));
 }
 
 /// Without `SEEDS` and `SEED` it is a smaller year, since nothing may be optimized then.

@@ -1,13 +1,28 @@
 //! The simulated network: connections whose bytes arrive late, split anywhere, or never, because
-//! the connection was refused or dropped. In order per direction, as TCP is.
+//! the connection was refused, reset, cut off or swallowed. In order per direction, as TCP is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use marathon_acme::seam::{CloseReason, ConnId};
+use marathon_acme::seam::{CloseReason, ConnId, SocketId};
+use stand_ins::DialError;
 use stand_ins::random::Random;
 
-use crate::faults::{Fault, Switches, Toll};
+use crate::faults::{Fault, Toll};
+
+mod books;
+mod carriage;
+mod connecting;
+mod questions;
+mod strangers;
+mod way;
+mod weather;
+
+pub(crate) use books::Books;
+pub(crate) use strangers::{DEAF, Strangers};
+pub(crate) use weather::Weather;
+
+use way::{Break, Way};
 
 /// A moment of the simulation, in nanoseconds since its start.
 pub(crate) type Nanos = u64;
@@ -24,6 +39,10 @@ pub(crate) enum PeerId {
     Ca,
     /// One of several load balancers.
     Lb(usize),
+    /// The name server, where it is asked by TCP.
+    NameServer,
+    /// Whoever comes to the daemon's listener and has no business there.
+    Strangers,
 }
 
 /// What the network brings.
@@ -36,7 +55,7 @@ pub(crate) enum Delivery {
     /// A peer has a new connection from the daemon.
     PeerAccepted(PeerId, u64),
     /// A peer's own connection stands, or not.
-    PeerDialed(PeerId, u64, bool),
+    PeerDialed(PeerId, u64, Result<(), DialError>),
     /// Bytes for the daemon.
     ToDaemon(ConnId, Vec<u8>),
     /// Bytes for a peer.
@@ -45,65 +64,32 @@ pub(crate) enum Delivery {
     DaemonClosed(ConnId, CloseReason),
     /// The peer's end of a connection is closed.
     PeerClosed(PeerId, u64),
+    /// A datagram for the daemon, and whom it comes from.
+    Datagram(SocketId, SocketAddr, Vec<u8>),
 }
 
-/// How bad the network is.
-#[derive(Clone, Debug)]
-pub(crate) struct Weather {
-    /// Latency of a piece, in milliseconds.
-    pub(crate) latency_ms: (u64, u64),
-    /// How many connections of a hundred are refused.
-    pub(crate) refused_percent: u8,
-    /// How many pieces of a thousand end their connection instead of arriving.
-    pub(crate) dropped_permille: u64,
-    /// How many sends of a hundred are split into small pieces.
-    pub(crate) split_percent: u8,
-    /// How many datagrams of a hundred are lost.
-    pub(crate) lost_datagrams_percent: u8,
-}
-
-impl Weather {
-    /// Quick and faultless, but still split.
-    pub(crate) fn fine() -> Weather {
-        Weather {
-            latency_ms: (1, 5),
-            refused_percent: 0,
-            dropped_permille: 0,
-            split_percent: 20,
-            lost_datagrams_percent: 0,
-        }
-    }
-
-    /// As bad as the seed says.
-    pub(crate) fn bad(chance: &mut Random, faults: &Switches) -> Weather {
-        let mut weather = Weather {
-            latency_ms: (1, chance.between(2, 400)),
-            refused_percent: chance.below(30) as u8,
-            dropped_permille: chance.below(40),
-            split_percent: chance.below(101) as u8,
-            lost_datagrams_percent: chance.below(30) as u8,
-        };
-        // Drawn and then dropped, so that the rest of a seed does not hang on what is on.
-        let off = |fault| !faults.are_on(fault);
-        if off(Fault::Refused) {
-            weather.refused_percent = 0;
-        }
-        if off(Fault::Reset) {
-            weather.dropped_permille = 0;
-        }
-        if off(Fault::Split) {
-            weather.split_percent = 0;
-        }
-        if off(Fault::DnsLost) {
-            weather.lost_datagrams_percent = 0;
-        }
-        weather
-    }
+/// What is at an address where nobody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grave {
+    /// A machine on which nobody listens.
+    Refuses,
+    /// Nothing that would answer.
+    Swallows,
+    /// There is no way there.
+    NoRoute,
 }
 
 #[derive(Debug)]
 struct Link {
     peer: (PeerId, u64),
+    /// Where the daemon connected to.
+    to: Option<SocketAddr>,
+    tls: bool,
+    way: Way,
+    /// The peer never reads.
+    deaf: bool,
+    /// Bytes of the daemon's that have not arrived.
+    unheard: usize,
     /// Nothing arrives before what was sent before it.
     daemon_hears_at: Nanos,
     peer_hears_at: Nanos,
@@ -119,12 +105,16 @@ pub(crate) struct Network {
     pub(crate) weather: Weather,
     /// Which faults fired so far.
     pub(crate) toll: Toll,
+    /// What the daemon holds open.
+    pub(crate) books: Books,
     queue: BTreeMap<(Nanos, u64), Delivery>,
     links: BTreeMap<ConnId, Link>,
     by_peer: BTreeMap<(PeerId, u64), ConnId>,
     hosts: BTreeMap<SocketAddr, PeerId>,
+    /// Addresses where nobody is, and the fault that is met there.
+    graves: BTreeMap<SocketAddr, (Grave, Fault)>,
     /// Connections that never stood, until the daemon is told.
-    refused: BTreeSet<ConnId>,
+    unmade: BTreeSet<ConnId>,
     sequence: u64,
     chance: Random,
 }
@@ -135,11 +125,13 @@ impl Network {
         Network {
             weather: Weather::fine(),
             toll: Toll::default(),
+            books: Books::default(),
             queue: BTreeMap::new(),
             links: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             hosts: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            graves: BTreeMap::new(),
+            unmade: BTreeSet::new(),
             sequence: 0,
             chance,
         }
@@ -147,7 +139,18 @@ impl Network {
 
     /// Says who listens at an address.
     pub(crate) fn listen(&mut self, address: SocketAddr, peer: PeerId) {
+        self.graves.remove(&address);
         self.hosts.insert(address, peer);
+    }
+
+    /// From now on nobody is at an address, which is met as this fault.
+    pub(crate) fn bury(&mut self, now: Nanos, address: SocketAddr, grave: Grave, fault: Fault) {
+        self.hosts.remove(&address);
+        self.graves.insert(address, (grave, fault));
+        let kind = if grave == Grave::Refuses { Break::HalfOpen } else { Break::BlackHole };
+        for link in self.links.values_mut().filter(|link| link.to == Some(address)) {
+            link.way.break_now(now, (kind, fault));
+        }
     }
 
     /// Who listens at an address.
@@ -172,24 +175,37 @@ impl Network {
             return None;
         }
         let delivery = entry.remove();
-        self.is_wanted(&delivery).then_some(delivery).or_else(|| self.deliver(now))
+        self.is_wanted(now, &delivery).then_some(delivery).or_else(|| self.deliver(now))
     }
 
     /// Whether the receiving end is still open; ends are forgotten once they were told.
-    fn is_wanted(&mut self, delivery: &Delivery) -> bool {
+    fn is_wanted(&mut self, now: Nanos, delivery: &Delivery) -> bool {
         let open = |links: &BTreeMap<ConnId, Link>, conn: &ConnId| {
             links.get(conn).is_some_and(|link| link.daemon_open)
         };
         match delivery {
-            Delivery::Connected(conn) | Delivery::Accepted(conn) | Delivery::ToDaemon(conn, _) => {
-                open(&self.links, conn)
+            Delivery::Connected(conn) | Delivery::ToDaemon(conn, _) => open(&self.links, conn),
+            Delivery::Accepted(conn) => {
+                let wanted = open(&self.links, conn);
+                if wanted {
+                    self.books.opened(now, *conn);
+                }
+                wanted
             }
             Delivery::DaemonClosed(conn, _) => {
-                let told = self.refused.remove(conn) || open(&self.links, conn);
+                let told = self.unmade.remove(conn) || open(&self.links, conn);
                 self.close_end(*conn, true);
                 told
             }
-            Delivery::ToPeer(peer, number, _) | Delivery::PeerAccepted(peer, number) => {
+            Delivery::ToPeer(peer, number, bytes) => {
+                let conn = self.by_peer.get(&(*peer, *number));
+                let link = conn.and_then(|conn| self.links.get_mut(conn));
+                link.is_some_and(|link| {
+                    link.unheard = link.unheard.saturating_sub(bytes.len());
+                    link.peer_open
+                })
+            }
+            Delivery::PeerAccepted(peer, number) => {
                 let conn = self.by_peer.get(&(*peer, *number));
                 conn.and_then(|conn| self.links.get(conn)).is_some_and(|link| link.peer_open)
             }
@@ -202,10 +218,14 @@ impl Network {
                 None => false,
             },
             Delivery::PeerDialed(..) => true,
+            Delivery::Datagram(socket, ..) => self.books.has_socket(*socket),
         }
     }
 
     fn close_end(&mut self, conn: ConnId, daemon: bool) {
+        if daemon {
+            self.books.closed(conn);
+        }
         let Some(link) = self.links.get_mut(&conn) else { return };
         if daemon {
             link.daemon_open = false;
@@ -229,101 +249,48 @@ impl Network {
         self.chance.between(low * MILLISECOND, high * MILLISECOND)
     }
 
-    /// The daemon connects.
-    pub(crate) fn connect(
-        &mut self,
-        now: Nanos,
-        conn: ConnId,
-        to: SocketAddr,
-        number: u64,
-        refuses: bool,
-    ) {
-        let at = now + self.latency();
-        let refused = refuses || self.chance.chance(self.weather.refused_percent);
-        let Some(peer) = self.hosts.get(&to).copied().filter(|_| !refused) else {
-            self.toll.count(Fault::Refused);
-            self.refused.insert(conn);
-            return self.post(at, Delivery::DaemonClosed(conn, CloseReason::Refused));
-        };
-        self.link(at, conn, (peer, number));
-        self.post(at, Delivery::PeerAccepted(peer, number));
-        self.post(at, Delivery::Connected(conn));
-    }
-
-    /// A peer connects to the daemon's listener, or finds nobody there.
-    pub(crate) fn dial(&mut self, now: Nanos, peer: PeerId, number: u64, conn: Option<ConnId>) {
-        let at = now + self.latency();
-        let refused = self.chance.chance(self.weather.refused_percent);
-        let Some(conn) = conn.filter(|_| !refused) else {
-            self.toll.count(Fault::Refused);
-            return self.post(at, Delivery::PeerDialed(peer, number, false));
-        };
-        self.link(at, conn, (peer, number));
-        self.post(at, Delivery::Accepted(conn));
-        self.post(at, Delivery::PeerDialed(peer, number, true));
-    }
-
-    fn link(&mut self, at: Nanos, conn: ConnId, peer: (PeerId, u64)) {
-        let (daemon_hears_at, peer_hears_at) = (at, at);
-        let link =
-            Link { peer, daemon_hears_at, peer_hears_at, daemon_open: true, peer_open: true };
-        self.links.insert(conn, link);
-        self.by_peer.insert(peer, conn);
-    }
-
-    /// The daemon sends.
-    pub(crate) fn send_from_daemon(&mut self, now: Nanos, conn: ConnId, bytes: &[u8]) {
-        for piece in self.pieces(bytes) {
-            let latency = self.latency();
-            let Some(link) = self.links.get_mut(&conn) else { return };
-            let (peer, number) = link.peer;
-            link.peer_hears_at = link.peer_hears_at.max(now + latency);
-            let at = link.peer_hears_at;
-            if self.drops(at, conn) {
-                return;
-            }
-            self.post(at, Delivery::ToPeer(peer, number, piece));
+    /// Whether a fault strikes now; it is counted when it does.
+    fn meets(&mut self, fault: Fault) -> bool {
+        let strikes = self.weather.strikes(fault, &mut self.chance);
+        if strikes {
+            self.toll.count(fault);
         }
-    }
-
-    /// A peer sends.
-    pub(crate) fn send_from_peer(&mut self, now: Nanos, peer: PeerId, number: u64, bytes: &[u8]) {
-        let Some(conn) = self.by_peer.get(&(peer, number)).copied() else { return };
-        for piece in self.pieces(bytes) {
-            let latency = self.latency();
-            let Some(link) = self.links.get_mut(&conn) else { return };
-            link.daemon_hears_at = link.daemon_hears_at.max(now + latency);
-            let at = link.daemon_hears_at;
-            if self.drops(at, conn) {
-                return;
-            }
-            self.post(at, Delivery::ToDaemon(conn, piece));
-        }
+        strikes
     }
 
     /// The daemon closes: the peer hears it behind all that was sent.
-    pub(crate) fn close_from_daemon(&mut self, conn: ConnId) {
-        self.refused.remove(&conn);
+    pub(crate) fn close_from_daemon(&mut self, now: Nanos, conn: ConnId) {
+        self.unmade.remove(&conn);
+        self.books.closed(conn);
         let Some(link) = self.links.get(&conn) else { return };
         let ((peer, number), at) = (link.peer, link.peer_hears_at);
+        let lost = matches!(link.way.broken(at), Some((Break::BlackHole, _)));
         self.close_end(conn, true);
+        let at = if lost { now + carriage::GIVES_UP } else { at };
         self.post(at, Delivery::PeerClosed(peer, number));
     }
 
-    /// A peer closes: the daemon hears it behind all that was sent.
+    /// A peer closes: the daemon hears it behind all that was sent, if the way holds.
     pub(crate) fn close_from_peer(&mut self, peer: PeerId, number: u64) {
         let Some(conn) = self.by_peer.get(&(peer, number)).copied() else { return };
-        let at = self.links[&conn].daemon_hears_at;
+        let link = &self.links[&conn];
+        let (at, broken) = (link.daemon_hears_at, link.way.broken(link.daemon_hears_at));
+        if let Some((_, fault)) = broken.filter(|_| link.daemon_open) {
+            self.toll.count(fault);
+        }
         self.close_end(conn, false);
-        self.post(at, Delivery::DaemonClosed(conn, CloseReason::Finished));
+        if broken.is_none() {
+            self.post(at, Delivery::DaemonClosed(conn, CloseReason::Finished));
+        }
     }
 
     /// The daemon's process has ended, in order or not: what was on its way to it is lost, and the
     /// peers hear that their connections are over. The next process may use the same numbers.
     pub(crate) fn daemon_ended(&mut self, now: Nanos) {
-        self.refused.clear();
+        self.unmade.clear();
+        self.books.ended();
         self.queue.retain(|_, delivery| match delivery {
-            Delivery::Connected(_) | Delivery::Accepted(_) => false,
+            Delivery::Connected(_) | Delivery::Accepted(_) | Delivery::Datagram(..) => false,
             Delivery::ToDaemon(..) | Delivery::DaemonClosed(..) => false,
             Delivery::PeerAccepted(..) | Delivery::PeerDialed(..) => true,
             Delivery::ToPeer(..) | Delivery::PeerClosed(..) => true,
@@ -353,35 +320,5 @@ impl Network {
             self.post(now, Delivery::PeerClosed(peer, number));
             self.post(now, Delivery::DaemonClosed(conn, CloseReason::Reset));
         }
-    }
-
-    /// Perhaps the connection ends here instead.
-    fn drops(&mut self, at: Nanos, conn: ConnId) -> bool {
-        if self.chance.below(1000) >= self.weather.dropped_permille {
-            return false;
-        }
-        self.toll.count(Fault::Reset);
-        let (peer, number) = self.links[&conn].peer;
-        self.post(at, Delivery::PeerClosed(peer, number));
-        self.post(at, Delivery::DaemonClosed(conn, CloseReason::Reset));
-        true
-    }
-
-    fn pieces(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        if bytes.len() < 2 || !self.chance.chance(self.weather.split_percent) {
-            return vec![bytes.to_vec()];
-        }
-        self.toll.count(Fault::Split);
-        let mut pieces = Vec::new();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let longest = rest.len().min(64) as u64;
-            let all = pieces.len() == 8;
-            let length = if all { rest.len() } else { self.chance.between(1, longest) as usize };
-            let (piece, behind) = rest.split_at(length);
-            pieces.push(piece.to_vec());
-            rest = behind;
-        }
-        pieces
     }
 }

@@ -25,12 +25,16 @@ use crate::world::World;
 
 mod ca;
 mod cells;
+pub(crate) mod load_balancers;
 mod marathon;
+mod network;
 
 use ca::CaTroubles;
 pub(crate) use cells::Cell;
+use load_balancers::LoadBalancers;
 use marathon::MarathonTroubles;
 pub(crate) use marathon::flood;
+use network::Ways;
 
 const SECOND: Nanos = 1000 * MILLISECOND;
 const MINUTE: Nanos = 60 * SECOND;
@@ -49,6 +53,7 @@ pub(crate) struct Report {
     pub(crate) server_errors: u64,
     pub(crate) reloads: u64,
     pub(crate) renewals: u64,
+    pub(crate) failed_validations: u64,
     pub(crate) log_lines: u64,
     pub(crate) steps: u64,
     /// How often a `Retry-After` could have been ignored.
@@ -68,6 +73,7 @@ impl Report {
         self.server_errors += other.server_errors;
         self.reloads += other.reloads;
         self.renewals += other.renewals;
+        self.failed_validations += other.failed_validations;
         self.log_lines += other.log_lines;
         self.steps += other.steps;
         self.waits_kept += other.waits_kept;
@@ -81,6 +87,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { certificates, acme_requests, renewals, reloads, log_lines, steps, .. } = self;
         write!(f, "{certificates} certificates, {renewals} of them renewals, ")?;
+        write!(f, "{} failed validations, ", self.failed_validations)?;
         write!(f, "{acme_requests} ACME requests, {reloads} reloads, {log_lines} log lines, ")?;
         let Report { waits_kept, syncs_in_a_second, .. } = self;
         write!(f, "{steps} steps, {waits_kept} times a Retry-After was kept, ")?;
@@ -110,16 +117,26 @@ struct Troubles {
 
 /// Runs a seed; what went wrong, when something did.
 pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
+    run_with(seed, verbose, &Switches::from_environment())
+}
+
+/// Runs a seed that may have these faults and no others.
+pub(crate) fn run_with(seed: u64, verbose: bool, faults: &Switches) -> Result<Report, String> {
     let mut chance = Random::new(seed);
-    let plan = plan(&mut chance);
+    let plan = plan(&mut chance, faults);
     let (mut world, mut troubles) = build(seed, &plan, &mut chance);
     world.verbose = verbose;
+    let mut ways = Ways::new(&mut world, &plan.faults, &mut chance);
+    let mut lbs = LoadBalancers::new(&mut world, &plan.faults, &mut chance);
     let mut steps = 0;
     let mut apps = plan.apps.clone();
     while world.now() < plan.faults_end {
         let tick = world.now() + chance.between(20, 150) * SECOND;
         let app = apps.first().map_or(plan.faults_end, |(at, _)| *at);
-        steps += pass(&mut world, tick.min(app).min(plan.faults_end))?;
+        let next = tick.min(app).min(plan.faults_end).min(ways.next()).min(lbs.next());
+        steps += pass(&mut world, next)?;
+        ways.stir(&mut world);
+        lbs.stir(&mut world);
         while apps.first().is_some_and(|(at, _)| *at <= world.now()) {
             let (_, app) = apps.remove(0);
             if troubles.marathon.hides_change(&mut chance) {
@@ -132,6 +149,8 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
         troubles.ca.go_on(&mut world, &mut chance);
     }
     heal(&mut world, &plan, &mut troubles);
+    ways.heal(&mut world);
+    lbs.heal(&mut world);
     let end = world.now() + HEALING;
     while let Err(wrong) = check(&mut world, &plan) {
         if world.now() >= end {
@@ -139,8 +158,13 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
         }
         let until = world.now() + MINUTE;
         steps += pass(&mut world, until)?;
+        lbs.relieve(&mut world);
     }
     let before = world.peers.ca.issued().len() as u64;
+    while let Some(back_at) = lbs.next_back() {
+        steps += pass(&mut world, back_at)?;
+        lbs.relieve(&mut world);
+    }
     if plan.short_lived {
         let until = world.now() + 7 * HOUR;
         steps += pass(&mut world, until)?;
@@ -154,6 +178,11 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
             steps += pass(&mut world, until)?;
         }
     }
+    let until = world.now() + network::QUIET;
+    steps += pass(&mut world, until)?;
+    check(&mut world, &plan).map_err(|wrong| format!("in the end: {wrong}"))?;
+    network::check_bounds(&world)?;
+    network::check_quiet(&world)?;
     invariants::orders(&world, &troubles.allowed)?;
     let (queues, outputs) = &world.longest;
     invariants::queues(queues, *outputs, plan.domains.len())?;
@@ -178,7 +207,7 @@ pub(crate) fn pass(world: &mut World, until: Nanos) -> Result<u64, String> {
     Ok(steps)
 }
 
-fn plan(chance: &mut Random) -> Plan {
+fn plan(chance: &mut Random, faults: &Switches) -> Plan {
     let faults_end = chance.between(2, 40) * MINUTE;
     let mut domains = BTreeSet::new();
     let mut apps = Vec::new();
@@ -201,7 +230,7 @@ fn plan(chance: &mut Random) -> Plan {
     apps.push((0, odd));
     domains.insert(Domain::parse("ok.odd.example").expect("a good name"));
     apps.sort_by_key(|(at, _)| *at);
-    let faults = Switches::from_environment().draw(chance);
+    let faults = faults.draw(chance);
     Plan { domains, apps, faults_end, short_lived: chance.chance(25), faults }
 }
 
@@ -250,11 +279,11 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     };
     // The first name of load balancers has two addresses.
     let lb_count = lbs + 1;
-    let peers = Peers {
-        marathons: (0..marathons).map(|_| Marathon::new(MarathonSettings::default())).collect(),
-        ca: Ca::new(seed, "https://ca.example:14000", start, settings),
-        lbs: (0..lb_count).map(|_| LoadBalancer::new(start, lb_settings(chance))).collect(),
-    };
+    let peers = Peers::new(
+        (0..marathons).map(|_| Marathon::new(MarathonSettings::default())).collect(),
+        Ca::new(seed, "https://ca.example:14000", start, settings),
+        (0..lb_count).map(|_| LoadBalancer::new(start, lb::Settings::default())).collect(),
+    );
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
     world.network.weather = Weather::bad(chance, &plan.faults);
@@ -263,9 +292,9 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
         world.disk.fault_percent = fault_percent;
     }
     for index in 0..marathons {
-        world.host(&format!("marathon{index}.mesos"), 8080, &[PeerId::Marathon(index)]);
+        world.host(&format!("marathon{index}.mesos"), 8080, &[PeerId::Marathon(index); 2]);
     }
-    world.host("ca.example", 14000, &[PeerId::Ca]);
+    world.host("ca.example", 14000, &[PeerId::Ca; 2]);
     world.host("lb0.mesos", 9090, &[PeerId::Lb(0), PeerId::Lb(1)]);
     for index in 1..lbs {
         world.host(&format!("lb{index}.mesos"), 9090, &[PeerId::Lb(index + 1)]);
@@ -296,11 +325,6 @@ fn ca_settings(chance: &mut Random) -> CaSettings {
     }
 }
 
-fn lb_settings(chance: &mut Random) -> lb::Settings {
-    let (failures, delay_ms) = (chance.below(3) as u32, chance.below(500));
-    lb::Settings { failures, delay_ms, down: chance.chance(20), ..lb::Settings::default() }
-}
-
 /// Deploys an app at every Marathon.
 pub(crate) fn deploy(world: &mut World, app: &Value) {
     let time = world.time();
@@ -320,13 +344,8 @@ fn deploy_silently(world: &mut World, app: &Value) {
 
 /// Everything works again, and a person has done what only a person can do.
 fn heal(world: &mut World, plan: &Plan, troubles: &mut Troubles) {
-    world.network.weather = Weather::fine();
     world.disk.fault_percent = 0;
     troubles.marathon.heal(world);
-    for lb in &mut world.peers.lbs {
-        lb.settings.down = false;
-        lb.settings.failures = 0;
-    }
     let settings = &mut world.peers.ca.settings;
     (settings.bad_nonce_percent, settings.server_error_percent) = (0, 0);
     let stuck = troubles.ca.heal(world);
@@ -361,12 +380,7 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
     if stored != plan.domains.len() {
         return Err(format!("{stored} certificates for {} domains", plan.domains.len()));
     }
-    let written = world.disk.last_write_ms;
-    for (index, lb) in world.peers.lbs.iter().enumerate() {
-        if lb.reloads().last().is_none_or(|reload| reload.mono_ms < written) {
-            return Err(format!("load balancer {index} has no reload after {written} ms"));
-        }
-    }
+    load_balancers::check(world)?;
     let published = world.disk.names("challenges/");
     if !published.is_empty() {
         return Err(format!("challenges are left published: {published:?}"));
@@ -380,7 +394,7 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
 }
 
 fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
-    let seen = world.peers.ca.seen();
+    let (seen, checked) = (world.peers.ca.seen(), world.peers.ca.checked());
     let count = |fits: &dyn Fn(&AcmeRequest) -> bool| seen.iter().filter(|it| fits(it)).count();
     let certificates = world.peers.ca.issued().len() as u64;
     Report {
@@ -390,6 +404,7 @@ fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
         server_errors: count(&|it| it.status == 500) as u64,
         reloads: world.peers.lbs.iter().map(|lb| lb.reloads().len() as u64).sum(),
         renewals: certificates - before_renewal,
+        failed_validations: checked.iter().filter(|checked| checked.error.is_some()).count() as u64,
         log_lines: world.log.len() as u64,
         steps,
         waits_kept: 0,

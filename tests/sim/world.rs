@@ -2,7 +2,7 @@
 //! one clock. One step is one thing that happens; time jumps from one to the next.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use marathon_acme::config::Config;
 use marathon_acme::daemon::queues::Queues;
@@ -12,16 +12,17 @@ use marathon_acme::pki::Bundle;
 use marathon_acme::seam::{Change, ConnId, Input, Output, Trust};
 use marathon_acme::time::UnixTime;
 use stand_ins::random::Random;
-use stand_ins::{Action, DialError, Time};
+use stand_ins::{Action, Time};
 
 use crate::disk::Disk;
 use crate::faults::{Fault, Toll};
 use crate::invariants;
 use crate::keys::SimKeys;
 use crate::machine::{Answer, Machine};
-use crate::names::Names;
-use crate::network::{Delivery, MILLISECOND, Nanos, Network, PeerId};
+use crate::names::NAME_SERVER;
+use crate::network::{DEAF, Delivery, MILLISECOND, Nanos, Network, PeerId};
 use crate::peers::Peers;
+use crate::scenario;
 
 /// Wall time at the start: 2026-11-23T00:00:00Z.
 const EPOCH_MS: i64 = 1_795_392_000_000;
@@ -34,8 +35,6 @@ pub(crate) struct World {
     pub(crate) network: Network,
     /// The storage directory.
     pub(crate) disk: Disk,
-    /// The name server.
-    pub(crate) names: Names,
     /// Where the daemon's processes run.
     pub(crate) machine: Machine,
     /// Peers that cannot be reached at present.
@@ -63,7 +62,7 @@ pub(crate) struct World {
     heard: BTreeMap<u64, Vec<(u64, Nanos)>>,
     now: Nanos,
     numbers: u64,
-    chance: Random,
+    addresses: u16,
 }
 
 /// A certificate in `certs/`, without its text.
@@ -99,7 +98,6 @@ impl World {
             peers,
             network: Network::new(chance.fork()),
             disk: Disk::new(chance.fork()),
-            names: Names::default(),
             machine: Machine::new(config),
             cut_off: BTreeSet::new(),
             broken_routes: BTreeSet::new(),
@@ -115,8 +113,10 @@ impl World {
             heard: BTreeMap::new(),
             now: 0,
             numbers: 0,
-            chance,
+            addresses: 0,
         };
+        let name_server = NAME_SERVER.parse().expect("an address");
+        world.network.listen(name_server, PeerId::NameServer);
         world.start();
         world
     }
@@ -130,6 +130,8 @@ impl World {
     pub(crate) fn toll(&self) -> Toll {
         let mut toll = self.network.toll.clone();
         toll.add(&self.disk.toll);
+        toll.add(&self.peers.strangers.toll);
+        toll.add(&scenario::load_balancers::toll(&self.peers.lbs));
         toll
     }
 
@@ -157,13 +159,21 @@ impl World {
     pub(crate) fn host(&mut self, name: &str, port: u16, peers: &[PeerId]) {
         let mut addresses = Vec::new();
         for peer in peers {
-            self.numbers += 1;
-            let octet = u8::try_from(self.numbers).expect("few hosts");
-            let address = IpAddr::from([10, 0, 1, octet]);
+            let address = self.new_address(true);
             self.network.listen(SocketAddr::new(address, port), *peer);
             addresses.push(address);
         }
-        self.names.set(name, &addresses);
+        self.peers.names.set(name, &addresses);
+    }
+
+    /// An address that nobody has.
+    pub(crate) fn new_address(&mut self, ipv4: bool) -> IpAddr {
+        self.addresses += 1;
+        let [high, low] = self.addresses.to_be_bytes();
+        match ipv4 {
+            true => IpAddr::from([10, 1, high, low]),
+            false => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, self.addresses).into(),
+        }
     }
 
     /// Nothing happens until then.
@@ -209,9 +219,6 @@ impl World {
         match answer {
             Answer::Stored(write, result) => self.tell(Input::Stored(write, result)),
             Answer::Loaded(loaded) => self.tell(Input::Loaded(loaded)),
-            Answer::Datagram(socket, from, bytes) => {
-                self.tell(Input::Datagram(socket, from, &bytes));
-            }
         }
     }
 
@@ -223,6 +230,9 @@ impl World {
                 let from = "10.0.0.1:40000".parse().expect("an address");
                 return self.tell(Input::Accepted(conn, from));
             }
+            Delivery::Datagram(socket, from, bytes) => {
+                return self.tell(Input::Datagram(socket, from, &bytes));
+            }
             Delivery::ToDaemon(conn, bytes) => {
                 self.hears(conn, bytes.len());
                 return self.tell(Input::Received(conn, &bytes));
@@ -232,8 +242,7 @@ impl World {
                 self.peers.get(id).accepted(time, number);
                 id
             }
-            Delivery::PeerDialed(id, number, stands) => {
-                let result = if stands { Ok(()) } else { Err(DialError::Refused) };
+            Delivery::PeerDialed(id, number, result) => {
                 self.peers.get(id).dialed(time, number, result);
                 id
             }
@@ -286,23 +295,33 @@ impl World {
                         self.numbers += 1;
                         ConnId::Accepted(self.numbers)
                     });
-                    self.network.dial(self.now, id, conn, accepted);
+                    self.network.dial(self.now, (id, conn), accepted, host == DEAF);
                 }
             }
         }
+    }
+
+    /// Why a peer takes no connection at present, if it takes none.
+    fn refusal(&mut self, id: PeerId) -> Option<Fault> {
+        let is_lb = matches!(id, PeerId::Lb(_));
+        if self.cut_off.contains(&id) {
+            return Some(if is_lb { Fault::LbLongDown } else { Fault::Refused });
+        }
+        let down = if is_lb { Fault::LbDown } else { Fault::Refused };
+        self.peers.get(id).refuses().then_some(down)
     }
 
     /// Does what the daemon wants; the machine has taken [`Output::Wait`] and [`Output::Exit`].
     pub(crate) fn carry_out(&mut self, output: Output) {
         match output {
             Output::Connect { conn, to, tls } => {
+                let secure = tls.is_some();
                 let acme = tls.is_some_and(|tls| tls.trust == Trust::Acme);
                 let peer = self.network.peer_at(to);
                 assert!(acme || peer != Some(PeerId::Ca), "the CA is spoken to without TLS");
                 self.numbers += 1;
-                let refuses = peer
-                    .is_some_and(|id| self.cut_off.contains(&id) || self.peers.get(id).refuses());
-                self.network.connect(self.now, conn, to, self.numbers, refuses);
+                let refuses = peer.and_then(|id| self.refusal(id));
+                self.network.connect(self.now, conn, (to, secure), self.numbers, refuses);
             }
             Output::Send { conn, bytes } => {
                 assert!(!bytes.is_empty(), "an empty send");
@@ -310,17 +329,11 @@ impl World {
                 self.fold(&bytes);
                 self.network.send_from_daemon(self.now, conn, &bytes);
             }
-            Output::Close { conn } => self.network.close_from_daemon(conn),
+            Output::Close { conn } => self.network.close_from_daemon(self.now, conn),
             Output::Datagram { socket, to, bytes } => {
-                // A lost datagram is the fault here; latency is the TCP connections' business.
-                if self.chance.chance(self.network.weather.lost_datagrams_percent) {
-                    self.network.toll.count(Fault::DnsLost);
-                } else {
-                    let answer = self.names.answer(&bytes);
-                    self.machine.will_hear(Answer::Datagram(socket, to, answer));
-                }
+                self.network.ask(self.now, socket, to, &bytes, &self.peers.names);
             }
-            Output::CloseSocket { .. } => {}
+            Output::CloseSocket { socket } => self.network.close_socket(socket),
             Output::Store { write, change } => {
                 let event = self.look_at(&change);
                 let result = self.disk.change(self.now_ms(), change);

@@ -18,6 +18,7 @@ use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{self, AppsAnswer, Marathon};
 use stand_ins::random::Random;
 
+use crate::faults::Fault;
 use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
 use crate::peers::Peers;
 use crate::world::World;
@@ -202,20 +203,20 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
         ..marathon::Settings::default()
     };
     let lb = lb::Settings { keep_seen: false, ..lb::Settings::default() };
-    let peers = Peers {
-        marathons: vec![Marathon::new(marathon)],
-        ca: Ca::new(seed, &format!("https://{CA_HOST}"), start, ca_settings(plan, chance)),
-        lbs: (0..LBS).map(|_| LoadBalancer::new(start, lb.clone())).collect(),
-    };
+    let peers = Peers::new(
+        vec![Marathon::new(marathon)],
+        Ca::new(seed, &format!("https://{CA_HOST}"), start, ca_settings(plan, chance)),
+        (0..LBS).map(|_| LoadBalancer::new(start, lb.clone())).collect(),
+    );
     let mut world = World::new(&config(), peers, chance.fork());
     // A rare fault is enough: there is a whole year for it.
-    world.network.weather = Weather {
-        latency_ms: (1, 50),
-        refused_percent: 1,
-        dropped_permille: 1,
-        split_percent: 1,
-        lost_datagrams_percent: 1,
-    };
+    let mut weather = Weather::fine();
+    weather.latency_ms = (1, 50);
+    world.network.weather = weather
+        .with(Fault::Refused, 10)
+        .with(Fault::Reset, 1)
+        .with(Fault::Split, 10)
+        .with(Fault::DnsLost, 10);
     world.host("marathon.mesos", 8080, &[PeerId::Marathon(0)]);
     world.host(CA_HOST, 443, &[PeerId::Ca]);
     let lbs: Vec<PeerId> = (0..LBS).map(PeerId::Lb).collect();

@@ -1,29 +1,33 @@
-//! One `--lb` name: resolved before each round of signals; each of its addresses is a load balancer
-//! of its own, signalled until it has acknowledged.
+//! One `--lb` name: resolved before each round of signals, and now and then in between; each of its
+//! addresses is a load balancer of its own, signalled until it has acknowledged.
 //!
-//! Name: `Resting → Resolving → Resting | Pausing → Resolving …`, address: `Resting ↔ Sent`
+//! `Resting → Resolving → Resting | Pausing → Resolving …`
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::balancer::{Balancer, Progress};
 use crate::backoff::Backoff;
-use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
-use crate::lb;
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::keys::jittered;
 use crate::log::Record;
-use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
-use crate::url::Url;
+use crate::url::{Host, Url};
 
-/// A load balancer that has not answered by then is asked again.
-const SIGNAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// The name is resolved again after this time also where nothing is owed: a name server may have left
+/// an address out, and an address that appears owes what was written before it was known.
+const LOOK_EVERY: Duration = Duration::from_secs(10 * 60);
+/// An address that owes a reload is signalled so long although the name does not have it any more: one
+/// answer without it does not prove that it is gone.
+const GONE_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// What an event meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The addresses are known.
-    Resolved,
+    /// The addresses are known, or a signal is on its way.
+    Going,
     /// A load balancer acknowledged a signal.
     Acknowledged,
     /// It did not, or the name could not be resolved.
@@ -36,6 +40,8 @@ pub(super) struct Name {
     url: Url,
     /// The generation that every address must acknowledge.
     owed: u64,
+    /// The generation for which the addresses were last learned.
+    resolved_for: u64,
     step: Step,
     backoff: Backoff,
     balancers: BTreeMap<IpAddr, Balancer>,
@@ -43,17 +49,14 @@ pub(super) struct Name {
 
 #[derive(Debug)]
 enum Step {
-    Resting,
+    /// Until the addresses are looked at again, once there were any debts.
+    Resting {
+        look_at: Option<Instant>,
+    },
     Resolving(RequestId),
-    Pausing { until: Instant },
-}
-
-#[derive(Debug, Default)]
-struct Balancer {
-    /// The last generation that it acknowledged.
-    acknowledged: u64,
-    /// The signal under way, and the generation that it was sent for.
-    sent: Option<(RequestId, u64)>,
+    Pausing {
+        until: Instant,
+    },
 }
 
 impl Name {
@@ -61,7 +64,8 @@ impl Name {
         Name {
             url: url.clone(),
             owed: 0,
-            step: Step::Resting,
+            resolved_for: 0,
+            step: Step::Resting { look_at: None },
             backoff: Backoff::default(),
             balancers: BTreeMap::new(),
         }
@@ -72,7 +76,7 @@ impl Name {
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        matches!(self.step, Step::Resting)
+        self.resolved_for == self.owed
             && self.balancers.values().all(|balancer| balancer.acknowledged >= self.owed)
     }
 
@@ -108,56 +112,81 @@ impl Name {
         request: RequestId,
         event: TransportEvent,
     ) -> Outcome {
-        let answer = match event {
-            TransportEvent::Addresses(addresses) => {
-                self.resolved(turn, transport, &addresses);
-                return Outcome::Resolved;
+        if let TransportEvent::Addresses(addresses) = event {
+            self.resolved(turn, transport, &addresses);
+            return Outcome::Going;
+        }
+        let clean = self.is_clean();
+        let found = self.balancers.iter_mut().find(|(_, balancer)| balancer.awaits(request));
+        let (address, progress) = match (found, event) {
+            (Some((address, balancer)), event) => {
+                let at = (&self.url, *address);
+                (Some(*address), balancer.heard(turn, transport, at, self.owed, event))
             }
-            TransportEvent::Response(response) => {
-                lb::acknowledged(&response).map_err(|refusal| refusal.to_string())
+            (None, TransportEvent::Failed(_)) if clean => {
+                // Nothing is owed to anybody that is known: the next look will do.
+                self.rest(turn);
+                return Outcome::Going;
             }
-            TransportEvent::Failed(error) => Err(error.to_string()),
-            TransportEvent::Head(_) | TransportEvent::Body(_) | TransportEvent::End => {
-                return Outcome::Resolved;
+            (None, TransportEvent::Failed(error)) => {
+                self.rest(turn);
+                (None, Progress::Failed(error.to_string()))
             }
+            (None, _) => return Outcome::Going,
         };
-        match answer {
-            Ok(()) => {
-                self.acknowledged(turn, request);
+        match progress {
+            Progress::Going => Outcome::Going,
+            Progress::Acknowledged => {
+                self.acknowledged(turn, address);
                 Outcome::Acknowledged
             }
-            Err(problem) => {
-                self.failed(turn, request, &problem);
+            Progress::Failed(problem) => {
+                self.failed(turn, address, &problem);
                 Outcome::Failed
             }
         }
     }
 
-    /// An address that appears owes all; one that is gone owes nothing.
+    /// An address that appears owes all; one that is gone owes nothing after a while.
     fn resolved(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, found: &[IpAddr]) {
-        self.step = Step::Resting;
-        for (_, gone) in self.balancers.extract_if(.., |address, _| !found.contains(address)) {
-            if let Some((request, _)) = gone.sent {
-                transport.cancel(request);
+        let (now, owed) = (turn.now.mono, self.owed);
+        self.rest(turn);
+        self.resolved_for = owed;
+        for address in found {
+            self.balancers.entry(*address).or_default().missing_since = None;
+        }
+        let is_gone = |address: &IpAddr, balancer: &mut Balancer| {
+            let missing = !found.contains(address);
+            let since = *balancer.missing_since.get_or_insert(now);
+            balancer.missing_since = missing.then_some(since);
+            missing && (balancer.acknowledged >= owed || now.since(since) >= GONE_AFTER)
+        };
+        for (_, mut gone) in self.balancers.extract_if(.., is_gone) {
+            gone.end(transport);
+        }
+        for (address, balancer) in &mut self.balancers {
+            if balancer.acknowledged < owed && balancer.is_resting() {
+                balancer.begin(turn, transport, (&self.url, *address));
             }
         }
-        for address in found {
-            let balancer = self.balancers.entry(*address).or_default();
-            if balancer.acknowledged < self.owed && balancer.sent.is_none() {
-                let request = transport.send(turn, reload(&self.url, *address));
-                balancer.sent = Some((request, self.owed));
-            }
+        if self.is_clean() {
+            self.backoff.reset();
         }
     }
 
-    fn acknowledged(&mut self, turn: &mut Turn<'_>, request: RequestId) {
-        let Some((address, balancer)) = find(&mut self.balancers, request) else { return };
-        if let Some((_, generation)) = balancer.sent.take() {
-            balancer.acknowledged = generation;
-        }
+    fn rest(&mut self, turn: &mut Turn<'_>) {
+        let may_change = matches!(self.url.origin().host, Host::Name(_));
+        let look_at = may_change.then(|| turn.now.mono + jittered(turn.keys, LOOK_EVERY));
+        self.step = Step::Resting { look_at };
+    }
+
+    fn acknowledged(&mut self, turn: &mut Turn<'_>, address: Option<IpAddr>) {
         let line = Record::info("lb", "reload acknowledged").with("lb", self.url.origin());
-        turn.log(line.with("address", address));
-        if balancer.acknowledged < self.owed && matches!(self.step, Step::Resting) {
+        turn.log(about(line, address));
+        let owed = self.owed;
+        let owes = |balancer: &Balancer| balancer.is_resting() && balancer.acknowledged < owed;
+        let resting = matches!(self.step, Step::Resting { .. });
+        if resting && self.balancers.values().any(owes) {
             self.step = Step::Pausing { until: turn.now.mono };
         }
         if self.is_clean() {
@@ -165,20 +194,14 @@ impl Name {
         }
     }
 
-    fn failed(&mut self, turn: &mut Turn<'_>, request: RequestId, problem: &str) {
-        let mut line = Record::error("lb", "reload not acknowledged").with("lb", self.url.origin());
-        match find(&mut self.balancers, request) {
-            Some((address, balancer)) => {
-                balancer.sent = None;
-                line = line.with("address", address);
-            }
-            None => self.step = Step::Resting,
-        }
+    fn failed(&mut self, turn: &mut Turn<'_>, address: Option<IpAddr>, problem: &str) {
+        let line = Record::error("lb", "reload not acknowledged").with("lb", self.url.origin());
+        let line = about(line, address);
         // One pause for all that failed: a later failure must not put off an earlier one's retry.
         let until = match self.step {
             Step::Pausing { until } => until,
             Step::Resolving(_) => turn.now.mono,
-            Step::Resting => {
+            Step::Resting { .. } => {
                 let until = turn.now.mono + self.backoff.pause(turn.keys);
                 self.step = Step::Pausing { until };
                 until
@@ -189,40 +212,31 @@ impl Name {
     }
 
     pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
-        if self.poll_timeout().is_some_and(|until| until <= turn.now.mono) {
+        if self.next_lookup().is_some_and(|at| at <= turn.now.mono) {
             self.resolve(turn, transport);
+        }
+        for (address, balancer) in &mut self.balancers {
+            balancer.handle_timeout(turn, transport, (&self.url, *address));
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let looks = self.balancers.values().filter_map(Balancer::poll_timeout);
+        looks.chain(self.next_lookup()).min()
+    }
+
+    fn next_lookup(&self) -> Option<Instant> {
         match self.step {
             Step::Pausing { until } => Some(until),
-            Step::Resting | Step::Resolving(_) => None,
+            Step::Resting { look_at } => look_at,
+            Step::Resolving(_) => None,
         }
     }
 }
 
-impl Balancer {
-    fn awaits(&self, request: RequestId) -> bool {
-        self.sent.is_some_and(|(id, _)| id == request)
-    }
-}
-
-fn find(
-    balancers: &mut BTreeMap<IpAddr, Balancer>,
-    request: RequestId,
-) -> Option<(&IpAddr, &mut Balancer)> {
-    balancers.iter_mut().find(|(_, balancer)| balancer.awaits(request))
-}
-
-/// The signal to one address. A repetition does no harm, so a lost answer is no trouble.
-fn reload(url: &Url, address: IpAddr) -> Outgoing {
-    Outgoing {
-        request: lb::reload_request(url),
-        trust: Trust::WebPki,
-        timeout: Some(SIGNAL_TIMEOUT),
-        silence: None,
-        address: Some(address),
-        delivery: Delivery::Whole { body_bytes_max: lb::ANSWER_BYTES_MAX },
+fn about(line: Record, address: Option<IpAddr>) -> Record {
+    match address {
+        Some(address) => line.with("address", address),
+        None => line,
     }
 }

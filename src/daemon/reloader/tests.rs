@@ -4,17 +4,19 @@ use super::*;
 use crate::daemon::wire::{Sent, Wire, counted};
 use crate::seam::CloseReason;
 
+const PIDS: &str = "/_haproxy_getpids";
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Case {
     wire: Wire,
     reloader: Reloader,
+    shows_pids: bool,
 }
 
 impl Case {
     fn new(urls: &[&str]) -> Case {
         let urls: Vec<Url> = urls.iter().map(|url| Url::parse(url).unwrap()).collect();
-        Case { wire: Wire::new(), reloader: Reloader::new(&urls) }
+        Case { wire: Wire::new(), reloader: Reloader::new(&urls), shows_pids: false }
     }
 
     fn changed(&mut self) {
@@ -24,16 +26,38 @@ impl Case {
     /// Lets time pass and everything happen that is due; the signals sent meanwhile.
     fn pass(&mut self, duration: Duration) -> Vec<Sent> {
         self.wire.pass(duration);
-        let Case { wire, reloader } = self;
+        let Case { wire, reloader, .. } = self;
         reloader.handle_timeout(&mut wire.bench.turn(), &mut wire.transport);
         self.settle()
     }
 
+    /// Answers the next question for process ids.
+    fn show(&mut self, pids: &str) -> Vec<Sent> {
+        self.shows_pids = true;
+        let (_, asked) = self.sleep();
+        assert!(asked.len() == 1 && asked[0].text.contains(PIDS), "{asked:?}");
+        self.wire.answer(asked[0].conn, &counted(200, "text/plain", pids));
+        self.settle()
+    }
+
+    /// Carries on until nothing moves. Unless a test is about process ids, nobody shows any.
     fn settle(&mut self) -> Vec<Sent> {
+        let mut sent = self.settle_once();
+        while let Some(place) =
+            sent.iter().position(|it| !self.shows_pids && it.text.contains(PIDS))
+        {
+            let asked = sent.remove(place);
+            self.wire.answer(asked.conn, &counted(503, "text/html", "<html>"));
+            sent.extend(self.settle_once());
+        }
+        sent
+    }
+
+    fn settle_once(&mut self) -> Vec<Sent> {
         let mut sent = self.wire.sent();
         while let Some((request, event)) = self.wire.event() {
             assert!(self.reloader.awaits(request));
-            let Case { wire, reloader } = self;
+            let Case { wire, reloader, .. } = self;
             let mut turn = wire.bench.turn();
             reloader.handle_event(&mut turn, &mut wire.transport, request, event);
             sent.extend(self.wire.sent());
@@ -111,7 +135,10 @@ fn what_is_not_acknowledged_is_signalled_again_with_growing_pauses() {
             }
             1 => {
                 case.wire.close(signal.conn, CloseReason::Reset);
-                case.settle();
+                for again in case.settle() {
+                    case.wire.close(again.conn, CloseReason::Reset);
+                    case.settle();
+                }
             }
             _ => drop(case.pass(Duration::from_secs(15))),
         }
@@ -150,4 +177,75 @@ fn one_that_is_down_keeps_no_other_waiting() {
     case.answer(&sent[1], 200);
     let (_, again) = case.sleep();
     assert_eq!((again.len(), again[0].to), (1, sent[0].to), "only the one that owes");
+}
+
+/// Answers the next question for process ids and then the signal that follows.
+fn signal_after(case: &mut Case, pids: &str) {
+    let signal = case.show(pids);
+    assert_eq!(case.answer(&signal[0], 200), []);
+}
+
+#[test]
+fn a_signal_that_starts_no_process_is_repeated() {
+    let mut case = Case::new(&["http://10.0.0.1:9090"]);
+    case.changed();
+    signal_after(&mut case, "65 32");
+    // The process that checks the configuration is there for one look, and is not the new one.
+    assert_eq!(case.show("98 65 32"), []);
+    while case.wire.bench.logged("reload not acknowledged") == 0 {
+        assert!(!case.reloader.is_clean(), "it only said 200");
+        assert_eq!(case.show("65 32"), []);
+    }
+    signal_after(&mut case, "65 32");
+    for look in ["101 65 32", "101 65"] {
+        assert!(!case.reloader.is_clean(), "one look is not enough");
+        case.show(look);
+    }
+    assert!(case.reloader.is_clean() && case.reloader.failing().is_empty());
+}
+
+#[test]
+fn an_answer_without_an_address_that_owes_does_not_acquit_it() {
+    let mut case = Case::new(&["http://lb.example:9090"]);
+    case.wire.hosts = "10.0.0.1 lb.example\n10.0.0.2 lb.example\n".into();
+    case.changed();
+    let sent = [case.pass(GATHER), case.settle()].concat();
+    case.answer(&sent[0], 200);
+    case.wire.close(sent[1].conn, CloseReason::Refused);
+    case.settle();
+    // One family of addresses may be missing from an answer; that of the next one is whole again.
+    case.wire.hosts = "10.0.0.1 lb.example\n".into();
+    let again = case.pass(Duration::from_secs(31));
+    assert_eq!((again.len(), again[0].to), (1, sent[1].to));
+    assert!(!case.reloader.is_clean());
+    // One that stays away is gone.
+    case.wire.close(again[0].conn, CloseReason::Refused);
+    case.settle();
+    let mut seconds = 0;
+    while !case.reloader.is_clean() {
+        for signal in case.pass(SECOND) {
+            case.wire.close(signal.conn, CloseReason::Refused);
+            case.settle();
+        }
+        seconds += 1;
+        assert!(seconds < 400, "it is never forgotten");
+    }
+    assert!(seconds > 200, "forgotten after {seconds} s");
+    assert!(case.reloader.failing().is_empty());
+}
+
+#[test]
+fn an_address_that_appears_owes_what_was_written_before() {
+    let mut case = Case::new(&["http://lb.example:9090"]);
+    case.wire.hosts = "10.0.0.1 lb.example\n".into();
+    case.changed();
+    let sent = [case.pass(GATHER), case.settle()].concat();
+    case.answer(&sent[0], 200);
+    assert!(case.reloader.is_clean());
+    case.wire.hosts += "10.0.0.2 lb.example\n";
+    let (pause, sent) = case.sleep();
+    assert!(pause < Duration::from_secs(13 * 60), "{pause:?}");
+    assert_eq!((sent.len(), sent[0].to.to_string()), (1, "10.0.0.2:9090".to_string()));
+    case.answer(&sent[0], 200);
+    assert!(case.reloader.is_clean());
 }

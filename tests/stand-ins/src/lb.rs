@@ -28,6 +28,10 @@ pub struct Settings {
     pub configuration_changed: bool,
     /// Whether `/_haproxy_getpids` is offered.
     pub offers_pids: bool,
+    /// Whether what it says there are words instead.
+    pub garbled_pids: bool,
+    /// So many requests do not get there: whatever stands before it answers with a page.
+    pub html: u32,
     /// What `/_haproxy_getconfig` shows.
     pub configuration: String,
     /// Whether requests are remembered; a run of a year does without.
@@ -45,6 +49,8 @@ impl Default for Settings {
             linger_ms: 500,
             configuration_changed: false,
             offers_pids: true,
+            garbled_pids: false,
+            html: 0,
             configuration: "frontend marathon_https_in\n  bind *:443 ssl crt /certs/certs crt \
                             /certs/default.pem\n  mode http\n"
                 .to_string(),
@@ -53,11 +59,29 @@ impl Default for Settings {
     }
 }
 
+/// How often each knob told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Signals that were answered 500.
+    pub failures: u64,
+    /// Signals that were answered 200 and swallowed.
+    pub swallowed: u64,
+    /// Answers with a page of something else.
+    pub html: u64,
+    /// Questions for process ids that were not answered.
+    pub no_pids: u64,
+    /// Questions for process ids that were answered with words.
+    pub garbled_pids: u64,
+    /// Answers that came later than at once.
+    pub delayed: u64,
+}
+
 /// One marathon-lb.
 #[derive(Debug)]
 pub struct LoadBalancer {
     /// How it answers; may be changed at any time.
     pub settings: Settings,
+    counts: Counts,
     server: Server,
     processes: Vec<Process>,
     last_pid: u32,
@@ -96,6 +120,7 @@ impl LoadBalancer {
         let first = Process { pid: 32, from_ms: now.mono_ms, until_ms: None };
         LoadBalancer {
             settings,
+            counts: Counts::default(),
             server: Server::default(),
             processes: vec![first],
             last_pid: 32,
@@ -104,6 +129,16 @@ impl LoadBalancer {
             reloads: Vec::new(),
             seen: Vec::new(),
         }
+    }
+
+    /// When it started.
+    pub fn started(&self) -> Time {
+        self.started
+    }
+
+    /// How often each knob told.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// When each reload took effect: from then on the certificates that lay on the disk at that
@@ -153,6 +188,7 @@ impl LoadBalancer {
         let name = signal.name();
         if self.settings.failures > 0 {
             self.settings.failures -= 1;
+            self.counts.failures += 1;
             let text = format!(
                 "Failed to send {name} signal to marathon-lb (exit code 1). \
                  Is marathon-lb running in 'poll' mode?"
@@ -162,6 +198,7 @@ impl LoadBalancer {
         let reloads = signal == Signal::Usr1 || self.settings.configuration_changed;
         if self.settings.swallowed > 0 {
             self.settings.swallowed -= 1;
+            self.counts.swallowed += 1;
         } else if reloads {
             self.settings.configuration_changed = false;
             self.begin_reload(now);
@@ -171,13 +208,15 @@ impl LoadBalancer {
 
     /// What the path says; the method does not matter.
     fn answer(&mut self, now: Time, request: &Request) -> Reply {
+        if self.settings.html > 0 {
+            self.settings.html -= 1;
+            self.counts.html += 1;
+            return Reply::html(502, "Bad Gateway");
+        }
         match request.path() {
             "/_mlb_signal/hup" => self.signal(now, Signal::Hup),
             "/_mlb_signal/usr1" => self.signal(now, Signal::Usr1),
-            "/_haproxy_getpids" if self.settings.offers_pids => {
-                let pids: Vec<String> = self.pids(now).iter().map(u32::to_string).collect();
-                Reply::new(200, "text/plain", pids.join(" "))
-            }
+            "/_haproxy_getpids" => self.say_pids(now),
             "/_haproxy_getconfig" => {
                 Reply::new(200, "text/plain", self.settings.configuration.clone())
             }
@@ -185,6 +224,19 @@ impl LoadBalancer {
             "/metrics" => Reply::new(200, "text/plain; version=0.0.4", self.metrics()),
             _ => Reply::html(503, "Service Unavailable"),
         }
+    }
+
+    fn say_pids(&mut self, now: Time) -> Reply {
+        if !self.settings.offers_pids {
+            self.counts.no_pids += 1;
+            return Reply::html(503, "Service Unavailable");
+        }
+        if self.settings.garbled_pids {
+            self.counts.garbled_pids += 1;
+            return Reply::new(200, "text/plain", "pidof: not found");
+        }
+        let pids: Vec<String> = self.pids(now).iter().map(u32::to_string).collect();
+        Reply::new(200, "text/plain", pids.join(" "))
     }
 
     fn metrics(&self) -> String {
@@ -205,7 +257,10 @@ impl LoadBalancer {
             }
             match self.settings.delay_ms {
                 0 => self.server.reply(conn, &reply),
-                delay_ms => self.server.reply_at(now.mono_ms + delay_ms, conn, reply),
+                delay_ms => {
+                    self.counts.delayed += 1;
+                    self.server.reply_at(now.mono_ms + delay_ms, conn, reply);
+                }
             }
         }
     }

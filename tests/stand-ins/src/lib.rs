@@ -29,4 +29,4 @@ pub mod tls;
 #[cfg(test)]
 mod harness;
 
-pub use peer::{Action, DialError, Peer, Time};
+pub use peer::{Action, DialError, FIRST_DIALED, Peer, Time};

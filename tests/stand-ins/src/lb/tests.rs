@@ -45,6 +45,21 @@ fn the_pids_of_a_reload() {
     assert_eq!(pids_after(&mut harness, 1_000), "98", "which has finished");
     harness.peer.settings.offers_pids = false;
     assert_eq!(ask(&mut harness, "GET /_haproxy_getpids").0, 503);
+    harness.peer.settings.offers_pids = true;
+    harness.peer.settings.garbled_pids = true;
+    assert_eq!(ask(&mut harness, "GET /_haproxy_getpids"), (200, "pidof: not found".to_string()));
+    let counts = harness.peer.counts();
+    assert_eq!((counts.no_pids, counts.garbled_pids), (1, 1));
+}
+
+#[test]
+fn a_page_of_something_else() {
+    let mut harness = load_balancer(|settings| settings.html = 1);
+    let (status, page) = ask(&mut harness, "POST /_mlb_signal/usr1");
+    assert!(status == 502 && page.contains("<html>"), "{status} {page}");
+    assert_eq!(ask(&mut harness, "POST /_mlb_signal/usr1").0, 200);
+    harness.pass_ms(1_000);
+    assert_eq!((harness.peer.reloads().len(), harness.peer.counts().html), (1, 1));
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! What the daemon holds open, and how much it asks: counted at every moment, to be held against the
+//! bounds that a run derives.
+
+use std::collections::BTreeMap;
+
+use marathon_acme::seam::{ConnId, SocketId};
+
+use super::{MILLISECOND, Nanos};
+
+const SECOND: Nanos = 1000 * MILLISECOND;
+
+/// Open connections and sockets of the daemon, and the most there ever were.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    /// Since when each is open: from the daemon's wish or its acceptance to its end on that side.
+    conns: BTreeMap<ConnId, Nanos>,
+    dialed: usize,
+    sockets: BTreeMap<SocketId, Nanos>,
+    asked_in: (Nanos, u64),
+    /// The most connections that the daemon had dialed at any moment.
+    pub(crate) dialed_max: usize,
+    /// The most connections that it had accepted.
+    pub(crate) accepted_max: usize,
+    /// The most questions that it asked the name server in one second.
+    pub(crate) asked_max: u64,
+    /// The most bytes that it had sent on one connection and that had not arrived.
+    pub(crate) unheard_max: usize,
+}
+
+impl Books {
+    pub(super) fn opened(&mut self, now: Nanos, conn: ConnId) {
+        if self.conns.insert(conn, now).is_none() && matches!(conn, ConnId::Dialed(_)) {
+            self.dialed += 1;
+        }
+        self.dialed_max = self.dialed_max.max(self.dialed);
+        self.accepted_max = self.accepted_max.max(self.conns.len() - self.dialed);
+    }
+
+    pub(super) fn closed(&mut self, conn: ConnId) {
+        if self.conns.remove(&conn).is_some() && matches!(conn, ConnId::Dialed(_)) {
+            self.dialed -= 1;
+        }
+    }
+
+    pub(super) fn asked(&mut self, now: Nanos, socket: SocketId) {
+        self.sockets.entry(socket).or_insert(now);
+        let second = now / SECOND;
+        let before = if self.asked_in.0 == second { self.asked_in.1 } else { 0 };
+        self.asked_in = (second, before + 1);
+        self.asked_max = self.asked_max.max(before + 1);
+    }
+
+    pub(super) fn closed_socket(&mut self, socket: SocketId) {
+        self.sockets.remove(&socket);
+    }
+
+    pub(super) fn has_socket(&self, socket: SocketId) -> bool {
+        self.sockets.contains_key(&socket)
+    }
+
+    /// A process has ended, and all that it had.
+    pub(super) fn ended(&mut self) {
+        self.conns.clear();
+        self.sockets.clear();
+        self.dialed = 0;
+    }
+
+    /// Connections that are open since then or longer.
+    pub(crate) fn conns_since(&self, then: Nanos) -> impl Iterator<Item = ConnId> {
+        self.conns.iter().filter(move |(_, since)| **since <= then).map(|(conn, _)| *conn)
+    }
+
+    /// How many sockets are open since then or longer.
+    pub(crate) fn sockets_since(&self, then: Nanos) -> usize {
+        self.sockets.values().filter(|since| **since <= then).count()
+    }
+}
