@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use marathon_acme::seam::Loaded;
+
+/// Where it listens.
+const RESOLV_CONF: &str = "nameserver 10.0.0.53\noptions timeout:1 attempts:3\n";
+
 /// Which name has which addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Names(BTreeMap<String, Vec<IpAddr>>);
@@ -11,6 +16,12 @@ impl Names {
     /// Says what a name resolves to.
     pub(crate) fn set(&mut self, name: &str, addresses: &[IpAddr]) {
         self.0.insert(name.to_string(), addresses.to_vec());
+    }
+
+    /// How the daemon's machines are told to ask it.
+    pub(crate) fn service(&self) -> Loaded {
+        let hosts = b"127.0.0.1 localhost\n".to_vec();
+        Loaded::NameService { resolv_conf: RESOLV_CONF.into(), hosts }
     }
 
     /// The answer to a query with one question.

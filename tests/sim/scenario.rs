@@ -17,10 +17,16 @@ use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{self, AppsAnswer, Marathon};
 use stand_ins::random::Random;
 
-use crate::faults::{Fault, Switches, Toll};
+use crate::disk::Conditions;
+use crate::faults::{Switches, Toll};
+use crate::machine::Machine;
 use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
 use crate::peers::Peers;
 use crate::world::World;
+
+mod process;
+
+use process::Acts;
 
 const SECOND: Nanos = 1000 * MILLISECOND;
 const MINUTE: Nanos = 60 * SECOND;
@@ -77,6 +83,8 @@ struct Plan {
     apps: Vec<(Nanos, Value)>,
     faults_end: Nanos,
     short_lived: bool,
+    /// What befalls the machines.
+    acts: Acts,
     /// The faults that this run has.
     faults: Switches,
 }
@@ -88,10 +96,12 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
     let mut world = build(seed, &plan, &mut chance);
     world.verbose = verbose;
     let mut steps = 0;
-    let mut apps = plan.apps.clone();
+    let (mut apps, mut acts) = (plan.apps.clone(), plan.acts.clone());
     while world.now() < plan.faults_end {
-        let next = apps.first().map_or(plan.faults_end, |(at, _)| *at).min(plan.faults_end);
+        let next = [apps.first().map(|(at, _)| *at), acts.next(), Some(plan.faults_end)];
+        let next = next.into_iter().flatten().min().unwrap_or(plan.faults_end);
         steps += pass(&mut world, next)?;
+        acts.perform(&mut world, &mut chance);
         while apps.first().is_some_and(|(at, _)| *at <= world.now()) {
             deploy(&mut world, &apps.remove(0).1);
         }
@@ -112,7 +122,24 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
         steps += pass(&mut world, until)?;
         check(&mut world, &plan).map_err(|wrong| format!("after a renewal: {wrong}"))?;
     }
-    Ok(report(&world, before, steps))
+    let report = report(&world, before, steps);
+    leave_nothing(&mut world)?;
+    Ok(report)
+}
+
+/// Ends every process in order and starts the first one again: what a fault has left is gone then.
+fn leave_nothing(world: &mut World) -> Result<(), String> {
+    (0..world.machines.len()).for_each(|index| world.stop(index, MINUTE));
+    let (running, until) = (world.machines.iter().any(Machine::is_on), world.now() + 2 * MINUTE);
+    if running {
+        return Err("a process was told to end and goes on".into());
+    }
+    world.machines.truncate(1);
+    pass(world, until)?;
+    match (world.disk.names("tmp"), world.disk.names("challenges")) {
+        (tmp, published) if tmp.is_empty() && published.is_empty() => Ok(()),
+        (tmp, published) => Err(format!("left behind: tmp {tmp:?}, challenges {published:?}")),
+    }
 }
 
 /// Lets things happen until `until`.
@@ -152,7 +179,8 @@ fn plan(chance: &mut Random) -> Plan {
     domains.insert(Domain::parse("ok.odd.example").expect("a good name"));
     apps.sort_by_key(|(at, _)| *at);
     let faults = Switches::from_environment().draw(chance);
-    Plan { domains, apps, faults_end, short_lived: chance.chance(25), faults }
+    let acts = Acts::draw(&mut chance.fork(), &faults, faults_end);
+    Plan { domains, apps, faults_end, short_lived: chance.chance(25), acts, faults }
 }
 
 /// What an operator with so many Marathons and names of load balancers chooses.
@@ -203,10 +231,7 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
     world.network.weather = Weather::bad(chance, &plan.faults);
-    let fault_percent = chance.below(20) as u8;
-    if plan.faults.are_on(Fault::DiskFull) {
-        world.disk.fault_percent = fault_percent;
-    }
+    world.disk.set_conditions(Conditions::bad(chance, &plan.faults));
     for index in 0..marathons {
         world.host(&format!("marathon{index}.mesos"), 8080, &[PeerId::Marathon(index)]);
     }
@@ -274,7 +299,11 @@ fn trouble(world: &mut World, chance: &mut Random) {
 
 fn heal(world: &mut World) {
     world.network.weather = Weather::fine();
-    world.disk.fault_percent = 0;
+    world.disk.set_conditions(Conditions::default());
+    for machine in &mut world.machines {
+        machine.spare();
+        machine.clock_offset_ms = 0;
+    }
     for marathon in &mut world.peers.marathons {
         marathon.settings.apps = AppsAnswer::Normal;
         marathon.settings.unavailable = false;
@@ -291,9 +320,9 @@ fn heal(world: &mut World) {
 fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
     let wall = world.wall();
     for domain in &plan.domains {
-        let pem = world.disk.files.get(&format!("certs/{domain}.pem"));
+        let pem = world.disk.text("certs", &format!("{domain}.pem"));
         let pem = pem.ok_or_else(|| format!("no certificate for {domain}"))?;
-        let bundle = Bundle::parse(pem).map_err(|error| format!("{domain}: {error}"))?;
+        let bundle = Bundle::parse(&pem).map_err(|error| format!("{domain}: {error}"))?;
         if bundle.leaf().not_after <= wall {
             return Err(format!("the certificate of {domain} has expired"));
         }
@@ -302,17 +331,17 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
             return Err(format!("the certificate of {domain} is not the CA's"));
         }
     }
-    let stored = world.disk.names("certs/").len();
+    let stored = world.disk.names("certs").len();
     if stored != plan.domains.len() {
         return Err(format!("{stored} certificates for {} domains", plan.domains.len()));
     }
-    let written = world.disk.last_write_ms;
+    let written = world.disk.last_write_ms();
     for (index, lb) in world.peers.lbs.iter().enumerate() {
         if lb.reloads().last().is_none_or(|reload| reload.mono_ms < written) {
             return Err(format!("load balancer {index} has no reload after {written} ms"));
         }
     }
-    let published = world.disk.names("challenges/");
+    let published = world.disk.names("challenges");
     if !published.is_empty() {
         return Err(format!("challenges are left published: {published:?}"));
     }
