@@ -260,10 +260,19 @@ impl World {
 
     /// Asks the process to end in order; the next one starts after `downtime`.
     pub(crate) fn stop(&mut self, index: usize, downtime: Nanos) {
-        if let Some(process) = self.machines[index].process() {
-            process.stopping = Some(downtime);
-            self.hear(index, Heard::Signal(Signal::Stop));
+        let start_at = self.now() + downtime;
+        match &mut self.machines[index].state {
+            State::On(process) => {
+                process.stopping = Some(downtime);
+                self.hear(index, Heard::Signal(Signal::Stop));
+            }
+            State::Off { start_at: planned } => *planned = start_at.max(*planned),
         }
+    }
+
+    /// Every process gets this signal.
+    pub(crate) fn signal_all(&mut self, signal: Signal) {
+        (0..self.machines.len()).for_each(|index| self.hear(index, Heard::Signal(signal)));
     }
 
     /// The process is killed where it stands.
@@ -331,7 +340,8 @@ impl World {
             Some(process) if process.blocked_until.is_some() || !process.inbox.is_empty() => {
                 process.inbox.push_back(heard);
             }
-            _ => self.pass_on(index, heard),
+            Some(_) => self.pass_on(index, heard),
+            None => {}
         }
     }
 

@@ -10,6 +10,7 @@ use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
 use marathon_acme::pki::Bundle;
+use marathon_acme::seam::Signal;
 use marathon_acme::url::Url;
 use serde_json::{Value, json};
 use stand_ins::ca::{self, Ca, RetryAfter};
@@ -95,46 +96,58 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
     let plan = plan(&mut chance);
     let mut world = build(seed, &plan, &mut chance);
     world.verbose = verbose;
+    let result = live(&mut world, &plan, &mut chance);
+    if verbose && result.is_err() {
+        // The plan of every daemon, for whoever looks for the fault.
+        world.signal_all(Signal::Reload);
+    }
+    result
+}
+
+fn live(world: &mut World, plan: &Plan, chance: &mut Random) -> Result<Report, String> {
     let mut steps = 0;
     let (mut apps, mut acts) = (plan.apps.clone(), plan.acts.clone());
     while world.now() < plan.faults_end {
         let next = [apps.first().map(|(at, _)| *at), acts.next(), Some(plan.faults_end)];
         let next = next.into_iter().flatten().min().unwrap_or(plan.faults_end);
-        steps += pass(&mut world, next)?;
-        acts.perform(&mut world, &mut chance);
+        steps += pass(world, next)?;
+        acts.perform(world, chance);
         while apps.first().is_some_and(|(at, _)| *at <= world.now()) {
-            deploy(&mut world, &apps.remove(0).1);
+            deploy(world, &apps.remove(0).1);
         }
-        trouble(&mut world, &mut chance);
+        trouble(world, chance);
     }
-    heal(&mut world);
+    heal(world);
     let end = world.now() + HEALING;
-    while let Err(wrong) = check(&mut world, &plan) {
+    while let Err(wrong) = check(world, plan) {
         if world.now() >= end {
             return Err(wrong);
         }
         let until = world.now() + MINUTE;
-        steps += pass(&mut world, until)?;
+        steps += pass(world, until)?;
     }
     let before = world.peers.ca.issued().len() as u64;
     if plan.short_lived {
         let until = world.now() + 7 * HOUR;
-        steps += pass(&mut world, until)?;
-        check(&mut world, &plan).map_err(|wrong| format!("after a renewal: {wrong}"))?;
+        steps += pass(world, until)?;
+        check(world, plan).map_err(|wrong| format!("after a renewal: {wrong}"))?;
     }
-    let report = report(&world, before, steps);
-    leave_nothing(&mut world)?;
+    let report = report(world, before, steps);
+    leave_nothing(world)?;
     Ok(report)
 }
 
 /// Ends every process in order and starts the first one again: what a fault has left is gone then.
 fn leave_nothing(world: &mut World) -> Result<(), String> {
-    (0..world.machines.len()).for_each(|index| world.stop(index, MINUTE));
-    let (running, until) = (world.machines.iter().any(Machine::is_on), world.now() + 2 * MINUTE);
-    if running {
+    (0..world.machines.len()).for_each(|index| world.stop(index, HOUR));
+    // A process may be in the middle of a pause.
+    let until = world.now() + 10 * MINUTE;
+    pass(world, until)?;
+    if world.machines.iter().any(Machine::is_on) {
         return Err("a process was told to end and goes on".into());
     }
     world.machines.truncate(1);
+    let until = world.now() + HOUR;
     pass(world, until)?;
     match (world.disk.names("tmp"), world.disk.names("challenges")) {
         (tmp, published) if tmp.is_empty() && published.is_empty() => Ok(()),

@@ -184,6 +184,48 @@ fn a_clock_that_is_set_back_makes_nothing_wait_longer() {
     assert!(next.at <= case.bench.now.wall.plus(DAY), "{next:?}");
 }
 
+/// The clock was fourteen years ahead for a while.
+fn set_right(case: &mut Case) {
+    let wall = &mut case.bench.now.wall;
+    *wall = UnixTime::from_seconds(wall.as_seconds() - 14 * 365 * 86_400);
+}
+
+#[test]
+fn what_the_disk_refused_does_not_wait_for_a_date_that_the_clock_saw_by_error() {
+    let refused = || StoreError {
+        kind: StoreErrorKind::Io,
+        path: "certs/a.org.pem".into(),
+        detail: "input/output error".into(),
+    };
+    // Written.
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.issue(0, "a.org", 90);
+    let a = name("a.org");
+    case.certificates.written(&mut case.bench.turn(), &a, Err(refused()));
+    set_right(&mut case);
+    assert_eq!(case.wake(), ["write a.org"]);
+    // Read.
+    let mut case = Case::new();
+    case.certificates.found(vec![a.clone()]);
+    case.outputs();
+    case.certificates.read(&mut case.bench.turn(), &a, Err(refused()));
+    case.wake();
+    set_right(&mut case);
+    assert_eq!(case.wake(), ["read a.org"]);
+}
+
+#[test]
+fn an_order_made_by_a_clock_that_was_ahead_puts_off_the_next_by_a_pause_only() {
+    let mut case = Case::new();
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
+    set_right(&mut case);
+    case.restart(&config(), &[]);
+    case.want(&[("a.org", "1")]);
+    let next = case.next("a.org").unwrap();
+    assert!(next.at <= case.bench.now.wall.plus(minutes(2)), "{next:?}");
+}
+
 #[test]
 fn a_name_that_failed_too_often_for_the_ca_holds_up_no_other() {
     let config = Config { san: true, ..lets_encrypt() };
