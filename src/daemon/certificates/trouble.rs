@@ -12,9 +12,6 @@ use super::schedule::When;
 /// The pauses after the first, second … failed order; the last one repeats.
 const RETRY_PAUSES: [Duration; 6] =
     [minutes(1), minutes(10), minutes(60), minutes(180), minutes(360), minutes(720)];
-/// No pause of the table is longer, jitter included.
-const RETRY_PAUSE_MAX: Duration = minutes(720 * 5 / 4);
-
 pub(super) const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
@@ -85,7 +82,8 @@ impl Trouble {
     pub(super) fn clamp(&mut self, now: UnixTime) {
         self.not_before = self.not_before.map(|at| at.min(now.plus(RETRY_AFTER_MAX)));
         if let When::At(at) = self.retry {
-            let latest = now.plus(RETRY_PAUSE_MAX);
+            // The longest pause after so many failures, jitter included.
+            let latest = now.plus(pause_after(self.failures) * 5 / 4);
             let latest = self.not_before.map_or(latest, |at| at.max(latest));
             self.retry = When::At(at.min(latest));
         }
