@@ -203,12 +203,25 @@ pub enum Change {
         /// RFC 8555 section 8.1.
         token: String,
     },
+    /// Shows in `lock` that this instance lives, by another line than before. It need not survive a
+    /// crash, which frees the lock anyway.
+    Beat,
+    /// Puts a new `lock`, held by this instance, in the place of the one whose line is this; fails with
+    /// [`StoreErrorKind::Locked`] when it has another line by now. [`Load::Storage`] tells afterwards
+    /// who has it, as two instances may do this at once.
+    TakeOver {
+        /// As [`StoreError::detail`] had it.
+        holder: String,
+    },
+    /// Gives `lock` up, with no line in it, when it is held; done already is done.
+    Release,
 }
 
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Makes the directories, takes the lock, removes left-over temporary files, lists what there is.
+    /// Takes the lock, or shows that it is still held, as a [`Change::Beat`] does; makes the
+    /// directories, removes left-over temporary files, lists what there is.
     Storage,
     /// `certs/NAME.pem`.
     Certificate(Domain),
@@ -251,6 +264,8 @@ pub struct Inventory {
     pub challenges: Vec<String>,
     /// Files in `certs/` that are not ours by their name.
     pub foreign: Vec<String>,
+    /// Whether the lock is a lease, kept by beats. Not where no other instance can be, in a simulation.
+    pub leased: bool,
 }
 
 /// The storage could not be read or changed. It is tried again; nothing was changed.
@@ -267,8 +282,14 @@ pub struct StoreError {
 /// What is wrong with the storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// Another instance holds `lock`.
+    /// Another instance holds `lock`; the detail is the line that it wrote there, empty when it wrote
+    /// none.
     Locked,
+    /// Nobody holds `lock` as far as this machine knows, but the line there, which is the detail, was
+    /// written on another one, or before this one was started anew.
+    Leased,
+    /// `lock` is not this instance's (any more): another one has taken it over.
+    Lost,
     /// The file is there already and is never overwritten.
     Exists,
     /// There is no such file or directory.

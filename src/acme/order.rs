@@ -161,6 +161,24 @@ impl Order {
         &self.request
     }
 
+    /// Whether it is lost with this run: the CA may be making an order whose URL is not known yet, or a
+    /// certificate whose key is only here.
+    pub fn cannot_be_resumed(&self) -> bool {
+        match self.step {
+            Step::Creating { .. }
+            | Step::Finalizing { .. }
+            | Step::Collecting { .. }
+            | Step::Downloading { .. }
+            | Step::Choosing { .. } => true,
+            Step::Resuming { .. }
+            | Step::Authorizing { .. }
+            | Step::Answering { .. }
+            | Step::Validating { .. }
+            | Step::Diagnosing(_)
+            | Step::Over => false,
+        }
+    }
+
     /// Makes the call that is due. The deadline is checked first.
     pub fn handle_timeout(&mut self, now: Instant, directory: &Directory) {
         if matches!(self.step, Step::Over) {

@@ -115,8 +115,6 @@ pub struct Certificates {
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
     orders_made: u64,
-    /// Whether Marathon's wishes are known.
-    synced: bool,
     unsaved: Option<Urgency>,
     /// The time of the last turn.
     last_now: Option<Now>,
@@ -130,6 +128,7 @@ impl Certificates {
             directory: config.acme.to_string(),
             offers_advice: false,
             exact: config.san,
+            synced: false,
             prune_after: config.prune_after,
         };
         Certificates {
@@ -141,7 +140,6 @@ impl Certificates {
             recording: Vec::new(),
             unread: VecDeque::new(),
             orders_made: 0,
-            synced: false,
             unsaved: None,
             last_now: None,
             outputs: VecDeque::new(),
@@ -172,7 +170,7 @@ impl Certificates {
 
     /// Takes in the whole of what is wanted now.
     pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &BTreeMap<Domain, Wish>) {
-        self.synced = true;
+        self.policy.synced = true;
         let gone = self.entries.iter().filter(|(name, entry)| {
             (entry.wish.is_some() || entry.is_void()) && !wishes.contains_key(name)
         });
@@ -214,7 +212,7 @@ impl Certificates {
     /// one name in them HAProxy serves the alphabetically first, however old it is. Such a file goes
     /// once all its wanted names are in certificates that are wanted and stored.
     pub(super) fn retire(&mut self, now: UnixTime) {
-        if !self.synced || self.entries.values().all(|entry| entry.wish.is_some()) {
+        if !self.policy.synced || self.entries.values().all(|entry| entry.wish.is_some()) {
             return;
         }
         let wishes = self.entries.values().flat_map(|entry| &entry.wish);
@@ -394,6 +392,12 @@ impl Certificates {
         self.unsaved.take()
     }
 
+    /// Whether there are orders under way that the CA has made.
+    pub fn has_placed_orders(&self) -> bool {
+        let mut attempts = self.entries.values().filter_map(|entry| entry.memory.attempt.as_ref());
+        attempts.any(|attempt| attempt.can_go_on(&self.policy.directory))
+    }
+
     /// What must survive a restart.
     pub fn memory(&self) -> impl Iterator<Item = (&Domain, &CertificateMemory)> {
         self.entries.iter().map(|(name, entry)| (name, &entry.memory))
@@ -429,7 +433,7 @@ impl Certificates {
     /// Forgets a certificate that nobody wants and of which nothing is stored. Before the first sync
     /// nobody knows what is wanted.
     fn drop_if_void(&mut self, name: &Domain) {
-        if self.synced && self.entries.get(name).is_some_and(Entry::is_void) {
+        if self.policy.synced && self.entries.get(name).is_some_and(Entry::is_void) {
             if let Some(at) = self.entries.remove(name).and_then(|entry| entry.planned) {
                 self.due.remove(&(at, name.clone()));
             }

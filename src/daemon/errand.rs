@@ -8,7 +8,7 @@ use crate::config::Mode;
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::pki::Bundle;
-use crate::seam::{Change, StoreError, StoreErrorKind};
+use crate::seam::{Change, StoreError};
 use crate::secret::Secret;
 use crate::turn::Turn;
 
@@ -23,6 +23,9 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// The command line asks for what cannot be had.
 const USAGE: u8 = 2;
+
+/// Why an errand fails beside a daemon.
+const ANOTHER_IS_ACTIVE: &str = "another instance is active on this storage; stop it first";
 
 /// What the process lives for.
 #[derive(Debug)]
@@ -62,9 +65,22 @@ impl Errand {
         }
     }
 
+    /// Whether it lives for as long as it is let.
+    pub(super) fn serves(&self) -> bool {
+        matches!(self.kind, Kind::Serve)
+    }
+
+    /// The storage is another instance's: an errand is not begun a second time.
+    pub(super) fn deposed(&mut self, turn: &mut Turn<'_>) {
+        if !self.serves() {
+            turn.log(Record::error("main", "given up").with("reason", ANOTHER_IS_ACTIVE));
+            self.verdict = Some(FAILED);
+        }
+    }
+
     /// The exit status when a signal ends the process before the errand is done.
     pub(super) fn interrupted(&self) -> u8 {
-        if matches!(self.kind, Kind::Serve) { DONE } else { FAILED }
+        if self.serves() { DONE } else { FAILED }
     }
 
     /// The operator's choices cannot be carried out; why was said.
@@ -76,9 +92,6 @@ impl Errand {
 impl Daemon {
     /// The status to end with, when it is time to end.
     pub(super) fn errand_over(&mut self, turn: &mut Turn<'_>) -> Option<u8> {
-        if self.over {
-            return None;
-        }
         if self.errand.verdict.is_some() {
             return self.errand.verdict;
         }
@@ -111,10 +124,10 @@ impl Daemon {
 
     /// Why waiting any longer makes no sense for an errand.
     fn hopeless(&self, done: bool) -> Option<String> {
-        let trouble = self.storage.trouble();
-        if trouble.is_some_and(|trouble| trouble.kind == StoreErrorKind::Locked) {
-            return Some("another instance is active on this storage; stop it first".into());
+        if self.storage.is_anothers() {
+            return Some(ANOTHER_IS_ACTIVE.into());
         }
+        let trouble = self.storage.write_trouble();
         if let Some(trouble) = trouble.filter(|_| self.storage.failures() >= FAILURES_MAX) {
             return Some(format!("the storage: {trouble}"));
         }

@@ -183,6 +183,8 @@ pub struct Issuer {
     begun_before: BTreeSet<OrderId>,
     /// The CA is overloaded: no new order before.
     hold: Option<Instant>,
+    /// The process ends soon.
+    stopping: bool,
     questions: Questions,
     revocation: Option<Revocation>,
     outputs: VecDeque<IssuerOutput>,
@@ -246,6 +248,7 @@ impl Issuer {
             queue: VecDeque::new(),
             begun_before: BTreeSet::new(),
             hold: None,
+            stopping: false,
             questions: Questions::default(),
             revocation: None,
             outputs: VecDeque::new(),

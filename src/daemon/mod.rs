@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::acme::account::Binding;
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::log::{Level, Record};
-use crate::seam::{Change, ConnId, Input, Inventory, Load, Loaded, Machine, Output, Signal, Trust};
+use crate::log::Record;
+use crate::seam::{Change, ConnId, Input, Load, Loaded, Machine, Output, Signal, Trust};
 use crate::seam::{StoreError, WriteId};
 use crate::time::{Instant, Now};
 use crate::turn::Turn;
@@ -21,11 +21,13 @@ mod errand;
 pub mod front;
 pub mod issuer;
 mod journal;
+mod left_overs;
 pub mod memory;
 pub mod reloader;
 mod remembering;
 pub mod status;
 pub mod storekeeper;
+mod tenure;
 pub mod transport;
 pub mod watcher;
 #[cfg(test)]
@@ -37,10 +39,11 @@ use errand::Errand;
 use front::Front;
 use issuer::{CallFailure, CallId, Issuer, IssuerOutput};
 use journal::Journal;
+use left_overs::LeftOvers;
 use memory::CaMemory;
 use reloader::Reloader;
 use status::Health;
-use storekeeper::{Opened, Purpose, Storekeeper};
+use storekeeper::{Purpose, Storekeeper};
 use transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use watcher::Watcher;
 
@@ -51,7 +54,9 @@ const ACME_BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// The whole program but for its I/O. Drive it as [`Machine`] says.
 pub struct Daemon {
-    log_level: Level,
+    /// What it begins with, each time it becomes a standby again.
+    config: Config,
+    binding: Option<Binding>,
     transport: Transport,
     storage: Storekeeper,
     front: Front,
@@ -63,12 +68,16 @@ pub struct Daemon {
     reloader: Reloader,
     /// Not every load balancer has acknowledged a reload since the last write.
     reload_owed: bool,
+    /// Challenges that an earlier run has left published.
+    left_overs: LeftOvers,
     /// The directory of the CA, by which it is remembered.
     directory: String,
     /// What is remembered of every CA so far.
     cas: BTreeMap<String, CaMemory>,
     journal: Journal,
     errand: Errand,
+    /// The process is to end, by this time at the latest.
+    end_by: Option<Instant>,
     /// Nothing more is done.
     over: bool,
     log: Vec<Record>,
@@ -81,7 +90,8 @@ impl Daemon {
     /// account is to be bound to; `remarks` are the first it says.
     pub fn new(config: &Config, binding: Option<Binding>, remarks: Vec<Record>) -> Daemon {
         Daemon {
-            log_level: config.log_level,
+            config: config.clone(),
+            binding: binding.clone(),
             transport: Transport::new(),
             storage: Storekeeper::default(),
             front: Front::default(),
@@ -91,10 +101,12 @@ impl Daemon {
             calls: BTreeMap::new(),
             reloader: Reloader::new(&config.lb),
             reload_owed: false,
+            left_overs: LeftOvers::default(),
             directory: config.acme.to_string(),
             cas: BTreeMap::new(),
             journal: Journal::default(),
             errand: Errand::new(&config.mode),
+            end_by: None,
             over: false,
             log: remarks,
             outputs: VecDeque::new(),
@@ -108,14 +120,15 @@ impl Daemon {
                 let version = env!("CARGO_PKG_VERSION");
                 let line = Record::info("main", "listening").with("address", listening);
                 turn.log(line.with("version", version));
-                self.storage.start();
+                self.storage.start(turn.now.mono);
             }
             Input::Timeout => {}
             Input::Accepted(conn, _) => self.front.accepted(turn, conn),
             Input::Connected(conn) => self.transport.handle_connected(turn, conn),
             Input::Received(conn @ ConnId::Accepted(_), bytes) => {
-                // While this instance stands by, the active one publishes to the shared storage.
-                let lookup = !self.storage.is_active();
+                // While this instance stands by, the active one publishes to the shared storage; and what
+                // that one has left there is answered until it is withdrawn.
+                let lookup = !self.storage.is_active() || !self.left_overs.is_empty();
                 let health = self.health();
                 self.front.received(turn, conn, bytes, lookup, &|| health.response());
             }
@@ -134,7 +147,7 @@ impl Daemon {
             Input::Signal(Signal::Reload) => {}
             Input::Signal(Signal::Stop) => {
                 turn.log(Record::info("main", "stopping"));
-                self.end(turn, self.errand.interrupted());
+                self.stop(turn);
             }
         }
     }
@@ -148,14 +161,9 @@ impl Daemon {
 
     fn loaded(&mut self, turn: &mut Turn<'_>, loaded: Loaded) {
         match loaded {
-            Loaded::Storage(result) => {
-                if let Some(Opened { activated, inventory }) = self.storage.opened(turn, result) {
-                    self.reconcile(turn, activated, &inventory);
-                    if activated {
-                        self.activate(turn, inventory);
-                    }
-                }
-            }
+            Loaded::Storage(result) => self.storage_loaded(turn, result),
+            // Of the time before this instance stepped down.
+            Loaded::Certificate(..) if !self.storage.is_active() => {}
             Loaded::Certificate(name, file) if self.errand.follows() => {
                 self.certificates.read(turn, &name, file);
             }
@@ -170,51 +178,10 @@ impl Daemon {
         }
     }
 
-    /// Mends what differs from what should be there: left by another run, or by a change that the
-    /// disk did not take.
-    fn reconcile(&mut self, turn: &mut Turn<'_>, activated: bool, inventory: &Inventory) {
-        if activated {
-            self.recall(turn, inventory.state.as_deref());
-        } else {
-            self.journal.touch(turn.now.mono, Urgency::Now);
-        }
-        let published: Vec<&str> = self.front.responder.tokens().collect();
-        for token in inventory.challenges.iter().filter(|token| !published.contains(&&***token)) {
-            let token = token.clone();
-            self.storage.store(Purpose::Challenge, Change::Withdraw { token });
-        }
-        if !inventory.has_fallback {
-            match turn.keys.fallback(turn.now.wall) {
-                Ok(pem) => self.storage.store(Purpose::Fallback, Change::Fallback(pem)),
-                Err(error) => {
-                    turn.log(Record::error("storage", "no default.pem").with("error", error));
-                }
-            }
-        }
-    }
-
-    /// This instance holds the storage now: the work begins.
-    fn activate(&mut self, turn: &mut Turn<'_>, inventory: Inventory) {
-        let line = Record::info("storage", "opened");
-        turn.log(line.with("certificates", inventory.certificates.len()));
-        for name in &inventory.foreign {
-            let line =
-                Record::warn("storage", "a file in certs/ is not ours, HAProxy loads it too");
-            turn.log(line.with("file", name));
-        }
-        if self.reload_owed {
-            self.reloader.changed(turn);
-        }
-        let memory = self.cas.get(&self.directory);
-        self.issuer.start(turn, inventory.account_key.as_ref(), memory);
-        if let Some(name) = self.errand.to_revoke() {
-            return self.storage.load(Load::Certificate(name.clone()));
-        }
-        self.certificates.found(inventory.certificates);
-        self.watcher.start(turn, &mut self.transport);
-    }
-
     fn stored(&mut self, turn: &mut Turn<'_>, write: WriteId, result: Result<(), StoreError>) {
+        if self.storage.is_deposed_by(&result) && self.storage.awaits(write) {
+            return self.step_down(turn, "another instance has taken the lock over");
+        }
         match self.storage.stored(turn, write, &result) {
             Some(Purpose::AccountKey) => self.issuer.account_key_stored(turn, result),
             Some(Purpose::Certificate(name)) => self.certificates.written(turn, &name, result),
@@ -227,26 +194,11 @@ impl Daemon {
                 self.certificates.recorded(turn, revision, result.as_ref().copied());
             }
             Some(Purpose::Fallback) if result.is_ok() => self.owe_reload(turn),
-            Some(Purpose::Fallback | Purpose::ArchiveState | Purpose::Challenge) | None => {}
+            Some(
+                Purpose::Fallback | Purpose::ArchiveState | Purpose::Challenge | Purpose::Lock(_),
+            )
+            | None => {}
         }
-    }
-
-    /// Ends in order: nothing stays published, and what the disk has not taken has its last chance.
-    fn end(&mut self, turn: &mut Turn<'_>, status: u8) {
-        self.over = true;
-        self.certificates.stop(turn);
-        let tokens: Vec<String> = self.front.responder.tokens().map(str::to_string).collect();
-        for token in tokens {
-            self.front.responder.withdraw(&token);
-            self.storage.store(Purpose::Challenge, Change::Withdraw { token });
-        }
-        while self.carry(turn) {}
-        if self.storage.is_active() && !self.journal.is_clean() {
-            self.write_memory(turn);
-            while self.carry(turn) {}
-        }
-        self.flush_log(turn);
-        self.outputs.push_back(Output::Exit(status));
     }
 
     fn health(&self) -> Health {
@@ -284,9 +236,11 @@ impl Daemon {
         self.issuer.handle_timeout(turn);
         self.reloader.handle_timeout(turn, &mut self.transport);
         while self.carry(turn) {}
+        self.tidy_left_overs(turn);
         self.save(turn);
         while self.carry(turn) {}
-        if let Some(status) = self.errand_over(turn) {
+        let status = self.stopped(turn.now.mono).or_else(|| self.errand_over(turn));
+        if let Some(status) = status.filter(|_| !self.over) {
             self.end(turn, status);
         }
         self.flush_log(turn);
@@ -348,6 +302,7 @@ impl Daemon {
     fn certificates_want(&mut self, turn: &mut Turn<'_>, output: CertificatesOutput) {
         match output {
             CertificatesOutput::Read(name) => self.storage.load(Load::Certificate(name)),
+            CertificatesOutput::Order(_) if self.end_by.is_some() => {}
             CertificatesOutput::Order(new) => self.issuer.order(turn, *new),
             CertificatesOutput::Begin { order, replaces } => {
                 self.issuer.begin(turn, order, replaces);
@@ -385,6 +340,7 @@ impl Daemon {
                 self.storage.store(Purpose::AccountKey, Change::AccountKey(pem));
             }
             IssuerOutput::Publish { token, key_authorization } => {
+                self.left_overs.taken(&token);
                 self.front.responder.publish(token.clone(), key_authorization.clone());
                 let change = Change::Publish { token, key_authorization };
                 self.storage.store(Purpose::Challenge, change);
@@ -417,7 +373,7 @@ impl Daemon {
     }
 
     fn flush_log(&mut self, turn: &mut Turn<'_>) {
-        let level = self.log_level;
+        let level = self.config.log_level;
         let heard = turn.log.drain(..).filter(|record| record.level >= level);
         self.outputs.extend(heard.map(Output::Log));
     }
@@ -432,6 +388,8 @@ impl Daemon {
             self.issuer.poll_timeout(),
             self.reloader.poll_timeout(),
             self.journal.poll_timeout().filter(|_| self.storage.is_active()),
+            self.left_overs.poll_timeout(),
+            self.end_by,
         ]
         .into_iter()
         .flatten()
@@ -446,6 +404,10 @@ impl Machine for Daemon {
         }
         let mut log = std::mem::take(&mut self.log);
         let mut turn = Turn { now, keys, log: &mut log };
+        if self.storage.has_lapsed(now.mono) {
+            // Before anything else: whatever it was going to do may be done by another one by now.
+            self.step_down(&mut turn, "this instance was frozen, or its storage was");
+        }
         self.take_in(&mut turn, input);
         self.settle(&mut turn);
         self.log = log;

@@ -1,7 +1,9 @@
 //! The storage as the daemon sees it: opened (again and again until it can be), every change named,
 //! what failed noticed. Never decides what is written.
 //!
-//! `Opening ⇄ Pausing → Open ⇄ Doubtful (a write failed; opened again until it works)`
+//! `Opening ⇄ Pausing → Active, and well ⇄ Doubtful (a write failed; opened again until it works)`, and
+//! from a `Pausing` in which another instance's lease ended `→ TakingOver → Pausing → Opening`. An active
+//! one that is not sure of its own lease begins again ([`Storekeeper::step_down`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,7 +15,12 @@ use crate::seam::{Change, Inventory, Load, Output, StoreError, StoreErrorKind, W
 use crate::time::Instant;
 use crate::turn::Turn;
 
-/// A standby instance asks this often whether the active one has ended.
+mod lease;
+
+pub use lease::{BEAT, HOLD, LEASE, SETTLING};
+use lease::{Lease, Rival, is_over};
+
+/// A standby instance looks this often whether the active one lives.
 const STANDBY_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a change was for.
@@ -33,6 +40,8 @@ pub enum Purpose {
     State(u64),
     /// `challenges/TOKEN`, written or removed.
     Challenge,
+    /// `lock`; when it was asked for.
+    Lock(Instant),
 }
 
 /// The storage can be used.
@@ -48,33 +57,47 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Storekeeper {
     state: State,
+    rival: Rival,
     backoff: Backoff,
     writes: BTreeMap<WriteId, Purpose>,
     writes_made: u64,
+    /// Answers to [`Load::Storage`] that are on their way and count no more.
+    stale_loads: u32,
     outputs: VecDeque<Output>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Not asked for yet, or the answer is on its way.
-    Opening { trouble: Option<StoreError> },
+    /// Asked for at that time, and the answer is on its way.
+    Opening { asked: Instant, trouble: Option<StoreError> },
     /// It could not be opened; again at this time.
     Pausing { until: Instant, trouble: StoreError },
-    /// This instance is the active one and the last write worked.
-    Open,
-    /// This instance is the active one, but a write failed; tried again at this time.
+    /// The lock is being taken from an instance that has lost its lease.
+    TakingOver { trouble: StoreError },
+    /// This instance is the active one.
+    Active { lease: Option<Lease>, disk: Disk },
+}
+
+/// How it stands with the disk of an active instance.
+#[derive(Debug)]
+enum Disk {
+    /// The last write worked.
+    Well,
+    /// A write failed; tried again at this time.
     Doubtful { until: Instant, trouble: StoreError },
-    /// As `Doubtful`, and the answer is on its way.
-    Reopening { trouble: StoreError },
+    /// As `Doubtful`; asked for at that time, and the answer is on its way.
+    Reopening { asked: Instant, trouble: StoreError },
 }
 
 impl Default for Storekeeper {
     fn default() -> Storekeeper {
         Storekeeper {
-            state: State::Opening { trouble: None },
+            state: State::Opening { asked: Instant::START, trouble: None },
+            rival: Rival::default(),
             backoff: Backoff::default(),
             writes: BTreeMap::new(),
             writes_made: 0,
+            stale_loads: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -82,8 +105,45 @@ impl Default for Storekeeper {
 
 impl Storekeeper {
     /// Asks for the storage for the first time.
-    pub fn start(&mut self) {
-        self.outputs.push_back(Output::Load(Load::Storage));
+    pub fn start(&mut self, now: Instant) {
+        self.ask(now, None);
+    }
+
+    /// Asks for the storage, to become the active instance.
+    fn ask(&mut self, now: Instant, trouble: Option<StoreError>) {
+        self.state = State::Opening { asked: now, trouble };
+        self.load(Load::Storage);
+    }
+
+    /// Begins again as at the start: the lock may be another instance's by now. What was asked for
+    /// before is answered in vain.
+    pub fn step_down(&mut self, now: Instant) {
+        if let State::Opening { .. } | State::Active { disk: Disk::Reopening { .. }, .. } =
+            self.state
+        {
+            self.stale_loads += 1;
+        }
+        self.writes.clear();
+        self.outputs.clear();
+        self.rival = Rival::default();
+        self.release(now);
+        self.ask(now, None);
+    }
+
+    /// Gives the lock up.
+    pub fn release(&mut self, now: Instant) {
+        self.store(Purpose::Lock(now), Change::Release);
+    }
+
+    /// Whether this instance is the active one for all it knows, but may not be by now: it was not heard
+    /// of for too long.
+    pub fn has_lapsed(&self, now: Instant) -> bool {
+        matches!(&self.state, State::Active { lease: Some(lease), .. } if lease.has_lapsed(now))
+    }
+
+    /// Whether an answer says that this instance, which is the active one for all it knew, is not.
+    pub fn is_deposed_by<T>(&self, answer: &Result<T, StoreError>) -> bool {
+        self.is_active() && answer.as_ref().is_err_and(|error| is_about_the_lock(error.kind))
     }
 
     /// Takes in the answer to [`Load::Storage`]: what is there, and whether this makes us active.
@@ -92,40 +152,110 @@ impl Storekeeper {
         turn: &mut Turn<'_>,
         result: Result<Inventory, StoreError>,
     ) -> Option<Opened> {
-        match result {
-            Ok(inventory) => {
-                let activated = !self.is_active();
-                if let Some(trouble) = self.trouble() {
-                    let line = Record::info("storage", "usable again");
-                    turn.log(line.with("was", trouble));
-                }
-                self.state = State::Open;
-                self.backoff.reset();
-                Some(Opened { activated, inventory })
-            }
+        if self.stale_loads > 0 {
+            self.stale_loads -= 1;
+            return None;
+        }
+        let inventory = match result {
+            Ok(inventory) => inventory,
             Err(trouble) => {
                 self.refused(turn, trouble);
-                None
+                return None;
             }
+        };
+        let now = turn.now.mono;
+        let asked = match &mut self.state {
+            State::Opening { asked, .. } => *asked,
+            State::Active { disk: Disk::Reopening { asked, .. }, .. } => *asked,
+            _ => return None,
+        };
+        if inventory.leased && is_over(asked, now) && !self.is_active() {
+            // Meanwhile it may have become another's.
+            let line = Record::warn("storage", "the storage was slow to open, opening it again");
+            turn.log(line.with("seconds", now.since(asked).as_secs()));
+            self.ask(now, self.trouble().cloned());
+            return None;
         }
+        if let Some(trouble) = self.trouble().filter(|trouble| !is_about_the_lock(trouble.kind)) {
+            let line = Record::info("storage", "usable again");
+            turn.log(line.with("was", trouble));
+        }
+        self.backoff.reset();
+        let activated = !self.is_active();
+        let lease = inventory.leased.then(|| Lease::new(asked));
+        self.state = State::Active { lease, disk: Disk::Well };
+        Some(Opened { activated, inventory })
     }
 
     fn refused(&mut self, turn: &mut Turn<'_>, trouble: StoreError) {
-        let standby = trouble.kind == StoreErrorKind::Locked;
-        let pause = if standby { STANDBY_PAUSE } else { self.backoff.pause(turn.keys) };
-        let until = turn.now.mono + pause;
-        let known = self.trouble().is_some_and(|known| known.kind == trouble.kind);
-        if standby && !known {
-            turn.log(Record::info("storage", "another instance is active, standing by"));
-        } else if !standby {
-            let line = Record::error("storage", "not usable").with("error", &trouble);
-            turn.log(line.with("next_try", turn.now.wall.plus(pause)));
+        let now = turn.now.mono;
+        let standby = is_about_the_lock(trouble.kind);
+        if standby {
+            return self.stand_by(turn, trouble);
         }
-        self.state = if self.is_active() {
-            State::Doubtful { until, trouble }
+        let until = now + self.backoff.pause(turn.keys);
+        let line = Record::error("storage", "not usable").with("error", &trouble);
+        turn.log(line.with("next_try", turn.now.wall.plus(until.since(now))));
+        match &mut self.state {
+            State::Active { disk, .. } => *disk = Disk::Doubtful { until, trouble },
+            _ => self.state = State::Pausing { until, trouble },
+        }
+    }
+
+    /// Another instance has the lock: watches whether it lives, and takes the lock when it does not.
+    fn stand_by(&mut self, turn: &mut Turn<'_>, trouble: StoreError) {
+        let now = turn.now.mono;
+        if trouble.kind == StoreErrorKind::Lost {
+            // Taken once, by two instances, and not by this one last.
+            self.state = State::Pausing { until: now, trouble };
+            return;
+        }
+        let known = self.trouble().is_some_and(|known| is_about_the_lock(known.kind));
+        if !known {
+            let line = match trouble.kind {
+                StoreErrorKind::Locked => "another instance is active, standing by",
+                _ => "another machine's instance may be active, standing by until its lease ends",
+            };
+            turn.log(Record::info("storage", line).with("holder", holder(&trouble.detail)));
+        }
+        self.rival.seen(now, &trouble.detail);
+        if let Some(line) = self.rival.expired(now) {
+            let change = Change::TakeOver { holder: line.to_string() };
+            self.state = State::TakingOver { trouble };
+            self.store(Purpose::Lock(now), change);
         } else {
-            State::Pausing { until, trouble }
-        };
+            self.state = State::Pausing { until: now + STANDBY_PAUSE, trouble };
+        }
+    }
+
+    /// A change of the lock was answered: a beat, or the lock taken from another instance.
+    fn lock_changed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asked: Instant,
+        result: &Result<(), StoreError>,
+    ) {
+        let now = turn.now.mono;
+        match (&mut self.state, result) {
+            // A disk that does not take a beat takes nothing of the others either, so that the lease is
+            // not lost by that; whoever finds that the lock is another's says so.
+            (State::Active { lease: Some(lease), .. }, _) => lease.confirm(asked),
+            (State::TakingOver { trouble }, Ok(())) => {
+                let line = "took over from an instance that is frozen or gone";
+                turn.log(Record::warn("storage", line).with("holder", holder(&trouble.detail)));
+                let until = now + SETTLING;
+                self.state = State::Pausing { until, trouble: trouble.clone() };
+            }
+            (State::TakingOver { trouble }, Err(error)) => {
+                if !is_about_the_lock(error.kind) {
+                    let line = Record::error("storage", "cannot take over from a frozen instance");
+                    turn.log(line.with("error", error));
+                }
+                let until = now + STANDBY_PAUSE;
+                self.state = State::Pausing { until, trouble: trouble.clone() };
+            }
+            _ => {}
+        }
     }
 
     /// Makes a change; its outcome comes back with the purpose from [`Storekeeper::stored`].
@@ -149,14 +279,18 @@ impl Storekeeper {
         result: &Result<(), StoreError>,
     ) -> Option<Purpose> {
         let purpose = self.writes.remove(&write)?;
+        if let Purpose::Lock(asked) = purpose {
+            self.lock_changed(turn, asked, result);
+        }
         match result {
             Ok(()) => {}
             Err(error) if is_disk_trouble(error.kind) => {
-                if matches!(self.state, State::Open) {
+                if let State::Active { disk: disk @ Disk::Well, .. } = &mut self.state {
                     let until = turn.now.mono + self.backoff.pause(turn.keys);
-                    self.state = State::Doubtful { until, trouble: error.clone() };
+                    *disk = Disk::Doubtful { until, trouble: error.clone() };
                 }
             }
+            Err(error) if is_about_the_lock(error.kind) => {}
             Err(error) => {
                 let line = Record::warn("storage", "a change was not made");
                 turn.log(line.with("error", error));
@@ -165,9 +299,14 @@ impl Storekeeper {
         Some(purpose)
     }
 
+    /// Whether the outcome of a change still matters.
+    pub fn awaits(&self, write: WriteId) -> bool {
+        self.writes.contains_key(&write)
+    }
+
     /// Whether this instance holds the lock.
     pub fn is_active(&self) -> bool {
-        matches!(self.state, State::Open | State::Doubtful { .. } | State::Reopening { .. })
+        matches!(self.state, State::Active { .. })
     }
 
     /// How often in a row it could not be opened or written.
@@ -178,38 +317,67 @@ impl Storekeeper {
     /// What is wrong with the storage, when something is.
     pub fn trouble(&self) -> Option<&StoreError> {
         match &self.state {
-            State::Open => None,
-            State::Opening { trouble } => trouble.as_ref(),
-            State::Pausing { trouble, .. }
-            | State::Doubtful { trouble, .. }
-            | State::Reopening { trouble } => Some(trouble),
+            State::Opening { trouble, .. } => trouble.as_ref(),
+            State::Pausing { trouble, .. } | State::TakingOver { trouble } => Some(trouble),
+            State::Active { disk, .. } => match disk {
+                Disk::Well => None,
+                Disk::Doubtful { trouble, .. } | Disk::Reopening { trouble, .. } => Some(trouble),
+            },
         }
     }
 
     /// What keeps the storage from being written; standing by is no trouble.
     pub fn write_trouble(&self) -> Option<&StoreError> {
-        self.trouble().filter(|trouble| trouble.kind != StoreErrorKind::Locked)
+        self.trouble().filter(|trouble| !is_about_the_lock(trouble.kind))
     }
 
-    /// Tries again when it is time.
+    /// Whether another instance is at work on this storage, and not only its line is left there.
+    pub fn is_anothers(&self) -> bool {
+        self.trouble().is_some_and(|trouble| match trouble.kind {
+            StoreErrorKind::Locked => true,
+            StoreErrorKind::Leased => self.rival.lives(),
+            _ => false,
+        })
+    }
+
+    /// Beats, and tries again, when it is time.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        if self.poll_timeout().is_none_or(|until| until > turn.now.mono) {
-            return;
+        let now = turn.now.mono;
+        if let State::Active { lease: Some(lease), .. } = &mut self.state
+            && lease.beat(now)
+        {
+            self.store(Purpose::Lock(now), Change::Beat);
         }
-        let state = std::mem::replace(&mut self.state, State::Opening { trouble: None });
-        self.state = match state {
-            State::Doubtful { trouble, .. } => State::Reopening { trouble },
-            State::Pausing { trouble, .. } => State::Opening { trouble: Some(trouble) },
-            other => other,
-        };
-        self.outputs.push_back(Output::Load(Load::Storage));
+        match &mut self.state {
+            State::Pausing { until, trouble } if *until <= now => {
+                let trouble = trouble.clone();
+                self.ask(now, Some(trouble));
+            }
+            State::Active { disk, .. } => {
+                if let Disk::Doubtful { until, trouble } = disk
+                    && *until <= now
+                {
+                    *disk = Disk::Reopening { asked: now, trouble: trouble.clone() };
+                    self.load(Load::Storage);
+                }
+            }
+            _ => {}
+        }
     }
 
-    /// When it is tried again.
+    /// When it has to do something.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.state {
-            State::Pausing { until, .. } | State::Doubtful { until, .. } => Some(until),
-            State::Opening { .. } | State::Open | State::Reopening { .. } => None,
+        match &self.state {
+            State::Pausing { until, .. } => Some(*until),
+            State::Opening { .. } | State::TakingOver { .. } => None,
+            State::Active { lease, disk } => {
+                let beat = lease.as_ref().map(Lease::beat_at);
+                let again = match disk {
+                    Disk::Doubtful { until, .. } => Some(*until),
+                    Disk::Well | Disk::Reopening { .. } => None,
+                };
+                beat.into_iter().chain(again).min()
+            }
         }
     }
 
@@ -219,12 +387,26 @@ impl Storekeeper {
     }
 }
 
+/// Who wrote a line, for the operator.
+fn holder(line: &str) -> &str {
+    line.split(' ').next().filter(|word| !word.is_empty()).unwrap_or("unknown")
+}
+
+/// Whether an error only means that another instance is, or may be, the active one.
+fn is_about_the_lock(kind: StoreErrorKind) -> bool {
+    matches!(kind, StoreErrorKind::Locked | StoreErrorKind::Leased | StoreErrorKind::Lost)
+}
+
 /// Whether an error means that the storage as a whole does not work.
 fn is_disk_trouble(kind: StoreErrorKind) -> bool {
     match kind {
-        StoreErrorKind::Exists | StoreErrorKind::Missing | StoreErrorKind::Malformed => false,
-        StoreErrorKind::Locked
-        | StoreErrorKind::NotADirectory
+        StoreErrorKind::Exists
+        | StoreErrorKind::Missing
+        | StoreErrorKind::Malformed
+        | StoreErrorKind::Locked
+        | StoreErrorKind::Leased
+        | StoreErrorKind::Lost => false,
+        StoreErrorKind::NotADirectory
         | StoreErrorKind::NotWritable
         | StoreErrorKind::Full
         | StoreErrorKind::Io => true,

@@ -171,6 +171,17 @@ impl Transport {
         self.events.retain(|(id, _)| *id != request);
     }
 
+    /// Gives up everything, and closes every connection and socket: no event of it follows.
+    pub fn close_all(&mut self) {
+        for job in std::mem::take(&mut self.jobs).into_values() {
+            job.conn().into_iter().for_each(|conn| self.outbox.close(conn));
+        }
+        self.lookups.clear();
+        self.pool.close_all(&mut self.outbox);
+        self.names.close_all(&mut self.outbox);
+        self.events.clear();
+    }
+
     /// A connection stands.
     pub fn handle_connected(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
         match job_on(&mut self.jobs, conn) {

@@ -1,25 +1,37 @@
 //! The clocks. The only place that reads them, asked once per turn of the loop.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::time::{Instant, Now, UnixTime};
 
 /// Monotonic time since its making, and wall time.
+///
+/// Its monotonic time goes on while the machine sleeps (`CLOCK_BOOTTIME`), unlike the standard
+/// library's: an instance on a machine that slept must know that its lease on the storage has ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock(std::time::Instant);
+pub struct Clock(Duration);
 
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Clock {
-        Clock(std::time::Instant::now())
+        Clock(since_boot())
     }
 
     /// The time.
     pub fn now(&self) -> Now {
-        let nanos = u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let elapsed = since_boot().saturating_sub(self.0);
+        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         // Before 1970 is a clock that was never set; any certificate is "not yet valid" then.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
         Now { mono: Instant::from_nanos(nanos), wall: UnixTime::from_millis(millis) }
     }
+}
+
+/// The time since the machine was started, sleep included.
+fn since_boot() -> Duration {
+    // It cannot be negative.
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }

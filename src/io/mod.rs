@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use crate::config::Config;
+use crate::keys::Keys as _;
 use crate::seam::{Change, Load, Loaded, Machine, StoreError};
 use crate::secret::Secret;
 
@@ -63,10 +64,11 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     if let Some(user) = &config.user {
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
     }
-    let disk = Storage::new(config.storage_dir.clone(), config.cert_mode);
+    let mut keys = RingKeys::new();
+    let disk = Storage::new(config.storage_dir.clone(), config.cert_mode, keys.random());
     let run = || -> io::Result<u8> {
         let logger = Logger::new(config.log_level, config.log_format)?;
-        let parts = Parts { listener, signals, tls, disk, keys: RingKeys::new(), logger };
+        let parts = Parts { listener, signals, tls, disk, keys, logger };
         EventLoop::new(parts)?.run(machine)
     };
     run().map_err(|error| failed(format!("the system failed: {error}")))

@@ -13,6 +13,7 @@ use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
 pub mod files;
+mod lock;
 mod snapshot;
 
 use files::{Files, RealFiles};
@@ -20,6 +21,8 @@ pub use snapshot::{Snapshot, read_only};
 
 /// The folders that are there from the start on.
 const FOLDERS: [&str; 5] = ["certs", "unmanaged-certs", "challenges", "archive", "tmp"];
+/// Those with what must survive a crash, the storage directory itself among them.
+const FLUSHED: [&str; 4] = ["", "certs", "challenges", "archive"];
 const FOLDER_MODE: u32 = 0o755;
 /// Mode of what only this program reads.
 const PRIVATE_MODE: u32 = 0o600;
@@ -43,8 +46,12 @@ pub struct Storage<F: Files = RealFiles> {
     files: F,
     dir: PathBuf,
     cert_mode: u32,
+    /// This instance, among all that ever had this storage.
+    instance: u64,
     /// `lock`, while this instance holds it.
     lock: Option<F::Lock>,
+    /// Lines written to `lock`.
+    beats: u64,
     temporaries_made: u64,
     resolv_conf: PathBuf,
     hosts: PathBuf,
@@ -58,9 +65,10 @@ enum Existing {
 }
 
 impl Storage {
-    /// The storage in `dir`, certificates with mode `cert_mode`. Touches nothing yet.
-    pub fn new(dir: PathBuf, cert_mode: u32) -> Storage {
-        Storage::on(RealFiles, dir, cert_mode)
+    /// The storage in `dir`, certificates with mode `cert_mode`. `instance` is a number of chance that
+    /// no other instance has. Touches nothing yet.
+    pub fn new(dir: PathBuf, cert_mode: u32, instance: u64) -> Storage {
+        Storage::on(RealFiles, dir, cert_mode, instance)
     }
 
     /// Whether there is a directory at all. One that is missing is not made: what would be stored
@@ -83,15 +91,25 @@ impl Storage {
 
 impl<F: Files> Storage<F> {
     /// As [`Storage::new`], on another file system.
-    pub fn on(files: F, dir: PathBuf, cert_mode: u32) -> Storage<F> {
-        let (resolv_conf, hosts) = ("/etc/resolv.conf".into(), "/etc/hosts".into());
-        Storage { files, dir, cert_mode, lock: None, temporaries_made: 0, resolv_conf, hosts }
+    pub fn on(files: F, dir: PathBuf, cert_mode: u32, instance: u64) -> Storage<F> {
+        Storage {
+            files,
+            dir,
+            cert_mode,
+            instance,
+            lock: None,
+            beats: 0,
+            temporaries_made: 0,
+            resolv_conf: "/etc/resolv.conf".into(),
+            hosts: "/etc/hosts".into(),
+        }
     }
 
-    /// Carries out a change.
+    /// Carries out a change. Just before the step by which it becomes visible it is made sure that the
+    /// lock is still ours: what comes later than another instance's takeover changes nothing.
     ///
     /// # Errors
-    /// The system's. Nothing has changed then.
+    /// The system's, or [`StoreErrorKind::Lost`]. Nothing has changed then.
     pub fn change(&mut self, change: Change) -> Result<(), StoreError> {
         match change {
             Change::AccountKey(pem) => {
@@ -117,8 +135,12 @@ impl<F: Files> Storage<F> {
             }
             Change::Withdraw { token } => {
                 let path = challenge(&token)?;
+                self.check_lock()?;
                 self.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))
             }
+            Change::Beat => self.check_lock().and_then(|()| self.beat()),
+            Change::TakeOver { holder } => self.take_over(&holder),
+            Change::Release => self.release(),
         }
     }
 
@@ -148,9 +170,7 @@ impl<F: Files> Storage<F> {
 
     /// Takes the lock, makes what is missing, proves that a write works, lists what is there.
     fn open(&mut self) -> Result<Inventory, StoreError> {
-        if self.lock.is_none() {
-            self.lock = Some(self.take_lock()?);
-        }
+        self.acquire()?;
         for folder in FOLDERS {
             match self.files.make_folder(&self.dir.join(folder), FOLDER_MODE) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -161,21 +181,16 @@ impl<F: Files> Storage<F> {
         }
         for left_over in self.names("tmp")? {
             let path = format!("tmp/{left_over}");
-            self.files.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))?;
+            self.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))?;
+        }
+        // What an earlier run did not come to flush is relied on from now on.
+        for folder in FLUSHED {
+            let flushed = self.files.flush_folder(&self.dir.join(folder));
+            flushed.map_err(|error| failed(folder, &error))?;
         }
         let proof = self.write_temporary(PRIVATE_MODE, &[b' '; 4096])?;
         self.files.remove(&proof).map_err(|error| failed("tmp", &error))?;
         self.inventory()
-    }
-
-    fn take_lock(&self) -> Result<F::Lock, StoreError> {
-        self.files.lock(&self.dir.join("lock"), PRIVATE_MODE).map_err(|error| {
-            let kind = match error.kind() {
-                ErrorKind::WouldBlock => StoreErrorKind::Locked,
-                _ => kind(&error),
-            };
-            StoreError { kind, path: "lock".into(), detail: error.to_string() }
-        })
     }
 
     fn inventory(&self) -> Result<Inventory, StoreError> {
@@ -184,6 +199,7 @@ impl<F: Files> Storage<F> {
             has_fallback: self.files.is_there(&self.dir.join("default.pem")).unwrap_or(false),
             state: optional(self.read("state.json", STATE_BYTES_MAX))?,
             challenges: self.names("challenges")?,
+            leased: true,
             ..Inventory::default()
         };
         for file in self.names("certs")? {
@@ -229,22 +245,32 @@ impl<F: Files> Storage<F> {
     ) -> Result<(), StoreError> {
         let target = self.dir.join(path);
         let temporary = self.write_temporary(mode, bytes)?;
-        let moved = match existing {
-            Existing::Replace => self.files.rename(&temporary, &target),
-            Existing::Refuse => self.link(&temporary, &target),
-        };
-        let moved = moved.and_then(|()| self.flush_entry(&target));
+        let moved = self.check_lock().and_then(|()| {
+            let moved = match existing {
+                Existing::Replace => self.files.rename(&temporary, &target),
+                Existing::Refuse => match self.link(&temporary, &target) {
+                    // Made by a try of which only the last flush failed.
+                    Err(error) if is_taken(&error) && self.holds(path, bytes) => Ok(()),
+                    linked => linked,
+                },
+            };
+            moved.and_then(|()| self.flush_entry(&target)).map_err(|error| failed(path, &error))
+        });
         if existing == Existing::Refuse || moved.is_err() {
             // What stays behind is removed at the next start.
             let _ = self.files.remove(&temporary);
         }
-        moved.map_err(|error| failed(path, &error))
+        moved
+    }
+
+    /// Whether a file has exactly this content.
+    fn holds(&self, path: &str, bytes: &[u8]) -> bool {
+        self.read(path, bytes.len() as u64).is_ok_and(|found| found == bytes)
     }
 
     /// Writes a file into `tmp/` and flushes it.
     fn write_temporary(&mut self, mode: u32, bytes: &[u8]) -> Result<PathBuf, StoreError> {
-        self.temporaries_made += 1;
-        let path = self.dir.join(format!("tmp/{}", self.temporaries_made));
+        let path = self.new_temporary();
         let written = self.files.create(&path, mode).and_then(|mut file| {
             self.files.write(&mut file, bytes)?;
             self.files.flush(&file)
@@ -258,9 +284,21 @@ impl<F: Files> Storage<F> {
         }
     }
 
+    /// A name in `tmp/` that no file has, nor one of an instance that does not know yet that it has
+    /// lost the lock.
+    fn new_temporary(&mut self) -> PathBuf {
+        self.temporaries_made += 1;
+        self.dir.join(format!("tmp/{:016x}.{}", self.instance, self.temporaries_made))
+    }
+
     /// Moves a file into `archive/`, under the first free name of that stem.
     fn archive(&self, path: &str, stem: &str, extension: &str) -> Result<(), StoreError> {
+        self.check_lock()?;
         let source = self.dir.join(path);
+        if !self.files.is_there(&source).map_err(|error| failed(path, &error))? {
+            // Moved by a try of which only the last flush failed.
+            return self.flush_entry(&source).map_err(|error| failed(path, &error));
+        }
         for number in 0..ARCHIVED_MAX {
             let file = match number {
                 0 => format!("archive/{stem}.{extension}"),
@@ -268,7 +306,7 @@ impl<F: Files> Storage<F> {
             };
             let target = self.dir.join(file);
             match self.link(&source, &target) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(failed(path, &error)),
                 Ok(()) => {
                     let moved = self
@@ -312,6 +350,10 @@ impl<F: Files> Storage<F> {
     fn flush_entry(&self, path: &Path) -> io::Result<()> {
         self.files.flush_folder(path.parent().unwrap_or(path))
     }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AlreadyExists
 }
 
 /// Whether the system's error may mean that the file system has no links (link(2)).

@@ -132,13 +132,21 @@ fn stops() -> Outcome {
         let settings = Settings { validation_delay_ms: 60_000, ..Settings::default() };
         let ca = StandInCa::start(site.folder(), site.port, settings)?;
         site.deploy("/a", "a.example.com");
-        let mut daemon = site.daemon("daemon", &site.arguments(&ca.directory, &ca.root), &[])?;
+        let arguments = site.arguments(&ca.directory, &ca.root);
+        let mut daemon = site.daemon("daemon", &arguments, &[])?;
         let challenges = site.storage.join("challenges");
         let left = || fs::read_dir(&challenges).map(Iterator::count).unwrap_or(0);
         wait_until("a challenge", || (left() == 1).then_some(()))?;
         daemon.signal(signal)?;
         let status = daemon.wait(STOP)?;
         expect(status.code() == Some(0), || format!("{signal:?}: {status}"))?;
+        // The order is noted, so whoever comes next goes on with it; an errand leaves nothing.
+        expect(left() == 1, || "the challenge of a noted order is withdrawn".into())?;
+        let mut errand = site.daemon("errand", &arguments, &["--once"])?;
+        errand.wait_for("resumed name=a.example.com")?;
+        errand.signal(signal)?;
+        let status = errand.wait(STOP)?;
+        expect(status.code() == Some(1), || format!("{signal:?}: {status}"))?;
         expect(left() == 0, || "a challenge is left published".into())?;
     }
     Ok(())

@@ -9,6 +9,7 @@
 //! newer one; and whoever is told that a change was made holds the lock.
 
 use std::cell::{Ref, RefCell, RefMut};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -84,8 +85,10 @@ struct State {
     /// When the change under way began, and how long its calls took so far.
     now: Nanos,
     elapsed: Nanos,
-    /// The process that holds the lock.
-    holder: Option<u64>,
+    /// Locked files, by their numbers, and the process that holds each.
+    locks: BTreeMap<u64, u64>,
+    /// How often the machine was started.
+    boots: u64,
     /// This process dies before a call, after so many more.
     dying: Option<(u64, u64)>,
     last_write: Nanos,
@@ -104,7 +107,8 @@ impl Disk {
             read_only_until: 0,
             now: 0,
             elapsed: 0,
-            holder: None,
+            locks: BTreeMap::new(),
+            boots: 1,
             dying: None,
             last_write: 0,
             chance,
@@ -173,7 +177,9 @@ impl Disk {
     /// The power is cut: what was not flushed may be gone. Every process on it must be gone already.
     pub(crate) fn power_cut(&self, now: Nanos) {
         let mut state = self.state_mut();
-        let State { tree, ledger, chance, toll, .. } = &mut *state;
+        let State { tree, ledger, chance, toll, locks, boots, .. } = &mut *state;
+        assert!(locks.is_empty(), "a lock outlives its process");
+        *boots += 1;
         let before = read_by_load_balancers(tree);
         tree.power_cut(chance, toll);
         ledger.look_at_all(tree);
@@ -242,7 +248,10 @@ impl Promise {
     /// It is not there, or another process owns the storage.
     pub(crate) fn acknowledge(self) {
         let mut state = self.disk.state_mut();
-        assert!(state.holder == Some(self.process), "a process without the lock writes");
+        if self.subject == Subject::Lock {
+            return;
+        }
+        assert!(state.has_lock(self.process), "a process without the lock writes");
         let State { tree, ledger, .. } = &mut *state;
         ledger.acknowledged(&self.subject, tree);
     }

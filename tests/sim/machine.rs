@@ -23,6 +23,9 @@ use crate::world::{Event, World};
 /// Outputs of one turn at most: more means that the daemon chases its own tail.
 const OUTPUTS_MAX: usize = 10_000;
 
+/// A process ends within this time when it is told to.
+const STOP_TIME_MAX: Nanos = 2000 * MILLISECOND;
+
 /// Where the daemon's listener is.
 const LISTENING: &str = "10.0.0.9:8000";
 
@@ -60,6 +63,8 @@ struct Process {
     inbox: VecDeque<Heard>,
     /// How long the machine rests when the process has ended as it was told to.
     stopping: Option<Nanos>,
+    /// When it was told so, unless something has stalled it since.
+    told_to_stop: Option<Nanos>,
 }
 
 /// What the operating system answers at once.
@@ -163,6 +168,13 @@ pub(crate) fn inside(conn: ConnId) -> ConnId {
     }
 }
 
+impl Process {
+    fn block(&mut self, until: Nanos) {
+        self.blocked_until = Some(until);
+        self.told_to_stop = None;
+    }
+}
+
 impl Machine {
     /// A machine without a process yet.
     pub(crate) fn new(config: &Config, start_at: Nanos) -> Machine {
@@ -242,7 +254,7 @@ impl World {
         let Config { storage_dir, cert_mode, .. } = machine.config.clone();
         let process = Process {
             daemon: Daemon::new(&machine.config, None, Vec::new()),
-            storage: Storage::on(self.disk.files(number), storage_dir, cert_mode),
+            storage: Storage::on(self.disk.files(number), storage_dir, cert_mode, number),
             number,
             born,
             wait: None,
@@ -251,6 +263,7 @@ impl World {
             answers: VecDeque::new(),
             inbox: VecDeque::new(),
             stopping: None,
+            told_to_stop: None,
         };
         machine.state = State::On(Box::new(process));
         self.events.push((born, Event::Started));
@@ -354,7 +367,13 @@ impl World {
             Heard::Connected(conn) => self.tell(index, Input::Connected(conn)),
             Heard::Received(conn, bytes) => self.tell(index, Input::Received(conn, &bytes)),
             Heard::Closed(conn, reason) => self.tell(index, Input::Closed(conn, reason)),
-            Heard::Signal(signal) => self.tell(index, Input::Signal(signal)),
+            Heard::Signal(signal) => {
+                let at = self.now();
+                if let Some(process) = self.machines[index].process() {
+                    process.told_to_stop = (signal == Signal::Stop).then_some(at);
+                }
+                self.tell(index, Input::Signal(signal));
+            }
         }
     }
 
@@ -363,6 +382,8 @@ impl World {
         let at = self.now();
         let wall = self.wall().as_millis() + self.machines[index].clock_offset_ms;
         let Some(process) = self.machines[index].process() else { return };
+        let late = process.told_to_stop.is_some_and(|told| at > told + STOP_TIME_MAX);
+        assert!(!late, "the daemon was stopped and goes on");
         let mono = Instant::from_nanos(at - process.born);
         let now = Now { mono, wall: UnixTime::from_millis(wall) };
         process.daemon.handle_input(now, input, &mut self.keys);
@@ -418,7 +439,7 @@ impl World {
                 self.toll.count(Fault::Paused);
                 let Some(process) = self.machines[index].process() else { return };
                 process.held = Some(output);
-                process.blocked_until = Some(at + time);
+                process.block(at + time);
                 if stands_still {
                     process.born += time;
                 }
@@ -510,7 +531,7 @@ impl World {
         let Some(process) = self.machines[index].process() else { return };
         process.answers.push_back(answer);
         if time > 0 {
-            process.blocked_until = Some(now + time);
+            process.block(now + time);
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Policy {
     pub(super) offers_advice: bool,
     /// Whether a name that the label has no longer is taken out of the certificate.
     pub(super) exact: bool,
+    /// Whether Marathon's wishes are known: before, nothing is unwanted.
+    pub(super) synced: bool,
     /// How long after its expiry an unwanted certificate is archived; nothing: never.
     pub(super) prune_after: Option<Duration>,
 }
@@ -214,7 +216,7 @@ impl Entry {
     }
 
     fn prune(&self, policy: &Policy) -> Option<Next> {
-        let stored = self.stored.as_ref().filter(|_| self.wish.is_none())?;
+        let stored = self.stored.as_ref().filter(|_| policy.synced && self.wish.is_none())?;
         let at = if self.superseded {
             stored.not_before
         } else {
@@ -259,7 +261,8 @@ impl Entry {
             self.memory.attempt = None;
         }
         if matches!(self.step, Step::Archiving { again_at: Some(_) }) {
-            self.step = Step::Resting;
+            // It may be gone, although the disk has not said so.
+            self.step = Step::Reading { again_at: Some(now) };
         }
         self.memory.source = Some(wish.source.clone());
         self.wish = Some(wish.clone());

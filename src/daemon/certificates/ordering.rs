@@ -307,6 +307,29 @@ impl Certificates {
         }
     }
 
+    /// The process ends soon: an order of which the CA does not know yet is not begun, and not counted.
+    pub fn cancel_unbegun(&mut self, turn: &mut Turn<'_>) {
+        for name in std::mem::take(&mut self.recording) {
+            let Some(Entry { step: Step::Recording { order, names, exempt, .. }, .. }) =
+                self.entries.get(&name)
+            else {
+                continue;
+            };
+            let (order, names, exempt) = (*order, names.clone(), *exempt);
+            if let Some(budget) = self.budget.as_mut().filter(|_| !exempt) {
+                budget.order_unmade(turn.now.wall, &names);
+            }
+            self.put_back(turn, &name, order, None);
+            self.unsaved = Some(Urgency::Now);
+        }
+    }
+
+    /// Whether a certificate is being written.
+    pub fn is_writing(&self) -> bool {
+        let is_written = |entry: &Entry| matches!(entry.step, Step::Storing { again_at: None, .. });
+        self.entries.values().any(is_written)
+    }
+
     /// The process ends: what the disk has not taken is written once more.
     pub fn stop(&mut self, turn: &mut Turn<'_>) {
         for (name, entry) in &self.entries {

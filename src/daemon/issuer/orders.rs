@@ -40,6 +40,26 @@ impl Issuer {
         self.go_on(turn);
     }
 
+    /// The process ends soon: no order begins any more, and of those under way only those go on that
+    /// another run could not go on with.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        self.queue.clear();
+        self.announced.clear();
+        self.begun_before.clear();
+        for id in self.orders.keys().copied().collect::<Vec<_>>() {
+            self.drop_resumable(id);
+        }
+    }
+
+    /// Forgets an order that another run can go on with. What it has published stays published.
+    fn drop_resumable(&mut self, id: OrderId) {
+        if self.orders.get(&id).is_some_and(|order| !order.cannot_be_resumed()) {
+            self.orders.remove(&id);
+            self.waiting.retain(|(owner, ..)| *owner != Owner::Order(id));
+        }
+    }
+
     /// Begins what has waited for the account, as far as there is room.
     pub(super) fn go_on(&mut self, turn: &mut Turn<'_>) {
         if let Stage::Stuck(reason) = &self.stage {
@@ -95,7 +115,9 @@ impl Issuer {
     pub(super) fn run_order(&mut self, turn: &mut Turn<'_>, id: OrderId) {
         let Some((directory, _)) = &self.directory else { return };
         let Some(order) = self.orders.get_mut(&id) else { return };
-        order.handle_timeout(turn.now.mono, directory);
+        if !self.stopping || order.cannot_be_resumed() {
+            order.handle_timeout(turn.now.mono, directory);
+        }
         let outputs: Vec<OrderOutput> = std::iter::from_fn(|| order.poll_output()).collect();
         for output in outputs {
             match output {
@@ -114,6 +136,9 @@ impl Issuer {
                 }
                 OrderOutput::Finished(result) => self.order_over(turn, id, result),
             }
+        }
+        if self.stopping {
+            self.drop_resumable(id);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Opening, refusals, standing by, and writes that fail.
+//! Opening, refusals, standing by, writes that fail; and the lease, seen from both sides.
 
 use super::*;
 use crate::testing::Bench;
@@ -10,7 +10,7 @@ fn error(kind: StoreErrorKind) -> StoreError {
 /// A storekeeper that was asked to start, and asked for the storage.
 fn started() -> (Bench, Storekeeper) {
     let mut keeper = Storekeeper::default();
-    keeper.start();
+    keeper.start(Instant::START);
     assert!(asks(&mut keeper));
     (Bench::new(), keeper)
 }
@@ -61,13 +61,186 @@ fn a_refusal_is_tried_again_with_growing_pauses() {
 #[test]
 fn standing_by_is_no_trouble_and_is_said_once() {
     let (mut bench, mut keeper) = started();
-    for _ in 0..100 {
-        keeper.opened(&mut bench.turn(), Err(error(StoreErrorKind::Locked)));
-        assert!(keeper.write_trouble().is_none() && !keeper.is_active());
+    for beat in 0..100 {
+        sees(&mut bench, &mut keeper, StoreErrorKind::Locked, &format!("one {beat} boot"));
+        assert!(keeper.write_trouble().is_none() && !keeper.is_active() && keeper.is_anothers());
         assert_eq!(sleep(&mut bench, &mut keeper), STANDBY_PAUSE);
     }
     assert_eq!(bench.logged("another instance is active, standing by"), 1);
     assert_eq!(open(&mut bench, &mut keeper), Some(true));
+}
+
+/// What is asked for next: the one change of the lock.
+fn lock_change(keeper: &mut Storekeeper) -> Option<(WriteId, String)> {
+    match keeper.poll_output()? {
+        Output::Store { write, change } => Some((write, format!("{change:?}"))),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A standby that sees this line once.
+fn sees(bench: &mut Bench, keeper: &mut Storekeeper, kind: StoreErrorKind, line: &str) {
+    let trouble = StoreError { kind, path: "lock".into(), detail: line.into() };
+    assert!(keeper.opened(&mut bench.turn(), Err(trouble)).is_none());
+}
+
+/// An active instance with a lease.
+fn leased() -> (Bench, Storekeeper) {
+    let (mut bench, mut keeper) = started();
+    let inventory = Inventory { leased: true, ..Inventory::default() };
+    assert!(keeper.opened(&mut bench.turn(), Ok(inventory)).is_some_and(|it| it.activated));
+    (bench, keeper)
+}
+
+#[test]
+fn who_shows_no_beat_for_a_lease_is_taken_over_from() {
+    for kind in [StoreErrorKind::Locked, StoreErrorKind::Leased] {
+        let (mut bench, mut keeper) = started();
+        let begin = bench.now.mono;
+        let write = loop {
+            sees(&mut bench, &mut keeper, kind, "one 7 boot");
+            if let Some((write, change)) = lock_change(&mut keeper) {
+                assert!(change.contains("TakeOver") && change.contains("one 7 boot"), "{change}");
+                break write;
+            }
+            assert!(bench.now.mono.since(begin) < LEASE, "it waits too long");
+            sleep(&mut bench, &mut keeper);
+        };
+        assert_eq!(bench.now.mono.since(begin), LEASE);
+        assert!(keeper.poll_timeout().is_none(), "nothing before the answer");
+        keeper.stored(&mut bench.turn(), write, &Ok(()));
+        assert_eq!(bench.logged("took over from an instance that is frozen or gone"), 1);
+        assert!(!keeper.is_active(), "not before whoever took it too has found out");
+        assert_eq!(sleep(&mut bench, &mut keeper), SETTLING);
+        assert_eq!(open(&mut bench, &mut keeper), Some(true));
+        assert_eq!(bench.logged("usable again"), 0, "there was no trouble");
+    }
+}
+
+#[test]
+fn who_beats_is_never_taken_over_from() {
+    let (mut bench, mut keeper) = started();
+    for beat in 0..100 {
+        // Three looks at each line: the holder is slow, but it lives.
+        sees(&mut bench, &mut keeper, StoreErrorKind::Leased, &format!("one {} boot", beat / 3));
+        assert_eq!(sleep(&mut bench, &mut keeper), STANDBY_PAUSE);
+        assert_eq!(keeper.is_anothers(), beat >= 3, "a line alone says nothing");
+    }
+}
+
+#[test]
+fn a_holder_without_a_line_is_never_taken_over_from() {
+    let (mut bench, mut keeper) = started();
+    for _ in 0..100 {
+        sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "");
+        assert_eq!(sleep(&mut bench, &mut keeper), STANDBY_PAUSE);
+    }
+}
+
+#[test]
+fn of_two_that_take_over_the_one_that_was_not_last_stands_by() {
+    let (mut bench, mut keeper) = started();
+    sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "one 7 boot");
+    bench.pass(LEASE);
+    keeper.handle_timeout(&mut bench.turn());
+    assert!(asks(&mut keeper));
+    sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "one 7 boot");
+    let (write, _) = lock_change(&mut keeper).expect("a take-over");
+    keeper.stored(&mut bench.turn(), write, &Ok(()));
+    sleep(&mut bench, &mut keeper);
+    sees(&mut bench, &mut keeper, StoreErrorKind::Lost, "another has it");
+    assert_eq!(sleep(&mut bench, &mut keeper), Duration::ZERO);
+    sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "other 1 boot");
+    assert_eq!(sleep(&mut bench, &mut keeper), STANDBY_PAUSE, "the other's lease has just begun");
+    // One that finds another line than the one that it saw has lost the race before it ran.
+    sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "other 1 boot");
+    bench.pass(LEASE);
+    keeper.handle_timeout(&mut bench.turn());
+    assert!(asks(&mut keeper));
+    sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "other 1 boot");
+    let (write, _) = lock_change(&mut keeper).expect("a take-over");
+    keeper.stored(&mut bench.turn(), write, &Err(error(StoreErrorKind::Locked)));
+    assert_eq!(sleep(&mut bench, &mut keeper), STANDBY_PAUSE);
+}
+
+#[test]
+fn the_holder_beats_and_lapses_when_it_cannot() {
+    let (mut bench, mut keeper) = leased();
+    for _ in 0..10 {
+        let at = keeper.poll_timeout().expect("the next beat");
+        assert_eq!(at.since(bench.now.mono), BEAT);
+        bench.pass(BEAT);
+        assert!(!keeper.has_lapsed(bench.now.mono));
+        keeper.handle_timeout(&mut bench.turn());
+        let (write, change) = lock_change(&mut keeper).expect("a beat");
+        assert_eq!(change, "Beat");
+        keeper.stored(&mut bench.turn(), write, &Ok(()));
+    }
+    bench.pass(HOLD);
+    assert!(!keeper.has_lapsed(bench.now.mono));
+    bench.pass(Duration::from_nanos(1));
+    assert!(keeper.has_lapsed(bench.now.mono), "frozen");
+    // An answer that comes late entitles to no more than one that came in time.
+    keeper.handle_timeout(&mut bench.turn());
+    let (write, _) = lock_change(&mut keeper).expect("a beat");
+    bench.pass(HOLD + BEAT);
+    keeper.stored(&mut bench.turn(), write, &Ok(()));
+    assert!(keeper.has_lapsed(bench.now.mono));
+}
+
+#[test]
+fn a_disk_that_takes_no_beat_is_no_lost_lease() {
+    let (mut bench, mut keeper) = leased();
+    for _ in 0..10 {
+        bench.pass(BEAT);
+        keeper.handle_timeout(&mut bench.turn());
+        while let Some(output) = keeper.poll_output() {
+            if let Output::Store { write, .. } = output {
+                let full = Err(error(StoreErrorKind::Full));
+                assert!(!keeper.is_deposed_by(&full));
+                keeper.stored(&mut bench.turn(), write, &full);
+            }
+        }
+        assert!(!keeper.has_lapsed(bench.now.mono) && keeper.write_trouble().is_some());
+    }
+}
+
+#[test]
+fn who_steps_down_begins_again_and_is_answered_nothing_of_before() {
+    let (mut bench, mut keeper) = leased();
+    keeper.store(Purpose::State(1), Change::State(Vec::new()));
+    let (write, _) = lock_change(&mut keeper).expect("a write");
+    let lost: Result<(), _> = Err(error(StoreErrorKind::Lost));
+    assert!(keeper.is_deposed_by(&lost) && keeper.awaits(write));
+    keeper.step_down(bench.now.mono);
+    assert!(!keeper.is_active() && !keeper.awaits(write) && !keeper.is_deposed_by(&lost));
+    assert_eq!(keeper.stored(&mut bench.turn(), write, &Ok(())), None);
+    assert_eq!(lock_change(&mut keeper).map(|(_, change)| change), Some("Release".into()));
+    assert!(asks(&mut keeper));
+    sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "other 1 boot");
+    assert!(!keeper.is_active() && keeper.is_anothers());
+}
+
+#[test]
+fn what_was_on_its_way_when_it_stepped_down_opens_nothing() {
+    let (mut bench, mut keeper) = leased();
+    keeper.store(Purpose::State(1), Change::State(Vec::new()));
+    let (write, _) = lock_change(&mut keeper).expect("a write");
+    keeper.stored(&mut bench.turn(), write, &Err(error(StoreErrorKind::Full)));
+    sleep(&mut bench, &mut keeper);
+    keeper.step_down(bench.now.mono);
+    assert_eq!(open(&mut bench, &mut keeper), None, "the answer to what was asked before");
+    assert_eq!(open(&mut bench, &mut keeper), Some(true));
+}
+
+#[test]
+fn an_answer_that_took_too_long_is_asked_for_again() {
+    let (mut bench, mut keeper) = started();
+    bench.pass(HOLD + BEAT);
+    let inventory = || Ok(Inventory { leased: true, ..Inventory::default() });
+    assert!(keeper.opened(&mut bench.turn(), inventory()).is_none());
+    assert!(asks(&mut keeper) && !keeper.is_active());
+    assert!(keeper.opened(&mut bench.turn(), inventory()).is_some_and(|it| it.activated));
 }
 
 #[test]

@@ -70,6 +70,15 @@ impl Names {
         self.answers.retain(|(answered, _)| *answered != request);
     }
 
+    /// Gives every lookup up and forgets all that it knew.
+    pub(super) fn close_all(&mut self, outbox: &mut Outbox) {
+        for socket in std::mem::take(&mut self.sockets).into_values() {
+            outbox.push(Output::CloseSocket { socket });
+        }
+        std::mem::take(&mut self.streams).into_values().for_each(|conn| outbox.close(conn));
+        *self = Names::new();
+    }
+
     pub(super) fn handle_name_service(
         &mut self,
         turn: &mut Turn<'_>,

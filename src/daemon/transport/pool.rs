@@ -90,6 +90,11 @@ impl Pool {
         }
     }
 
+    /// Closes every one.
+    pub(super) fn close_all(&mut self, outbox: &mut Outbox) {
+        self.0.drain(..).for_each(|idle| outbox.close(idle.conn));
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.0.first().map(|idle| idle.until)
     }

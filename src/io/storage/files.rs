@@ -4,7 +4,8 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -87,6 +88,21 @@ pub trait Files {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] while somebody else holds it; the system's.
     fn lock(&self, path: &Path, mode: u32) -> io::Result<Self::Lock>;
+
+    /// Gives a locked file this content, in place, without bringing it to the disk.
+    ///
+    /// # Errors
+    /// Some of it may have been written.
+    fn overwrite(&self, lock: &mut Self::Lock, bytes: &[u8]) -> io::Result<()>;
+
+    /// Whether it is the locked file that has this name, and not another one.
+    ///
+    /// # Errors
+    /// Nothing has this name, or the system's.
+    fn is_at(&self, lock: &Self::Lock, path: &Path) -> io::Result<bool>;
+
+    /// What names this run of this machine's kernel, which keeps its locks; empty when there is none.
+    fn boot(&self) -> String;
 }
 
 /// The real file system.
@@ -160,5 +176,20 @@ impl Files for RealFiles {
         let file = options.open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(file)
+    }
+
+    fn overwrite(&self, lock: &mut File, bytes: &[u8]) -> io::Result<()> {
+        lock.write_all_at(bytes, 0)?;
+        lock.set_len(bytes.len() as u64)
+    }
+
+    fn is_at(&self, lock: &File, path: &Path) -> io::Result<bool> {
+        let (held, there) = (lock.metadata()?, fs::metadata(path)?);
+        Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
+    }
+
+    fn boot(&self) -> String {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_string()
     }
 }

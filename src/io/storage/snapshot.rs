@@ -25,8 +25,8 @@ pub struct Snapshot {
 /// There is no such directory, or its `certs/` cannot be read.
 pub fn read_only(dir: &Path) -> Result<Snapshot, StoreError> {
     Storage::check(dir)?;
-    // Nothing is written, so the mode of what is written does not matter.
-    let storage = Storage::new(dir.into(), 0);
+    // Nothing is written, so neither the mode of what is written nor by whom matters.
+    let storage = Storage::new(dir.into(), 0, 0);
     let mut certificates = Vec::new();
     let files = optional(storage.names("certs"))?.unwrap_or_default();
     for name in files.iter().filter_map(|file| domain_of(file)) {
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn it_reads_beside_an_instance_at_work_and_touches_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let mut storage = Storage::new(dir.path().into(), 0o600);
+        let mut storage = Storage::new(dir.path().into(), 0o600, 1);
         storage.open().unwrap();
         storage.change(Change::Certificate(domain("b.org"), Secret::new("b".into()))).unwrap();
         storage.change(Change::Certificate(domain("a.b.org"), Secret::new("a".into()))).unwrap();

@@ -8,7 +8,7 @@ use crate::seam::ConnId;
 
 fn storage() -> (tempfile::TempDir, Storage) {
     let dir = tempfile::tempdir().unwrap();
-    let mut storage = Storage::new(dir.path().into(), 0o640);
+    let mut storage = Storage::new(dir.path().into(), 0o640, 1);
     open(&mut storage).unwrap();
     (dir, storage)
 }
@@ -147,13 +147,13 @@ fn without_links_a_file_still_never_takes_the_place_of_another() {
     let (source, target) = (dir.path().join("source"), dir.path().join("target"));
     fs::write(&source, "new").unwrap();
     fs::write(&target, "old").unwrap();
-    let refused = Storage::new(dir.path().into(), 0o600)
+    let refused = Storage::new(dir.path().into(), 0o600, 2)
         .move_to_free(&source, &target)
         .expect_err("it is not free");
     assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
     assert_eq!(fs::read_to_string(&target).unwrap(), "old");
     fs::remove_file(&target).unwrap();
-    Storage::new(dir.path().into(), 0o600).move_to_free(&source, &target).unwrap();
+    Storage::new(dir.path().into(), 0o600, 2).move_to_free(&source, &target).unwrap();
     assert_eq!(names(dir.path()), ["target"]);
     // What link(2) says on FAT, and what it says of a name that is taken.
     assert!(means_no_links(&Errno::PERM.into()));
@@ -190,7 +190,7 @@ fn foreign_files_and_left_overs_are_told_apart() {
 #[test]
 fn one_instance_holds_the_lock() {
     let (dir, storage) = storage();
-    let mut second = Storage::new(dir.path().into(), 0o600);
+    let mut second = Storage::new(dir.path().into(), 0o600, 2);
     assert_eq!(open(&mut second).expect_err("locked").kind, StoreErrorKind::Locked);
     drop(storage);
     open(&mut second).unwrap();

@@ -37,15 +37,18 @@ enum Call {
     Grow,
 }
 
-/// Held by a process until it drops it.
+/// A file that a process has locked, until it drops this.
 #[derive(Debug)]
-pub(crate) struct SimLock(SimFiles);
+pub(crate) struct SimLock {
+    files: SimFiles,
+    file: File,
+}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
         // Dropped in a panic while the disk is in use, it no longer matters.
-        if let Ok(mut state) = self.0.disk.0.try_borrow_mut() {
-            state.holder = state.holder.filter(|holder| *holder != self.0.process);
+        if let Ok(mut state) = self.files.disk.0.try_borrow_mut() {
+            state.locks.remove(&self.file.borrow().number);
         }
     }
 }
@@ -77,6 +80,12 @@ impl State {
             }
             _ => false,
         }
+    }
+
+    /// Whether it is this process that has locked what is the lock now.
+    pub(super) fn has_lock(&self, process: u64) -> bool {
+        let file = self.tree.file(&(String::new(), "lock".to_string()));
+        file.is_some_and(|file| self.locks.get(&file.borrow().number) == Some(&process))
     }
 
     fn fires(&mut self, permille: u64) -> bool {
@@ -264,14 +273,33 @@ impl Files for SimFiles {
         Ok(state.tree.inside(&folder).map(|(name, _)| name.to_string()).collect())
     }
 
-    fn lock(&self, _path: &Path, _mode: u32) -> io::Result<SimLock> {
-        let mut state = self.begin(Call::Read)?;
-        match state.holder {
-            Some(holder) if holder != self.process => Err(ErrorKind::WouldBlock.into()),
-            _ => {
-                state.holder = Some(self.process);
-                Ok(SimLock(self.clone()))
-            }
+    fn lock(&self, path: &Path, _mode: u32) -> io::Result<SimLock> {
+        let mut state = self.begin(Call::Grow)?;
+        let place = place(path);
+        let file = match state.found(&place) {
+            Ok(file) => file,
+            Err(_) => state.tree.create(place),
+        };
+        let number = file.borrow().number;
+        if state.locks.contains_key(&number) {
+            return Err(ErrorKind::WouldBlock.into());
         }
+        state.locks.insert(number, self.process);
+        Ok(SimLock { files: self.clone(), file })
+    }
+
+    fn overwrite(&self, lock: &mut SimLock, bytes: &[u8]) -> io::Result<()> {
+        drop(self.begin(Call::Change)?);
+        lock.file.borrow_mut().overwrite(bytes);
+        Ok(())
+    }
+
+    fn is_at(&self, lock: &SimLock, path: &Path) -> io::Result<bool> {
+        let state = self.begin(Call::Read)?;
+        Ok(Rc::ptr_eq(&state.found(&place(path))?, &lock.file))
+    }
+
+    fn boot(&self) -> String {
+        format!("boot-{}", self.disk.state().boots)
     }
 }

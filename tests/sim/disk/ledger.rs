@@ -28,6 +28,7 @@ pub(super) enum Subject {
     Certificate(Domain),
     Archive(Domain),
     State,
+    Lock,
     Other,
 }
 
@@ -39,6 +40,7 @@ impl Subject {
             Change::Archive(name) => Subject::Archive(name.clone()),
             Change::State(_) => Subject::State,
             Change::ArchiveState => panic!("state.json is taken for damaged"),
+            Change::Beat | Change::TakeOver { .. } | Change::Release => Subject::Lock,
             Change::Fallback(_) | Change::Publish { .. } | Change::Withdraw { .. } => {
                 Subject::Other
             }
@@ -85,7 +87,7 @@ impl Ledger {
                 self.archived.remove(name);
             }
             Subject::State => self.state = Some(file("", "state.json").number),
-            Subject::Other => {}
+            Subject::Lock | Subject::Other => {}
         }
     }
 

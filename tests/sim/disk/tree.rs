@@ -212,6 +212,12 @@ impl Inode {
         self.validity = None;
     }
 
+    /// Gives it another content, in place.
+    pub(super) fn overwrite(&mut self, bytes: &[u8]) {
+        self.content = Rc::new(bytes.to_vec());
+        self.validity = None;
+    }
+
     /// Brings the content to the disk.
     pub(super) fn flush(&mut self) {
         if !self.spoiled {

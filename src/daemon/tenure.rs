@@ -1,0 +1,155 @@
+//! From the moment on which this instance holds the storage to the one on which it lets go of it: by
+//! stepping down, which is a restart within the process, or by the end of the process. Part of the daemon.
+
+use std::time::Duration;
+
+use crate::challenge::Responder;
+use crate::daemon::certificates::Urgency;
+use crate::daemon::storekeeper::{Opened, Purpose};
+use crate::log::Record;
+use crate::seam::{Change, Inventory, Load, Output, StoreError};
+use crate::time::Instant;
+use crate::turn::Turn;
+
+use super::Daemon;
+use super::left_overs::LeftOvers;
+
+/// How long a process that is to end may go on for an order's sake: the contract gives it two seconds.
+const STOP_TIME: Duration = Duration::from_millis(1500);
+
+impl Daemon {
+    /// The storage was opened, or was not.
+    pub(super) fn storage_loaded(
+        &mut self,
+        turn: &mut Turn<'_>,
+        result: Result<Inventory, StoreError>,
+    ) {
+        if self.storage.is_deposed_by(&result) {
+            return self.step_down(turn, "another instance has the storage");
+        }
+        if let Some(Opened { activated, inventory }) = self.storage.opened(turn, result) {
+            self.reconcile(turn, activated, &inventory);
+            if activated {
+                self.activate(turn, inventory);
+            }
+        }
+    }
+
+    /// Mends what differs from what should be there: left by another run, or by a change that the
+    /// disk did not take.
+    fn reconcile(&mut self, turn: &mut Turn<'_>, activated: bool, inventory: &Inventory) {
+        if activated {
+            self.recall(turn, inventory.state.as_deref());
+            self.left_overs = LeftOvers::found(turn.now.mono, &inventory.challenges);
+        } else {
+            self.journal.touch(turn.now.mono, Urgency::Now);
+        }
+        let published: Vec<&str> = self.front.responder.tokens().collect();
+        let needless = |token: &&String| {
+            !published.contains(&token.as_str()) && !self.left_overs.contains(token)
+        };
+        for token in inventory.challenges.iter().filter(needless) {
+            let token = token.clone();
+            self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+        }
+        if !inventory.has_fallback {
+            match turn.keys.fallback(turn.now.wall) {
+                Ok(pem) => self.storage.store(Purpose::Fallback, Change::Fallback(pem)),
+                Err(error) => {
+                    turn.log(Record::error("storage", "no default.pem").with("error", error));
+                }
+            }
+        }
+    }
+
+    /// This instance holds the storage now: the work begins.
+    fn activate(&mut self, turn: &mut Turn<'_>, inventory: Inventory) {
+        let line = Record::info("storage", "opened");
+        turn.log(line.with("certificates", inventory.certificates.len()));
+        for name in &inventory.foreign {
+            let line =
+                Record::warn("storage", "a file in certs/ is not ours, HAProxy loads it too");
+            turn.log(line.with("file", name));
+        }
+        if self.reload_owed {
+            self.reloader.changed(turn);
+        }
+        let memory = self.cas.get(&self.directory);
+        self.issuer.start(turn, inventory.account_key.as_ref(), memory);
+        if let Some(name) = self.errand.to_revoke() {
+            return self.storage.load(Load::Certificate(name.clone()));
+        }
+        self.certificates.found(inventory.certificates);
+        self.watcher.start(turn, &mut self.transport);
+    }
+
+    /// Withdraws what was left published once no order that an earlier run placed is under way.
+    pub(super) fn tidy_left_overs(&mut self, turn: &Turn<'_>) {
+        if self.left_overs.is_empty() {
+            return;
+        }
+        let needed = self.certificates.has_placed_orders();
+        for token in self.left_overs.take_needless(turn.now.mono, needed) {
+            self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+        }
+    }
+
+    /// Another instance is the active one, or may be: this one forgets all that it knew and stands by,
+    /// as if it had just been started. Its listener's connections live on, and what it has published
+    /// stays in the files, where either instance finds it: the other one goes on with the orders.
+    pub(super) fn step_down(&mut self, turn: &mut Turn<'_>, reason: &str) {
+        let line = Record::warn("storage", "lost the lease on the storage, stepping down");
+        turn.log(line.with("reason", reason));
+        let anew = Daemon::new(&self.config, self.binding.clone(), Vec::new());
+        let mut before = std::mem::replace(self, anew);
+        // They number connections and writes: no number is ever used again.
+        before.transport.close_all();
+        before.storage.step_down(turn.now.mono);
+        before.front.responder = Responder::default();
+        self.transport = before.transport;
+        self.storage = before.storage;
+        self.front = before.front;
+        self.outputs = before.outputs;
+        self.end_by = before.end_by;
+        self.errand.deposed(turn);
+    }
+
+    /// The process is to end. An order that the next run cannot go on with has a little while to come to
+    /// its end, or to a point from which it can: else the certificate would be ordered twice.
+    pub(super) fn stop(&mut self, turn: &mut Turn<'_>) {
+        self.issuer.stop();
+        self.certificates.cancel_unbegun(turn);
+        self.end_by = Some(turn.now.mono + STOP_TIME);
+    }
+
+    /// The status to end with, when the process was to end and nothing is in hand any more.
+    pub(super) fn stopped(&self, now: Instant) -> Option<u8> {
+        let in_hand = self.issuer.status().running > 0 || self.certificates.is_writing();
+        let over = !in_hand || self.end_by.is_some_and(|by| by <= now);
+        self.end_by.filter(|_| over).map(|_| self.errand.interrupted())
+    }
+
+    /// Ends in order. The challenges of orders that are noted stay published, for the instance that goes
+    /// on with them; of others nothing stays. What the disk has not taken has its last chance.
+    pub(super) fn end(&mut self, turn: &mut Turn<'_>, status: u8) {
+        self.over = true;
+        self.certificates.stop(turn);
+        let goes_on = self.errand.serves() && self.storage.trouble().is_none();
+        if self.storage.is_active() && !goes_on {
+            let published = self.front.responder.tokens().map(str::to_string);
+            let left = self.left_overs.take_needless(turn.now.mono, false);
+            for token in published.chain(left).collect::<Vec<_>>() {
+                self.front.responder.withdraw(&token);
+                self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+            }
+        }
+        while self.carry(turn) {}
+        if self.storage.is_active() && !self.journal.is_clean() {
+            self.write_memory(turn);
+        }
+        self.storage.release(turn.now.mono);
+        while self.carry(turn) {}
+        self.flush_log(turn);
+        self.outputs.push_back(Output::Exit(status));
+    }
+}
