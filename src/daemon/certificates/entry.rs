@@ -269,13 +269,15 @@ impl Entry {
         self.superseded = false;
     }
 
-    /// Takes in what the file holds. What is remembered of another certificate does not count for
-    /// this one; and one that is new is what came of the order that was under way.
-    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, stored: Option<Stored>) {
+    /// Takes in what the file holds; whether it is a certificate of which nothing was remembered. What
+    /// is remembered of another one does not count for this one; and one that is new is what came of
+    /// the order that was under way.
+    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, stored: Option<Stored>) -> bool {
         let known = |stored: &Stored| {
             self.memory.life.as_ref().is_some_and(|life| life.serial == stored.serial)
         };
-        if let Some(found) = stored.as_ref().filter(|found| !known(found)) {
+        let is_new = stored.as_ref().is_some_and(|found| !known(found));
+        if let Some(found) = stored.as_ref().filter(|_| is_new) {
             let ordered = |attempt: &Attempt| attempt.names.iter().all(|name| found.is_for(name));
             let issued = self.memory.attempt.take_if(|attempt| ordered(attempt));
             if issued.is_some() {
@@ -288,6 +290,7 @@ impl Entry {
             self.memory.life = None;
         }
         self.stored = stored;
+        is_new
     }
 
     /// The end of the order that was under way will never be known.

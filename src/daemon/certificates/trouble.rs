@@ -78,9 +78,10 @@ impl Trouble {
         self.retry = self.retry.min(When::At(allowed));
     }
 
-    /// The wall clock may have been set back since: nothing waits longer than it could by the rules.
+    /// The wall clock may have been set back since: nothing waits longer than it could by the rules. A
+    /// date that no `Retry-After` reaches was made by a clock that was wrong, and says nothing.
     pub(super) fn clamp(&mut self, now: UnixTime) {
-        self.not_before = self.not_before.map(|at| at.min(now.plus(RETRY_AFTER_MAX)));
+        self.not_before = self.not_before.filter(|at| *at <= now.plus(RETRY_AFTER_MAX));
         if let When::At(at) = self.retry {
             // The longest pause after so many failures, jitter included.
             let latest = now.plus(pause_after(self.failures) * 5 / 4);

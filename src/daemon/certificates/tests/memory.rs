@@ -227,6 +227,35 @@ fn an_order_made_by_a_clock_that_was_ahead_puts_off_the_next_by_a_pause_only() {
 }
 
 #[test]
+fn a_retry_after_of_a_clock_that_was_ahead_counts_no_more() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.fail(0, Some(Duration::from_secs(5)));
+    set_right(&mut case);
+    case.wake();
+    let next = case.next("a.org").unwrap();
+    assert!(next.at <= case.bench.now.wall.plus(minutes(2)), "{next:?}");
+}
+
+#[test]
+fn load_balancers_are_told_of_a_certificate_of_which_nothing_is_remembered() {
+    let mut case = Case::new();
+    let file = case.stored("a.org", 90);
+    case.certificates.found(vec![name("a.org")]);
+    assert_eq!(case.outputs(), ["read a.org"]);
+    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(file.clone()));
+    assert_eq!(case.outputs(), ["changed"]);
+    // Remembered now.
+    let memory = case.remembered();
+    case.certificates = Certificates::new(&config());
+    case.certificates.restore(&mut case.bench.turn(), memory, Budget::default());
+    case.certificates.found(vec![name("a.org")]);
+    case.outputs();
+    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(file));
+    assert_eq!(case.outputs(), Vec::<String>::new());
+}
+
+#[test]
 fn a_name_that_failed_too_often_for_the_ca_holds_up_no_other() {
     let config = Config { san: true, ..lets_encrypt() };
     let mut case = Case::of(&config);
