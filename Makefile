@@ -5,9 +5,10 @@ TARGET ?= x86_64-unknown-linux-musl
 PREFIX ?= /usr/local
 IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
-PACKAGES = pebble haproxy musl-tools buildah
+PACKAGES = pebble haproxy musl-tools buildah iproute2
 
-.PHONY: help setup build static image demo demo-real test check lint sim sim-year bench install clean
+.PHONY: help setup build static image demo demo-real test check lint sim sim-year instances bench install \
+	clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +52,11 @@ sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
 sim-year: SEEDS ?= 200
 sim-year: ## a year of the daemon's life: SEEDS=200 runs, 45 minutes on 2 cores, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim a_year_of -- --nocapture
+
+instances: ROUNDS ?= 20
+instances: SEED ?= 1
+instances: ## instances killed, frozen, stopped and replaced: ROUNDS=20 of each by the chance of SEED=1
+	INSTANCES_ROUNDS=$(ROUNDS) INSTANCES_SEED=$(SEED) cargo test --test e2e instance -- --nocapture
 
 bench: ## figures beside those of a peer, measured in the same run
 	cargo bench --bench all

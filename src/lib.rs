@@ -56,6 +56,20 @@
 //! once the CA has made the order, its URL is noted, so that another run can go on with it; the
 //! certificate is checked against its key, stored, and the load balancers are told.
 //!
+//! # Two instances
+//!
+//! Of the instances on one storage the one that has the lock is active; the others answer challenges from
+//! the files. The lock is a lease: its holder beats in it, who shows no beat for ten seconds is taken over
+//! from, each change makes sure just before it becomes visible that the lock is still ours, and an
+//! instance that was frozen steps down before it does anything else. What remains is what no lock of a
+//! file system can rule out: a holder that is frozen between that look and the rename, or between the
+//! word to send and the sending, does that one thing when it wakes.
+//!
+//! Whoever takes over goes on with the orders that are noted, whose challenges stay published meanwhile.
+//! A holder that is told to end first brings those to a point where that is possible that the CA is
+//! making or issuing for; one that is killed there leaves an order behind of which nobody has the URL or
+//! the key, and its domain is ordered once more, a minute later.
+//!
 //! # The seam
 //!
 //! [`seam::Machine`] takes a [`seam::Input`] and is asked for [`seam::Output`]s until it says

@@ -275,6 +275,16 @@ impl Order {
                 survey.left.push_front(authorization);
                 Step::Authorizing { placed, survey }
             }
+            // An earlier run has answered it too, and the CA was done with it in this very moment.
+            Step::Answering { placed, mut survey, authorization, .. }
+                if self.request.resume.is_some()
+                    && is_about_the_order(&error)
+                    && survey.doubted.as_ref() != Some(&authorization) =>
+            {
+                survey.doubted = Some(authorization.clone());
+                survey.left.push_front(authorization);
+                return self.go(turn, Step::Authorizing { placed, survey });
+            }
             other if error.is_passing() => other,
             other => return self.give_up(turn, other, error),
         };
@@ -354,8 +364,8 @@ fn may_be_for_replaces(error: &CallError) -> bool {
     !other && !error.is_passing()
 }
 
-/// Whether the CA knows no such order, or one that is none. Neither a rate limit nor an account that it
-/// has forgotten says anything about it.
+/// Whether the CA knows no such order, or what belongs to it, or one that is none. Neither a rate limit
+/// nor an account that it has forgotten says anything about it.
 fn is_about_the_order(error: &CallError) -> bool {
     let other = matches!(
         error.problem_kind(),

@@ -7,27 +7,24 @@ use std::time::Duration;
 use crate::acme::order::ORDER_DEADLINE;
 use crate::time::Instant;
 
-/// Nothing is left published for longer: by then the orders that were found are over or given up.
+/// So long they stay in any case. A challenge may have been answered by both runs, and then a CA may look
+/// twice: the second look comes when the first has passed and the order is over.
+const LOOKING_TIME: Duration = Duration::from_secs(30);
+/// No longer than this they stay: the orders that were found are over by then, or given up.
 const LEFT_OVERS_TIME: Duration = ORDER_DEADLINE;
 
-/// The tokens, until their orders take them over or are over.
+/// The tokens.
 #[derive(Debug, Default)]
 pub(super) struct LeftOvers {
     tokens: BTreeSet<String>,
-    until: Option<Instant>,
+    since: Option<Instant>,
 }
 
 impl LeftOvers {
     /// These were found.
     pub(super) fn found(now: Instant, tokens: &[String]) -> LeftOvers {
         let tokens: BTreeSet<String> = tokens.iter().cloned().collect();
-        let until = (!tokens.is_empty()).then(|| now + LEFT_OVERS_TIME);
-        LeftOvers { tokens, until }
-    }
-
-    /// An order of this run publishes it or withdraws it: it is that one's from now on.
-    pub(super) fn taken(&mut self, token: &str) {
-        self.tokens.remove(token);
+        LeftOvers { since: (!tokens.is_empty()).then_some(now), tokens }
     }
 
     /// Whether it is one of them.
@@ -40,18 +37,25 @@ impl LeftOvers {
         self.tokens.is_empty()
     }
 
-    /// Those that are to be withdrawn now: all of them, once nothing can need them any more.
+    /// All of them, when they are to stay no longer; they may be `needed` by orders that are not over.
     pub(super) fn take_needless(&mut self, now: Instant, needed: bool) -> BTreeSet<String> {
-        if needed && self.until.is_some_and(|until| until > now) {
+        let time = if needed { LEFT_OVERS_TIME } else { LOOKING_TIME };
+        if self.since.is_some_and(|since| now.since(since) < time) {
             return BTreeSet::new();
         }
-        self.until = None;
+        self.take()
+    }
+
+    /// All of them.
+    pub(super) fn take(&mut self) -> BTreeSet<String> {
+        self.since = None;
         std::mem::take(&mut self.tokens)
     }
 
-    /// When they are withdrawn at the latest.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.until.filter(|_| !self.is_empty())
+    /// When they may be withdrawn, or are to be at the latest.
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let since = self.since?;
+        [LOOKING_TIME, LEFT_OVERS_TIME].map(|time| since + time).into_iter().find(|at| *at > now)
     }
 }
 
@@ -59,32 +63,37 @@ impl LeftOvers {
 mod tests {
     use super::*;
 
+    const START: Instant = Instant::START;
+
     fn some() -> LeftOvers {
-        LeftOvers::found(Instant::START, &["a".to_string(), "b".to_string()])
+        LeftOvers::found(START, &["a".to_string(), "b".to_string()])
     }
 
     #[test]
     fn they_stay_while_an_order_may_need_them_but_not_for_ever() {
         let mut left = some();
-        assert!(left.take_needless(Instant::START, true).is_empty() && left.contains("a"));
-        let end = left.poll_timeout().expect("an end");
-        assert_eq!(end.since(Instant::START), LEFT_OVERS_TIME);
+        let may = left.poll_timeout(START).expect("a time");
+        assert_eq!(may.since(START), LOOKING_TIME);
+        assert!(left.take_needless(may, true).is_empty() && left.contains("a"));
+        let end = left.poll_timeout(may).expect("an end");
+        assert_eq!(end.since(START), LEFT_OVERS_TIME);
         assert_eq!(left.take_needless(end, true).len(), 2);
-        assert!(left.is_empty() && left.poll_timeout().is_none());
+        assert!(left.is_empty() && left.poll_timeout(end).is_none());
     }
 
     #[test]
-    fn they_go_at_once_when_no_order_is_left() {
+    fn when_no_order_is_left_they_stay_for_a_second_look() {
         let mut left = some();
-        left.taken("a");
-        assert_eq!(left.take_needless(Instant::START, false), ["b".to_string()].into());
+        assert!(left.take_needless(START, false).is_empty());
+        let may = START + LOOKING_TIME;
+        assert_eq!(left.take_needless(may, false), ["a".to_string(), "b".to_string()].into());
         assert!(left.is_empty());
     }
 
     #[test]
     fn there_may_be_none() {
-        let mut left = LeftOvers::found(Instant::START, &[]);
-        assert!(left.is_empty() && left.poll_timeout().is_none());
-        assert!(left.take_needless(Instant::START, true).is_empty());
+        let mut left = LeftOvers::found(START, &[]);
+        assert!(left.is_empty() && left.poll_timeout(START).is_none());
+        assert!(left.take_needless(START, true).is_empty());
     }
 }

@@ -340,14 +340,15 @@ impl Daemon {
                 self.storage.store(Purpose::AccountKey, Change::AccountKey(pem));
             }
             IssuerOutput::Publish { token, key_authorization } => {
-                self.left_overs.taken(&token);
                 self.front.responder.publish(token.clone(), key_authorization.clone());
                 let change = Change::Publish { token, key_authorization };
                 self.storage.store(Purpose::Challenge, change);
             }
             IssuerOutput::Withdraw { token } => {
                 self.front.responder.withdraw(&token);
-                self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+                if !self.left_overs.contains(&token) {
+                    self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+                }
             }
             IssuerOutput::Begins { order } => self.certificates.begins(turn, order),
             IssuerOutput::Placed { order, url } => self.certificates.placed(turn, order, url),
@@ -388,7 +389,7 @@ impl Daemon {
             self.issuer.poll_timeout(),
             self.reloader.poll_timeout(),
             self.journal.poll_timeout().filter(|_| self.storage.is_active()),
-            self.left_overs.poll_timeout(),
+            self.left_overs.poll_timeout(now.mono),
             self.end_by,
         ]
         .into_iter()

@@ -1,6 +1,7 @@
 //! From the moment on which this instance holds the storage to the one on which it lets go of it: by
 //! stepping down, which is a restart within the process, or by the end of the process. Part of the daemon.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::challenge::Responder;
@@ -83,13 +84,16 @@ impl Daemon {
         self.watcher.start(turn, &mut self.transport);
     }
 
-    /// Withdraws what was left published once no order that an earlier run placed is under way.
+    /// Withdraws what was left published once no order that an earlier run placed can be under way; what
+    /// an order of this run has published too is that one's to withdraw.
     pub(super) fn tidy_left_overs(&mut self, turn: &Turn<'_>) {
         if self.left_overs.is_empty() {
             return;
         }
         let needed = self.certificates.has_placed_orders();
-        for token in self.left_overs.take_needless(turn.now.mono, needed) {
+        let published: BTreeSet<&str> = self.front.responder.tokens().collect();
+        let needless = self.left_overs.take_needless(turn.now.mono, needed);
+        for token in needless.into_iter().filter(|token| !published.contains(token.as_str())) {
             self.storage.store(Purpose::Challenge, Change::Withdraw { token });
         }
     }
@@ -137,8 +141,7 @@ impl Daemon {
         let goes_on = self.errand.serves() && self.storage.trouble().is_none();
         if self.storage.is_active() && !goes_on {
             let published = self.front.responder.tokens().map(str::to_string);
-            let left = self.left_overs.take_needless(turn.now.mono, false);
-            for token in published.chain(left).collect::<Vec<_>>() {
+            for token in published.chain(self.left_overs.take()).collect::<BTreeSet<_>>() {
                 self.front.responder.withdraw(&token);
                 self.storage.store(Purpose::Challenge, Change::Withdraw { token });
             }
@@ -153,3 +156,6 @@ impl Daemon {
         self.outputs.push_back(Output::Exit(status));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,7 @@ impl Stage {
     pub(crate) fn open_front(&mut self) -> Result<(), Box<dyn Error>> {
         let lb = Arc::clone(&self.lb);
         let (storage, daemon_port) = (self.storage(), self.listen.port());
-        let haproxy = HaProxy::start(&self.files.0, &storage, self.http_port, daemon_port, lb)?;
+        let haproxy = HaProxy::start(&self.files.0, &storage, self.http_port, &[daemon_port], lb)?;
         self.front = Front::HaProxy(haproxy);
         Ok(())
     }

@@ -97,7 +97,7 @@ fn renewed() -> Outcome {
     let arguments = site.arguments(&pebble.directory(), &pebble.root_file);
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
     let control = site.lb.clone();
-    let haproxy = HaProxy::start(site.folder(), &site.storage, http_port, site.port, control)?;
+    let haproxy = HaProxy::start(site.folder(), &site.storage, http_port, &[site.port], control)?;
     let trust = pebble.issued_root()?;
     daemon.wait_for("account is registered")?;
     site.deploy("/shop", "shop.example.com");

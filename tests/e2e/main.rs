@@ -4,6 +4,7 @@
 mod ca;
 mod command_line;
 mod fixed;
+mod instances;
 mod life;
 mod listener;
 mod marathon;
@@ -38,6 +39,8 @@ pub(crate) enum Tool {
     Musl,
     /// To be root, and to be allowed to make namespaces and mounts.
     Namespaces,
+    /// The same for networks, and iproute2 to make them with.
+    Networks,
 }
 
 impl Tool {
@@ -60,6 +63,12 @@ impl Tool {
                 let works =
                     succeeds("unshare", &["--mount", "--pid", "--fork", "sh", "-c", script]);
                 ("no root with namespaces", works)
+            }
+            Tool::Networks => {
+                let script = "ip link add name veth-a type veth peer name veth-b && \
+                              ip link add name bridge-a type bridge && ip netns list";
+                let works = succeeds("unshare", &["--net", "sh", "-c", script]);
+                ("no root with network namespaces, or no iproute2", works)
             }
         };
         (!runs).then_some(words)
@@ -96,6 +105,9 @@ fn main() -> ExitCode {
         renewal::TESTS,
         wishes::TESTS,
         refusals::TESTS,
+        instances::TESTS,
+        instances::partition::TESTS,
+        instances::rolling::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -170,8 +170,12 @@ pub(crate) fn local(port: u16) -> SocketAddr {
 
 /// Sends bytes and reads until the peer closes.
 pub(crate) fn talk(port: u16, bytes: &[u8]) -> Outcome<String> {
-    let failed = |error: std::io::Error| format!("port {port}: {error}");
-    let mut stream = TcpStream::connect(local(port)).map_err(failed)?;
+    talk_to(local(port), bytes)
+}
+
+fn talk_to(address: SocketAddr, bytes: &[u8]) -> Outcome<String> {
+    let failed = |error: std::io::Error| format!("{address}: {error}");
+    let mut stream = TcpStream::connect(address).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.write_all(bytes).map_err(failed)?;
     let mut answer = Vec::new();
@@ -181,8 +185,13 @@ pub(crate) fn talk(port: u16, bytes: &[u8]) -> Outcome<String> {
 
 /// The answer to a GET on a connection of its own.
 pub(crate) fn get(port: u16, path: &str) -> Outcome<String> {
+    get_from(local(port), path)
+}
+
+/// The same, from any address.
+pub(crate) fn get_from(address: SocketAddr, path: &str) -> Outcome<String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    talk(port, request.as_bytes())
+    talk_to(address, request.as_bytes())
 }
 
 /// An error with what was expected and what was found.

@@ -148,6 +148,11 @@ impl Pebble {
         Ok(answer)
     }
 
+    /// All that Pebble has said.
+    pub(crate) fn log(&self) -> String {
+        self.process.output()
+    }
+
     /// The requests that Pebble has logged, as `POST /order-plz`.
     pub(crate) fn requests(&self) -> Vec<String> {
         let output = self.process.output();
@@ -175,17 +180,17 @@ pub(crate) struct HaProxy {
 
 impl HaProxy {
     /// Starts HAProxy: certificates from `storage` as marathon-lb loads them, the challenge path to
-    /// `daemon_port` by the README's labels. From then on reloads of `control` are HAProxy's.
+    /// `daemon_ports` by the README's labels. From then on reloads of `control` are HAProxy's.
     pub(crate) fn start(
         folder: &Path,
         storage: &Path,
         http_port: u16,
-        daemon_port: u16,
+        daemon_ports: &[u16],
         control: Arc<Driver<LoadBalancer>>,
     ) -> Outcome<HaProxy> {
         let https_port = free_port()?;
         let file = folder.join("haproxy.cfg");
-        let config = configuration(storage, http_port, https_port, daemon_port)?;
+        let config = configuration(storage, http_port, https_port, daemon_ports)?;
         fs::write(&file, config).map_err(|error| error.to_string())?;
         let fallback = storage.join("default.pem");
         wait_until("default.pem is made", || fallback.exists().then_some(()))?;
@@ -226,7 +231,7 @@ fn configuration(
     storage: &Path,
     http_port: u16,
     https_port: u16,
-    daemon_port: u16,
+    daemon_ports: &[u16],
 ) -> Outcome<String> {
     let path = readme_label("HAPROXY_0_PATH")?;
     let rules = |label: &str| -> Outcome<String> {
@@ -235,15 +240,18 @@ fn configuration(
     let http = rules("HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH")?;
     let https = rules("HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH")?;
     let (certs, fallback) = (storage.join("certs"), storage.join("default.pem"));
+    let server = |port: &u16| format!("  server daemon{port} 127.0.0.1:{port}\n");
+    let servers: String = daemon_ports.iter().map(server).collect();
     // As marathon-lb's own template: a reload hands the listening sockets over.
     let socket = storage.with_file_name("haproxy.sock");
     Ok(format!(
         "global\n  stats socket {} level admin expose-fd listeners\n\
-         defaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
+         defaults\n  mode http\n  option redispatch\n  retries 3\n\
+         \x20 timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
          frontend marathon_http_in\n  bind 127.0.0.1:{http_port}\n{http}\
          frontend marathon_https_in\n  bind 127.0.0.1:{https_port} ssl crt {} crt {}\n\
          \x20 acl path_marathon_acme path_beg {path}\n{https}  default_backend app\n\
-         backend marathon_acme\n  server daemon 127.0.0.1:{daemon_port}\n\
+         backend marathon_acme\n{servers}\
          backend app\n  http-request return status 200 content-type text/plain string served\n",
         socket.display(),
         certs.display(),

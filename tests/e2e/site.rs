@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -44,18 +44,32 @@ pub(crate) fn text(error: impl std::fmt::Display) -> String {
 
 /// Plays a peer on a free port.
 pub(crate) fn play<P: Peer + Send + 'static>(peer: P, options: Options) -> Outcome<Driver<P>> {
-    let listener = TcpListener::bind(local(0)).map_err(text)?;
+    play_at(Ipv4Addr::LOCALHOST, peer, options)
+}
+
+fn play_at<P: Peer + Send + 'static>(
+    address: Ipv4Addr,
+    peer: P,
+    options: Options,
+) -> Outcome<Driver<P>> {
+    let listener = TcpListener::bind((address, 0)).map_err(text)?;
     Driver::start(listener, peer, options).map_err(text)
 }
 
 impl Site {
     pub(crate) fn new() -> Outcome<Site> {
+        Site::at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// A site whose stand-ins listen elsewhere.
+    pub(crate) fn at(address: Ipv4Addr) -> Outcome<Site> {
         let folder = tempfile::tempdir().map_err(text)?;
         let storage = folder.path().join("storage");
         fs::create_dir(&storage).map_err(text)?;
-        let marathon = play(Marathon::new(marathon::Settings::default()), Options::default())?;
+        let marathon = Marathon::new(marathon::Settings::default());
+        let marathon = play_at(address, marathon, Options::default())?;
         let lb = LoadBalancer::new(time_now(), lb::Settings::default());
-        let lb = Arc::new(play(lb, Options::default())?);
+        let lb = Arc::new(play_at(address, lb, Options::default())?);
         Ok(Site { folder, storage, marathon, lb, port: free_port()? })
     }
 
@@ -93,6 +107,15 @@ impl Site {
         let daemon = Process::start(self.folder(), name, command.args(arguments).args(more))?;
         wait_for_port("the daemon", self.port)?;
         Ok(daemon)
+    }
+
+    /// Starts an instance on a port of its own, beside others.
+    pub(crate) fn instance(&self, name: &str, port: u16, arguments: &[String]) -> Outcome<Process> {
+        let mut command = Site::command();
+        command.args(arguments).arg(format!("--listen=127.0.0.1:{port}"));
+        let instance = Process::start(self.folder(), name, &mut command)?;
+        wait_for_port("the instance", port)?;
+        Ok(instance)
     }
 
     /// Runs the program until it ends by itself; its status and all that it said.
@@ -167,13 +190,24 @@ pub(crate) struct StandInCa {
 impl StandInCa {
     /// Challenges are fetched from `port` at first.
     pub(crate) fn start(folder: &Path, port: u16, settings: ca::Settings) -> Outcome<StandInCa> {
-        let (options, root) = tls_options(folder, "ca")?;
+        StandInCa::start_at(folder, Ipv4Addr::LOCALHOST, port, Box::new(local), settings)
+    }
+
+    /// As [`StandInCa::start`], listening elsewhere; `from` says which address a challenge port is at.
+    pub(crate) fn start_at(
+        folder: &Path,
+        address: Ipv4Addr,
+        port: u16,
+        from: Box<dyn Fn(u16) -> SocketAddr + Send + Sync>,
+        settings: ca::Settings,
+    ) -> Outcome<StandInCa> {
+        let (options, root) = tls_options_for(folder, "ca", &address.to_string())?;
         let challenge_port = Arc::new(AtomicU16::new(port));
         let port = Arc::clone(&challenge_port);
         let route: stand_ins::driver::Route =
-            Box::new(move |_, wanted| (wanted == 80).then(|| local(port.load(Ordering::SeqCst))));
+            Box::new(move |_, wanted| (wanted == 80).then(|| from(port.load(Ordering::SeqCst))));
         let options = Options { route: Some(route), ..options };
-        let listener = TcpListener::bind(local(0)).map_err(text)?;
+        let listener = TcpListener::bind((address, 0)).map_err(text)?;
         let base = format!("https://{}", listener.local_addr().map_err(text)?);
         let ca = Ca::new(7, &base, time_now(), settings);
         let directory = ca.directory_url();
@@ -199,8 +233,12 @@ pub(crate) fn with_ca(settings: ca::Settings) -> Outcome<(Site, StandInCa, Vec<S
 
 /// TLS for a stand-in on 127.0.0.1, and the file of its root.
 pub(crate) fn tls_options(folder: &Path, name: &str) -> Outcome<(Options, PathBuf)> {
+    tls_options_for(folder, name, "127.0.0.1")
+}
+
+fn tls_options_for(folder: &Path, name: &str, address: &str) -> Outcome<(Options, PathBuf)> {
     let mut pki = Pki::new(11, name, time_now());
-    let identity = pki.identity(&["127.0.0.1", "localhost"], time_now()).map_err(text)?;
+    let identity = pki.identity(&[address, "localhost"], time_now()).map_err(text)?;
     let root = folder.join(format!("{name}-root.pem"));
     fs::write(&root, pki.root_pem()).map_err(text)?;
     let tls = Some(server_config(&identity).map_err(text)?);

@@ -1,17 +1,15 @@
-//! The storage directory: not there, no directory, read-only, full, damaged, shared by two, owned by
-//! another user.
+//! The storage directory: not there, no directory, read-only, full, damaged, owned by another user.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use stand_ins::ca::Settings;
 
-use crate::process::{Outcome, Process, Signal, expect, free_port, get, wait_for_port, wait_until};
+use crate::process::{Outcome, Process, Signal, expect, get, wait_until};
 use crate::site::{Site, check_file, text, with_ca};
 use crate::{Test, Tool};
 
@@ -21,7 +19,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_the_disk_did_not_take_has_a_last_chance", &[Tool::Namespaces], last_chance),
     ("damaged_and_foreign_files_are_named", &[], damaged),
     ("the_layout_is_the_old_programs", &[], layout),
-    ("a_second_instance_stands_by_and_takes_over", &[], standby),
     ("a_crash_leaves_whole_files", &[], crash),
     ("the_user_is_switched_for_good", &[Tool::Namespaces], switched_user),
     ("another_user_just_runs", &[Tool::Namespaces], other_user),
@@ -191,44 +188,6 @@ fn layout() -> Outcome {
     }
     let left = fs::read_dir(site.storage.join("challenges")).map_err(text)?.count();
     expect(left == 0, || format!("{left} challenges left"))
-}
-
-fn standby() -> Outcome {
-    let (site, ca, arguments) = with_ca(Settings::default())?;
-    // Slow enough for the challenge to be asked of both.
-    ca.ca.with(|ca, _| ca.settings.validation_delay_ms = 3000);
-    let mut first = site.daemon("first", &arguments, &[])?;
-    first.wait_for("attached to the event stream")?;
-    let port = free_port()?;
-    let listen = format!("--listen=127.0.0.1:{port}");
-    let mut command = Site::command();
-    command.args(&arguments).arg(&listen);
-    let mut second = Process::start(site.folder(), "second", &mut command)?;
-    wait_for_port("the second instance", port)?;
-    second.wait_for("another instance is active, standing by")?;
-    site.deploy("/a", "a.example.com");
-    let challenges = site.storage.join("challenges");
-    let token = wait_until("a challenge", || {
-        let entry = fs::read_dir(&challenges).ok()?.next()?.ok()?;
-        entry.file_name().into_string().ok()
-    })?;
-    let path = format!("/.well-known/acme-challenge/{token}");
-    for port in [site.port, port] {
-        let answer = get(port, &path)?;
-        expect(answer.contains(" 200 ") && answer.contains(&format!("{token}.")), || answer)?;
-        let unknown = get(port, "/.well-known/acme-challenge/other")?;
-        expect(unknown.contains(" 404 "), || unknown)?;
-    }
-    let health = get(port, "/health")?;
-    expect(health.contains(" 200 "), || health)?;
-    site.wait_for_certificate(&first, "a.example.com")?;
-    first.signal(Signal::KILL)?;
-    second.wait_for("opened certificates=1")?;
-    ca.challenge_port.store(port, Ordering::SeqCst);
-    site.deploy("/b", "b.example.com");
-    site.wait_for_certificate(&second, "b.example.com")?;
-    let issued = ca.ca.with(|ca, _| ca.issued().len());
-    expect(issued == 2, || format!("{issued} certificates, the first one's was ordered again"))
 }
 
 fn crash() -> Outcome {

@@ -92,6 +92,8 @@ pub(super) struct Survey {
     pub(super) left: VecDeque<Url>,
     /// Those whose challenge the CA may look at from now on.
     pub(super) answered: Vec<Url>,
+    /// The one whose challenge the CA would not have answered: it is read once more.
+    pub(super) doubted: Option<Url>,
     /// Once there is one, no further challenge is answered.
     pub(super) refusals: Vec<Refusal>,
 }

@@ -171,3 +171,26 @@ fn trouble_that_is_not_the_earlier_orders_leaves_it_alone() {
     }
     assert_eq!(case.answer("<html>"), [NOT_OURS], "a new order is made in its place");
 }
+
+#[test]
+fn a_challenge_that_the_ca_is_done_with_in_this_very_moment_is_read_again() {
+    let refusal = || Err(problem(ProblemKind::Malformed, 400, None));
+    let pending = || authorization("pending", "t1");
+    let mut case = resuming(&["a.org"]);
+    assert_eq!(case.answer(object("pending", &["a.org"])), ["https://ca/z/1"]);
+    assert_eq!(case.answer(pending()), ["publish t1", "https://ca/h/t1 {}"]);
+    assert_eq!(case.reply(refusal()), ["https://ca/z/1"]);
+    assert!(case.answer(authorization("valid", "t1")).is_empty());
+    assert_eq!(case.wait(SOON), ["https://ca/o/7"]);
+    // Once; and not where no earlier run can have answered it.
+    let mut case = resuming(&["a.org"]);
+    case.answer(object("pending", &["a.org"]));
+    case.answer(pending());
+    case.reply(refusal());
+    assert_eq!(case.answer(pending()), ["https://ca/h/t1 {}"]);
+    assert!(case.reply(refusal()).iter().any(|wish| wish.starts_with("failed: ")));
+    let mut case = Case::new(&["a.org"]);
+    case.created(PENDING);
+    case.answer(pending());
+    assert!(case.reply(refusal()).iter().any(|wish| wish.starts_with("failed: ")));
+}
