@@ -19,7 +19,7 @@ use stand_ins::marathon::{self, AppsAnswer, Marathon};
 use stand_ins::random::Random;
 
 use crate::disk::Conditions;
-use crate::faults::{Switches, Toll};
+use crate::faults::{Fault, Switches, Toll};
 use crate::machine::Machine;
 use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
 use crate::peers::Peers;
@@ -27,7 +27,7 @@ use crate::world::World;
 
 mod process;
 
-use process::Acts;
+use process::{Acts, check_orders, set_clocks};
 
 const SECOND: Nanos = 1000 * MILLISECOND;
 const MINUTE: Nanos = 60 * SECOND;
@@ -244,6 +244,7 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
     world.network.weather = Weather::bad(chance, &plan.faults);
+    world.leased = true;
     world.disk.set_conditions(Conditions::bad(chance, &plan.faults));
     for index in 0..marathons {
         world.host(&format!("marathon{index}.mesos"), 8080, &[PeerId::Marathon(index)]);
@@ -313,10 +314,8 @@ fn trouble(world: &mut World, chance: &mut Random) {
 fn heal(world: &mut World) {
     world.network.weather = Weather::fine();
     world.disk.set_conditions(Conditions::default());
-    for machine in &mut world.machines {
-        machine.spare();
-        machine.clock_offset_ms = 0;
-    }
+    world.machines.iter_mut().for_each(Machine::spare);
+    set_clocks(world, Fault::ClockHour, 0);
     for marathon in &mut world.peers.marathons {
         marathon.settings.apps = AppsAnswer::Normal;
         marathon.settings.unavailable = false;
@@ -363,7 +362,7 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
     if keys.len() != world.peers.ca.issued().len() {
         return Err("a key served twice".into());
     }
-    Ok(())
+    check_orders(world)
 }
 
 fn report(world: &World, before_renewal: u64, steps: u64) -> Report {

@@ -60,6 +60,10 @@ pub(crate) struct World {
     /// Folds every byte that left the daemon: equal for equal runs only.
     pub(crate) digest: u64,
     pub(crate) keys: SimKeys,
+    /// Whether the lock is a lease, kept by beats: a year has no second instance, and no time for them.
+    pub(crate) leased: bool,
+    /// When their clocks were set.
+    pub(crate) clock_sets: Vec<Nanos>,
     /// What befell the machines.
     pub(crate) toll: Toll,
     now: Nanos,
@@ -104,6 +108,8 @@ impl World {
             messages: BTreeMap::new(),
             digest: 0,
             keys: SimKeys::new(chance.fork()),
+            leased: false,
+            clock_sets: Vec::new(),
             toll: Toll::default(),
             now: 0,
             numbers: 0,

@@ -103,7 +103,12 @@ impl World {
         if let Some(answer) = process.answers.pop_front() {
             match answer {
                 Answer::Stored(write, result) => self.tell(index, Input::Stored(write, result)),
-                Answer::Loaded(loaded) => self.tell(index, Input::Loaded(loaded)),
+                Answer::Loaded(mut loaded) => {
+                    if let Loaded::Storage(Ok(inventory)) = &mut loaded {
+                        inventory.leased = self.leased;
+                    }
+                    self.tell(index, Input::Loaded(loaded));
+                }
                 Answer::Datagram(socket, from, bytes) => {
                     self.tell(index, Input::Datagram(socket, from, &bytes));
                 }

@@ -1,5 +1,14 @@
 //! What befalls the daemon's machines in a run: processes that die, stop, or stand still, the power
 //! that goes, a second instance, and clocks that are wrong. Drawn before the run, each with its moment.
+//!
+//! What holds of a process that was not scheduled and lost its lease meanwhile: it changes nothing of the
+//! storage any more, and makes no order that a single instance would not have made. It still sends what
+//! the turn in which it stood still had decided: so an order that it was about to make may reach the CA,
+//! but its attempt is on the disk by then, and the other instance waits a failure's pause before its own.
+//! Between the last look at the lock and the rename behind it nothing can be promised to a file system
+//! without fencing; there the simulated process does not stand still.
+
+use std::collections::BTreeMap;
 
 use stand_ins::random::Random;
 
@@ -13,6 +22,8 @@ use crate::world::World;
 const CALLS: u64 = 12;
 /// Times of one kind in a run at most.
 const TIMES_MAX: u64 = 3;
+/// The pause after a first failure is a minute, less a quarter by chance.
+const PAUSE_MIN: Nanos = 45 * SECOND;
 const HOUR_MS: i64 = (HOUR / MILLISECOND) as i64;
 /// The start of a run is in November 2026: so far it is to 1970, and to 2040.
 const TO_1970_MS: i64 = -498_000 * HOUR_MS;
@@ -117,11 +128,28 @@ fn act(fault: Fault, chance: &mut Random) -> Option<Act> {
     }
 }
 
+/// No two certificates of the same names are issued closer to each other than the shortest pause, except
+/// over a clock that was set: two instances at work at once would do that.
+pub(super) fn check_orders(world: &World) -> Result<(), String> {
+    let mut last = BTreeMap::new();
+    for issued in world.peers.ca.issued() {
+        let at = issued.at.mono_ms * MILLISECOND;
+        let before: Option<Nanos> = last.insert(&issued.names, at);
+        let Some(before) = before.filter(|before| at < before + PAUSE_MIN) else { continue };
+        let set = |set: &Nanos| *set <= at && *set + PAUSE_MIN >= before;
+        if !world.clock_sets.iter().any(set) {
+            return Err(format!("{:?} were issued at {before} and at {at} ns", issued.names));
+        }
+    }
+    Ok(())
+}
+
 /// The clocks of all machines show so much beyond the true time.
-fn set_clocks(world: &mut World, fault: Fault, shift_ms: i64) {
+pub(super) fn set_clocks(world: &mut World, fault: Fault, shift_ms: i64) {
     if shift_ms != 0 {
         world.toll.count(fault);
     }
+    world.clock_sets.push(world.now());
     for machine in &mut world.machines {
         machine.clock_offset_ms = shift_ms;
     }
