@@ -117,8 +117,6 @@ pub struct Certificates {
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
     orders_made: u64,
-    /// Whether Marathon's wishes are known.
-    synced: bool,
     unsaved: Option<Urgency>,
     /// The time of the last turn.
     last_now: Option<Now>,
@@ -132,6 +130,7 @@ impl Certificates {
             directory: config.acme.to_string(),
             offers_advice: false,
             exact: config.san,
+            synced: false,
             prune_after: config.prune_after,
         };
         Certificates {
@@ -143,7 +142,6 @@ impl Certificates {
             recording: Vec::new(),
             unread: VecDeque::new(),
             orders_made: 0,
-            synced: false,
             unsaved: None,
             last_now: None,
             outputs: VecDeque::new(),
@@ -174,7 +172,7 @@ impl Certificates {
 
     /// Takes in the whole of what is wanted now.
     pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &BTreeMap<Domain, Wish>) {
-        self.synced = true;
+        self.policy.synced = true;
         self.check_clock(turn);
         let gone = self.entries.iter().filter(|(name, entry)| {
             (entry.wish.is_some() || entry.is_void(turn.now.wall)) && !wishes.contains_key(name)
@@ -217,7 +215,7 @@ impl Certificates {
     /// one name in them HAProxy serves the alphabetically first, however old it is. Such a file goes
     /// once all its wanted names are in certificates that are wanted and stored.
     pub(super) fn retire(&mut self, now: UnixTime) {
-        if !self.synced || self.entries.values().all(|entry| entry.wish.is_some()) {
+        if !self.policy.synced || self.entries.values().all(|entry| entry.wish.is_some()) {
             return;
         }
         let wishes = self.entries.values().flat_map(|entry| &entry.wish);
@@ -439,7 +437,7 @@ impl Certificates {
     /// Forgets a certificate that nobody wants and of which nothing is stored. Before the first sync
     /// nobody knows what is wanted.
     fn drop_if_void(&mut self, name: &Domain) {
-        let Some(now) = self.last_now.filter(|_| self.synced) else { return };
+        let Some(now) = self.last_now.filter(|_| self.policy.synced) else { return };
         if self.entries.get(name).is_some_and(|entry| entry.is_void(now.wall)) {
             if let Some(at) = self.entries.remove(name).and_then(|entry| entry.planned) {
                 self.due.remove(&(at, name.clone()));

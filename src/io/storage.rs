@@ -23,6 +23,8 @@ pub use snapshot::{Snapshot, read_only};
 
 /// The folders that are there from the start on.
 const FOLDERS: [&str; 5] = ["certs", "unmanaged-certs", "challenges", "archive", "tmp"];
+/// Those with what must survive a crash, the storage directory itself among them.
+const FLUSHED: [&str; 4] = ["", "certs", "challenges", "archive"];
 const FOLDER_MODE: u32 = 0o755;
 /// Mode of what only this program reads.
 const PRIVATE_MODE: u32 = 0o600;
@@ -184,6 +186,11 @@ impl<F: Files> Storage<F> {
             let path = format!("tmp/{left_over}");
             self.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))?;
         }
+        // What an earlier run did not come to flush is relied on from now on.
+        for folder in FLUSHED {
+            let flushed = self.files.flush_folder(&self.dir.join(folder));
+            flushed.map_err(|error| failed(folder, &error))?;
+        }
         let proof = self.write_temporary(PRIVATE_MODE, &[b' '; 4096])?;
         self.files.remove(&proof).map_err(|error| failed("tmp", &error))?;
         self.inventory()
@@ -249,7 +256,11 @@ impl<F: Files> Storage<F> {
         let moved = self.check_lock().and_then(|()| {
             let moved = match existing {
                 Existing::Replace => self.files.rename(&temporary, &target),
-                Existing::Refuse => self.link(&temporary, &target),
+                Existing::Refuse => match self.link(&temporary, &target) {
+                    // Made by a try of which only the last flush failed.
+                    Err(error) if is_taken(&error) && self.holds(path, bytes) => Ok(()),
+                    linked => linked,
+                },
             };
             moved.and_then(|()| self.flush_entry(&target)).map_err(|error| failed(path, &error))
         });
@@ -258,6 +269,11 @@ impl<F: Files> Storage<F> {
             let _ = self.files.remove(&temporary);
         }
         moved
+    }
+
+    /// Whether a file has exactly this content.
+    fn holds(&self, path: &str, bytes: &[u8]) -> bool {
+        self.read(path, bytes.len() as u64).is_ok_and(|found| **found == *bytes)
     }
 
     /// Writes a file into `tmp/` and flushes it.
@@ -287,6 +303,10 @@ impl<F: Files> Storage<F> {
     fn archive(&self, path: &str, stem: &str, extension: &str) -> Result<(), StoreError> {
         self.check_lock()?;
         let source = self.dir.join(path);
+        if !self.files.is_there(&source).map_err(|error| failed(path, &error))? {
+            // Moved by a try of which only the last flush failed.
+            return self.flush_entry(&source).map_err(|error| failed(path, &error));
+        }
         for number in 0..ARCHIVED_MAX {
             let file = match number {
                 0 => format!("archive/{stem}.{extension}"),
@@ -294,7 +314,7 @@ impl<F: Files> Storage<F> {
             };
             let target = self.dir.join(file);
             match self.link(&source, &target) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(failed(path, &error)),
                 Ok(()) => {
                     let moved = self
@@ -338,6 +358,10 @@ impl<F: Files> Storage<F> {
     fn flush_entry(&self, path: &Path) -> io::Result<()> {
         self.files.flush_folder(path.parent().unwrap_or(path))
     }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AlreadyExists
 }
 
 /// Whether the system's error may mean that the file system has no links (link(2)).

@@ -7,7 +7,7 @@ use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{self, Marathon};
 use stand_ins::random::Random;
 
-use crate::machine::{Doom, Trigger};
+use crate::machine::{Blow, Doom, Trigger};
 use crate::network::{MILLISECOND, Nanos, PeerId};
 use crate::peers::Peers;
 use crate::scenario::{config, deploy, pass};
@@ -68,7 +68,7 @@ fn fifty_kills_in_the_middle_of_an_order() {
         let mut chance = Random::new(seed + 100);
         for kills in 1..=50 {
             let (after, outputs) = (Trigger::Publish, chance.between(2, 12));
-            world.machine.condemn(Doom { after, outputs, downtime: SECOND });
+            world.machines[0].condemn(Doom { after, outputs, blow: Blow::Kill, downtime: SECOND });
             while killed(&world) < kills {
                 let until = world.now() + SECOND;
                 pass(&mut world, until).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
@@ -81,7 +81,7 @@ fn fifty_kills_in_the_middle_of_an_order() {
         world.peers.ca.settings.validation_delay_ms = 500;
         let until = world.now() + 16 * HOUR;
         pass(&mut world, until).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
-        let stored = world.disk.names("certs/");
+        let stored = world.disk.names("certs");
         assert_eq!(stored, [format!("{DOMAIN}.pem")], "seed {seed}");
     }
 }
@@ -98,7 +98,7 @@ fn a_failing_order_keeps_its_schedule_over_restarts() {
             let until = world.now() + HOUR;
             pass(&mut world, until).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
             let (after, outputs) = (Trigger::Anything, chance.below(20));
-            world.machine.condemn(Doom { after, outputs, downtime: SECOND });
+            world.machines[0].condemn(Doom { after, outputs, blow: Blow::Kill, downtime: SECOND });
         }
         let (made, allowed) = (orders(&world), orders_of_one_run(world.now()));
         println!("seed {seed}: {made} orders, {allowed} allowed, {} s", world.now() / SECOND);

@@ -125,6 +125,40 @@ faults! {
     LbGone = "lb-gone",
     /// The disk is full.
     DiskFull = "disk-full",
+    /// A call to the disk fails.
+    DiskError = "disk-error",
+    /// Nothing can be written.
+    DiskReadOnly = "disk-read-only",
+    /// Only some of the bytes were written.
+    DiskHalfWritten = "disk-half-written",
+    /// A call to the disk takes long.
+    DiskSlow = "disk-slow",
+    /// A power cut left some of a file that was not flushed.
+    ContentTorn = "disk-torn-content",
+    /// A power cut left nothing of a file that was not flushed.
+    ContentLost = "disk-lost-content",
+    /// A power cut took back a name that was not flushed.
+    NamesLost = "disk-lost-names",
+    /// The process was killed between two outputs.
+    Killed = "process-killed",
+    /// The process was killed between two calls of one change or read.
+    KilledInside = "process-killed-inside",
+    /// The power was cut, between two outputs or two calls.
+    PowerCut = "process-power-cut",
+    /// The process was told to end, and started again.
+    Stopped = "process-stopped",
+    /// The process was not scheduled for a while.
+    Paused = "process-paused",
+    /// A second instance stood by and took over.
+    TakenOver = "process-taken-over",
+    /// The wall clock was wrong by an hour.
+    ClockHour = "clock-hour",
+    /// The wall clock was wrong by a month.
+    ClockMonth = "clock-month",
+    /// The wall clock showed 1970.
+    Clock1970 = "clock-1970",
+    /// The wall clock showed 2040.
+    Clock2040 = "clock-2040",
     /// Another Marathon leads; event streams end, the others send clients of streams to it.
     LeaderChange = "marathon-leader-change",
     /// There is no leader for a while: 502.

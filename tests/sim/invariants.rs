@@ -5,9 +5,10 @@
 //!   or at renewal information was answered with one. Then the same URL (for a new order: the same
 //!   names) is not asked for before that time. It binds for an hour at most while the CA is registered
 //!   with, for a minute at most between looks at an order, and for a day at most between questions
-//!   about a renewal. A process that was started meanwhile may have forgotten it.
+//!   about a renewal. An instance that something
+//!   befell meanwhile ([`World::disturbed`]) may have forgotten it.
 //! - [`orders`]: from one order of a domain that the daemon heard of to the next lies the pause of the
-//!   table, less a quarter, unless the certificate was stored meanwhile, a process started, the CA did
+//!   table, less a quarter, unless the certificate was stored meanwhile, something befell an instance, the CA did
 //!   not know the account meanwhile, or the order is one of those that were allowed: one for each
 //!   change of the app, two for each stale list (there and back).
 //! - [`syncs`]: how often the apps are asked for.
@@ -51,11 +52,9 @@ fn exchanges(world: &World) -> Vec<Exchange<'_>> {
     ca.seen().iter().zip(heard).map(|(request, heard)| Exchange { request, heard }).collect()
 }
 
-/// Whether a process started between the two.
-fn restarted(world: &World, from: Nanos, to: Nanos) -> bool {
-    let between =
-        |(at, event): &(Nanos, Event)| *event == Event::Started && (from..=to).contains(at);
-    world.events.iter().any(between)
+/// Whether something befell a machine between the two, over which it may forget.
+fn disturbed(world: &World, from: Nanos, to: Nanos) -> bool {
+    world.disturbed.iter().any(|at| (from..=to).contains(at))
 }
 
 /// How long an answer binds, in milliseconds.
@@ -81,7 +80,7 @@ pub(crate) fn retry_after(world: &World) -> Result<u64, String> {
         let at = request.at.mono_ms * MILLISECOND;
         let key = (request.path.as_str(), request.names.as_slice());
         if let Some((since, until)) = bound.remove(&key) {
-            if at < until && !restarted(world, since, at) {
+            if at < until && !disturbed(world, since, at) {
                 let (early_ms, path) = ((until - at) / MILLISECOND, &request.path);
                 return Err(format!(
                     "{path} {early_ms} ms before its Retry-After, at {} ms",
@@ -133,7 +132,7 @@ pub(crate) fn orders(world: &World, allowed: &BTreeMap<String, u64>) -> Result<(
             }
             let pause = RETRY_PAUSES[failures.min(RETRY_PAUSES.len() - 1)] / 4 * 3;
             failures += 1;
-            early += u64::from(at < before + pause && !restarted(world, before, at));
+            early += u64::from(at < before + pause && !disturbed(world, before, at));
         }
         let allowed = allowed.get(name).copied().unwrap_or_default();
         if early > allowed {

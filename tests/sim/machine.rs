@@ -1,27 +1,26 @@
-//! The machine on which the daemon runs: one process after another on the same disk, each with a
-//! monotonic clock of its own, under a wall clock that may be wrong. A process is killed between
-//! any two outputs, or ends in order; the next one starts after a while.
+//! A machine on which the daemon runs: one process after another on a disk that it may share, each
+//! with a monotonic clock of its own, under a wall clock that may be wrong. A process is killed
+//! between any two outputs or inside one, is not scheduled for a while, or ends in order; the next
+//! one starts after a while.
+//!
+//! To the network every connection of every machine has a name of its own: the number says whose.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use marathon_acme::config::Config;
 use marathon_acme::daemon::Daemon;
-use marathon_acme::seam::{Change, Input, Loaded, Machine as _, Output, Signal};
-use marathon_acme::seam::{StoreError, WriteId};
-use marathon_acme::time::{Instant, Now, UnixTime};
+use marathon_acme::io::storage::Storage;
+use marathon_acme::seam::{Change, CloseReason, ConnId, Load, Loaded};
+use marathon_acme::seam::{Output, Signal, SocketId, StoreError, WriteId};
 
-use crate::invariants::longer;
-use crate::network::{MILLISECOND, Nanos};
-use crate::world::{Event, World};
+use crate::disk::SimFiles;
+use crate::network::Nanos;
 
-/// Outputs of one turn at most: more means that the daemon chases its own tail.
-const OUTPUTS_MAX: usize = 10_000;
+mod running;
 
-/// A process ends within this time when it is told to.
-const STOP_TIME_MAX: Nanos = 2000 * MILLISECOND;
-
-/// Where the daemon's listener is.
-const LISTENING: &str = "10.0.0.9:8000";
+/// Machines there can be.
+pub(crate) const MACHINES_MAX: usize = 2;
 
 /// The machine; [`World::tell`] runs it.
 pub(crate) struct Machine {
@@ -39,12 +38,23 @@ enum State {
 
 struct Process {
     daemon: Daemon,
+    storage: Storage<SimFiles>,
+    /// Never used again.
+    number: u64,
     born: Nanos,
     wait: Option<Nanos>,
+    /// It is in the middle of a turn, and goes on then: the disk is slow, or it is not scheduled.
+    blocked_until: Option<Nanos>,
+    /// What it was about to do when it was no longer scheduled.
+    held: Option<Output>,
     /// Inputs that answer an output of the daemon itself, in order.
     answers: VecDeque<Answer>,
-    /// When the process was told to end, and how long the machine rests when it has done so.
-    stopping: Option<(Nanos, Nanos)>,
+    /// What came while it was blocked; the system keeps it.
+    inbox: VecDeque<Heard>,
+    /// How long the machine rests when the process has ended as it was told to.
+    stopping: Option<Nanos>,
+    /// When it was told so, unless something has stalled it since.
+    told_to_stop: Option<Nanos>,
 }
 
 /// What the operating system answers at once.
@@ -53,18 +63,55 @@ pub(crate) enum Answer {
     Loaded(Loaded),
 }
 
-/// How a process will be killed.
+/// What comes from outside.
+pub(crate) enum Heard {
+    Accepted(ConnId),
+    Connected(ConnId),
+    Received(ConnId, Vec<u8>),
+    Closed(ConnId, CloseReason),
+    Datagram(SocketId, SocketAddr, Vec<u8>),
+    Signal(Signal),
+}
+
+impl Heard {
+    fn is_of(&self, conn: ConnId) -> bool {
+        match self {
+            Heard::Accepted(it) | Heard::Connected(it) => *it == conn,
+            Heard::Received(it, _) | Heard::Closed(it, _) => *it == conn,
+            Heard::Datagram(..) | Heard::Signal(_) => false,
+        }
+    }
+}
+
+/// What will befall a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Doom {
     /// What must come before the count begins.
     pub(crate) after: Trigger,
     /// So many more outputs are carried out.
     pub(crate) outputs: u64,
+    /// What happens then.
+    pub(crate) blow: Blow,
     /// How long it is until the next process.
     pub(crate) downtime: Nanos,
 }
 
-/// What a kill lies in wait for.
+/// What happens to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blow {
+    /// It dies, and what it has written stays.
+    Kill,
+    /// It dies before this call to the disk, counted from 1.
+    KillInside(u64),
+    /// The power is cut, for every machine on the disk.
+    PowerCut,
+    /// The power is cut before this call to the disk.
+    PowerCutInside(u64),
+    /// It is not scheduled for this time; whether its monotonic clock stands still meanwhile.
+    Pause(Nanos, bool),
+}
+
+/// What a blow lies in wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
     /// Nothing: the next output counts.
@@ -89,10 +136,54 @@ impl Trigger {
     }
 }
 
+/// The machine that a connection is of, by its name in the network.
+pub(crate) fn owner(conn: ConnId) -> usize {
+    let (ConnId::Accepted(number) | ConnId::Dialed(number)) = conn;
+    usize::try_from(number % MACHINES_MAX as u64).expect("few machines")
+}
+
+/// The name in the network of what the daemon of this machine has dialed or accepted.
+fn outside(index: usize, conn: ConnId) -> ConnId {
+    match conn {
+        ConnId::Dialed(number) => ConnId::Dialed(number * MACHINES_MAX as u64 + index as u64),
+        ConnId::Accepted(_) => conn,
+    }
+}
+
+/// The machine that a socket is of, by its name in the network.
+pub(crate) fn socket_owner(SocketId(number): SocketId) -> usize {
+    usize::try_from(number % MACHINES_MAX as u64).expect("few machines")
+}
+
+/// The name in the network of a socket of this machine.
+fn outside_socket(index: usize, SocketId(number): SocketId) -> SocketId {
+    SocketId(number * MACHINES_MAX as u64 + index as u64)
+}
+
+/// The name that the daemon itself has for a socket.
+pub(crate) fn inside_socket(SocketId(number): SocketId) -> SocketId {
+    SocketId(number / MACHINES_MAX as u64)
+}
+
+/// The name that the daemon itself has for it.
+pub(crate) fn inside(conn: ConnId) -> ConnId {
+    match conn {
+        ConnId::Dialed(number) => ConnId::Dialed(number / MACHINES_MAX as u64),
+        ConnId::Accepted(_) => conn,
+    }
+}
+
+impl Process {
+    fn block(&mut self, until: Nanos) {
+        self.blocked_until = Some(until);
+        self.told_to_stop = None;
+    }
+}
+
 impl Machine {
     /// A machine without a process yet.
-    pub(crate) fn new(config: &Config) -> Machine {
-        let state = State::Off { start_at: 0 };
+    pub(crate) fn new(config: &Config, start_at: Nanos) -> Machine {
+        let state = State::Off { start_at };
         Machine { clock_offset_ms: 0, config: config.clone(), state, dooms: Vec::new() }
     }
 
@@ -101,115 +192,60 @@ impl Machine {
         matches!(self.state, State::On(_))
     }
 
-    /// When the process wants to be woken, or is to be started.
+    /// When the process wants to be woken or goes on, or is to be started.
     pub(crate) fn next_timeout(&self) -> Option<Nanos> {
         match &self.state {
-            State::On(process) => process.wait,
+            State::On(process) => process.blocked_until.or(process.wait),
             State::Off { start_at } => Some(*start_at),
         }
     }
 
-    /// What the process is told before anything else happens.
-    pub(crate) fn next_answer(&mut self) -> Option<Answer> {
+    fn process(&mut self) -> Option<&mut Process> {
         match &mut self.state {
-            State::On(process) => process.answers.pop_front(),
+            State::On(process) => Some(process),
             State::Off { .. } => None,
         }
     }
 
     /// Keeps an answer for the process.
     pub(crate) fn will_hear(&mut self, answer: Answer) {
-        if let State::On(process) = &mut self.state {
+        if let Some(process) = self.process() {
             process.answers.push_back(answer);
         }
     }
 
-    /// This process or a later one will be killed so.
+    /// This will befall this process or a later one.
     pub(crate) fn condemn(&mut self, doom: Doom) {
         self.dooms.push(doom);
     }
 
-    /// Whether the process dies before this output; how long the machine then rests.
-    fn dies_before(&mut self, output: &Output) -> Option<Nanos> {
+    /// Nothing more will befall it.
+    pub(crate) fn spare(&mut self) {
+        self.dooms.clear();
+    }
+
+    /// What befalls the process before this output, if anything.
+    fn struck_before(&mut self, output: &Output) -> Option<Doom> {
         for doom in &mut self.dooms {
             if doom.after.is_met(output) {
                 doom.after = Trigger::Anything;
             }
         }
-        let waits = |doom: &Doom| doom.after != Trigger::Anything || doom.outputs > 0;
+        let stores = match output {
+            Output::Store { .. } => true,
+            Output::Load(load) => *load != Load::NameService,
+            _ => false,
+        };
+        let waits = |doom: &Doom| match doom.blow {
+            Blow::KillInside(_) | Blow::PowerCutInside(_) if !stores => true,
+            _ => doom.after != Trigger::Anything || doom.outputs > 0,
+        };
         if let Some(index) = self.dooms.iter().position(|doom| !waits(doom)) {
-            return Some(self.dooms.remove(index).downtime);
+            return Some(self.dooms.remove(index));
         }
         for doom in self.dooms.iter_mut().filter(|doom| doom.after == Trigger::Anything) {
-            doom.outputs -= 1;
+            doom.outputs = doom.outputs.saturating_sub(1);
         }
         None
-    }
-}
-
-impl World {
-    /// Starts a process on what the last one left.
-    pub(crate) fn start(&mut self) {
-        let daemon = Daemon::new(&self.machine.config, None, Vec::new());
-        let (born, wait, answers) = (self.now(), None, VecDeque::new());
-        let process = Process { daemon, born, wait, answers, stopping: None };
-        self.machine.state = State::On(Box::new(process));
-        self.events.push((self.now(), Event::Started));
-        let listening = LISTENING.parse().expect("an address");
-        self.tell(Input::Started { listening });
-    }
-
-    /// Asks the process to end in order; the next one starts after `downtime`.
-    pub(crate) fn stop(&mut self, downtime: Nanos) {
-        let at = self.now();
-        if let State::On(process) = &mut self.machine.state {
-            process.stopping = Some((at, downtime));
-            self.tell(Input::Signal(Signal::Stop));
-        }
-    }
-
-    /// The process is gone, and its connections with it.
-    fn ended(&mut self, event: Event, start_at: Nanos) {
-        self.machine.state = State::Off { start_at };
-        self.network.daemon_ended(self.now());
-        self.events.push((self.now(), event));
-    }
-
-    /// Tells the daemon something and carries out all that it wants.
-    pub(crate) fn tell(&mut self, input: Input<'_>) {
-        let wall = self.wall().as_millis() + self.machine.clock_offset_ms;
-        let at = self.now();
-        let State::On(process) = &mut self.machine.state else { return };
-        let late = process.stopping.is_some_and(|(told, _)| at > told + STOP_TIME_MAX);
-        assert!(!late, "the daemon was stopped and goes on");
-        let mono = Instant::from_nanos(at - process.born);
-        let now = Now { mono, wall: UnixTime::from_millis(wall) };
-        process.daemon.handle_input(now, input, &mut self.keys);
-        for outputs in 0..OUTPUTS_MAX {
-            let State::On(process) = &mut self.machine.state else { return };
-            let output = process.daemon.poll_output();
-            if let Output::Wait(until) = output {
-                process.wait = until.map(|until| process.born.saturating_add(until.as_nanos()));
-                let (queues, most) = self.longest;
-                self.longest = (longer(queues, process.daemon.queues()), most.max(outputs));
-                return;
-            }
-            if let Some(downtime) = self.machine.dies_before(&output) {
-                return self.ended(Event::Killed(at + downtime), at + downtime);
-            }
-            match output {
-                Output::Exit(status) => return self.exited(status),
-                output => self.carry_out(output),
-            }
-        }
-        panic!("the daemon never waits");
-    }
-
-    fn exited(&mut self, status: u8) {
-        let State::On(process) = &self.machine.state else { return };
-        let downtime = process.stopping.filter(|_| status == 0).map(|(_, downtime)| downtime);
-        let downtime = downtime.unwrap_or_else(|| panic!("the daemon ended with {status}"));
-        let start_at = self.now() + downtime;
-        self.ended(Event::Ended(start_at), start_at);
     }
 }

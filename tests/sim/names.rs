@@ -18,6 +18,11 @@ const SERVER_FAILURE: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
 const CNAME: u8 = 5;
 
+use marathon_acme::seam::Loaded;
+
+/// Where it listens.
+const RESOLV_CONF: &str = "nameserver 10.0.0.53\noptions timeout:1 attempts:3\n";
+
 /// Which name has which addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -56,6 +61,12 @@ impl Names {
     /// What a name resolves to.
     pub(crate) fn of(&self, name: &str) -> &[IpAddr] {
         self.addresses.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// How the daemon's machines are told to ask it.
+    pub(crate) fn service(&self) -> Loaded {
+        let hosts = b"127.0.0.1 localhost\n".to_vec();
+        Loaded::NameService { resolv_conf: RESOLV_CONF.into(), hosts }
     }
 
     /// The answer to a query with one question.

@@ -284,18 +284,27 @@ impl Network {
         }
     }
 
-    /// The daemon's process has ended, in order or not: what was on its way to it is lost, and the
-    /// peers hear that their connections are over. The next process may use the same numbers.
-    pub(crate) fn daemon_ended(&mut self, now: Nanos) {
-        self.unmade.clear();
-        self.books.ended();
+    /// A daemon's process has ended, in order or not: what was on its way to it is lost, and the
+    /// peers hear that its connections are over. The next process may use the same numbers.
+    pub(crate) fn daemon_ended(
+        &mut self,
+        now: Nanos,
+        its: impl Fn(ConnId) -> bool,
+        its_socket: impl Fn(SocketId) -> bool,
+    ) {
+        self.unmade.retain(|conn| !its(*conn));
+        self.books.ended(&its, &its_socket);
         self.queue.retain(|_, delivery| match delivery {
-            Delivery::Connected(_) | Delivery::Accepted(_) | Delivery::Datagram(..) => false,
-            Delivery::ToDaemon(..) | Delivery::DaemonClosed(..) => false,
+            Delivery::Datagram(socket, ..) => !its_socket(*socket),
+            Delivery::Connected(conn) | Delivery::Accepted(conn) => !its(*conn),
+            Delivery::ToDaemon(conn, _) | Delivery::DaemonClosed(conn, _) => !its(*conn),
             Delivery::PeerAccepted(..) | Delivery::PeerDialed(..) => true,
             Delivery::ToPeer(..) | Delivery::PeerClosed(..) => true,
         });
-        for (_, mut link) in std::mem::take(&mut self.links) {
+        let (over, rest) =
+            std::mem::take(&mut self.links).into_iter().partition(|(conn, _)| its(*conn));
+        self.links = rest;
+        for (_, mut link) in over {
             let ((peer, number), at) = (link.peer, link.peer_hears_at.max(now + self.latency()));
             link.daemon_open = false;
             if link.peer_open {

@@ -10,6 +10,7 @@ use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
 use marathon_acme::pki::Bundle;
+use marathon_acme::seam::Signal;
 use marathon_acme::url::Url;
 use serde_json::{Value, json};
 use stand_ins::ca::{AcmeRequest, Ca, Issued, RetryAfter, Settings as CaSettings};
@@ -17,8 +18,10 @@ use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{Marathon, Settings as MarathonSettings};
 use stand_ins::random::Random;
 
+use crate::disk::Conditions;
 use crate::faults::{Fault, Switches, Toll};
 use crate::invariants;
+use crate::machine::Machine;
 use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
 use crate::peers::Peers;
 use crate::world::World;
@@ -28,6 +31,7 @@ mod cells;
 pub(crate) mod load_balancers;
 mod marathon;
 mod network;
+mod process;
 
 use ca::CaTroubles;
 pub(crate) use cells::Cell;
@@ -35,6 +39,7 @@ use load_balancers::LoadBalancers;
 use marathon::MarathonTroubles;
 pub(crate) use marathon::flood;
 use network::Ways;
+use process::{Acts, check_orders, set_clocks};
 
 const SECOND: Nanos = 1000 * MILLISECOND;
 const MINUTE: Nanos = 60 * SECOND;
@@ -103,6 +108,8 @@ struct Plan {
     apps: Vec<(Nanos, Value)>,
     faults_end: Nanos,
     short_lived: bool,
+    /// What befalls the machines.
+    acts: Acts,
     /// The faults that this run has.
     faults: Switches,
 }
@@ -126,72 +133,128 @@ pub(crate) fn run_with(seed: u64, verbose: bool, faults: &Switches) -> Result<Re
     let plan = plan(&mut chance, faults);
     let (mut world, mut troubles) = build(seed, &plan, &mut chance);
     world.verbose = verbose;
-    let mut ways = Ways::new(&mut world, &plan.faults, &mut chance);
-    let mut lbs = LoadBalancers::new(&mut world, &plan.faults, &mut chance);
+    let result = live(&mut world, &plan, &mut troubles, &mut chance);
+    if verbose && result.is_err() {
+        // The plan of every daemon, for whoever looks for the fault.
+        world.signal_all(Signal::Reload);
+    }
+    result
+}
+
+fn live(
+    world: &mut World,
+    plan: &Plan,
+    troubles: &mut Troubles,
+    chance: &mut Random,
+) -> Result<Report, String> {
+    let mut ways = Ways::new(world, &plan.faults, chance);
+    let mut lbs = LoadBalancers::new(world, &plan.faults, chance);
     let mut steps = 0;
-    let mut apps = plan.apps.clone();
+    let (mut apps, mut acts) = (plan.apps.clone(), plan.acts.clone());
     while world.now() < plan.faults_end {
         let tick = world.now() + chance.between(20, 150) * SECOND;
-        let app = apps.first().map_or(plan.faults_end, |(at, _)| *at);
-        let next = tick.min(app).min(plan.faults_end).min(ways.next()).min(lbs.next());
-        steps += pass(&mut world, next)?;
-        ways.stir(&mut world);
-        lbs.stir(&mut world);
+        let next = [apps.first().map(|(at, _)| *at), acts.next()].into_iter().flatten().min();
+        let next = next.unwrap_or(tick).min(tick).min(plan.faults_end);
+        steps += pass(world, next.min(ways.next()).min(lbs.next()))?;
+        acts.perform(world, chance);
+        ways.stir(world);
+        lbs.stir(world);
         while apps.first().is_some_and(|(at, _)| *at <= world.now()) {
             let (_, app) = apps.remove(0);
-            if troubles.marathon.hides_change(&mut chance) {
-                deploy_silently(&mut world, &app);
+            if troubles.marathon.hides_change(chance) {
+                deploy_silently(world, &app);
             } else {
-                deploy(&mut world, &app);
+                deploy(world, &app);
             }
         }
-        steps += troubles.marathon.go_on(&mut world, &mut chance)?;
-        troubles.ca.go_on(&mut world, &mut chance);
+        steps += troubles.marathon.go_on(world, chance)?;
+        troubles.ca.go_on(world, chance);
     }
-    heal(&mut world, &plan, &mut troubles);
-    ways.heal(&mut world);
-    lbs.heal(&mut world);
-    let end = world.now() + HEALING;
-    while let Err(wrong) = check(&mut world, &plan) {
+    heal(world, plan, troubles);
+    ways.heal(world);
+    lbs.heal(world);
+    steps += recover(world, plan, &mut lbs)?;
+    let before = world.peers.ca.issued().len() as u64;
+    if plan.short_lived {
+        steps += renew(world, plan)?;
+    }
+    let until = world.now() + network::QUIET;
+    steps += pass(world, until)?;
+    check(world, plan).map_err(|wrong| format!("in the end: {wrong}"))?;
+    network::check_bounds(world)?;
+    network::check_quiet(world)?;
+    let mut report = report(world, before, steps);
+    report.faults.add(&troubles.ca.toll);
+    report.faults.add(&troubles.marathon.toll);
+    look_back(world, plan, troubles, &mut report)?;
+    leave_nothing(world)?;
+    Ok(report)
+}
+
+/// Waits until everything is well, and until the load balancers that were away for long are back.
+fn recover(world: &mut World, plan: &Plan, lbs: &mut LoadBalancers) -> Result<u64, String> {
+    let (mut steps, end) = (0, world.now() + HEALING);
+    while let Err(wrong) = check(world, plan) {
         if world.now() >= end {
             return Err(wrong);
         }
         let until = world.now() + MINUTE;
-        steps += pass(&mut world, until)?;
-        lbs.relieve(&mut world);
+        steps += pass(world, until)?;
+        lbs.relieve(world);
     }
-    let before = world.peers.ca.issued().len() as u64;
     while let Some(back_at) = lbs.next_back() {
-        steps += pass(&mut world, back_at)?;
-        lbs.relieve(&mut world);
+        steps += pass(world, back_at)?;
+        lbs.relieve(world);
     }
-    if plan.short_lived {
-        let until = world.now() + 7 * HOUR;
-        steps += pass(&mut world, until)?;
-        // A renewal may have come just now.
-        let end = world.now() + 10 * MINUTE;
-        while let Err(wrong) = check(&mut world, &plan) {
-            if world.now() >= end {
-                return Err(format!("after a renewal: {wrong}"));
-            }
-            let until = world.now() + 10 * SECOND;
-            steps += pass(&mut world, until)?;
+    Ok(steps)
+}
+
+/// Waits for renewals, of which one may have come just now.
+fn renew(world: &mut World, plan: &Plan) -> Result<u64, String> {
+    let until = world.now() + 7 * HOUR;
+    let mut steps = pass(world, until)?;
+    let end = world.now() + 10 * MINUTE;
+    while let Err(wrong) = check(world, plan) {
+        if world.now() >= end {
+            return Err(format!("after a renewal: {wrong}"));
         }
+        let until = world.now() + 10 * SECOND;
+        steps += pass(world, until)?;
     }
-    let until = world.now() + network::QUIET;
-    steps += pass(&mut world, until)?;
-    check(&mut world, &plan).map_err(|wrong| format!("in the end: {wrong}"))?;
-    network::check_bounds(&world)?;
-    network::check_quiet(&world)?;
-    invariants::orders(&world, &troubles.allowed)?;
+    Ok(steps)
+}
+
+/// What can be told from the records of a run only.
+fn look_back(
+    world: &World,
+    plan: &Plan,
+    troubles: &Troubles,
+    report: &mut Report,
+) -> Result<(), String> {
+    invariants::orders(world, &troubles.allowed)?;
     let (queues, outputs) = &world.longest;
     invariants::queues(queues, *outputs, plan.domains.len())?;
-    let mut report = report(&world, before, steps);
-    report.waits_kept = invariants::retry_after(&world)?;
-    report.syncs_in_a_second = invariants::syncs(&world)?;
-    report.faults.add(&troubles.ca.toll);
-    report.faults.add(&troubles.marathon.toll);
-    Ok(report)
+    report.waits_kept = invariants::retry_after(world)?;
+    report.syncs_in_a_second = invariants::syncs(world)?;
+    check_orders(world)
+}
+
+/// Ends every process in order and starts the first one again: what a fault has left is gone then.
+fn leave_nothing(world: &mut World) -> Result<(), String> {
+    (0..world.machines.len()).for_each(|index| world.stop(index, HOUR));
+    // A process may be in the middle of a pause.
+    let until = world.now() + 10 * MINUTE;
+    pass(world, until)?;
+    if world.machines.iter().any(Machine::is_on) {
+        return Err("a process was told to end and goes on".into());
+    }
+    world.machines.truncate(1);
+    let until = world.now() + HOUR;
+    pass(world, until)?;
+    match (world.disk.names("tmp"), world.disk.names("challenges")) {
+        (tmp, published) if tmp.is_empty() && published.is_empty() => Ok(()),
+        (tmp, published) => Err(format!("left behind: tmp {tmp:?}, challenges {published:?}")),
+    }
 }
 
 /// Lets things happen until `until`.
@@ -231,7 +294,8 @@ fn plan(chance: &mut Random, faults: &Switches) -> Plan {
     domains.insert(Domain::parse("ok.odd.example").expect("a good name"));
     apps.sort_by_key(|(at, _)| *at);
     let faults = faults.draw(chance);
-    Plan { domains, apps, faults_end, short_lived: chance.chance(25), faults }
+    let acts = Acts::draw(&mut chance.fork(), &faults, faults_end);
+    Plan { domains, apps, faults_end, short_lived: chance.chance(25), acts, faults }
 }
 
 /// What an operator with so many Marathons and names of load balancers chooses.
@@ -287,10 +351,8 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
     world.network.weather = Weather::bad(chance, &plan.faults);
-    let fault_percent = chance.below(20) as u8;
-    if plan.faults.are_on(Fault::DiskFull) {
-        world.disk.fault_percent = fault_percent;
-    }
+    world.leased = true;
+    world.disk.set_conditions(Conditions::bad(chance, &plan.faults));
     for index in 0..marathons {
         world.host(&format!("marathon{index}.mesos"), 8080, &[PeerId::Marathon(index); 2]);
     }
@@ -344,7 +406,9 @@ fn deploy_silently(world: &mut World, app: &Value) {
 
 /// Everything works again, and a person has done what only a person can do.
 fn heal(world: &mut World, plan: &Plan, troubles: &mut Troubles) {
-    world.disk.fault_percent = 0;
+    world.disk.set_conditions(Conditions::default());
+    world.machines.iter_mut().for_each(Machine::spare);
+    set_clocks(world, Fault::ClockHour, 0);
     troubles.marathon.heal(world);
     let settings = &mut world.peers.ca.settings;
     (settings.bad_nonce_percent, settings.server_error_percent) = (0, 0);
@@ -357,7 +421,7 @@ fn heal(world: &mut World, plan: &Plan, troubles: &mut Troubles) {
         }
     }
     if stuck {
-        world.stop(SECOND);
+        (0..world.machines.len()).for_each(|index| world.stop(index, SECOND));
     }
 }
 
@@ -365,9 +429,9 @@ fn heal(world: &mut World, plan: &Plan, troubles: &mut Troubles) {
 fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
     let wall = world.wall();
     for domain in &plan.domains {
-        let pem = world.disk.files.get(&format!("certs/{domain}.pem"));
+        let pem = world.disk.text("certs", &format!("{domain}.pem"));
         let pem = pem.ok_or_else(|| format!("no certificate for {domain}"))?;
-        let bundle = Bundle::parse(pem).map_err(|error| format!("{domain}: {error}"))?;
+        let bundle = Bundle::parse(&pem).map_err(|error| format!("{domain}: {error}"))?;
         if bundle.leaf().not_after <= wall {
             return Err(format!("the certificate of {domain} has expired"));
         }
@@ -376,12 +440,12 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
             return Err(format!("the certificate of {domain} is not the CA's"));
         }
     }
-    let stored = world.disk.names("certs/").len();
+    let stored = world.disk.names("certs").len();
     if stored != plan.domains.len() {
         return Err(format!("{stored} certificates for {} domains", plan.domains.len()));
     }
     load_balancers::check(world)?;
-    let published = world.disk.names("challenges/");
+    let published = world.disk.names("challenges");
     if !published.is_empty() {
         return Err(format!("challenges are left published: {published:?}"));
     }
@@ -390,7 +454,7 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
     if keys.len() != world.peers.ca.issued().len() {
         return Err("a key served twice".into());
     }
-    Ok(())
+    check_orders(world)
 }
 
 fn report(world: &World, before_renewal: u64, steps: u64) -> Report {

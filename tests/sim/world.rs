@@ -1,4 +1,4 @@
-//! The simulated world: the daemon's machine, its peers, the network between them, the disk, and
+//! The simulated world: the daemon's machines, its peers, the network between them, the disk, and
 //! one clock. One step is one thing that happens; time jumps from one to the next.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,17 +8,16 @@ use marathon_acme::config::Config;
 use marathon_acme::daemon::queues::Queues;
 use marathon_acme::domain::Domain;
 use marathon_acme::log::Record;
-use marathon_acme::pki::Bundle;
-use marathon_acme::seam::{Change, ConnId, Input, Output, Trust};
+use marathon_acme::seam::{ConnId, Output, Trust};
 use marathon_acme::time::UnixTime;
 use stand_ins::random::Random;
 use stand_ins::{Action, Time};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Validity};
 use crate::faults::{Fault, Toll};
 use crate::invariants;
 use crate::keys::SimKeys;
-use crate::machine::{Answer, Machine};
+use crate::machine::{self, Heard, MACHINES_MAX, Machine};
 use crate::names::NAME_SERVER;
 use crate::network::{DEAF, Delivery, MILLISECOND, Nanos, Network, PeerId};
 use crate::peers::Peers;
@@ -35,14 +34,20 @@ pub(crate) struct World {
     pub(crate) network: Network,
     /// The storage directory.
     pub(crate) disk: Disk,
+    /// What the daemon is told at the start.
+    pub(crate) config: Config,
     /// Where the daemon's processes run.
-    pub(crate) machine: Machine,
+    pub(crate) machines: Vec<Machine>,
+    /// The machine that has opened the storage last.
+    pub(crate) active: Option<usize>,
+    /// Processes so far.
+    pub(crate) processes: u64,
     /// Peers that cannot be reached at present.
     pub(crate) cut_off: BTreeSet<PeerId>,
     /// Hosts whose way to the daemon's listener is broken: a CA's validation is refused.
     pub(crate) broken_routes: BTreeSet<String>,
     /// What lies whole in `certs/`.
-    pub(crate) stored: BTreeMap<Domain, Stored>,
+    pub(crate) stored: BTreeMap<Domain, Validity>,
     /// What happened to the machine and to `certs/`, until somebody takes it.
     pub(crate) events: Vec<(Nanos, Event)>,
     /// Every line the daemon logged, when they are kept.
@@ -60,20 +65,19 @@ pub(crate) struct World {
     pub(crate) longest: (Queues, usize),
     /// How many bytes the daemon had of each of the CA's connections, and when; as long as the log.
     heard: BTreeMap<u64, Vec<(u64, Nanos)>>,
+    /// Whether the lock is a lease, kept by beats: a year has no second instance, and no time for them.
+    pub(crate) leased: bool,
+    /// When their clocks were set.
+    pub(crate) clock_sets: Vec<Nanos>,
+    /// When something befell a machine that may cost an instance what it has in memory only: it began
+    /// or ended, opened the storage, stood still, or had its clock set.
+    pub(crate) disturbed: Vec<Nanos>,
+    /// What befell the machines.
+    pub(crate) toll: Toll,
     now: Nanos,
     numbers: u64,
     addresses: u16,
-}
-
-/// A certificate in `certs/`, without its text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stored {
-    /// Simulated time of the write.
-    pub(crate) at: Nanos,
-    /// `notBefore`.
-    pub(crate) not_before: UnixTime,
-    /// `notAfter`.
-    pub(crate) not_after: UnixTime,
+    chance: Random,
 }
 
 /// Something that whoever watches the world wants to know.
@@ -82,10 +86,10 @@ pub(crate) enum Event {
     /// A certificate was written.
     Written(Domain),
     /// A file went from `certs/` to `archive/`, with what was known of it.
-    Archived(Domain, Option<Stored>),
-    /// The process was killed; the next one starts then.
+    Archived(Domain, Option<Validity>),
+    /// A process was killed; the next one starts then.
     Killed(Nanos),
-    /// The process ended in order; the next one starts then.
+    /// A process ended in order; the next one starts then.
     Ended(Nanos),
     /// A process started.
     Started,
@@ -98,7 +102,10 @@ impl World {
             peers,
             network: Network::new(chance.fork()),
             disk: Disk::new(chance.fork()),
-            machine: Machine::new(config),
+            config: config.clone(),
+            machines: vec![Machine::new(config, 0)],
+            active: None,
+            processes: 0,
             cut_off: BTreeSet::new(),
             broken_routes: BTreeSet::new(),
             stored: BTreeMap::new(),
@@ -111,13 +118,18 @@ impl World {
             keys: SimKeys::new(chance.fork()),
             longest: (Queues::default(), 0),
             heard: BTreeMap::new(),
+            leased: false,
+            clock_sets: Vec::new(),
+            disturbed: Vec::new(),
+            toll: Toll::default(),
             now: 0,
             numbers: 0,
             addresses: 0,
+            chance,
         };
         let name_server = NAME_SERVER.parse().expect("an address");
         world.network.listen(name_server, PeerId::NameServer);
-        world.start();
+        world.wake(0);
         world
     }
 
@@ -126,10 +138,19 @@ impl World {
         self.now
     }
 
+    /// Something befalls a machine now.
+    pub(crate) fn disturb(&mut self) {
+        // A year does without.
+        if self.keep_log {
+            self.disturbed.push(self.now);
+        }
+    }
+
     /// Which faults fired so far.
     pub(crate) fn toll(&self) -> Toll {
         let mut toll = self.network.toll.clone();
-        toll.add(&self.disk.toll);
+        toll.add(&self.disk.toll());
+        toll.add(&self.toll);
         toll.add(&self.peers.strangers.toll);
         toll.add(&scenario::load_balancers::toll(&self.peers.lbs));
         toll
@@ -189,13 +210,14 @@ impl World {
 
     /// Lets one thing happen; `false` when nothing ever will again, or not before `end`.
     pub(crate) fn step(&mut self, end: Nanos) -> bool {
-        if let Some(answer) = self.machine.next_answer() {
-            self.answer(answer);
+        if (0..self.machines.len()).any(|index| self.answer(index)) {
             return true;
         }
-        let wake = self.machine.next_timeout();
+        let timeout = |(index, machine): (usize, &Machine)| Some((machine.next_timeout()?, index));
+        let wake = self.machines.iter().enumerate().filter_map(timeout).min();
         let peer = self.peers.next_timeout().map(|(at_ms, id)| (at_ms * MILLISECOND, id));
-        let next = [self.network.next(), wake, peer.map(|(at, _)| at)].into_iter().flatten().min();
+        let (wake_at, peer_at) = (wake.map(|(at, _)| at), peer.map(|(at, _)| at));
+        let next = [self.network.next(), wake_at, peer_at].into_iter().flatten().min();
         let Some(at) = next.filter(|at| *at <= end) else { return false };
         // Time runs forwards only; what is overdue happens now.
         self.now = self.now.max(at);
@@ -207,37 +229,28 @@ impl World {
             let time = self.time();
             self.peers.get(id).timeout(time);
             self.drain_peer(id);
-        } else if self.machine.is_on() {
-            self.tell(Input::Timeout);
-        } else {
-            self.start();
+        } else if let Some((_, index)) = wake {
+            self.wake(index);
         }
         true
-    }
-
-    fn answer(&mut self, answer: Answer) {
-        match answer {
-            Answer::Stored(write, result) => self.tell(Input::Stored(write, result)),
-            Answer::Loaded(loaded) => self.tell(Input::Loaded(loaded)),
-        }
     }
 
     fn deliver(&mut self, delivery: Delivery) {
         let time = self.time();
         let id = match delivery {
-            Delivery::Connected(conn) => return self.tell(Input::Connected(conn)),
-            Delivery::Accepted(conn) => {
-                let from = "10.0.0.1:40000".parse().expect("an address");
-                return self.tell(Input::Accepted(conn, from));
-            }
-            Delivery::Datagram(socket, from, bytes) => {
-                return self.tell(Input::Datagram(socket, from, &bytes));
-            }
+            Delivery::Connected(conn) => return self.hear_of(conn, Heard::Connected),
+            Delivery::Accepted(conn) => return self.hear_of(conn, Heard::Accepted),
             Delivery::ToDaemon(conn, bytes) => {
                 self.hears(conn, bytes.len());
-                return self.tell(Input::Received(conn, &bytes));
+                return self.hear_of(conn, |conn| Heard::Received(conn, bytes));
             }
-            Delivery::DaemonClosed(conn, reason) => return self.tell(Input::Closed(conn, reason)),
+            Delivery::DaemonClosed(conn, reason) => {
+                return self.hear_of(conn, |conn| Heard::Closed(conn, reason));
+            }
+            Delivery::Datagram(socket, from, bytes) => {
+                let heard = Heard::Datagram(machine::inside_socket(socket), from, bytes);
+                return self.hear(machine::socket_owner(socket), heard);
+            }
             Delivery::PeerAccepted(id, number) => {
                 self.peers.get(id).accepted(time, number);
                 id
@@ -275,6 +288,22 @@ impl World {
         pieces.iter().find(|(total, _)| *total >= bytes).map(|(_, at)| *at)
     }
 
+    /// Something comes to the daemon whose connection this is.
+    fn hear_of(&mut self, conn: ConnId, heard: impl FnOnce(ConnId) -> Heard) {
+        self.hear(machine::owner(conn), heard(machine::inside(conn)));
+    }
+
+    /// The machine that a new connection to the daemon goes to: one that runs, as a load balancer
+    /// would choose.
+    fn reached(&mut self) -> Option<usize> {
+        let on = |index: &usize| self.machines[*index].is_on();
+        let running: Vec<usize> = (0..self.machines.len()).filter(on).collect();
+        match running.len() {
+            0 | 1 => running.first().copied(),
+            count => Some(running[self.chance.below(count as u64) as usize]),
+        }
+    }
+
     /// Carries out what the peers want; to be called after a test acted on one.
     pub(crate) fn drain_peers(&mut self) {
         for id in self.peers.ids() {
@@ -290,10 +319,10 @@ impl World {
                 }
                 Action::Close { conn } => self.network.close_from_peer(id, conn),
                 Action::Dial { conn, host, .. } => {
-                    let listens = self.machine.is_on() && !self.broken_routes.contains(&host);
-                    let accepted = listens.then(|| {
+                    let reached = self.reached().filter(|_| !self.broken_routes.contains(&host));
+                    let accepted = reached.map(|index| {
                         self.numbers += 1;
-                        ConnId::Accepted(self.numbers)
+                        ConnId::Accepted(self.numbers * MACHINES_MAX as u64 + index as u64)
                     });
                     self.network.dial(self.now, (id, conn), accepted, host == DEAF);
                 }
@@ -311,7 +340,7 @@ impl World {
         self.peers.get(id).refuses().then_some(down)
     }
 
-    /// Does what the daemon wants; the machine has taken [`Output::Wait`] and [`Output::Exit`].
+    /// Does what the daemon of a machine wants of the network and the log.
     pub(crate) fn carry_out(&mut self, output: Output) {
         match output {
             Output::Connect { conn, to, tls } => {
@@ -334,58 +363,36 @@ impl World {
                 self.network.ask(self.now, socket, to, &bytes, &self.peers.names);
             }
             Output::CloseSocket { socket } => self.network.close_socket(socket),
-            Output::Store { write, change } => {
-                let event = self.look_at(&change);
-                let result = self.disk.change(self.now_ms(), change);
-                if result.is_ok()
-                    && let Some((event, stored)) = event
-                {
-                    self.remember(event, stored);
-                }
-                self.machine.will_hear(Answer::Stored(write, result));
-            }
-            Output::Load(load) => {
-                let loaded = self.disk.load(load);
-                self.machine.will_hear(Answer::Loaded(loaded));
-            }
             Output::Log(record) => self.note(record),
-            Output::Exit(_) | Output::Wait(_) => unreachable!("the machine takes it"),
+            Output::Store { .. } | Output::Load(_) | Output::Exit(_) | Output::Wait(_) => {
+                unreachable!("the machine takes it")
+            }
         }
     }
 
-    /// What a change means for `certs/`. Nothing that is not whole ever gets in there.
-    fn look_at(&self, change: &Change) -> Option<(Event, Option<Stored>)> {
-        match change {
-            Change::Certificate(name, pem) => {
-                let bundle = Bundle::parse(pem.expose()).expect("a whole file");
-                bundle.key_matches().expect("key and certificate match");
-                bundle.covers(std::slice::from_ref(name)).expect("it is for its name");
-                let (root, now_ms) = (self.peers.ca.root_der(), self.wall().as_millis());
-                invariants::serves(pem.expose(), root, now_ms).expect("it serves");
-                let leaf = bundle.leaf();
-                let (not_before, not_after) = (leaf.not_before, leaf.not_after);
-                let stored = Stored { at: self.now, not_before, not_after };
-                Some((Event::Written(name.clone()), Some(stored)))
-            }
-            Change::Archive(name) => {
-                let stored = self.stored.get(name).copied();
-                Some((Event::Archived(name.clone(), stored), None))
-            }
-            _ => None,
+    /// A certificate was written: it serves.
+    pub(crate) fn assert_serves(&self, name: &Domain) {
+        let Some(pem) = self.disk.text("certs", &format!("{name}.pem")) else { return };
+        let (root, now_ms) = (self.peers.ca.root_der(), self.wall().as_millis());
+        invariants::serves(&pem, root, now_ms).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
+    }
+
+    /// Takes in what lies in `certs/` under a name now; what was known of it before.
+    pub(crate) fn look_at(&mut self, name: &Domain) -> Option<Validity> {
+        match self.disk.validity(name) {
+            Some(validity) => self.stored.insert(name.clone(), validity),
+            None => self.stored.remove(name),
         }
     }
 
-    fn remember(&mut self, event: Event, stored: Option<Stored>) {
-        match (&event, stored) {
-            (Event::Written(name), Some(stored)) => {
-                self.stored.insert(name.clone(), stored);
-            }
-            (Event::Archived(name, _), _) => {
-                self.stored.remove(name);
-            }
-            _ => {}
+    /// Takes in all that lies in `certs/`.
+    pub(crate) fn look_at_all(&mut self) {
+        let disk = &self.disk;
+        self.stored.retain(|name, _| disk.validity(name).is_some());
+        let domain = |name: &String| Domain::parse(name.strip_suffix(".pem")?).ok();
+        for name in self.disk.names("certs").iter().filter_map(domain) {
+            self.look_at(&name);
         }
-        self.events.push((self.now, event));
     }
 
     /// FNV-1a (the Fowler, Noll and Vo hash) over what left, and when.
@@ -400,9 +407,8 @@ impl World {
             record.message.contains(text) || record.fields.iter().any(|(_, it)| it.contains(text))
         };
         assert!(!says("PRIVATE KEY"), "a key is logged: {record:?}");
-        for (_, key_authorization) in self.disk.inside("challenges/") {
-            assert!(!says(key_authorization), "it is logged: {record:?}");
-        }
+        let published = self.disk.any_text("challenges", says);
+        assert!(!published, "a key authorization is logged: {record:?}");
         if self.verbose {
             let fields: Vec<String> =
                 record.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();

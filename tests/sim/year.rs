@@ -18,6 +18,7 @@ use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{self, AppsAnswer, Marathon};
 use stand_ins::random::Random;
 
+use crate::disk::Conditions;
 use crate::faults::Fault;
 use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
 use crate::peers::Peers;
@@ -118,9 +119,9 @@ fn perform(world: &mut World, watch: &mut Watch, act: &Act) {
         Act::Mend(domain) => {
             world.broken_routes.remove(&domain.to_string());
         }
-        Act::Kill(doom) => world.machine.condemn(*doom),
-        Act::Stop { downtime } => world.stop(*downtime),
-        Act::Clock { shift_ms, .. } => world.machine.clock_offset_ms += shift_ms,
+        Act::Kill(doom) => world.machines[0].condemn(*doom),
+        Act::Stop { downtime } => world.stop(0, *downtime),
+        Act::Clock { shift_ms, .. } => world.machines[0].clock_offset_ms += shift_ms,
         Act::Trouble { trouble, .. } => begin(world, *trouble),
         Act::Relief(trouble) => relieve(world, *trouble),
         Act::Hasten => {
@@ -167,7 +168,7 @@ fn begin(world: &mut World, trouble: Trouble) {
             marathon.drop_streams();
         }
         Trouble::Lb(index) => world.cut(PeerId::Lb(index)),
-        Trouble::Disk(percent) => world.disk.fault_percent = percent,
+        Trouble::Disk(percent) => world.disk.set_conditions(Conditions::failing(percent)),
     }
 }
 
@@ -179,7 +180,7 @@ fn relieve(world: &mut World, trouble: Trouble) {
         Trouble::MarathonUnavailable => world.peers.marathons[0].settings.unavailable = false,
         Trouble::MarathonBabble => world.peers.marathons[0].settings.apps = AppsAnswer::Normal,
         Trouble::Lb(index) => drop(world.cut_off.remove(&PeerId::Lb(index))),
-        Trouble::Disk(_) => world.disk.fault_percent = 0,
+        Trouble::Disk(_) => world.disk.set_conditions(Conditions::default()),
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Policy {
     pub(super) offers_advice: bool,
     /// Whether a name that the label has no longer is taken out of the certificate.
     pub(super) exact: bool,
+    /// Whether Marathon's wishes are known: before, nothing is unwanted.
+    pub(super) synced: bool,
     /// How long after its expiry an unwanted certificate is archived; nothing: never.
     pub(super) prune_after: Option<Duration>,
 }
@@ -214,7 +216,7 @@ impl Entry {
     }
 
     fn prune(&self, policy: &Policy) -> Option<Next> {
-        let stored = self.stored.as_ref().filter(|_| self.wish.is_none())?;
+        let stored = self.stored.as_ref().filter(|_| policy.synced && self.wish.is_none())?;
         let at = if self.superseded {
             stored.not_before
         } else {
@@ -260,20 +262,23 @@ impl Entry {
             self.memory.attempt = None;
         }
         if matches!(self.step, Step::Archiving { again_at: Some(_) }) {
-            self.step = Step::Resting;
+            // It may be gone, although the disk has not said so.
+            self.step = Step::Reading { again_at: Some(now) };
         }
         self.memory.source = Some(wish.source.clone());
         self.wish = Some(wish.clone());
         self.superseded = false;
     }
 
-    /// Takes in what the file holds. What is remembered of another certificate does not count for
-    /// this one; and one that is new is what came of the order that was under way.
-    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, stored: Option<Stored>) {
+    /// Takes in what the file holds; whether it is a certificate of which nothing was remembered. What
+    /// is remembered of another one does not count for this one; and one that is new is what came of
+    /// the order that was under way.
+    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, stored: Option<Stored>) -> bool {
         let known = |stored: &Stored| {
             self.memory.life.as_ref().is_some_and(|life| life.serial == stored.serial)
         };
-        if let Some(found) = stored.as_ref().filter(|found| !known(found)) {
+        let is_new = stored.as_ref().is_some_and(|found| !known(found));
+        if let Some(found) = stored.as_ref().filter(|_| is_new) {
             let ordered = |attempt: &Attempt| attempt.names.iter().all(|name| found.is_for(name));
             let issued = self.memory.attempt.take_if(|attempt| ordered(attempt));
             if issued.is_some() {
@@ -286,6 +291,7 @@ impl Entry {
             self.memory.life = None;
         }
         self.stored = stored;
+        is_new
     }
 
     /// The end of the order that was under way will never be known.
@@ -321,8 +327,18 @@ impl Entry {
         self.held = Some(held);
     }
 
-    /// The wall clock may have been set back.
+    /// The wall clock may have been set back: nothing waits for a date that it has only seen by error.
+    /// What the disk refused is tried at once, and an order was made by now at the latest.
     pub(super) fn clamp(&mut self, now: UnixTime) {
+        if let Step::Reading { again_at: Some(at) }
+        | Step::Storing { again_at: Some(at), .. }
+        | Step::Archiving { again_at: Some(at) } = &mut self.step
+        {
+            *at = now.min(*at);
+        }
+        if let Some(attempt) = &mut self.memory.attempt {
+            attempt.at = attempt.at.min(now);
+        }
         let troubles = self.memory.troubles_mut();
         troubles.for_each(|trouble| trouble.clamp(now));
         if let Some(life) = &mut self.memory.life {

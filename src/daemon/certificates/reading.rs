@@ -69,7 +69,11 @@ impl Certificates {
     /// What is stored under a name is known now.
     fn adopt(&mut self, turn: &mut Turn<'_>, name: &Domain, stored: Option<Stored>) {
         let Some(entry) = self.entries.get_mut(name) else { return };
-        entry.adopt(turn, stored);
+        if entry.adopt(turn, stored) {
+            // Nothing says that load balancers have it: a crash may have come between its writing and
+            // any note of that.
+            self.outputs.push_back(CertificatesOutput::Changed);
+        }
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
         self.step(name, Step::Resting);
         self.retire(turn.now.wall);

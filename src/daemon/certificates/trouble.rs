@@ -12,9 +12,6 @@ use super::schedule::When;
 /// The pauses after the first, second … failed order; the last one repeats.
 const RETRY_PAUSES: [Duration; 6] =
     [minutes(1), minutes(10), minutes(60), minutes(180), minutes(360), minutes(720)];
-/// No pause of the table is longer, jitter included.
-const RETRY_PAUSE_MAX: Duration = minutes(720 * 5 / 4);
-
 pub(super) const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
@@ -81,11 +78,13 @@ impl Trouble {
         self.retry = self.retry.min(When::At(allowed));
     }
 
-    /// The wall clock may have been set back since: nothing waits longer than it could by the rules.
+    /// The wall clock may have been set back since: nothing waits longer than it could by the rules. A
+    /// date that no `Retry-After` reaches was made by a clock that was wrong, and says nothing.
     pub(super) fn clamp(&mut self, now: UnixTime) {
-        self.not_before = self.not_before.map(|at| at.min(now.plus(RETRY_AFTER_MAX)));
+        self.not_before = self.not_before.filter(|at| *at <= now.plus(RETRY_AFTER_MAX));
         if let When::At(at) = self.retry {
-            let latest = now.plus(RETRY_PAUSE_MAX);
+            // The longest pause after so many failures, jitter included.
+            let latest = now.plus(pause_after(self.failures) * 5 / 4);
             let latest = self.not_before.map_or(latest, |at| at.max(latest));
             self.retry = When::At(at.min(latest));
         }

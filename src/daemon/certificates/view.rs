@@ -46,7 +46,7 @@ impl Certificates {
             let next = entry.next(&self.policy);
             next.is_some_and(|next| next.task != Task::Ask && next.at <= now)
         };
-        self.synced && self.entries.values().all(|entry| !entry.is_busy() && !due(entry))
+        self.policy.synced && self.entries.values().all(|entry| !entry.is_busy() && !due(entry))
     }
 
     /// The wanted certificates that lack a name, or are missing, or have expired.

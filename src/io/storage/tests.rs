@@ -114,6 +114,10 @@ fn no_file_is_open_to_others_for_a_moment() {
 fn keys_and_the_fallback_are_never_overwritten() {
     let (dir, mut storage) = storage();
     storage.change(Change::AccountKey(secret("first"))).unwrap();
+    // Again, as after a try of which only the last flush failed.
+    storage.change(Change::AccountKey(secret("first"))).unwrap();
+    let longer = storage.change(Change::AccountKey(secret("first and more")));
+    assert_eq!(longer.expect_err("refused").kind, StoreErrorKind::Exists);
     let error = storage.change(Change::AccountKey(secret("second"))).expect_err("refused");
     assert_eq!(error.kind, StoreErrorKind::Exists);
     storage.change(Change::Fallback(secret("first"))).unwrap();
@@ -153,8 +157,9 @@ fn what_is_archived_never_takes_the_place_of_another() {
     let archived = ["a.org.1.pem", "a.org.2.pem", "a.org.pem"];
     assert_eq!(names(&dir.path().join("archive")), archived);
     assert_eq!(fs::read_to_string(dir.path().join("archive/a.org.pem")).unwrap(), "one");
-    let missing = storage.change(Change::Archive(domain("a.org"))).expect_err("nothing there");
-    assert_eq!(missing.kind, StoreErrorKind::Missing);
+    // Gone already, as after a try of which only the last flush failed, is gone.
+    storage.change(Change::Archive(domain("a.org"))).unwrap();
+    assert_eq!(names(&dir.path().join("archive")), archived);
 }
 
 #[test]

@@ -59,10 +59,14 @@ impl Books {
     }
 
     /// A process has ended, and all that it had.
-    pub(super) fn ended(&mut self) {
-        self.conns.clear();
-        self.sockets.clear();
-        self.dialed = 0;
+    pub(super) fn ended(
+        &mut self,
+        its: impl Fn(ConnId) -> bool,
+        its_socket: impl Fn(SocketId) -> bool,
+    ) {
+        self.conns.retain(|conn, _| !its(*conn));
+        self.sockets.retain(|socket, _| !its_socket(*socket));
+        self.dialed = self.conns.keys().filter(|conn| matches!(conn, ConnId::Dialed(_))).count();
     }
 
     /// Connections that are open since then or longer.

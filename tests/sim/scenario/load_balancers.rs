@@ -170,7 +170,7 @@ pub(crate) fn toll(lbs: &[LoadBalancer]) -> Toll {
 
 /// Every load balancer that a name has now has loaded what was written last.
 pub(super) fn check(world: &World) -> Result<(), String> {
-    let written = world.disk.last_write_ms;
+    let written = world.disk.last_write_ms();
     for name in ["lb0.mesos", "lb1.mesos"] {
         for address in world.peers.names.of(name) {
             let peer = world.network.peer_at(SocketAddr::new(*address, PORT));

@@ -6,7 +6,7 @@ use stand_ins::ca::RetryAfter;
 use stand_ins::random::Random;
 
 use super::{DAY, HOUR, LBS, MINUTE, Size};
-use crate::machine::{Doom, Trigger};
+use crate::machine::{Blow, Doom, Trigger};
 use crate::network::{MILLISECOND, Nanos};
 
 /// Registered domains that the domains are spread over.
@@ -194,7 +194,7 @@ impl Acts<'_> {
                 5..8 => self.between((MINUTE, HOUR), most),
                 _ => self.between((HOUR, DAY), most),
             };
-            self.push(at, Act::Kill(Doom { after, outputs, downtime }));
+            self.push(at, Act::Kill(Doom { after, outputs, blow: Blow::Kill, downtime }));
         }
         for (at, most) in self.moments(10) {
             let downtime = if self.chance.chance(50) { 0 } else { HOUR };

@@ -338,7 +338,7 @@ impl Watch {
     }
 
     fn check_load_balancers(&self, world: &World) -> Result<(), String> {
-        let (now, written_ms) = (world.now(), world.disk.last_write_ms);
+        let (now, written_ms) = (world.now(), world.disk.last_write_ms());
         let calm = self.is_calm(now, HOUR) && now >= self.lb_down_until + HOUR;
         if !calm || now < written_ms * MILLISECOND + HOUR {
             return Ok(());
@@ -353,9 +353,9 @@ impl Watch {
 
     fn check_challenges(&mut self, world: &World) -> Result<(), String> {
         let now = world.now();
-        let found = world.disk.inside("challenges/").map(|(token, _)| {
-            let since = self.published.get(token).copied().unwrap_or(now);
-            (token.to_string(), since)
+        let found = world.disk.names("challenges").into_iter().map(|token| {
+            let since = self.published.get(&token).copied().unwrap_or(now);
+            (token, since)
         });
         self.published = found.collect();
         let calm = self.is_calm(now, UNDER_WAY);
@@ -370,7 +370,7 @@ impl Watch {
         let toll = world.toll();
         self.report.hastened = self.hastened.len() as u64 + self.report.hastened_renewals;
         self.report.budget_holds = world.messages.get("held back").copied().unwrap_or_default();
-        self.report.disk_faults = toll.of(Fault::DiskFull);
+        self.report.disk_faults = toll.of(Fault::DiskFull) + toll.of(Fault::DiskError);
         self.report.network_faults = toll.of(Fault::Refused) + toll.of(Fault::Reset);
         self.report.reloads = world.peers.lbs.iter().map(|lb| lb.reloads().len() as u64).sum();
         self.report.log_lines = world.messages.values().sum();

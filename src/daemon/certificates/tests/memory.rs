@@ -181,7 +181,78 @@ fn a_clock_that_is_set_back_makes_nothing_wait_longer() {
     assert_eq!(case.wake(), Vec::<String>::new());
     assert_eq!(case.bench.logged("the clock was set"), 1);
     let next = case.next("a.org").unwrap();
-    assert!(next.at <= case.bench.now.wall.plus(DAY), "{next:?}");
+    assert!(next.at <= case.bench.now.wall.plus(minutes(2)), "after one failure: {next:?}");
+}
+
+/// The clock was fourteen years ahead for a while.
+fn set_right(case: &mut Case) {
+    let wall = &mut case.bench.now.wall;
+    *wall = UnixTime::from_seconds(wall.as_seconds() - 14 * 365 * 86_400);
+}
+
+#[test]
+fn what_the_disk_refused_does_not_wait_for_a_date_that_the_clock_saw_by_error() {
+    let refused = || StoreError {
+        kind: StoreErrorKind::Io,
+        path: "certs/a.org.pem".into(),
+        detail: "input/output error".into(),
+    };
+    // Written.
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.issue(0, "a.org", 90);
+    let a = name("a.org");
+    case.certificates.written(&mut case.bench.turn(), &a, Err(refused()));
+    set_right(&mut case);
+    assert_eq!(case.wake(), ["write a.org"]);
+    // Read.
+    let mut case = Case::new();
+    case.certificates.found(vec![a.clone()]);
+    case.outputs();
+    case.certificates.read(&mut case.bench.turn(), &a, Err(refused()));
+    case.wake();
+    set_right(&mut case);
+    assert_eq!(case.wake(), ["read a.org"]);
+}
+
+#[test]
+fn an_order_made_by_a_clock_that_was_ahead_puts_off_the_next_by_a_pause_only() {
+    let mut case = Case::new();
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
+    set_right(&mut case);
+    case.restart(&config(), &[]);
+    case.want(&[("a.org", "1")]);
+    let next = case.next("a.org").unwrap();
+    assert!(next.at <= case.bench.now.wall.plus(minutes(2)), "{next:?}");
+}
+
+#[test]
+fn a_retry_after_of_a_clock_that_was_ahead_counts_no_more() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.fail(0, Some(Duration::from_secs(5)));
+    set_right(&mut case);
+    case.wake();
+    let next = case.next("a.org").unwrap();
+    assert!(next.at <= case.bench.now.wall.plus(minutes(2)), "{next:?}");
+}
+
+#[test]
+fn load_balancers_are_told_of_a_certificate_of_which_nothing_is_remembered() {
+    let mut case = Case::new();
+    let file = case.stored("a.org", 90);
+    case.certificates.found(vec![name("a.org")]);
+    assert_eq!(case.outputs(), ["read a.org"]);
+    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(file.clone()));
+    assert_eq!(case.outputs(), ["changed"]);
+    // Remembered now.
+    let memory = case.remembered();
+    case.certificates = Certificates::new(&config());
+    case.certificates.restore(&mut case.bench.turn(), memory, Budget::default());
+    case.certificates.found(vec![name("a.org")]);
+    case.outputs();
+    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(file));
+    assert_eq!(case.outputs(), Vec::<String>::new());
 }
 
 #[test]

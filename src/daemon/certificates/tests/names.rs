@@ -129,6 +129,32 @@ fn a_file_stays_when_what_would_do_for_it_has_expired() {
 }
 
 #[test]
+fn nothing_is_archived_before_it_is_known_what_is_wanted() {
+    let mut case = Case::new();
+    let file = case.stored("a.org", 90);
+    // The clock is ahead, or the process was off for long.
+    case.bench.pass(DAY * 300);
+    case.restart(&config(), &[("a.org", file)]);
+    assert_eq!(case.wake(), Vec::<String>::new());
+    let outputs = case.want(&[("b.org", "1")]);
+    assert_eq!(outputs, ["archive a.org", "order 0 b.org"]);
+}
+
+#[test]
+fn a_certificate_that_may_be_in_the_archive_is_looked_for_when_it_is_wanted_again() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    case.want(&[]);
+    assert_eq!(case.sleep().1, ["archive a.org"]);
+    let error = StoreError { kind: StoreErrorKind::Io, path: "x".into(), detail: "no".into() };
+    case.certificates.archived(&mut case.bench.turn(), &name("a.org"), Err(error));
+    assert_eq!(case.want(&[("a.org", "1")]), ["read a.org"]);
+    case.unreadable("a.org", StoreErrorKind::Missing);
+    assert_eq!(case.wake(), ["order 1 a.org"]);
+}
+
+#[test]
 fn what_no_app_wants_is_archived_long_after_its_expiry() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);
