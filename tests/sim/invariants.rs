@@ -8,9 +8,9 @@
 //!   about a renewal. An instance that something
 //!   befell meanwhile ([`World::disturbed`]) may have forgotten it.
 //! - [`orders`]: from one order of a domain that the daemon heard of to the next lies the pause of the
-//!   table, less a quarter, unless the certificate was stored meanwhile, something befell an instance, the CA did
-//!   not know the account meanwhile, or the order is one of those that were allowed: one for each
-//!   change of the app, two for each stale list (there and back).
+//!   table, less a quarter, unless the certificate was stored meanwhile, something befell an instance,
+//!   the CA did not know the account meanwhile, or the order is one of those that were allowed: one for
+//!   each change of the app, two for each stale list (there and back).
 //! - [`syncs`]: how often the apps are asked for.
 //! - [`queues`]: how much waits inside.
 

@@ -170,12 +170,13 @@ impl Network {
 
     /// The next delivery that is due.
     pub(crate) fn deliver(&mut self, now: Nanos) -> Option<Delivery> {
-        let entry = self.queue.first_entry()?;
-        if entry.key().0 > now {
-            return None;
+        loop {
+            let entry = self.queue.first_entry().filter(|entry| entry.key().0 <= now)?;
+            let delivery = entry.remove();
+            if self.is_wanted(now, &delivery) {
+                return Some(delivery);
+            }
         }
-        let delivery = entry.remove();
-        self.is_wanted(now, &delivery).then_some(delivery).or_else(|| self.deliver(now))
     }
 
     /// Whether the receiving end is still open; ends are forgotten once they were told.
