@@ -26,6 +26,8 @@ pub mod reloader;
 mod remembering;
 pub mod status;
 pub mod storekeeper;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 pub mod watcher;
 #[cfg(test)]
@@ -447,7 +449,10 @@ impl Machine for Daemon {
         let mut log = std::mem::take(&mut self.log);
         let mut turn = Turn { now, keys, log: &mut log };
         self.take_in(&mut turn, input);
-        self.settle(&mut turn);
+        // Nothing is done any more that nobody would hear of.
+        if !self.over {
+            self.settle(&mut turn);
+        }
         self.log = log;
     }
 
