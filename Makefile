@@ -7,7 +7,7 @@ IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
 PACKAGES = pebble haproxy musl-tools buildah
 
-.PHONY: help setup build static image demo demo-real test check lint sim sim-year bench install clean
+.PHONY: help setup build static image demo demo-real test check lint sim sim-year fuzz bench install clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +51,10 @@ sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
 sim-year: SEEDS ?= 200
 sim-year: ## a year of the daemon's life: SEEDS=200 runs, 45 minutes on 2 cores, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim a_year_of -- --nocapture
+
+fuzz: SECONDS ?= 60
+fuzz: ## fuzzing: SECONDS=60 for each parser and the daemon, or TARGET=sse alone
+	sh tests/fuzz/run.sh $(SECONDS) $(if $(findstring command line,$(origin TARGET)),$(TARGET))
 
 bench: ## figures beside those of a peer, measured in the same run
 	cargo bench --bench all
