@@ -7,8 +7,8 @@ IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
 PACKAGES = pebble haproxy musl-tools buildah iproute2 strace systemd
 
-.PHONY: help setup build static image demo demo-real test check lint sim sim-year crash instances \
-	bench install clean
+.PHONY: help setup build static image demo demo-real test check lint sim sim-year sim-mutants crash \
+	instances fuzz bench install clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,6 +54,10 @@ sim-year: SEEDS ?= 200
 sim-year: ## a year of the daemon's life: SEEDS=200 runs, 45 minutes on 2 cores, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim a_year_of -- --nocapture
 
+sim-mutants: SEEDS ?= 2000
+sim-mutants: ## whether the simulator notices deliberate bugs: SEEDS=2000 for each at most
+	SEEDS=$(SEEDS) sh tests/mutants/run.sh
+
 instances: ROUNDS ?= 20
 instances: SEED ?= 1
 instances: ## instances killed, frozen, stopped and replaced: ROUNDS=20 of each by the chance of SEED=1
@@ -63,6 +67,10 @@ crash: KILLS ?= 500
 crash: ## kill the program KILLS=500 times before Pebble and HAProxy, and at each step of its writes
 	KILLS=$(KILLS) cargo test --test e2e killed_again_and_again
 	KILLS=$(KILLS) cargo test --test e2e each_step_of_each_write
+
+fuzz: SECONDS ?= 60
+fuzz: ## fuzzing: SECONDS=60 for each parser and the daemon, or TARGET=sse alone
+	sh tests/fuzz/run.sh $(SECONDS) $(if $(findstring command line,$(origin TARGET)),$(TARGET))
 
 bench: ## figures beside those of a peer, measured in the same run
 	cargo bench --bench all

@@ -159,8 +159,9 @@ fn zone_seconds(zone: &str) -> Option<i64> {
         _ => return None,
     };
     let (hours, minutes) = rest.split_once(':')?;
-    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
+    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60)
+        .then_some(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
 }
 
 fn clock_parts(clock: &str) -> Option<(u8, u8, u8)> {
@@ -246,6 +247,9 @@ mod tests {
             "2026-13-23T17:00:00Z",
             "T",
             "2026-11-23T17:00Z",
+            "2026-11-23T17:00:00+24:00",
+            "2026-11-23T17:00:00+-1:00",
+            "2026-11-23T17:00:00+-9223372036854775808:00",
         ] {
             assert_eq!(utc(bad), None, "{bad}");
         }

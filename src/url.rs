@@ -100,11 +100,17 @@ impl Url {
         };
         let (host, port) = parse_host_port(host_port)?;
         let target = if target.starts_with('/') { target.into() } else { format!("/{target}") };
-        Ok(Url {
+        let url = Url {
             origin: Origin { scheme, host, port: port.unwrap_or(scheme.default_port()) },
             credentials: userinfo.map(parse_credentials).transpose()?,
             target,
-        })
+        };
+        url.within_limit()
+    }
+
+    /// What is written of a URL can be longer than what was read, and must be readable again.
+    fn within_limit(self) -> Result<Url, UrlError> {
+        if self.to_string().len() > URL_BYTES_MAX { Err(UrlError::TooLong) } else { Ok(self) }
     }
 
     /// Scheme, host and port.
@@ -165,7 +171,7 @@ impl Url {
                 return Err(UrlError::Character);
             }
             let target = location.split('#').next().unwrap_or(location);
-            return Ok(Url { target: target.into(), ..self.clone() });
+            return Url { target: target.into(), ..self.clone() }.within_limit();
         }
         Url::parse(location)
     }
@@ -341,6 +347,18 @@ mod tests {
         assert_eq!(base.resolve("https://x/y").map(|u| u.to_string()), Ok("https://x/y".into()));
         assert_eq!(base.resolve("https://x/y").map(|u| u.credentials().is_none()), Ok(true));
         assert_eq!(base.resolve("//x/y"), Err(UrlError::Scheme));
+    }
+
+    #[test]
+    fn what_is_written_is_within_the_limit() {
+        let longest = |start: &str| format!("{start}{}", "a".repeat(URL_BYTES_MAX - start.len()));
+        let too_long = Err(UrlError::TooLong);
+        assert_eq!(url(&longest("http://h/?")).to_string().len(), URL_BYTES_MAX);
+        // Written with a `/` before the query.
+        assert_eq!(Url::parse(&longest("http://h?")), too_long);
+        // Written as `[::ffff:16.16.16.16]`.
+        assert_eq!(Url::parse(&longest("http://[::ffff:1010:1010]/")), too_long);
+        assert_eq!(url("http://h/").resolve(&longest("/")), too_long);
     }
 
     #[test]

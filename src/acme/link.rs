@@ -8,7 +8,7 @@ use super::types;
 
 /// The targets of all links of the relation `alternate`, in their order, each once, resolved against
 /// `base`, which itself is none.
-pub(super) fn alternates(headers: &Headers, base: &Url) -> Vec<Url> {
+pub fn alternates(headers: &Headers, base: &Url) -> Vec<Url> {
     let mut found = Vec::new();
     for field in headers.all("link") {
         for link in links(field).into_iter().filter(|link| link.is("alternate")) {

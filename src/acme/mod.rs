@@ -4,7 +4,7 @@
 pub mod account;
 pub mod call;
 pub mod jws;
-mod link;
+pub mod link;
 pub mod nonces;
 pub mod order;
 mod problem;

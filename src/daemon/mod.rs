@@ -31,6 +31,8 @@ mod remembering;
 pub mod status;
 pub mod storekeeper;
 mod tenure;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 pub mod watcher;
 #[cfg(test)]
@@ -421,7 +423,10 @@ impl Machine for Daemon {
             self.step_down(&mut turn, "this instance was frozen, or its storage was");
         }
         self.take_in(&mut turn, input);
-        self.settle(&mut turn);
+        // Nothing is done any more that nobody would hear of.
+        if !self.over {
+            self.settle(&mut turn);
+        }
         self.log = log;
     }
 

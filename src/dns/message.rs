@@ -92,7 +92,7 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, family: Family) -> Option<Answe
         _ if flags & 0x0200 != 0 => Some(Answer::Truncated),
         0 if class == CLASS_INTERNET => {
             let records = reader.records(answers)?;
-            Some(Answer::Addresses(follow(&records, &asked)))
+            Some(Answer::Addresses(follow(&records, &asked, family)))
         }
         3 => Some(Answer::NoSuchName),
         code => Some(failure(code)),
@@ -111,8 +111,8 @@ enum Data {
     Alias(String),
 }
 
-/// The addresses of a name, over its aliases.
-fn follow(records: &[Record], name: &str) -> Vec<IpAddr> {
+/// The addresses of a name, over its aliases; those of the other family were not asked for.
+fn follow(records: &[Record], name: &str, family: Family) -> Vec<IpAddr> {
     let mut name = name;
     for _ in 0..ALIASES_MAX {
         let alias = records.iter().find_map(|record| match &record.data {
@@ -124,9 +124,10 @@ fn follow(records: &[Record], name: &str) -> Vec<IpAddr> {
     }
     let address = |record: &Record| match record.data {
         Data::Address(address) if record.name == name => Some(address),
-        _ => None,
+        Data::Address(_) | Data::Alias(_) => None,
     };
-    records.iter().filter_map(address).take(ADDRESSES_MAX).collect()
+    let is_asked = |address: &IpAddr| address.is_ipv6() == (family == Family::V6);
+    records.iter().filter_map(address).filter(is_asked).take(ADDRESSES_MAX).collect()
 }
 
 struct Reader<'a> {
@@ -257,6 +258,15 @@ mod tests {
         assert_eq!(read(&sample()), Some(Answer::Addresses(addresses.clone())));
         let with_rest = [sample(), vec![1, 2, 3]].concat();
         assert_eq!(read(&with_rest), Some(Answer::Addresses(addresses)));
+    }
+
+    #[test]
+    fn addresses_of_the_other_family_do_not_count() {
+        let mut bytes = query(7, "www.example.org", Family::V6);
+        bytes[2..8].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1]);
+        bytes.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+        let read = answer(&bytes, 7, "www.example.org", Family::V6);
+        assert_eq!(read, Some(Answer::Addresses(Vec::new())));
     }
 
     #[test]

@@ -3,26 +3,24 @@
 
 use std::time::Duration;
 
-use yasna::models::ObjectIdentifier;
-use yasna::tags::TAG_INTEGER;
-use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReader, BERReaderSeq, PCBit, Tag};
-
 use crate::time::{Calendar, UnixTime};
 
-const TAG_UTC_TIME: u8 = 0x17;
-const TAG_GENERALIZED_TIME: u8 = 0x18;
-/// `id-at-commonName` (RFC 5280 appendix A.1).
-const COMMON_NAME: [u64; 4] = [2, 5, 4, 3];
-/// `id-ce-subjectAltName` (RFC 5280 section 4.2.1.6).
-const SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
-/// `id-ce-authorityKeyIdentifier` (RFC 5280 section 4.2.1.1).
-const AUTHORITY_KEY: [u64; 4] = [2, 5, 29, 35];
-/// `[2] dNSName` of a `GeneralName`.
-const DNS_NAME: u64 = 2;
-/// `[0] keyIdentifier` of an `AuthorityKeyIdentifier`.
-const KEY_IDENTIFIER: u64 = 0;
+use super::der::{self, Element, Elements};
+
+/// `id-at-commonName` (RFC 5280 appendix A.1): 2.5.4.3.
+const COMMON_NAME: [u8; 3] = [0x55, 4, 3];
+/// `id-ce-subjectAltName` (RFC 5280 section 4.2.1.6): 2.5.29.17.
+const SUBJECT_ALT_NAME: [u8; 3] = [0x55, 29, 17];
+/// `id-ce-authorityKeyIdentifier` (RFC 5280 section 4.2.1.1): 2.5.29.35.
+const AUTHORITY_KEY: [u8; 3] = [0x55, 29, 35];
+/// `[0] version` of a `TBSCertificate`.
+const VERSION: u8 = 0xa0;
 /// `[3] extensions` of a `TBSCertificate`.
-const EXTENSIONS: u64 = 3;
+const EXTENSIONS: u8 = 0xa3;
+/// `[2] dNSName` of a `GeneralName`.
+const DNS_NAME: u8 = 0x82;
+/// `[0] keyIdentifier` of an `AuthorityKeyIdentifier`.
+const KEY_IDENTIFIER: u8 = 0x80;
 
 /// What is read of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,122 +52,99 @@ pub fn renewal_by_lifetime(not_before: UnixTime, not_after: UnixTime) -> UnixTim
 impl Leaf {
     /// Reads a certificate; `None` where the bytes are none.
     pub fn parse(der: &[u8]) -> Option<Leaf> {
-        yasna::parse_der(der, |reader| {
-            reader.read_sequence(|certificate| {
-                let leaf = certificate.next().read_sequence(read_fields)?;
-                // The algorithm and the value of the signature.
-                certificate.next().read_der()?;
-                certificate.next().read_der()?;
-                Ok(leaf)
-            })
-        })
-        .ok()
+        let mut whole = Elements::of(der);
+        let mut certificate = Elements::of(whole.expect(der::SEQUENCE)?);
+        let leaf = Leaf::read(Elements::of(certificate.expect(der::SEQUENCE)?))?;
+        // The algorithm and the value of the signature.
+        certificate.next()?;
+        certificate.next()?;
+        (whole.is_empty() && certificate.is_empty()).then_some(leaf)
     }
-}
 
-/// Who issued a certificate, and whom it is for: the DER of the two names (RFC 5280 sections 4.1.2.4 and
-/// 4.1.2.6). `None` where the bytes are no certificate.
-pub(super) fn issuer_and_subject(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let read = |fields: &mut BERReaderSeq<'_, '_>| {
-        fields.read_optional(|version| version.read_tagged(Tag::context(0), |v| v.read_u8()))?;
-        let _serial = fields.next().read_tagged_der()?;
-        let _signature = fields.next().read_der()?;
-        let issuer = fields.next().read_der()?;
-        let _validity = fields.next().read_der()?;
-        let subject = fields.next().read_der()?;
-        while fields.read_optional(|field| field.read_tagged_der())?.is_some() {}
-        Ok((issuer, subject))
-    };
-    yasna::parse_der(der, |reader| {
-        reader.read_sequence(|certificate| {
-            let names = certificate.next().read_sequence(read)?;
-            certificate.next().read_der()?;
-            certificate.next().read_der()?;
-            Ok(names)
-        })
-    })
-    .ok()
-}
-
-fn read_fields(fields: &mut BERReaderSeq<'_, '_>) -> ASN1Result<Leaf> {
-    fields.read_optional(|version| version.read_tagged(Tag::context(0), |v| v.read_u8()))?;
-    let serial = fields.next().read_tagged_der()?;
-    if serial.tag() != TAG_INTEGER {
-        return Err(ASN1Error::new(ASN1ErrorKind::Invalid));
-    }
-    let _signature = fields.next().read_der()?;
-    let issuer_common_name = read_common_name(fields.next())?;
-    let (not_before, not_after) = fields
-        .next()
-        .read_sequence(|validity| Ok((read_time(validity.next())?, read_time(validity.next())?)))?;
-    let mut leaf = Leaf {
-        not_before,
-        not_after,
-        issuer_common_name,
-        names: Vec::new(),
-        serial: serial.value().to_vec(),
-        authority_key: None,
-    };
-    // Subject and key, and what may stand before the extensions, are the TLS library's business.
-    while let Some(rest) = fields.read_optional(|field| field.read_tagged_der())? {
-        if rest.tag() == Tag::context(EXTENSIONS) {
-            yasna::parse_der(rest.value(), |extensions| {
-                extensions.read_sequence_of(|each| each.read_sequence(|it| leaf.take(it)))
-            })?;
+    fn read(mut fields: Elements<'_>) -> Option<Leaf> {
+        fields.skip(VERSION)?;
+        let serial = fields.expect(der::INTEGER)?.to_vec();
+        let _signature = fields.next()?;
+        let issuer_common_name = common_name(fields.expect(der::SEQUENCE)?)?;
+        let mut validity = Elements::of(fields.expect(der::SEQUENCE)?);
+        let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
+        let (names, authority_key) = (Vec::new(), None);
+        let mut leaf =
+            Leaf { not_before, not_after, issuer_common_name, names, serial, authority_key };
+        // Subject and key, and what may stand before the extensions, are the TLS library's business.
+        for rest in fields.all()? {
+            if rest.tag == EXTENSIONS {
+                let mut extensions = Elements::of(rest.value);
+                for each in Elements::of(extensions.expect(der::SEQUENCE)?).all()? {
+                    leaf.take(each)?;
+                }
+            }
         }
+        validity.is_empty().then_some(leaf)
     }
-    Ok(leaf)
-}
 
-impl Leaf {
     /// Takes in one extension. Where the value of a known one is mangled, it counts as absent: only
     /// its frame makes the certificate whole or not.
-    fn take(&mut self, extension: &mut BERReaderSeq<'_, '_>) -> ASN1Result<()> {
-        let oid = extension.next().read_oid()?;
-        extension.read_optional(|critical| critical.read_bool())?;
-        let value = extension.next().read_bytes()?;
-        if oid.components()[..] == SUBJECT_ALT_NAME {
-            let names = members(&value, DNS_NAME).unwrap_or_default();
+    fn take(&mut self, extension: Element<'_>) -> Option<()> {
+        let mut parts = Elements::of(sequence(extension)?);
+        let kind = parts.expect(der::OBJECT_IDENTIFIER)?;
+        parts.skip(der::BOOLEAN)?;
+        let value = parts.expect(der::OCTET_STRING)?;
+        if kind == SUBJECT_ALT_NAME {
+            let names = members(value, DNS_NAME).unwrap_or_default();
             self.names = names.iter().map(|name| printable(name).to_ascii_lowercase()).collect();
-        } else if oid.components()[..] == AUTHORITY_KEY {
-            let keys = members(&value, KEY_IDENTIFIER).unwrap_or_default();
-            self.authority_key = keys.into_iter().next();
+        } else if kind == AUTHORITY_KEY {
+            let keys = members(value, KEY_IDENTIFIER).unwrap_or_default();
+            self.authority_key = keys.first().map(|key| key.to_vec());
         }
-        Ok(())
+        parts.is_empty().then_some(())
     }
+}
+
+/// Who issued a certificate, and whom it is for: the two names (RFC 5280 sections 4.1.2.4 and 4.1.2.6),
+/// as their DER without its frame. `None` where the bytes are no certificate.
+pub(super) fn issuer_and_subject(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut certificate = Elements::of(Elements::of(der).expect(der::SEQUENCE)?);
+    let mut fields = Elements::of(certificate.expect(der::SEQUENCE)?);
+    fields.skip(VERSION)?;
+    let _serial = fields.expect(der::INTEGER)?;
+    let _signature = fields.next()?;
+    let issuer = fields.expect(der::SEQUENCE)?.to_vec();
+    let _validity = fields.next()?;
+    Some((issuer, fields.expect(der::SEQUENCE)?.to_vec()))
+}
+
+fn sequence(element: Element<'_>) -> Option<&[u8]> {
+    (element.tag == der::SEQUENCE).then_some(element.value)
 }
 
 /// What the members of a sequence that bear that tag hold.
-fn members(der: &[u8], number: u64) -> ASN1Result<Vec<Vec<u8>>> {
-    let mut found = Vec::new();
-    yasna::parse_der(der, |sequence| {
-        sequence.read_sequence_of(|member| {
-            let member = member.read_tagged_der()?;
-            if member.tag() == Tag::context(number) && member.pcbit() == PCBit::Primitive {
-                found.push(member.value().to_vec());
-            }
-            Ok(())
-        })
-    })?;
-    Ok(found)
+fn members(der: &[u8], tag: u8) -> Option<Vec<&[u8]>> {
+    let mut whole = Elements::of(der);
+    let members = Elements::of(whole.expect(der::SEQUENCE)?).all()?;
+    let found = members.iter().filter(|member| member.tag == tag).map(|member| member.value);
+    whole.is_empty().then(|| found.collect())
 }
 
 /// The last common name of a `Name`: a sequence of sets of attributes.
-fn read_common_name(reader: BERReader<'_, '_>) -> ASN1Result<Option<String>> {
+fn common_name(name: &[u8]) -> Option<Option<String>> {
     let mut common_name = None;
-    reader.read_sequence_of(|set| {
-        set.read_set_of(|attribute| {
-            attribute.read_sequence(|parts| {
-                let oid = parts.next().read_oid()?;
-                let value = parts.next().read_tagged_der()?;
-                if oid == ObjectIdentifier::from_slice(&COMMON_NAME) {
-                    common_name = Some(printable(value.value()));
-                }
-                Ok(())
-            })
-        })
-    })?;
-    Ok(common_name)
+    for set in Elements::of(name).all()? {
+        if set.tag != der::SET {
+            return None;
+        }
+        for attribute in Elements::of(set.value).all()? {
+            let mut parts = Elements::of(sequence(attribute)?);
+            let (kind, value) = (parts.expect(der::OBJECT_IDENTIFIER)?, parts.next()?.value);
+            if !parts.is_empty() {
+                return None;
+            }
+            if kind == COMMON_NAME {
+                common_name = Some(printable(value));
+            }
+        }
+    }
+    Some(common_name)
 }
 
 fn printable(bytes: &[u8]) -> String {
@@ -178,22 +153,20 @@ fn printable(bytes: &[u8]) -> String {
 }
 
 /// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ` (RFC 5280 section 4.1.2.5).
-fn read_time(reader: BERReader<'_, '_>) -> ASN1Result<UnixTime> {
-    let der = reader.read_der()?;
-    let time = match der.as_slice() {
-        [TAG_UTC_TIME, 13, text @ ..] => digits(text).and_then(|two| {
-            let [year, rest @ ..] = two;
+fn time(element: Element<'_>) -> Option<UnixTime> {
+    match (element.tag, element.value) {
+        (der::UTC_TIME, text) => {
+            let [year, rest @ ..] = digits(text)?;
             let year = i32::from(year);
             calendar(if year < 50 { 2000 + year } else { 1900 + year }, rest)
-        }),
-        [TAG_GENERALIZED_TIME, 15, high, low, text @ ..] => digits(text).and_then(|two| {
-            let [year, rest @ ..] = two;
+        }
+        (der::GENERALIZED_TIME, [high, low, text @ ..]) => {
             let [century] = pairs(&[*high, *low])?;
+            let [year, rest @ ..] = digits(text)?;
             calendar(100 * i32::from(century) + i32::from(year), rest)
-        }),
+        }
         _ => None,
-    };
-    time.ok_or_else(|| ASN1Error::new(ASN1ErrorKind::Invalid))
+    }
 }
 
 /// The six pairs of digits before the `Z`.
@@ -292,6 +265,13 @@ mod tests {
                 mangled[index] = value;
                 let _ = Leaf::parse(&mangled);
             }
+            // A length that no memory could hold, of whatever stands here.
+            let huge = [0x88, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+            let mut mangled = whole.clone();
+            for (byte, value) in mangled.iter_mut().skip(index).zip(huge) {
+                *byte = value;
+            }
+            let _ = Leaf::parse(&mangled);
         }
     }
 }

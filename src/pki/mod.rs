@@ -1,6 +1,7 @@
 //! PEM, and the few fields of a certificate that the daemon reads. No network, no clock.
 
 pub mod bundle;
+mod der;
 pub mod leaf;
 pub mod pem;
 

@@ -1,0 +1,33 @@
+//! The daemon as a whole where no simulated world is needed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::keys::Keys;
+use crate::seam::{Input, Inventory, Loaded, Machine as _, Output, Signal};
+use crate::testing::{Bench, config};
+
+use super::Daemon;
+
+/// Tells the daemon something; all that it wants, without the wait at the end.
+fn tell(daemon: &mut Daemon, bench: &mut Bench, input: Input<'_>) -> Vec<Output> {
+    let now = bench.now;
+    let keys: &mut dyn Keys = bench.turn().keys;
+    daemon.handle_input(now, input, keys);
+    let next = || Some(daemon.poll_output()).filter(|output| !matches!(output, Output::Wait(_)));
+    std::iter::from_fn(next).collect()
+}
+
+#[test]
+fn nothing_follows_the_end() {
+    let (mut daemon, mut bench) = (Daemon::new(&config(), None, Vec::new()), Bench::new());
+    let listening = SocketAddr::from(([127, 0, 0, 1], 8000));
+    tell(&mut daemon, &mut bench, Input::Started { listening });
+    let opened = Loaded::Storage(Ok(Inventory::default()));
+    tell(&mut daemon, &mut bench, Input::Loaded(opened));
+    // Much is overdue by now, but its time has not been told.
+    bench.pass(Duration::from_secs(3600));
+    let outputs = tell(&mut daemon, &mut bench, Input::Signal(Signal::Stop));
+    assert!(matches!(outputs.last(), Some(Output::Exit(0))), "{outputs:?}");
+    assert!(tell(&mut daemon, &mut bench, Input::Timeout).is_empty());
+}

@@ -1,0 +1,46 @@
+//! What an operator might choose.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use marathon_acme::config::{Config, Listen, LogFormat, Mode};
+use marathon_acme::domain::Domain;
+use marathon_acme::keys::KeyType;
+use marathon_acme::log::Level;
+use marathon_acme::url::Url;
+
+use super::peers::NAMES;
+
+/// The choices that these bits stand for.
+pub fn config(choices: u8) -> Config {
+    let url = |text| Url::parse(text).expect("a URL");
+    Config {
+        storage_dir: "/nowhere".into(),
+        acme: url("https://ca/directory"),
+        email: (choices & 1 != 0).then(|| "ops@example.org".into()),
+        marathon: vec![url("http://marathon.mesos:8080"), url("http://10.0.0.3:8080")],
+        lb: vec![url("http://lb:9090")],
+        group: "external".into(),
+        allow_multiple_certs: choices & 2 != 0,
+        listen: Listen { ip: Some(IpAddr::from([0, 0, 0, 0])), port: 8000 },
+        sse_timeout: (choices & 4 != 0).then(|| Duration::from_secs(60)),
+        marathon_timeout: Duration::from_secs(10),
+        log_level: if choices & 8 != 0 { Level::Debug } else { Level::Info },
+        log_format: LogFormat::Text,
+        cert_mode: 0o600,
+        acme_ca: None,
+        marathon_ca: None,
+        san: choices & 16 != 0,
+        profile: (choices & 32 != 0).then(|| "shortlived".into()),
+        preferred_chain: (choices & 64 != 0).then(|| "Other Root".into()),
+        key_type: KeyType::P256,
+        external_account: None,
+        prune_after: (choices & 8 != 0).then(|| Duration::from_secs(30 * 24 * 60 * 60)),
+        mode: match choices >> 6 {
+            3 => Mode::Once,
+            2 if choices & 1 != 0 => Mode::Revoke(Domain::parse(NAMES[0]).expect("a name")),
+            _ => Mode::Serve,
+        },
+        user: None,
+    }
+}

@@ -1,0 +1,43 @@
+//! `/etc/resolv.conf` and `/etc/hosts`: whatever they hold, what is read keeps its limits, and
+//! settings that are written out and read again are the same.
+
+use std::collections::BTreeSet;
+
+use marathon_acme::dns::config::{Hosts, ResolvConf, SEARCH_MAX, SERVERS_MAX};
+
+/// The text of either file, read as both.
+pub fn run(bytes: &[u8]) {
+    let conf = ResolvConf::parse(bytes);
+    assert!((1..=SERVERS_MAX).contains(&conf.servers.len()));
+    assert!(conf.search.len() <= SEARCH_MAX);
+    let is_bare =
+        |domain: &String| !domain.is_empty() && !domain.starts_with('.') && !domain.ends_with('.');
+    assert!(conf.search.iter().all(is_bare));
+    assert!(conf.ndots <= 15 && (1..=30).contains(&conf.timeout.as_secs()));
+    assert!((1..=5).contains(&conf.attempts));
+    assert_eq!(ResolvConf::parse(written(&conf).as_bytes()), conf);
+
+    let hosts = Hosts::parse(bytes);
+    for word in String::from_utf8_lossy(bytes).split_whitespace().take(64) {
+        let addresses = hosts.addresses(word);
+        assert_eq!(hosts.addresses(&word.to_ascii_uppercase()), addresses);
+        assert_eq!(hosts.addresses(&format!("{word}.")), addresses);
+        if let Some(addresses) = addresses {
+            let once: BTreeSet<_> = addresses.iter().collect();
+            assert!(!addresses.is_empty() && once.len() == addresses.len());
+        }
+    }
+    assert!(hosts.addresses("localhost").is_some_and(|it| !it.is_empty()));
+}
+
+fn written(conf: &ResolvConf) -> String {
+    let servers: Vec<String> =
+        conf.servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    let search = if conf.search.is_empty() { "".into() } else { conf.search.join(" ") };
+    let ResolvConf { ndots, timeout, attempts, .. } = conf;
+    format!(
+        "{}search {search}\noptions ndots:{ndots} timeout:{} attempts:{attempts}\n",
+        servers.concat(),
+        timeout.as_secs()
+    )
+}

@@ -1,0 +1,48 @@
+//! Files of `certs/` and chains of a CA: what is taken for whole stays so when it is written anew, and
+//! a key that is not the certificate's never gets in.
+
+use marathon_acme::domain::Domain;
+use marathon_acme::pki::{Bundle, same_leaf, topmost_issuer};
+use marathon_acme::secret::Secret;
+
+use super::{keys::KEY_PEM, leaf};
+
+/// A file, or a chain.
+pub fn run(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let issuer = topmost_issuer(&text);
+    assert!(issuer.is_none_or(|issuer| !issuer.contains(char::is_control)));
+    let has_leaf = same_leaf(&text, &text);
+    if let Ok(bundle) = Bundle::parse(&text) {
+        assert!(!bundle.leaf_der().is_empty());
+        leaf::check(bundle.leaf());
+        let fits = bundle.key_matches().is_ok();
+        let names = bundle.leaf().names.iter().filter_map(|name| Domain::parse(name).ok());
+        let names: Vec<Domain> = names.take(8).collect();
+        let _ = bundle.covers(&names);
+        let other = Domain::parse("other.example").expect("a name");
+        assert!(names.contains(&other) || fits_any(&bundle) || bundle.covers(&[other]).is_err());
+        assert!(!format!("{bundle:?}").contains("PRIVATE"));
+        let again = Bundle::assemble(&Secret::new(text.to_string()), "");
+        assert_eq!(again.is_ok(), fits, "{again:?}");
+    }
+    if has_leaf {
+        assemble(&text);
+    }
+}
+
+/// Whether the certificate is for every name of some zone.
+fn fits_any(bundle: &Bundle) -> bool {
+    bundle.leaf().names.iter().any(|name| name.starts_with('*'))
+}
+
+/// The text as the answer to an order that was made with our key.
+fn assemble(chain_pem: &str) {
+    let Ok(file) = Bundle::assemble(&Secret::new(KEY_PEM.into()), chain_pem) else { return };
+    let bundle = Bundle::parse(file.expose()).expect("what is written is whole");
+    bundle.key_matches().expect("it was checked");
+    assert!(same_leaf(file.expose(), chain_pem), "another certificate");
+    assert_eq!(file.expose().matches("PRIVATE KEY-----").count(), 2, "one key");
+    let again = Bundle::assemble(&Secret::new(String::new()), file.expose()).expect("whole");
+    assert!(again == file, "it does not stay as it is");
+}
