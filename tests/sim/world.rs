@@ -62,8 +62,6 @@ pub(crate) struct World {
     pub(crate) keys: SimKeys,
     /// Whether the lock is a lease, kept by beats: a year has no second instance, and no time for them.
     pub(crate) leased: bool,
-    /// When their clocks were set.
-    pub(crate) clock_sets: Vec<Nanos>,
     /// What befell the machines.
     pub(crate) toll: Toll,
     now: Nanos,
@@ -109,7 +107,6 @@ impl World {
             digest: 0,
             keys: SimKeys::new(chance.fork()),
             leased: false,
-            clock_sets: Vec::new(),
             toll: Toll::default(),
             now: 0,
             numbers: 0,
