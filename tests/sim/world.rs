@@ -67,8 +67,6 @@ pub(crate) struct World {
     heard: BTreeMap<u64, Vec<(u64, Nanos)>>,
     /// Whether the lock is a lease, kept by beats: a year has no second instance, and no time for them.
     pub(crate) leased: bool,
-    /// When their clocks were set.
-    pub(crate) clock_sets: Vec<Nanos>,
     /// When something befell a machine that may cost an instance what it has in memory only: it began
     /// or ended, opened the storage, stood still, or had its clock set.
     pub(crate) disturbed: Vec<Nanos>,
@@ -119,7 +117,6 @@ impl World {
             longest: (Queues::default(), 0),
             heard: BTreeMap::new(),
             leased: false,
-            clock_sets: Vec::new(),
             disturbed: Vec::new(),
             toll: Toll::default(),
             now: 0,

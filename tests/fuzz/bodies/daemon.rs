@@ -15,6 +15,9 @@ use world::World;
 /// Instructions of one run at most.
 const INSTRUCTIONS_MAX: usize = 256;
 
+/// A process ends within this time when it is told to.
+const STOP_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Bytes of a script, taken one after the other; behind its end all are zero.
 pub struct Script<'a>(&'a [u8]);
 
@@ -50,6 +53,8 @@ pub fn run(bytes: &[u8]) {
         follow(&mut world, instruction, &mut script);
     }
     world.tell(Input::Signal(Signal::Stop));
+    // It may wait for the CA to answer what cannot be asked again; but not for long.
+    world.pass(STOP_TIME_MAX);
     assert!(world.is_over(), "told to stop, it goes on");
     for input in [Input::Timeout, Input::Signal(Signal::Reload)] {
         world.tell(input);

@@ -22,8 +22,6 @@ use crate::world::World;
 const CALLS: u64 = 12;
 /// Times of one kind in a run at most.
 const TIMES_MAX: u64 = 3;
-/// The pause after a first failure is a minute, less a quarter by chance.
-const PAUSE_MIN: Nanos = 45 * SECOND;
 const HOUR_MS: i64 = (HOUR / MILLISECOND) as i64;
 /// The start of a run is in November 2026: so far it is to 1970, and to 2040.
 const TO_1970_MS: i64 = -498_000 * HOUR_MS;
@@ -128,17 +126,22 @@ fn act(fault: Fault, chance: &mut Random) -> Option<Act> {
     }
 }
 
-/// No two certificates of the same names are issued closer to each other than the shortest pause, except
-/// over a clock that was set: two instances at work at once would do that.
+/// No certificate is issued for names of which an order is under way that also leads to one: two
+/// instances at work at once would do that.
 pub(super) fn check_orders(world: &World) -> Result<(), String> {
+    let ca = &world.peers.ca;
     let mut last = BTreeMap::new();
-    for issued in world.peers.ca.issued() {
-        let at = issued.at.mono_ms * MILLISECOND;
-        let before: Option<Nanos> = last.insert(&issued.names, at);
-        let Some(before) = before.filter(|before| at < before + PAUSE_MIN) else { continue };
-        let set = |set: &Nanos| *set <= at && *set + PAUSE_MIN >= before;
-        if !world.clock_sets.iter().any(set) {
-            return Err(format!("{:?} were issued at {before} and at {at} ns", issued.names));
+    for issued in ca.issued() {
+        let at_ms = issued.at.mono_ms;
+        let Some(before_ms) = last.insert(&issued.names, at_ms) else { continue };
+        let names = issued.names.join(" ");
+        let orders = ca.seen().iter().filter(|it| it.path == "/new-order" && it.status == 201);
+        let of_names = orders.filter(|it| it.note == names).map(|it| it.at.mono_ms);
+        let ordered_ms = of_names.filter(|ordered_ms| *ordered_ms <= at_ms).max();
+        if ordered_ms.is_some_and(|ordered_ms| ordered_ms < before_ms) {
+            return Err(format!(
+                "{names}: issued at {before_ms} and at {at_ms} ms by orders side by side"
+            ));
         }
     }
     Ok(())
@@ -149,7 +152,6 @@ pub(super) fn set_clocks(world: &mut World, fault: Fault, shift_ms: i64) {
     if shift_ms != 0 {
         world.toll.count(fault);
     }
-    world.clock_sets.push(world.now());
     world.disturb();
     for machine in &mut world.machines {
         machine.clock_offset_ms = shift_ms;
