@@ -173,12 +173,16 @@ fn not_followed(to: &str) -> String {
     format!("a redirect to {to}, which is not followed; is --acme the URL of the CA's directory?")
 }
 
-/// How long to wait by `Retry-After`: seconds or a date (RFC 9110 section 10.2.3).
+/// How long to wait by `Retry-After`: seconds or a date (RFC 9110 section 10.2.3). A date is seen from
+/// the answer's own `Date`, where it has one, since our clock may be wrong.
 pub fn retry_after(now: UnixTime, headers: &Headers) -> Option<Duration> {
     let value = headers.first("retry-after")?.trim();
     let pause = match value.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => UnixTime::from_http_date(value)?.since(now),
+        Err(_) => {
+            let told = headers.first("date").and_then(UnixTime::from_http_date);
+            UnixTime::from_http_date(value)?.since(told.unwrap_or(now))
+        }
     };
     Some(pause.min(RETRY_AFTER_MAX))
 }
@@ -221,6 +225,14 @@ mod tests {
         assert_eq!(pause("Mon, 23 Nov 2026 16:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(pause("99999999999"), Some(RETRY_AFTER_MAX));
         assert_eq!((pause("soon"), pause("-1")), (None, None));
+    }
+
+    #[test]
+    fn a_date_is_seen_from_the_clock_that_wrote_it() {
+        let ours = UnixTime::from_http_date("Mon, 23 Nov 2026 18:00:00 GMT").unwrap();
+        let later = ("Retry-After", "Mon, 23 Nov 2026 17:05:00 GMT");
+        let told = response(503, &[("Date", "Mon, 23 Nov 2026 17:00:00 GMT"), later], "");
+        assert_eq!(retry_after(ours, &told.head.headers), Some(Duration::from_secs(300)));
     }
 
     #[test]

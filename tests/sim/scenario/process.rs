@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use stand_ins::ca::{AcmeRequest, Step};
 use stand_ins::random::Random;
 
 use super::{HOUR, MINUTE, SECOND};
@@ -135,8 +136,9 @@ pub(super) fn check_orders(world: &World) -> Result<(), String> {
         let at_ms = issued.at.mono_ms;
         let Some(before_ms) = last.insert(&issued.names, at_ms) else { continue };
         let names = issued.names.join(" ");
-        let orders = ca.seen().iter().filter(|it| it.path == "/new-order" && it.status == 201);
-        let of_names = orders.filter(|it| it.note == names).map(|it| it.at.mono_ms);
+        let is_order = |it: &&AcmeRequest| it.step == Some(Step::NewOrder) && it.status == 201;
+        let orders = ca.seen().iter().filter(is_order);
+        let of_names = orders.filter(|it| it.names == issued.names).map(|it| it.at.mono_ms);
         let ordered_ms = of_names.filter(|ordered_ms| *ordered_ms <= at_ms).max();
         if ordered_ms.is_some_and(|ordered_ms| ordered_ms < before_ms) {
             return Err(format!(
