@@ -10,6 +10,7 @@ use stand_ins::random::Random;
 use super::load_balancers;
 use super::{MINUTE, SECOND};
 use crate::faults::{Fault, Switches};
+use crate::machine::MACHINES_MAX;
 use crate::network::{Grave, Nanos, PeerId, Strangers, Weather};
 use crate::world::World;
 
@@ -19,8 +20,9 @@ pub(super) const QUIET: Nanos = 30 * MINUTE;
 const LASTING: Nanos = 15 * MINUTE;
 /// Requests to the CA at once at most: one for each of ten orders, the account's, one for advice.
 const CALLS_MAX: usize = 12;
-/// Connections that the daemon lets in at once at most, and the one that pushes another one out.
-const ACCEPTED_MAX: usize = 512 + 1;
+/// Connections that the daemons let in at once at most, each with the one that pushes another one out.
+/// What comes to one that stands still is more than its share, and less than another's.
+const ACCEPTED_MAX: usize = MACHINES_MAX * (512 + 1);
 /// Bytes on their way on one connection at most: what a peer that does not read is owed before
 /// nothing more is taken from it, and the answers to the last that was taken.
 const UNHEARD_MAX: usize = 128 * 1024;
