@@ -18,7 +18,7 @@ use stand_ins::marathon::{self, AppsAnswer, Marathon};
 use stand_ins::random::Random;
 
 use crate::faults::{Fault, Switches, Toll};
-use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
+use crate::network::{MILLISECOND, Most, Nanos, PeerId};
 use crate::peers::Peers;
 use crate::world::World;
 
@@ -33,6 +33,8 @@ const MINUTE: Nanos = 60 * SECOND;
 const HOUR: Nanos = 60 * MINUTE;
 /// After the faults everything must be well within this time: one failed order waits 12 h at most.
 const HEALING: Nanos = 16 * HOUR;
+/// A renewal that is in hand when all is looked at is done within this time, its reload included.
+const IN_HAND: Nanos = 5 * MINUTE;
 /// Things that happen in one run at most: more means that something spins.
 const STEPS_MAX: u64 = 2_000_000;
 
@@ -48,6 +50,8 @@ pub(crate) struct Report {
     pub(crate) failed_validations: u64,
     pub(crate) log_lines: u64,
     pub(crate) steps: u64,
+    /// What the daemon held open at most.
+    pub(crate) most: Most,
     /// Folds every byte that left the daemon; of several runs, all of them.
     pub(crate) digest: u64,
     pub(crate) faults: Toll,
@@ -64,6 +68,7 @@ impl Report {
         self.failed_validations += other.failed_validations;
         self.log_lines += other.log_lines;
         self.steps += other.steps;
+        self.most = self.most.max(other.most);
         self.digest ^= other.digest;
         self.faults.add(&other.faults);
     }
@@ -72,10 +77,13 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { certificates, acme_requests, renewals, reloads, log_lines, steps, .. } = self;
+        let Most { dialed, accepted, asked, unheard } = self.most;
         write!(f, "{certificates} certificates, {renewals} of them renewals, ")?;
         write!(f, "{} failed validations, ", self.failed_validations)?;
         write!(f, "{acme_requests} ACME requests, {reloads} reloads, {log_lines} log lines, ")?;
-        write!(f, "{steps} steps; faults that fired:\n{}", self.faults)
+        write!(f, "{steps} steps; at most {dialed} dialed and {accepted} accepted connections, ")?;
+        write!(f, "{asked} questions in a second, {unheard} bytes on their way; ")?;
+        write!(f, "faults that fired:\n{}", self.faults)
     }
 }
 
@@ -119,15 +127,7 @@ pub(crate) fn run_with(seed: u64, verbose: bool, faults: &Switches) -> Result<Re
     heal(&mut world);
     ways.heal(&mut world);
     lbs.heal(&mut world);
-    let end = world.now() + HEALING;
-    while let Err(wrong) = check(&mut world, &plan) {
-        if world.now() >= end {
-            return Err(wrong);
-        }
-        let until = world.now() + MINUTE;
-        steps += pass(&mut world, until)?;
-        lbs.relieve(&mut world);
-    }
+    steps += until_well(&mut world, &plan, &mut lbs, HEALING)?;
     let before = world.peers.ca.issued().len() as u64;
     while let Some(back_at) = lbs.next_back() {
         steps += pass(&mut world, back_at)?;
@@ -139,10 +139,30 @@ pub(crate) fn run_with(seed: u64, verbose: bool, faults: &Switches) -> Result<Re
     }
     let until = world.now() + network::QUIET;
     steps += pass(&mut world, until)?;
-    check(&mut world, &plan).map_err(|wrong| format!("in the end: {wrong}"))?;
+    let well = until_well(&mut world, &plan, &mut lbs, IN_HAND);
+    steps += well.map_err(|wrong| format!("in the end: {wrong}"))?;
     network::check_bounds(&world)?;
     network::check_quiet(&world)?;
     Ok(report(&world, before, steps))
+}
+
+/// Lets things happen until all is well, which takes no longer than `patience`.
+fn until_well(
+    world: &mut World,
+    plan: &Plan,
+    lbs: &mut LoadBalancers,
+    patience: Nanos,
+) -> Result<u64, String> {
+    let (end, mut steps) = (world.now() + patience, 0);
+    while let Err(wrong) = check(world, plan) {
+        if world.now() >= end {
+            return Err(wrong);
+        }
+        let until = world.now() + MINUTE;
+        steps += pass(world, until)?;
+        lbs.relieve(world);
+    }
+    Ok(steps)
 }
 
 /// Lets things happen until `until`.
@@ -232,7 +252,6 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
     );
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
-    world.network.weather = Weather::bad(chance, &plan.faults);
     let fault_percent = chance.below(20) as u8;
     if plan.faults.are_on(Fault::DiskFull) {
         world.disk.fault_percent = fault_percent;
@@ -354,6 +373,7 @@ fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
         log_lines: world.log.len() as u64,
         steps,
         digest: world.digest,
+        most: world.network.books.most,
         faults: world.toll(),
     }
 }
