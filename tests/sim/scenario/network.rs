@@ -131,18 +131,18 @@ impl Ways {
 /// load balancer's address a signal and for its name a lookup. To these come the kept connections.
 pub(super) fn check_bounds(world: &World) -> Result<(), String> {
     let requests = 2 * world.peers.marathons.len() + CALLS_MAX + world.peers.lbs.len() + 4;
-    let books = &world.network.books;
+    let most = world.network.books.most;
     let bounds = [
-        ("dialed connections", books.dialed_max, 2 * requests + IDLE_MAX),
-        ("accepted connections", books.accepted_max, ACCEPTED_MAX),
-        ("bytes on their way on one connection", books.unheard_max, UNHEARD_MAX),
+        ("dialed connections", most.dialed, 2 * requests + IDLE_MAX),
+        ("accepted connections", most.accepted, ACCEPTED_MAX),
+        ("bytes on their way on one connection", most.unheard, UNHEARD_MAX),
     ];
     for (what, most, bound) in bounds {
         if most > bound {
             return Err(format!("{most} {what}, where {bound} are allowed"));
         }
     }
-    let (most, bound) = (books.asked_max, DATAGRAMS_PER_LOOKUP * requests as u64);
+    let (most, bound) = (most.asked, DATAGRAMS_PER_LOOKUP * requests as u64);
     match most > bound {
         true => Err(format!("{most} questions in a second, where {bound} are allowed")),
         false => Ok(()),
