@@ -51,6 +51,8 @@ impl Folder {
     fn permits(self, kind: ReadFlags, name: &str) -> bool {
         let permitted = match self {
             Folder::Root if name == "state.json" => ReadFlags::MOVED_TO,
+            // A beat, or a new lock in the place of one that was removed.
+            Folder::Root if name == "lock" => ReadFlags::MODIFY | ReadFlags::MOVED_TO,
             Folder::Root => ReadFlags::empty(),
             Folder::Certs if !name.ends_with(".example.com.pem") => ReadFlags::empty(),
             Folder::Certs | Folder::Challenges => ReadFlags::MOVED_TO | ReadFlags::DELETE,
