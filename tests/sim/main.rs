@@ -18,6 +18,7 @@ mod scenario;
 mod world;
 mod year;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -126,6 +127,34 @@ fn strangers_hinder_no_validation() {
         total.add(&report);
     }
     assert!(total.certificates > 0 && strangers.iter().all(|kind| total.faults.of(*kind) > 0));
+}
+
+/// Whether a bug is noticed: seeds until one fails. `make sim-mutants` calls it for each of its bugs.
+#[test]
+#[ignore = "make sim-mutants calls it"]
+fn until_caught() {
+    let seeds = number("SEEDS").unwrap_or(SEEDS);
+    let (next, caught) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
+    let nothing_yet = || caught.lock().expect("no panic inside").is_empty();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while nothing_yet() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    if let Err(wrong) = try_seed(|| scenario::run(seed, false)) {
+                        caught.lock().expect("no panic inside").insert(seed, wrong);
+                    }
+                }
+            });
+        }
+    });
+    // Every seed below the first one that failed has ended well.
+    if let Some((seed, wrong)) = caught.into_inner().expect("no panic inside").pop_first() {
+        println!("CAUGHT {} {}", seed + 1, wrong.lines().next().unwrap_or_default());
+    }
 }
 
 /// Without `SEEDS` and `SEED` it is a smaller year, since nothing may be optimized then.
