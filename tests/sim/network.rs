@@ -18,7 +18,7 @@ mod strangers;
 mod way;
 mod weather;
 
-pub(crate) use books::Books;
+pub(crate) use books::{Books, Most};
 pub(crate) use strangers::{DEAF, Strangers};
 pub(crate) use weather::Weather;
 

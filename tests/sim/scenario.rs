@@ -22,7 +22,7 @@ use crate::disk::Conditions;
 use crate::faults::{Fault, Switches, Toll};
 use crate::invariants;
 use crate::machine::Machine;
-use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
+use crate::network::{MILLISECOND, Most, Nanos, PeerId};
 use crate::peers::Peers;
 use crate::world::World;
 
@@ -46,6 +46,8 @@ const MINUTE: Nanos = 60 * SECOND;
 const HOUR: Nanos = 60 * MINUTE;
 /// After the faults everything must be well within this time: one failed order waits 12 h at most.
 const HEALING: Nanos = 16 * HOUR;
+/// A renewal that is in hand when all is looked at is done within this time, its reload included.
+const IN_HAND: Nanos = 5 * MINUTE;
 /// Things that happen in one run at most: more means that something spins.
 const STEPS_MAX: u64 = 2_000_000;
 
@@ -65,6 +67,8 @@ pub(crate) struct Report {
     pub(crate) waits_kept: u64,
     /// The most lists of apps that were asked for in one second.
     pub(crate) syncs_in_a_second: usize,
+    /// What the daemon held open at most.
+    pub(crate) most: Most,
     /// Folds every byte that left the daemon; of several runs, all of them.
     pub(crate) digest: u64,
     pub(crate) faults: Toll,
@@ -83,6 +87,7 @@ impl Report {
         self.steps += other.steps;
         self.waits_kept += other.waits_kept;
         self.syncs_in_a_second = self.syncs_in_a_second.max(other.syncs_in_a_second);
+        self.most = self.most.max(other.most);
         self.digest ^= other.digest;
         self.faults.add(&other.faults);
     }
@@ -91,12 +96,15 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { certificates, acme_requests, renewals, reloads, log_lines, steps, .. } = self;
+        let Most { dialed, accepted, asked, unheard } = self.most;
         write!(f, "{certificates} certificates, {renewals} of them renewals, ")?;
         write!(f, "{} failed validations, ", self.failed_validations)?;
         write!(f, "{acme_requests} ACME requests, {reloads} reloads, {log_lines} log lines, ")?;
         let Report { waits_kept, syncs_in_a_second, .. } = self;
-        write!(f, "{steps} steps, {waits_kept} times a Retry-After was kept, ")?;
-        write!(f, "{syncs_in_a_second} lists of apps in a second at most; ")?;
+        write!(f, "{steps} steps, {waits_kept} times a Retry-After was kept; at most ")?;
+        write!(f, "{syncs_in_a_second} lists of apps in a second, ")?;
+        write!(f, "{dialed} dialed and {accepted} accepted connections, ")?;
+        write!(f, "{asked} questions in a second, {unheard} bytes on their way; ")?;
         write!(f, "faults that fired:\n{}", self.faults)
     }
 }
@@ -176,11 +184,12 @@ fn live(
     steps += recover(world, plan, &mut lbs)?;
     let before = world.peers.ca.issued().len() as u64;
     if plan.short_lived {
-        steps += renew(world, plan)?;
+        steps += renew(world, plan, &mut lbs)?;
     }
     let until = world.now() + network::QUIET;
     steps += pass(world, until)?;
-    check(world, plan).map_err(|wrong| format!("in the end: {wrong}"))?;
+    let well = until_well(world, plan, &mut lbs, IN_HAND);
+    steps += well.map_err(|wrong| format!("in the end: {wrong}"))?;
     network::check_bounds(world)?;
     network::check_quiet(world)?;
     let mut report = report(world, before, steps);
@@ -193,15 +202,7 @@ fn live(
 
 /// Waits until everything is well, and until the load balancers that were away for long are back.
 fn recover(world: &mut World, plan: &Plan, lbs: &mut LoadBalancers) -> Result<u64, String> {
-    let (mut steps, end) = (0, world.now() + HEALING);
-    while let Err(wrong) = check(world, plan) {
-        if world.now() >= end {
-            return Err(wrong);
-        }
-        let until = world.now() + MINUTE;
-        steps += pass(world, until)?;
-        lbs.relieve(world);
-    }
+    let mut steps = until_well(world, plan, lbs, HEALING)?;
     while let Some(back_at) = lbs.next_back() {
         steps += pass(world, back_at)?;
         lbs.relieve(world);
@@ -210,18 +211,11 @@ fn recover(world: &mut World, plan: &Plan, lbs: &mut LoadBalancers) -> Result<u6
 }
 
 /// Waits for renewals, of which one may have come just now.
-fn renew(world: &mut World, plan: &Plan) -> Result<u64, String> {
+fn renew(world: &mut World, plan: &Plan, lbs: &mut LoadBalancers) -> Result<u64, String> {
     let until = world.now() + 7 * HOUR;
-    let mut steps = pass(world, until)?;
-    let end = world.now() + 10 * MINUTE;
-    while let Err(wrong) = check(world, plan) {
-        if world.now() >= end {
-            return Err(format!("after a renewal: {wrong}"));
-        }
-        let until = world.now() + 10 * SECOND;
-        steps += pass(world, until)?;
-    }
-    Ok(steps)
+    let steps = pass(world, until)?;
+    let well = until_well(world, plan, lbs, IN_HAND);
+    Ok(steps + well.map_err(|wrong| format!("after a renewal: {wrong}"))?)
 }
 
 /// What can be told from the records of a run only.
@@ -255,6 +249,25 @@ fn leave_nothing(world: &mut World) -> Result<(), String> {
         (tmp, published) if tmp.is_empty() && published.is_empty() => Ok(()),
         (tmp, published) => Err(format!("left behind: tmp {tmp:?}, challenges {published:?}")),
     }
+}
+
+/// Lets things happen until all is well, which takes no longer than `patience`.
+fn until_well(
+    world: &mut World,
+    plan: &Plan,
+    lbs: &mut LoadBalancers,
+    patience: Nanos,
+) -> Result<u64, String> {
+    let (end, mut steps) = (world.now() + patience, 0);
+    while let Err(wrong) = check(world, plan) {
+        if world.now() >= end {
+            return Err(wrong);
+        }
+        let until = world.now() + MINUTE;
+        steps += pass(world, until)?;
+        lbs.relieve(world);
+    }
+    Ok(steps)
 }
 
 /// Lets things happen until `until`.
@@ -350,7 +363,6 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     );
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
-    world.network.weather = Weather::bad(chance, &plan.faults);
     world.leased = true;
     world.disk.set_conditions(Conditions::bad(chance, &plan.faults));
     for index in 0..marathons {
@@ -474,6 +486,7 @@ fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
         waits_kept: 0,
         syncs_in_a_second: 0,
         digest: world.digest,
+        most: world.network.books.most,
         faults: world.toll(),
     }
 }

@@ -33,9 +33,10 @@ impl Issuer {
     ) {
         self.known = memory.and_then(|memory| memory.account.clone());
         let not_before = memory.and_then(|memory| memory.not_before);
-        if let Some(pause) = not_before.map(|at| at.since(turn.now.wall)).filter(|it| !it.is_zero())
-        {
-            self.hold = Some(turn.now.mono + pause.min(OVERLOAD_PAUSE_MAX));
+        // What is further off than any pause was dated by a clock that ran ahead: it says nothing.
+        let pause = not_before.map(|at| at.since(turn.now.wall));
+        if let Some(pause) = pause.filter(|it| !it.is_zero() && *it <= OVERLOAD_PAUSE_MAX) {
+            self.hold = Some(turn.now.mono + pause);
         }
         match account_key {
             Some(pem) => self.use_key(turn, pem),

@@ -9,6 +9,31 @@ use super::{MILLISECOND, Nanos};
 
 const SECOND: Nanos = 1000 * MILLISECOND;
 
+/// The most at any moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Most {
+    /// Connections that the daemon had dialed.
+    pub(crate) dialed: usize,
+    /// Connections that it had accepted.
+    pub(crate) accepted: usize,
+    /// Questions that it asked the name server in one second.
+    pub(crate) asked: u64,
+    /// Bytes that it had sent on one connection and that had not arrived.
+    pub(crate) unheard: usize,
+}
+
+impl Most {
+    /// The greater of each.
+    pub(crate) fn max(self, other: Most) -> Most {
+        Most {
+            dialed: self.dialed.max(other.dialed),
+            accepted: self.accepted.max(other.accepted),
+            asked: self.asked.max(other.asked),
+            unheard: self.unheard.max(other.unheard),
+        }
+    }
+}
+
 /// Open connections and sockets of the daemon, and the most there ever were.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
@@ -17,14 +42,8 @@ pub(crate) struct Books {
     dialed: usize,
     sockets: BTreeMap<SocketId, Nanos>,
     asked_in: (Nanos, u64),
-    /// The most connections that the daemon had dialed at any moment.
-    pub(crate) dialed_max: usize,
-    /// The most connections that it had accepted.
-    pub(crate) accepted_max: usize,
-    /// The most questions that it asked the name server in one second.
-    pub(crate) asked_max: u64,
-    /// The most bytes that it had sent on one connection and that had not arrived.
-    pub(crate) unheard_max: usize,
+    /// The most there ever were.
+    pub(crate) most: Most,
 }
 
 impl Books {
@@ -32,8 +51,12 @@ impl Books {
         if self.conns.insert(conn, now).is_none() && matches!(conn, ConnId::Dialed(_)) {
             self.dialed += 1;
         }
-        self.dialed_max = self.dialed_max.max(self.dialed);
-        self.accepted_max = self.accepted_max.max(self.conns.len() - self.dialed);
+        self.most.dialed = self.most.dialed.max(self.dialed);
+        self.most.accepted = self.most.accepted.max(self.conns.len() - self.dialed);
+    }
+
+    pub(super) fn unheard(&mut self, bytes: usize) {
+        self.most.unheard = self.most.unheard.max(bytes);
     }
 
     pub(super) fn closed(&mut self, conn: ConnId) {
@@ -47,7 +70,7 @@ impl Books {
         let second = now / SECOND;
         let before = if self.asked_in.0 == second { self.asked_in.1 } else { 0 };
         self.asked_in = (second, before + 1);
-        self.asked_max = self.asked_max.max(before + 1);
+        self.most.asked = self.most.asked.max(before + 1);
     }
 
     pub(super) fn closed_socket(&mut self, socket: SocketId) {

@@ -16,7 +16,7 @@ impl Network {
     pub(crate) fn send_from_daemon(&mut self, now: Nanos, conn: ConnId, bytes: &[u8]) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.unheard += bytes.len();
-        self.books.unheard_max = self.books.unheard_max.max(link.unheard);
+        self.books.unheard(link.unheard);
         if link.deaf {
             return;
         }

@@ -10,6 +10,7 @@ use stand_ins::random::Random;
 use super::load_balancers;
 use super::{MINUTE, SECOND};
 use crate::faults::{Fault, Switches};
+use crate::machine::MACHINES_MAX;
 use crate::network::{Grave, Nanos, PeerId, Strangers, Weather};
 use crate::world::World;
 
@@ -19,8 +20,9 @@ pub(super) const QUIET: Nanos = 30 * MINUTE;
 const LASTING: Nanos = 15 * MINUTE;
 /// Requests to the CA at once at most: one for each of ten orders, the account's, one for advice.
 const CALLS_MAX: usize = 12;
-/// Connections that the daemon lets in at once at most, and the one that pushes another one out.
-const ACCEPTED_MAX: usize = 512 + 1;
+/// Connections that the daemons let in at once at most, each with the one that pushes another one out.
+/// What comes to one that stands still is more than its share, and less than another's.
+const ACCEPTED_MAX: usize = MACHINES_MAX * (512 + 1);
 /// Bytes on their way on one connection at most: what a peer that does not read is owed before
 /// nothing more is taken from it, and the answers to the last that was taken.
 const UNHEARD_MAX: usize = 128 * 1024;
@@ -129,18 +131,18 @@ impl Ways {
 /// load balancer's address a signal and for its name a lookup. To these come the kept connections.
 pub(super) fn check_bounds(world: &World) -> Result<(), String> {
     let requests = 2 * world.peers.marathons.len() + CALLS_MAX + world.peers.lbs.len() + 4;
-    let books = &world.network.books;
+    let most = world.network.books.most;
     let bounds = [
-        ("dialed connections", books.dialed_max, 2 * requests + IDLE_MAX),
-        ("accepted connections", books.accepted_max, ACCEPTED_MAX),
-        ("bytes on their way on one connection", books.unheard_max, UNHEARD_MAX),
+        ("dialed connections", most.dialed, 2 * requests + IDLE_MAX),
+        ("accepted connections", most.accepted, ACCEPTED_MAX),
+        ("bytes on their way on one connection", most.unheard, UNHEARD_MAX),
     ];
     for (what, most, bound) in bounds {
         if most > bound {
             return Err(format!("{most} {what}, where {bound} are allowed"));
         }
     }
-    let (most, bound) = (books.asked_max, DATAGRAMS_PER_LOOKUP * requests as u64);
+    let (most, bound) = (most.asked, DATAGRAMS_PER_LOOKUP * requests as u64);
     match most > bound {
         true => Err(format!("{most} questions in a second, where {bound} are allowed")),
         false => Ok(()),

@@ -171,6 +171,17 @@ fn a_pause_that_the_ca_asked_for_survives_a_restart() {
 }
 
 #[test]
+fn a_pause_that_a_clock_ahead_has_dated_is_none() {
+    let mut case = Case::new();
+    let mut memory = case.memory(Some("a@b.org"));
+    memory.not_before = Some(case.bench.now.wall.plus(Duration::from_secs(30 * 24 * 3600)));
+    case.start(Some(&memory));
+    case.order(1);
+    case.run();
+    assert_eq!(case.issued(), 1);
+}
+
+#[test]
 fn an_old_directory_is_read_anew_before_an_order() {
     let mut case = Case::registered();
     case.bench.pass(DIRECTORY_AGE_MAX + Duration::from_secs(1));
