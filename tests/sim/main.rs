@@ -3,6 +3,18 @@
 //! nothing may be left behind; a year of everyday trouble; and a daemon that is killed again and again.
 //!
 //! `SEEDS=1000` says how many seeds are run, `SEED=7` replays one and shows what the daemon logs.
+//!
+//! That it would notice is shown by deliberate bugs, each a patch in `tests/mutants/`: `make sim-mutants`
+//! prints for each the number of seeds until it is caught, and by what. Measured of them so far:
+//!
+//! | bug | seeds | what caught it |
+//! |---|---|---|
+//! | `bad-nonce-for-ever` | 12 | 13 refusals of a nonce, at most 10 expected |
+//! | `chain-not-checked` | 19 | a written certificate is not valid at the time |
+//! | `challenge-in-memory` | 1 | no certificate for a domain |
+//! | `dns-id-unchecked` | 1 | the daemon believes a forged answer of the name server |
+//! | `failed-for-ever` | 1 | no certificate for a domain |
+//! | `file-not-flushed` | 1 | `client.key` is not whole |
 
 mod crash_loop;
 mod disk;
