@@ -267,6 +267,12 @@ impl Yard {
             let served = || shown(local(haproxy.https_port), &domain, trust).ok();
             patiently(&format!("HAProxy serves {domain}"), served).map_err(said)?;
         }
+        // Left-over challenges are kept while orders are under way: no more of them come now.
+        site.marathon.with(|marathon, now| {
+            for slot in 1..self.wanted.len() {
+                marathon.delete_app(now, &format!("/app{slot}"));
+            }
+        });
         for folder in [Folder::Challenges, Folder::Tmp] {
             let path = site.storage.join(folder.path());
             let empty = || entries(&path).is_ok_and(|names| names.is_empty()).then_some(());

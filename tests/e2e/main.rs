@@ -132,7 +132,8 @@ fn main() -> ExitCode {
     let modules = [
         pebble::TESTS,
         life::TESTS,
-        crash::TESTS,
+        // Its end waits for left-over challenges, up to ten minutes: `make crash` runs it.
+        if std::env::var_os("KILLS").is_some() { crash::TESTS } else { &[] },
         steps::TESTS,
         ca::TESTS,
         marathon::TESTS,
