@@ -12,7 +12,7 @@ use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::config::Config;
 use crate::daemon::budget::Budget;
 use crate::daemon::issuer::OrderId;
-use crate::daemon::memory::{Attempt, CertificateMemory};
+use crate::daemon::memory::CertificateMemory;
 use crate::daemon::wish::Wish;
 use crate::domain::Domain;
 use crate::log::Record;
@@ -365,8 +365,7 @@ impl Certificates {
         let order = OrderId(self.orders_made);
         self.orders_made += 1;
         let failed_before = entry.is_failing();
-        let resumable = |attempt: &&Attempt| attempt.can_go_on(&self.policy.directory);
-        let new = if let Some(attempt) = entry.memory.attempt.as_ref().filter(resumable) {
+        let new = if let Some(attempt) = entry.placed(&self.policy) {
             let (names, resume) = (attempt.names.clone(), attempt.order.clone());
             entry.step = Step::Ordering { names: names.clone(), exempt: false, finalizing: false };
             NewOrder { order, names, replaces: None, resume, failed_before }
@@ -396,10 +395,9 @@ impl Certificates {
         self.unsaved.take()
     }
 
-    /// Whether there are orders under way that the CA has made.
+    /// Whether there are orders that the CA has made and that are gone on with.
     pub fn has_placed_orders(&self) -> bool {
-        let mut attempts = self.entries.values().filter_map(|entry| entry.memory.attempt.as_ref());
-        attempts.any(|attempt| attempt.can_go_on(&self.policy.directory))
+        self.entries.values().any(|entry| entry.goes_on(&self.policy))
     }
 
     /// What must survive a restart.

@@ -265,33 +265,16 @@ impl Yard {
         for number in wanted {
             let domain = domain(number);
             let served = || shown(local(haproxy.https_port), &domain, trust).ok();
-            patiently(&format!("HAProxy serves {domain}"), served).map_err(said)?;
+            wait_until(&format!("HAProxy serves {domain}"), served).map_err(said)?;
         }
-        // Left-over challenges are kept while orders are under way: no more of them come now.
-        site.marathon.with(|marathon, now| {
-            for slot in 1..self.wanted.len() {
-                marathon.delete_app(now, &format!("/app{slot}"));
-            }
-        });
         for folder in [Folder::Challenges, Folder::Tmp] {
             let path = site.storage.join(folder.path());
             let empty = || entries(&path).is_ok_and(|names| names.is_empty()).then_some(());
-            patiently(&format!("nothing is left in {folder:?}"), empty).map_err(said)?;
+            wait_until(&format!("nothing is left in {folder:?}"), empty).map_err(said)?;
         }
         let health = || get(site.port, "/health").ok().filter(|it| it.contains("\"ok\""));
         wait_until("the health is good", health).map_err(said)?;
         drop(daemon);
         self.judge(None, true)
     }
-}
-
-/// As [`wait_until`], for ten minutes: a second failure in a row waits so long for its next try, and
-/// challenges of an earlier instance are kept so long while orders are under way.
-fn patiently<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> Outcome<T> {
-    for _ in 0..10 {
-        if let Ok(found) = wait_until(what, &mut check) {
-            return Ok(found);
-        }
-    }
-    wait_until(what, check)
 }

@@ -133,12 +133,23 @@ impl Entry {
         !matches!(self.step, Step::Resting)
     }
 
+    /// The order that the CA has made and that can be gone on with, if there is one.
+    pub(super) fn placed(&self, policy: &Policy) -> Option<&Attempt> {
+        self.memory.attempt.as_ref().filter(|attempt| attempt.can_go_on(&policy.directory))
+    }
+
+    /// Whether there is such an order and somebody is, or will be, at it: of one whose certificate nobody
+    /// wants any more nothing comes. Before the first sync nobody knows what is wanted.
+    pub(super) fn goes_on(&self, policy: &Policy) -> bool {
+        let cared_for = !policy.synced || self.wish.is_some() || self.is_busy();
+        cared_for && self.placed(policy).is_some()
+    }
+
     /// When the next order is to be made: there must be a reason, a name that may be tried, and no
     /// name in service that the order would do without before it must.
     fn next_order(&self, policy: &Policy) -> Option<Next> {
         let wish = self.wish.as_ref()?;
-        if self.memory.attempt.as_ref().is_some_and(|attempt| attempt.can_go_on(&policy.directory))
-        {
+        if self.placed(policy).is_some() {
             return order_at(When::NOW, Why::Unfinished);
         }
         let (reason, why) = self.reason(wish, policy);

@@ -53,6 +53,24 @@ fn what_no_account_could_order_is_ordered_at_once_by_the_next_run() {
 }
 
 #[test]
+fn an_order_of_what_nobody_wants_any_more_is_not_under_way() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    let url = Url::parse("https://ca.example/order/7").unwrap();
+    case.certificates.placed(&case.bench.turn(), OrderId(0), url);
+    case.restart(&config(), &[]);
+    assert!(case.certificates.has_placed_orders(), "it may be wanted");
+    case.want(&[("b.org", "1")]);
+    assert!(case.remembered()[&name("a.org")].attempt.is_some(), "it is remembered for a day");
+    assert!(!case.certificates.has_placed_orders());
+    assert_eq!(
+        case.want(&[("a.org", "1"), ("b.org", "1")]),
+        ["order 1 a.org by https://ca.example/order/7"]
+    );
+    assert!(case.certificates.has_placed_orders());
+}
+
+#[test]
 fn an_order_that_the_ca_has_made_is_gone_on_with() {
     let mut case = Case::new();
     assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
