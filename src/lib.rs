@@ -30,7 +30,7 @@
 //! | room | what lives there |
 //! |---|---|
 //! | [`cli`] | options, environment, help and `--list`; words in, a [`config::Config`] out |
-//! | [`io`] | the event loop, connections and TLS, listener, descriptors, storage, keys, signals, log lines |
+//! | [`io`] | the event loop, sockets and TLS, listener, descriptors, storage and its lock, keys, signals |
 //! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
 //! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |

@@ -91,10 +91,10 @@ impl Daemon {
             return;
         }
         let needed = self.certificates.has_placed_orders();
-        let published: BTreeSet<&str> = self.front.responder.tokens().collect();
-        let needless = self.left_overs.take_needless(turn.now.mono, needed);
-        for token in needless.into_iter().filter(|token| !published.contains(token.as_str())) {
-            self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+        for token in self.left_overs.take_needless(turn.now.mono, needed) {
+            if self.front.responder.tokens().all(|published| published != token) {
+                self.storage.store(Purpose::Challenge, Change::Withdraw { token });
+            }
         }
     }
 

@@ -1,39 +1,22 @@
 //! A daemon that is killed again and again: whatever it forgets by that, it makes no more orders than
 //! one that lives and fails, and it has its certificate once it is let live.
 
-use serde_json::json;
-use stand_ins::ca::{self, Ca};
-use stand_ins::lb::{self, LoadBalancer};
-use stand_ins::marathon::{self, Marathon};
+use stand_ins::ca;
 use stand_ins::random::Random;
 
+use crate::invariants::RETRY_PAUSES;
 use crate::machine::{Blow, Doom, Trigger};
-use crate::network::{MILLISECOND, Nanos, PeerId};
-use crate::peers::Peers;
-use crate::scenario::{config, deploy, pass};
+use crate::network::{HOUR, MILLISECOND, Nanos, SECOND};
+use crate::quiet;
+use crate::scenario::pass;
 use crate::world::{Event, World};
 
-const SECOND: Nanos = 1000 * MILLISECOND;
-const MINUTE: Nanos = 60 * SECOND;
-const HOUR: Nanos = 60 * MINUTE;
-/// The pauses after failed orders; the last one repeats.
-const RETRY_PAUSES: [Nanos; 6] = [MINUTE, 10 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR];
 const DOMAIN: &str = "shop.example";
 
 /// A quiet world whose daemon wants one certificate.
 fn world(seed: u64, settings: ca::Settings) -> World {
-    let start = World::start_time();
-    let peers = Peers::new(
-        vec![Marathon::new(marathon::Settings::default())],
-        Ca::new(seed, "https://ca.example:14000", start, settings),
-        vec![LoadBalancer::new(start, lb::Settings::default())],
-    );
-    let mut world = World::new(&config(1, 1), peers, Random::new(seed));
-    world.host("marathon0.mesos", 8080, &[PeerId::Marathon(0)]);
-    world.host("ca.example", 14000, &[PeerId::Ca]);
-    world.host("lb0.mesos", 9090, &[PeerId::Lb(0)]);
-    let labels = json!({"HAPROXY_GROUP": "external", "MARATHON_ACME_0_DOMAIN": DOMAIN});
-    deploy(&mut world, &json!({"id": "/shop", "labels": labels, "ports": [0]}));
+    let mut world = quiet::world(seed, settings);
+    quiet::want(&mut world, "shop", &[DOMAIN.to_string()]);
     world
 }
 

@@ -18,7 +18,7 @@ use marathon_acme::seam::Change;
 use stand_ins::random::Random;
 
 use crate::faults::{Fault, Switches, Toll};
-use crate::network::{MILLISECOND, Nanos};
+use crate::network::{MILLISECOND, Nanos, SECOND};
 
 pub(crate) mod files;
 mod ledger;
@@ -28,8 +28,6 @@ pub(crate) use files::SimFiles;
 pub(crate) use ledger::Validity;
 use ledger::{Ledger, Subject};
 use tree::Tree;
-
-const SECOND: Nanos = 1000 * MILLISECOND;
 
 /// How bad the disk is: how many calls of a thousand meet a fault.
 #[derive(Clone, Copy, Debug, Default)]

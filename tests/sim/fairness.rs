@@ -5,19 +5,15 @@ use std::collections::BTreeSet;
 
 use marathon_acme::daemon::issuer::{ORDERS_OPEN_MAX, STANDS_ASIDE_AFTER};
 use serde_json::json;
-use stand_ins::ca::{self, Ca};
-use stand_ins::lb::{self, LoadBalancer};
-use stand_ins::marathon::{self, Marathon};
+use stand_ins::ca;
 use stand_ins::random::Random;
 
 use crate::invariants;
-use crate::network::{MILLISECOND, Nanos, PeerId};
-use crate::peers::Peers;
-use crate::scenario::{config, deploy, flood, pass};
+use crate::network::{HOUR, Nanos, SECOND};
+use crate::quiet::{want, world};
+use crate::scenario::{flood, pass};
 use crate::world::World;
 
-const SECOND: Nanos = 1000 * MILLISECOND;
-const HOUR: Nanos = 3600 * SECOND;
 /// Domains that hang: more than there are orders side by side.
 const HANGING: usize = 12;
 const GOOD: usize = 8;
@@ -26,27 +22,8 @@ const GOOD: usize = 8;
 /// for its own order.
 const BOUND: Nanos = STANDS_ASIDE_AFTER.as_nanos() as Nanos + 10 * SECOND;
 
-fn world(seed: u64, settings: ca::Settings) -> World {
-    let start = World::start_time();
-    let peers = Peers::new(
-        vec![Marathon::new(marathon::Settings::default())],
-        Ca::new(seed, "https://ca.example:14000", start, settings),
-        vec![LoadBalancer::new(start, lb::Settings::default())],
-    );
-    let mut world = World::new(&config(1, 1), peers, Random::new(seed));
-    world.host("marathon0.mesos", 8080, &[PeerId::Marathon(0)]);
-    world.host("ca.example", 14000, &[PeerId::Ca]);
-    world.host("lb0.mesos", 9090, &[PeerId::Lb(0)]);
-    world
-}
-
 fn names(kind: &str, count: usize) -> Vec<String> {
     (0..count).map(|index| format!("{kind}{index}.example")).collect()
-}
-
-fn want(world: &mut World, id: &str, names: &[String]) {
-    let labels = json!({"HAPROXY_GROUP": "external", "MARATHON_ACME_0_DOMAIN": names.join(",")});
-    deploy(world, &json!({"id": format!("/{id}"), "labels": labels, "ports": [0]}));
 }
 
 /// Until all of these have certificates; how long that took.

@@ -20,12 +20,9 @@ use marathon_acme::daemon::queues::Queues;
 use marathon_acme::seam::ACCEPTED_MAX;
 use stand_ins::ca::{AcmeRequest, Step};
 
-use crate::network::{MILLISECOND, Nanos};
+use crate::network::{HOUR, MILLISECOND, MINUTE, Nanos, SECOND};
 use crate::world::{Event, World};
 
-const SECOND: Nanos = 1000 * MILLISECOND;
-const MINUTE: Nanos = 60 * SECOND;
-const HOUR: Nanos = 60 * MINUTE;
 /// The pauses after failed orders; the last one repeats.
 pub(crate) const RETRY_PAUSES: [Nanos; 6] =
     [MINUTE, 10 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR];

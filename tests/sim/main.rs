@@ -26,6 +26,7 @@ mod machine;
 mod names;
 mod network;
 mod peers;
+mod quiet;
 mod scenario;
 mod world;
 mod year;

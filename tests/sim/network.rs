@@ -29,6 +29,9 @@ pub(crate) type Nanos = u64;
 
 /// A thousandth of a second.
 pub(crate) const MILLISECOND: Nanos = 1_000_000;
+pub(crate) const SECOND: Nanos = 1000 * MILLISECOND;
+pub(crate) const MINUTE: Nanos = 60 * SECOND;
+pub(crate) const HOUR: Nanos = 60 * MINUTE;
 
 /// Who is at the other end of the daemon's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -22,7 +22,7 @@ use crate::disk::Conditions;
 use crate::faults::{Fault, Switches, Toll};
 use crate::invariants;
 use crate::machine::Machine;
-use crate::network::{MILLISECOND, Most, Nanos, PeerId};
+use crate::network::{HOUR, MINUTE, Most, Nanos, PeerId, SECOND};
 use crate::peers::Peers;
 use crate::world::World;
 
@@ -41,9 +41,6 @@ pub(crate) use marathon::flood;
 use network::Ways;
 use process::{Acts, check_orders, set_clocks};
 
-const SECOND: Nanos = 1000 * MILLISECOND;
-const MINUTE: Nanos = 60 * SECOND;
-const HOUR: Nanos = 60 * MINUTE;
 /// After the faults everything must be well within this time: one failed order waits 12 h at most.
 const HEALING: Nanos = 16 * HOUR;
 /// A renewal that is in hand when all is looked at is done within this time, its reload included.

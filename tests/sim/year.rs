@@ -20,7 +20,7 @@ use stand_ins::random::Random;
 
 use crate::disk::Conditions;
 use crate::faults::Fault;
-use crate::network::{MILLISECOND, Nanos, PeerId, Weather};
+use crate::network::{HOUR, MILLISECOND, MINUTE, Nanos, PeerId, Weather};
 use crate::peers::Peers;
 use crate::world::World;
 
@@ -28,8 +28,6 @@ use plan::{Act, Plan, Trouble};
 pub(crate) use report::Report;
 use watch::Watch;
 
-const MINUTE: Nanos = 60 * 1000 * MILLISECOND;
-const HOUR: Nanos = 60 * MINUTE;
 const DAY: Nanos = 24 * HOUR;
 
 /// Let's Encrypt's own name, so that the daemon keeps to its limits.

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 
 use marathon_acme::seam::{ConnId, SocketId};
 
-use super::{MILLISECOND, Nanos};
-
-const SECOND: Nanos = 1000 * MILLISECOND;
+use super::{Nanos, SECOND};
 
 /// The most at any moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
