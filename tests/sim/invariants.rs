@@ -77,7 +77,10 @@ pub(crate) fn retry_after(world: &World) -> Result<u64, String> {
     for Exchange { request, heard } in exchanges(world) {
         let at = request.at.mono_ms * MILLISECOND;
         let key = (request.path.as_str(), request.names.as_slice());
-        if let Some((since, until)) = bound.remove(&key) {
+        // What was on its way when its process ended was sent before.
+        let sent_later = |since| world.left_at(request.conn).is_none_or(|left| left > since);
+        if let Some((since, until)) = bound.get(&key).copied().filter(|it| sent_later(it.0)) {
+            bound.remove(&key);
             if at < until && !disturbed(world, since, at) {
                 let (early_ms, path) = ((until - at) / MILLISECOND, &request.path);
                 return Err(format!(
@@ -129,8 +132,13 @@ pub(crate) fn orders(world: &World, allowed: &BTreeMap<String, u64>) -> Result<(
                 continue;
             }
             let pause = RETRY_PAUSES[failures.min(RETRY_PAUSES.len() - 1)] / 4 * 3;
+            let too_early = at < before + pause;
+            // It is that of an instance that did not know of the one before, nor the other way round.
+            if too_early && disturbed(world, before, at) {
+                continue;
+            }
             failures += 1;
-            early += u64::from(at < before + pause && !disturbed(world, before, at));
+            early += u64::from(too_early);
         }
         let allowed = allowed.get(name).copied().unwrap_or_default();
         if early > allowed {

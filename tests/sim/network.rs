@@ -166,6 +166,12 @@ impl Network {
         self.links.get(&conn).map(|link| link.peer)
     }
 
+    /// The connections that the daemon has open, of those that are `its`.
+    pub(crate) fn open_to_daemon(&self, its: impl Fn(ConnId) -> bool) -> Vec<ConnId> {
+        let open = self.links.iter().filter(|(conn, link)| link.daemon_open && its(**conn));
+        open.map(|(conn, _)| *conn).collect()
+    }
+
     /// When the next delivery is due.
     pub(crate) fn next(&self) -> Option<Nanos> {
         self.queue.first_key_value().map(|((at, _), _)| *at)

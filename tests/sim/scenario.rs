@@ -1,7 +1,6 @@
 //! One run: a world by the seed, a time of faults, a time of healing, and the invariants.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,16 +12,16 @@ use marathon_acme::pki::Bundle;
 use marathon_acme::seam::Signal;
 use marathon_acme::url::Url;
 use serde_json::{Value, json};
-use stand_ins::ca::{AcmeRequest, Ca, Issued, RetryAfter, Settings as CaSettings};
+use stand_ins::ca::{Ca, Issued, RetryAfter, Settings as CaSettings};
 use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{Marathon, Settings as MarathonSettings};
 use stand_ins::random::Random;
 
 use crate::disk::Conditions;
-use crate::faults::{Fault, Switches, Toll};
+use crate::faults::{Fault, Switches};
 use crate::invariants;
 use crate::machine::Machine;
-use crate::network::{HOUR, MINUTE, Most, Nanos, PeerId, SECOND};
+use crate::network::{HOUR, MINUTE, Nanos, PeerId, SECOND};
 use crate::peers::Peers;
 use crate::world::World;
 
@@ -32,6 +31,7 @@ pub(crate) mod load_balancers;
 mod marathon;
 mod network;
 mod process;
+mod report;
 
 use ca::CaTroubles;
 pub(crate) use cells::Cell;
@@ -40,6 +40,7 @@ use marathon::MarathonTroubles;
 pub(crate) use marathon::flood;
 use network::Ways;
 use process::{Acts, check_orders, set_clocks};
+pub(crate) use report::Report;
 
 /// After the faults everything must be well within this time: one failed order waits 12 h at most.
 const HEALING: Nanos = 16 * HOUR;
@@ -47,64 +48,6 @@ const HEALING: Nanos = 16 * HOUR;
 const IN_HAND: Nanos = 5 * MINUTE;
 /// Things that happen in one run at most: more means that something spins.
 const STEPS_MAX: u64 = 2_000_000;
-
-/// What a run was like.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) certificates: u64,
-    pub(crate) acme_requests: u64,
-    pub(crate) bad_nonces: u64,
-    pub(crate) server_errors: u64,
-    pub(crate) reloads: u64,
-    pub(crate) renewals: u64,
-    pub(crate) failed_validations: u64,
-    pub(crate) log_lines: u64,
-    pub(crate) steps: u64,
-    /// How often a `Retry-After` could have been ignored.
-    pub(crate) waits_kept: u64,
-    /// The most lists of apps that were asked for in one second.
-    pub(crate) syncs_in_a_second: usize,
-    /// What the daemon held open at most.
-    pub(crate) most: Most,
-    /// Folds every byte that left the daemon; of several runs, all of them.
-    pub(crate) digest: u64,
-    pub(crate) faults: Toll,
-}
-
-impl Report {
-    pub(crate) fn add(&mut self, other: &Report) {
-        self.certificates += other.certificates;
-        self.acme_requests += other.acme_requests;
-        self.bad_nonces += other.bad_nonces;
-        self.server_errors += other.server_errors;
-        self.reloads += other.reloads;
-        self.renewals += other.renewals;
-        self.failed_validations += other.failed_validations;
-        self.log_lines += other.log_lines;
-        self.steps += other.steps;
-        self.waits_kept += other.waits_kept;
-        self.syncs_in_a_second = self.syncs_in_a_second.max(other.syncs_in_a_second);
-        self.most = self.most.max(other.most);
-        self.digest ^= other.digest;
-        self.faults.add(&other.faults);
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { certificates, acme_requests, renewals, reloads, log_lines, steps, .. } = self;
-        let Most { dialed, accepted, asked, unheard } = self.most;
-        write!(f, "{certificates} certificates, {renewals} of them renewals, ")?;
-        write!(f, "{} failed validations, ", self.failed_validations)?;
-        write!(f, "{acme_requests} ACME requests, {reloads} reloads, {log_lines} log lines, ")?;
-        let Report { waits_kept, syncs_in_a_second, .. } = self;
-        write!(f, "{steps} steps, {waits_kept} times a Retry-After was kept; at most ")?;
-        write!(f, "{syncs_in_a_second} lists of apps in a second, ")?;
-        write!(f, "{dialed} dialed and {accepted} accepted connections, ")?;
-        write!(f, "{asked} questions in a second, {unheard} bytes on their way; ")?;
-        write!(f, "faults that fired:\n{}", self.faults)
-    }
-}
 
 /// What the seed chose.
 struct Plan {
@@ -189,7 +132,7 @@ fn live(
     steps += well.map_err(|wrong| format!("in the end: {wrong}"))?;
     network::check_bounds(world)?;
     network::check_quiet(world)?;
-    let mut report = report(world, before, steps);
+    let mut report = Report::of(world, before, steps);
     report.faults.add(&troubles.ca.toll);
     report.faults.add(&troubles.marathon.toll);
     look_back(world, plan, troubles, &mut report)?;
@@ -242,6 +185,19 @@ fn leave_nothing(world: &mut World) -> Result<(), String> {
     world.machines.truncate(1);
     let until = world.now() + HOUR;
     pass(world, until)?;
+    // A renewal may be in hand.
+    let end = world.now() + IN_HAND;
+    while let Err(left) = check_nothing_is_left(world) {
+        if world.now() >= end {
+            return Err(left);
+        }
+        let until = world.now() + SECOND;
+        pass(world, until)?;
+    }
+    Ok(())
+}
+
+fn check_nothing_is_left(world: &World) -> Result<(), String> {
     match (world.disk.names("tmp"), world.disk.names("challenges")) {
         (tmp, published) if tmp.is_empty() && published.is_empty() => Ok(()),
         (tmp, published) => Err(format!("left behind: tmp {tmp:?}, challenges {published:?}")),
@@ -464,26 +420,4 @@ fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
         return Err("a key served twice".into());
     }
     check_orders(world)
-}
-
-fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
-    let (seen, checked) = (world.peers.ca.seen(), world.peers.ca.checked());
-    let count = |fits: &dyn Fn(&AcmeRequest) -> bool| seen.iter().filter(|it| fits(it)).count();
-    let certificates = world.peers.ca.issued().len() as u64;
-    Report {
-        certificates,
-        acme_requests: seen.len() as u64,
-        bad_nonces: count(&|it| it.problem == Some("badNonce")) as u64,
-        server_errors: count(&|it| it.status == 500) as u64,
-        reloads: world.peers.lbs.iter().map(|lb| lb.reloads().len() as u64).sum(),
-        renewals: certificates - before_renewal,
-        failed_validations: checked.iter().filter(|checked| checked.error.is_some()).count() as u64,
-        log_lines: world.log.len() as u64,
-        steps,
-        waits_kept: 0,
-        syncs_in_a_second: 0,
-        digest: world.digest,
-        most: world.network.books.most,
-        faults: world.toll(),
-    }
 }

@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub(crate) longest: (Queues, usize),
     /// How many bytes the daemon had of each of the CA's connections, and when; as long as the log.
     heard: BTreeMap<u64, Vec<(u64, Nanos)>>,
+    /// When the daemon closed each of the CA's connections, or its process ended; as long as the log.
+    left: BTreeMap<u64, Nanos>,
     /// Whether the lock is a lease, kept by beats: a year has no second instance, and no time for them.
     pub(crate) leased: bool,
     /// When something befell a machine that may cost an instance what it has in memory only: it began
@@ -116,6 +118,7 @@ impl World {
             keys: SimKeys::new(chance.fork()),
             longest: (Queues::default(), 0),
             heard: BTreeMap::new(),
+            left: BTreeMap::new(),
             leased: false,
             disturbed: Vec::new(),
             toll: Toll::default(),
@@ -285,6 +288,20 @@ impl World {
         pieces.iter().find(|(total, _)| *total >= bytes).map(|(_, at)| *at)
     }
 
+    /// The daemon has nothing more to do with a connection.
+    pub(crate) fn leaves(&mut self, conn: ConnId) {
+        if let Some((PeerId::Ca, number)) = self.network.peer_of(conn)
+            && self.keep_log
+        {
+            self.left.insert(number, self.now);
+        }
+    }
+
+    /// When the daemon left a connection with the CA, if it did: what comes on it later was sent before.
+    pub(crate) fn left_at(&self, number: u64) -> Option<Nanos> {
+        self.left.get(&number).copied()
+    }
+
     /// Something comes to the daemon whose connection this is.
     fn hear_of(&mut self, conn: ConnId, heard: impl FnOnce(ConnId) -> Heard) {
         self.hear(machine::owner(conn), heard(machine::inside(conn)));
@@ -355,7 +372,10 @@ impl World {
                 self.fold(&bytes);
                 self.network.send_from_daemon(self.now, conn, &bytes);
             }
-            Output::Close { conn } => self.network.close_from_daemon(self.now, conn),
+            Output::Close { conn } => {
+                self.leaves(conn);
+                self.network.close_from_daemon(self.now, conn);
+            }
             Output::Datagram { socket, to, bytes } => {
                 self.network.ask(self.now, socket, to, &bytes, &self.peers.names);
             }

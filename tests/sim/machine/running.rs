@@ -95,6 +95,7 @@ impl World {
         self.machines[index].state = State::Off { start_at };
         let (its, its_socket) =
             (|conn| owner(conn) == index, |socket| socket_owner(socket) == index);
+        self.network.open_to_daemon(its).into_iter().for_each(|conn| self.leaves(conn));
         self.network.daemon_ended(self.now(), its, its_socket);
         self.disturb();
         self.events.push((self.now(), event));
