@@ -174,14 +174,7 @@ impl<F: Files> Storage<F> {
     /// Takes the lock, makes what is missing, proves that a write works, lists what is there.
     fn open(&mut self) -> Result<Inventory, StoreError> {
         self.acquire()?;
-        for folder in FOLDERS {
-            match self.files.make_folder(&self.dir.join(folder), FOLDER_MODE) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(failed(folder, &error));
-                }
-                _ => {}
-            }
-        }
+        FOLDERS.into_iter().try_for_each(|folder| self.make_folder(folder))?;
         for left_over in self.names("tmp")? {
             let path = format!("tmp/{left_over}");
             self.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))?;
@@ -194,6 +187,13 @@ impl<F: Files> Storage<F> {
         let proof = self.write_temporary(PRIVATE_MODE, &[b' '; 4096])?;
         self.files.remove(&proof).map_err(|error| failed("tmp", &error))?;
         self.inventory()
+    }
+
+    fn make_folder(&self, folder: &str) -> Result<(), StoreError> {
+        match self.files.make_folder(&self.dir.join(folder), FOLDER_MODE) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(folder, &error)),
+            _ => Ok(()),
+        }
     }
 
     fn inventory(&self) -> Result<Inventory, StoreError> {

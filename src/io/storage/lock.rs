@@ -64,6 +64,8 @@ impl<F: Files> Storage<F> {
         if self.line() != holder {
             return Err(self.taken(StoreErrorKind::Locked));
         }
+        // The lock may be all that there is.
+        self.make_folder("tmp")?;
         self.place()
     }
 
@@ -135,10 +137,15 @@ impl<F: Files> Storage<F> {
         format!("{:016x} {:016x} {}\n", self.instance, self.beats, self.files.boot())
     }
 
-    /// The line of whoever has the lock.
+    /// The line of whoever has the lock. One that a power cut has torn may be anybody's: it is none, and
+    /// not empty either.
     fn line(&self) -> String {
         let bytes = self.files.read(&self.dir.join(LOCK), LINE_BYTES_MAX).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).trim_end().to_string()
+        let text = String::from_utf8_lossy(&bytes);
+        match text.trim_end() {
+            line if line.contains(char::is_control) => "a torn line".into(),
+            line => line.into(),
+        }
     }
 
     fn taken(&self, kind: StoreErrorKind) -> StoreError {

@@ -74,10 +74,21 @@ fn what_is_held_by_an_unknown_kernel_is_taken_by_its_line_alone() {
         let mut second = instance(dir.path(), 2);
         let error = refused(&mut second);
         assert_eq!((error.kind, error.detail.as_str()), (StoreErrorKind::Leased, line));
-        fs::create_dir_all(dir.path().join("tmp")).unwrap();
         second.change(Change::TakeOver { holder: line.into() }).unwrap();
         open(&mut second).unwrap();
     }
+}
+
+#[test]
+fn a_torn_line_says_nothing_and_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("lock"), [0; 87]).unwrap();
+    let mut storage = instance(dir.path(), 1);
+    let error = refused(&mut storage);
+    assert_eq!((error.kind, error.detail.as_str()), (StoreErrorKind::Leased, "a torn line"));
+    storage.change(Change::TakeOver { holder: error.detail }).unwrap();
+    open(&mut storage).unwrap();
+    assert!(line(dir.path()).starts_with("0000000000000001 "));
 }
 
 #[test]
