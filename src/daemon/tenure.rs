@@ -81,7 +81,9 @@ impl Daemon {
             return self.storage.load(Load::Certificate(name.clone()));
         }
         self.certificates.found(inventory.certificates);
-        self.watcher.start(turn, &mut self.transport);
+        // An errand does not wait for a list to change: it is about what is listed now.
+        let knew_apps = self.errand.serves() && self.certificates.memory().next().is_some();
+        self.watcher.start(turn, &mut self.transport, knew_apps);
     }
 
     /// Withdraws what was left published once no order that an earlier run placed can be under way; what

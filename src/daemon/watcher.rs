@@ -32,7 +32,8 @@ const BURST: Duration = Duration::from_secs(1);
 /// A sync runs this long after the last one, whatever the stream says.
 const SYNC_INTERVAL: Duration = Duration::from_secs(600);
 /// A list without any app, after one with apps, may be that of a fresh leader that has not loaded them:
-/// it counts once there was none for so long.
+/// it counts once there was none for so long. That holds over a restart, too: what takes down a leader
+/// often takes down others with it.
 const EMPTY_PATIENCE: Duration = SYNC_INTERVAL;
 /// Without an attached event, a sync runs this long after the stream was asked for.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(3);
@@ -85,8 +86,8 @@ pub struct Watcher {
     second_look_at: Option<Instant>,
     sync_backoff: Backoff,
     oddities: BTreeSet<Oddity>,
-    /// How many apps the last list that counted had.
-    apps: usize,
+    /// There were apps: the last list that counted had some, or an earlier run knew some.
+    doubts_empty: bool,
     /// Since when no app is listed, while that does not count yet.
     empty_since: Option<Instant>,
     status: MarathonStatus,
@@ -102,14 +103,16 @@ impl Watcher {
             second_look_at: None,
             sync_backoff: Backoff::default(),
             oddities: BTreeSet::new(),
-            apps: 0,
+            doubts_empty: false,
             empty_since: None,
             status: MarathonStatus::default(),
         }
     }
 
-    /// Opens the stream, and syncs soon even when it stays shut.
-    pub fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    /// Opens the stream, and syncs soon even when it stays shut. When an earlier run knew apps, a list
+    /// without any is doubted from the start.
+    pub fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, knew_apps: bool) {
+        self.doubts_empty = knew_apps;
         self.stream.open(turn, transport);
         self.sync_at = Some(turn.now.mono + ATTACH_PATIENCE);
     }
@@ -208,11 +211,10 @@ impl Watcher {
     /// Whether a list says what is wanted.
     fn counts(&mut self, turn: &mut Turn<'_>, wanted: &Wanted) -> bool {
         let now = turn.now.mono;
-        if wanted.apps == 0 && self.apps > 0 {
+        if wanted.apps == 0 && self.doubts_empty {
             if self.empty_since.is_none() {
-                let line =
-                    Record::warn("sync", "no app is listed any more, waiting whether it stays so");
-                turn.log(line.with("apps_before", self.apps));
+                let message = "no app is listed any more, waiting whether it stays so";
+                turn.log(Record::warn("sync", message));
             }
             let until = *self.empty_since.get_or_insert(now) + EMPTY_PATIENCE;
             if until > now {
@@ -220,7 +222,7 @@ impl Watcher {
                 return false;
             }
         }
-        (self.apps, self.empty_since) = (wanted.apps, None);
+        (self.doubts_empty, self.empty_since) = (wanted.apps > 0, None);
         true
     }
 

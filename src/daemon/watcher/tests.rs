@@ -25,11 +25,16 @@ impl Case {
 
     /// Likewise, with other choices than those of an operator who made none.
     fn of(config: &Config, marathon: &[&str]) -> (Case, Vec<Sent>) {
+        Case::after(config, marathon, false)
+    }
+
+    /// Likewise, after an earlier run that may have known apps.
+    fn after(config: &Config, marathon: &[&str], knew_apps: bool) -> (Case, Vec<Sent>) {
         let marathon = marathon.iter().map(|url| Url::parse(url).unwrap()).collect();
         let watcher = Watcher::new(&Config { marathon, ..config.clone() });
         let mut case = Case { wire: Wire::new(), watcher, wanted: Vec::new() };
         let Case { wire, watcher, .. } = &mut case;
-        watcher.start(&mut wire.bench.turn(), &mut wire.transport);
+        watcher.start(&mut wire.bench.turn(), &mut wire.transport, knew_apps);
         let sent = case.settle();
         (case, sent)
     }
@@ -389,6 +394,19 @@ fn a_list_without_apps_counts_only_when_it_stays_so() {
     case.answer(asked.conn, &apps(&[]));
     assert_eq!(case.wanted.last().map(|wanted| wanted.apps), Some(0));
     assert_eq!(case.wanted.len(), 3);
+}
+
+#[test]
+fn the_apps_of_an_earlier_run_are_missed_as_well() {
+    let (mut case, sent) = Case::after(&crate::testing::config(), &["http://10.0.0.1:8080"], true);
+    let asked = case.answer(sent[0].conn, &format!("{STREAM}{ATTACHED}"));
+    case.answer(asked[0].conn, &apps(&[]));
+    assert_eq!(case.wanted, [], "the leader may have started with us");
+    let (pause, sent) = case.sleep();
+    assert_eq!(pause, EMPTY_PATIENCE);
+    let asked = sent.iter().find(|it| it.is("GET /v2/apps")).unwrap();
+    case.answer(asked.conn, &apps(&[]));
+    assert_eq!(case.wanted.len(), 1);
 }
 
 #[test]
