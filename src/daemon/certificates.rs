@@ -371,7 +371,7 @@ impl Certificates {
             NewOrder { order, names, replaces: None, resume, failed_before }
         } else {
             let names = entry.names_to_order(turn.now.wall);
-            entry.held = None;
+            (entry.held, entry.acted) = (None, false);
             entry.step = Step::Queued { names: names.clone() };
             NewOrder { order, names, replaces: None, resume: None, failed_before }
         };

@@ -48,6 +48,9 @@ pub(super) struct Entry {
     pub(super) asking: bool,
     /// No order before; why not.
     pub(super) held: Option<Held>,
+    /// An operator has acted since the order that is under way, or noted, was made: what it fails for may
+    /// be mended.
+    pub(super) acted: bool,
     /// Another certificate has all its wanted names: it would only stand in that one's way.
     pub(super) superseded: bool,
     /// Where it stands in the index of what is due.
@@ -266,6 +269,7 @@ impl Entry {
         if self.memory.source.as_ref().is_some_and(|source| *source != wish.source) {
             let troubles = self.memory.troubles_mut();
             troubles.for_each(|trouble| trouble.acted_upon(now));
+            self.acted = self.memory.attempt.is_some();
         }
         self.memory.left_out.retain(|name, _| wish.names.contains(name));
         let fits = |attempt: &Attempt| attempt.names.iter().all(|name| wish.names.contains(name));

@@ -230,13 +230,21 @@ impl Certificates {
         entry.memory.attempt = None;
         entry.step = Step::Resting;
         let (now, spread) = (turn.now.wall, Spread::draw(turn.keys));
+        let acted = std::mem::take(&mut entry.acted);
+        let grown = |before: Option<&Trouble>, error: String| {
+            let mut trouble = Trouble::grown(before, now, error, failure.follow_up, spread);
+            if acted {
+                trouble.acted_upon(now);
+            }
+            trouble
+        };
         let alone = entry.wish.as_ref().is_none_or(|wish| wish.names.len() == 1);
         // With one name there is nothing to tell apart: whoever was blamed before, it counts on.
         let memory = &entry.memory;
         let name_alone = memory.left_out.values().next().filter(|_| alone);
         if blamed.is_empty() {
-            let (before, text) = (worse(&memory.trouble, name_alone), failure.error.clone());
-            let trouble = Trouble::grown(before, now, text, failure.follow_up, spread);
+            let before = worse(&memory.trouble, name_alone);
+            let trouble = grown(before, failure.error.clone());
             turn.log(failed_line(name, &trouble));
             entry.memory.trouble = Some(trouble);
             return self.blamed(name);
@@ -245,8 +253,7 @@ impl Certificates {
         let whole = entry.memory.trouble.take().filter(|_| alone);
         for (domain, reason) in blamed {
             let reason = if alone { failure.error.clone() } else { reason };
-            let before = worse(&whole, entry.memory.left_out.get(&domain));
-            let trouble = Trouble::grown(before, now, reason, failure.follow_up, spread);
+            let trouble = grown(worse(&whole, entry.memory.left_out.get(&domain)), reason);
             turn.log(if alone {
                 failed_line(name, &trouble)
             } else {

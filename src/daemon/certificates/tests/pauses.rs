@@ -103,3 +103,40 @@ fn a_chain_that_leads_nowhere_is_not_stored() {
     let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time };
     assert_eq!(given(&mut case, 1, issued), ["write a.org"], "a root may have issued it");
 }
+
+/// Likewise of an order that the next run goes on with.
+#[test]
+fn an_order_of_before_the_operators_act_is_made_anew_when_it_fails() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.refuse(0, "a.org");
+    case.sleep();
+    let url = Url::parse("https://ca.example/order/1").unwrap();
+    case.certificates.placed(&case.bench.turn(), OrderId(1), url.clone());
+    case.restart(&config(), &[]);
+    assert_eq!(case.want(&[("a.org", "2")]), [format!("order 0 a.org by {url}")]);
+    assert_eq!(case.end(0, OrderError::NotOurs), ["order 1 a.org"]);
+    assert_eq!(case.refuse(1, "a.org"), Vec::<String>::new());
+}
+
+/// The CA may have refused it for what the operator has just mended.
+#[test]
+fn an_order_that_fails_after_the_operator_has_acted_is_made_anew_at_once() {
+    let mut case = Case::new();
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
+    assert_eq!(case.want(&[("a.org", "2")]), Vec::<String>::new());
+    assert_eq!(case.refuse(0, "a.org"), ["order 1 a.org"]);
+    assert_eq!(case.refuse(1, "a.org"), Vec::<String>::new(), "one act is good for one order");
+    let (slept, _) = case.sleep();
+    assert!(slept >= pause_after(2) * 3 / 4, "{slept:?}");
+    // What the CA asked for itself stays.
+    assert_eq!(case.want(&[("a.org", "3")]), Vec::<String>::new());
+    assert_eq!(case.fail(2, Some(minutes(120))), Vec::<String>::new());
+    let (slept, _) = case.sleep();
+    assert!(slept >= minutes(119), "{slept:?}");
+    // Nor does an act count that came before an order that then worked.
+    case.want(&[("a.org", "4")]);
+    case.obtain(3, "a.org", 90);
+    assert_eq!(case.sleep().1, ["order 4 a.org"]);
+    assert_eq!(case.refuse(4, "a.org"), Vec::<String>::new());
+}
