@@ -2,7 +2,8 @@
 //! Pure: text in, text out. A file that is none of ours is damaged as a whole; within one of ours, a
 //! member that makes no sense is passed over, so that the rest is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::acme::renewal_info::Window;
 use crate::daemon::budget::Budget;
 use crate::daemon::certificates::{Advice, Life, Trouble, When};
+use crate::daemon::reloader::UpToDate;
 use crate::daemon::wish::Source;
 use crate::domain::Domain;
 use crate::time::UnixTime;
@@ -30,6 +32,8 @@ const VERSIONS_READ: [u64; 2] = [1, VERSION];
 pub struct Memory {
     /// A certificate was written, and not every load balancer has acknowledged a reload since.
     pub reload_owed: bool,
+    /// Who had loaded all that was written, where no reload was owed.
+    pub reloaded: UpToDate,
     /// What is known to each CA, by the URL of its directory.
     pub cas: BTreeMap<String, CaMemory>,
     /// Certificates by their file names.
@@ -149,12 +153,15 @@ impl Memory {
         let certificates = members(&value["certificates"])
             .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_certificate(it))))
             .collect();
-        Ok(Memory { reload_owed, cas, certificates })
+        let reloaded = members(&value["reloaded"])
+            .map(|(url, addresses)| (url.clone(), read_addresses(addresses)))
+            .collect();
+        Ok(Memory { reload_owed, reloaded, cas, certificates })
     }
 
     /// The content of `state.json`.
     pub fn to_bytes(&self) -> Vec<u8> {
-        to_bytes(self.reload_owed, &self.cas, self.certificates.iter())
+        to_bytes(self.reload_owed, &self.reloaded, &self.cas, self.certificates.iter())
     }
 }
 
@@ -162,6 +169,7 @@ impl Memory {
 /// is remembered is left out.
 pub fn to_bytes<'a>(
     reload_owed: bool,
+    reloaded: &UpToDate,
     cas: &BTreeMap<String, CaMemory>,
     certificates: impl Iterator<Item = (&'a Domain, &'a CertificateMemory)>,
 ) -> Vec<u8> {
@@ -169,12 +177,17 @@ pub fn to_bytes<'a>(
     let known = certificates.filter(|(_, memory)| **memory != CertificateMemory::default());
     let certificates =
         known.map(|(name, memory)| (name.as_str(), write::Certificate::of(memory))).collect();
-    let state = write::State { version: VERSION, reload_owed, cas, certificates };
+    let state = write::State { version: VERSION, reload_owed, reloaded, cas, certificates };
     // Maps of texts and plain members cannot fail to become JSON; an empty file would be damaged, and
     // set aside at the next start.
     let mut bytes = serde_json::to_vec(&state).unwrap_or_default();
     bytes.push(b'\n');
     bytes
+}
+
+fn read_addresses(value: &Value) -> BTreeSet<IpAddr> {
+    let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {

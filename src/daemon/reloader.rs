@@ -3,6 +3,8 @@
 //!
 //! `Clean → Gathering (more writes may come) → every --lb name on its own: Resolving → Signalling`
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
@@ -20,6 +22,10 @@ const GATHER: Duration = Duration::from_secs(2);
 /// A reload waits no longer than this for further writes.
 const GATHER_MAX: Duration = Duration::from_secs(10);
 
+/// The load balancers that have loaded all that was written: their addresses, by the origin of their
+/// `--lb` URL. Whoever is not among them owes a reload.
+pub type UpToDate = BTreeMap<String, BTreeSet<IpAddr>>;
+
 /// Everything about the load balancers.
 #[derive(Debug)]
 pub struct Reloader {
@@ -28,6 +34,8 @@ pub struct Reloader {
     generation: u64,
     gathering: Option<Gathering>,
     counts: ReloadCounts,
+    /// [`Reloader::up_to_date`] is not what it was when it was remembered.
+    unsaved: bool,
 }
 
 #[derive(Debug)]
@@ -53,7 +61,29 @@ impl Reloader {
             generation: 0,
             gathering: None,
             counts: ReloadCounts::default(),
+            unsaved: false,
         }
+    }
+
+    /// Takes in who has loaded all that an earlier run has written. Others may be there now, or may have
+    /// been out of sight when that run had its last answer, so that every name is looked up at once.
+    pub fn restore(&mut self, turn: &Turn<'_>, known: &UpToDate) {
+        self.generation += 1;
+        for name in &mut self.names {
+            let known = known.get(&name.url().origin().to_string());
+            name.restore(turn.now.mono, self.generation, known.into_iter().flatten());
+        }
+    }
+
+    /// Who has loaded all that was written.
+    pub fn up_to_date(&self) -> UpToDate {
+        let names = self.names.iter();
+        names.map(|name| (name.url().origin().to_string(), name.up_to_date().collect())).collect()
+    }
+
+    /// Whether [`Reloader::up_to_date`] is to be remembered anew.
+    pub fn take_unsaved(&mut self) -> bool {
+        std::mem::take(&mut self.unsaved)
     }
 
     /// The files that load balancers read have changed.
@@ -85,7 +115,10 @@ impl Reloader {
         let Some(name) = self.names.iter_mut().find(|name| name.awaits(request)) else { return };
         match name.handle_event(turn, transport, request, event) {
             Outcome::Going => {}
-            Outcome::Acknowledged => self.counts.acknowledged += 1,
+            Outcome::Acknowledged => {
+                self.counts.acknowledged += 1;
+                self.unsaved = true;
+            }
             Outcome::Failed => self.counts.failed += 1,
         }
         self.handle_timeout(turn, transport);

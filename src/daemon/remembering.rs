@@ -3,6 +3,7 @@
 
 use crate::daemon::certificates::Urgency;
 use crate::daemon::memory::{self, Memory};
+use crate::daemon::reloader::UpToDate;
 use crate::daemon::storekeeper::Purpose;
 use crate::log::Record;
 use crate::seam::Change;
@@ -13,15 +14,23 @@ use super::Daemon;
 impl Daemon {
     /// Takes in what an earlier run has left in `state.json`.
     pub(super) fn recall(&mut self, turn: &mut Turn<'_>, state: Option<&[u8]>) {
-        let Some(bytes) = state else { return };
-        let memory = Memory::parse(bytes).unwrap_or_else(|_| {
-            turn.log(Record::warn("storage", "state.json is damaged, moved to archive/"));
-            self.storage.store(Purpose::ArchiveState, Change::ArchiveState);
-            self.journal.touch(turn.now.mono, Urgency::Now);
-            Memory { reload_owed: true, ..Memory::default() }
-        });
-        let Memory { reload_owed, cas, certificates } = memory;
+        // Where nothing is remembered, nobody knows who has loaded what.
+        let nothing = Memory { reload_owed: true, ..Memory::default() };
+        let memory = match state.map(Memory::parse) {
+            None => nothing,
+            Some(Ok(memory)) => memory,
+            Some(Err(_)) => {
+                turn.log(Record::warn("storage", "state.json is damaged, moved to archive/"));
+                self.storage.store(Purpose::ArchiveState, Change::ArchiveState);
+                self.journal.touch(turn.now.mono, Urgency::Now);
+                nothing
+            }
+        };
+        let Memory { reload_owed, reloaded, cas, certificates } = memory;
         self.reload_owed = reload_owed;
+        if !reload_owed {
+            self.reloader.restore(turn, &reloaded);
+        }
         self.cas = cas;
         let budget = self.cas.get(&self.directory).map(|ca| ca.budget.clone());
         self.certificates.restore(turn, certificates, budget.unwrap_or_default());
@@ -44,9 +53,13 @@ impl Daemon {
     /// Writes the memory when something of it has changed and it is time.
     pub(super) fn save(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
-        if self.reload_owed && self.storage.is_active() && self.reloader.is_clean() {
-            self.reload_owed = false;
-            self.journal.touch(now, Urgency::Now);
+        if self.storage.is_active() && self.reloader.is_clean() {
+            let news = self.reloader.take_unsaved();
+            if std::mem::take(&mut self.reload_owed) {
+                self.journal.touch(now, Urgency::Now);
+            } else if news {
+                self.journal.touch(now, Urgency::Lazy);
+            }
         }
         if let Some(urgency) = self.certificates.take_unsaved() {
             self.journal.touch(now, urgency);
@@ -63,7 +76,8 @@ impl Daemon {
         ca.budget = self.certificates.budget(turn.now.wall);
         ca.not_before = ca.not_before.filter(|at| *at > turn.now.wall);
         let certificates = self.certificates.memory();
-        let state = memory::to_bytes(self.reload_owed, &self.cas, certificates);
+        let reloaded = if self.reload_owed { UpToDate::new() } else { self.reloader.up_to_date() };
+        let state = memory::to_bytes(self.reload_owed, &reloaded, &self.cas, certificates);
         self.storage.store(Purpose::State(revision), Change::State(state));
     }
 }

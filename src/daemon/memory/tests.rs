@@ -58,6 +58,10 @@ fn full() -> Memory {
     let ca = CaMemory { account: Some(account), not_before: Some(at(1_795_900_000)), budget };
     Memory {
         reload_owed: true,
+        reloaded: BTreeMap::from([(
+            "http://lb:9090".into(),
+            ["10.0.0.1", "fd00::1"].map(|it| it.parse().unwrap()).into(),
+        )]),
         cas: BTreeMap::from([("https://ca/dir".into(), ca)]),
         certificates: BTreeMap::from([(domain("b.org"), certificate)]),
     }

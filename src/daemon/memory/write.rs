@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::daemon::certificates::{self, When};
+use crate::daemon::reloader::UpToDate;
 use crate::domain::Domain;
 use crate::time::UnixTime;
 
@@ -15,6 +16,7 @@ use super::{AccountMemory, CaMemory, CertificateMemory};
 pub(super) struct State<'a> {
     pub(super) version: u64,
     pub(super) reload_owed: bool,
+    pub(super) reloaded: &'a UpToDate,
     pub(super) cas: BTreeMap<&'a str, Ca<'a>>,
     pub(super) certificates: BTreeMap<&'a str, Certificate<'a>>,
 }

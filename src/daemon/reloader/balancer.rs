@@ -74,6 +74,11 @@ pub(super) enum Progress {
 }
 
 impl Balancer {
+    /// One that has acknowledged everything up to `generation`.
+    pub(super) fn up_to_date(generation: u64) -> Balancer {
+        Balancer { acknowledged: generation, ..Balancer::default() }
+    }
+
     pub(super) fn is_resting(&self) -> bool {
         matches!(self.step, Step::Resting)
     }

@@ -71,6 +71,25 @@ impl Name {
         }
     }
 
+    /// These addresses have loaded all that was written; the name is looked up for others now.
+    pub(super) fn restore<'a>(
+        &mut self,
+        now: Instant,
+        generation: u64,
+        known: impl Iterator<Item = &'a IpAddr>,
+    ) {
+        self.owed = generation;
+        self.balancers = known.map(|at| (*at, Balancer::up_to_date(generation))).collect();
+        self.step = Step::Pausing { until: now };
+    }
+
+    /// The addresses that have loaded all that was written.
+    pub(super) fn up_to_date(&self) -> impl Iterator<Item = IpAddr> {
+        let owed = self.owed;
+        let known = self.balancers.iter();
+        known.filter(move |(_, it)| it.acknowledged >= owed).map(|(address, _)| *address)
+    }
+
     pub(super) fn url(&self) -> &Url {
         &self.url
     }

@@ -235,6 +235,28 @@ fn an_answer_without_an_address_that_owes_does_not_acquit_it() {
 }
 
 #[test]
+fn whoever_an_earlier_run_has_not_seen_load_everything_owes_it() {
+    let mut case = Case::new(&["http://lb.example:9090"]);
+    case.wire.hosts = "10.0.0.1 lb.example\n10.0.0.2 lb.example\n".into();
+    let known = UpToDate::from([(
+        "http://lb.example:9090".to_string(),
+        ["10.0.0.1", "10.0.0.3"].map(|it| it.parse().unwrap()).into(),
+    )]);
+    case.reloader.restore(&case.wire.bench.turn(), &known);
+    assert!(!case.reloader.is_clean(), "who is there now is not known yet");
+    let sent = case.pass(Duration::ZERO);
+    assert_eq!((sent.len(), sent[0].to.to_string()), (1, "10.0.0.2:9090".to_string()));
+    case.answer(&sent[0], 200);
+    assert!(case.reloader.is_clean() && case.reloader.take_unsaved());
+    let now = ["10.0.0.1", "10.0.0.2"].map(|it| it.parse().unwrap()).into();
+    assert_eq!(case.reloader.up_to_date()["http://lb.example:9090"], now);
+    // One that comes back may have been away when something was written.
+    case.wire.hosts += "10.0.0.3 lb.example\n";
+    let (_, sent) = case.sleep();
+    assert_eq!(sent[0].to.to_string(), "10.0.0.3:9090");
+}
+
+#[test]
 fn an_address_that_appears_owes_what_was_written_before() {
     let mut case = Case::new(&["http://lb.example:9090"]);
     case.wire.hosts = "10.0.0.1 lb.example\n".into();

@@ -11,7 +11,8 @@ use crate::testing::{Bench, config};
 use crate::url::Url;
 
 const PEER: ConnId = ConnId::Accepted(0);
-const STATE: &str = r#"{"version":2,"reload_owed":false,"cas":{},"certificates":{"a.org":{
+const STATE: &str = r#"{"version":2,"reload_owed":false,
+    "reloaded":{"http://10.0.0.2:9090":["10.0.0.2"]},"cas":{},"certificates":{"a.org":{
     "attempt":{"at":1795391999000,"directory":"https://ca.example/dir","names":["a.org"],
     "order":"https://ca.example/o/1"}}}}"#;
 

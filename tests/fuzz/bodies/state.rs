@@ -8,7 +8,7 @@ pub fn run(bytes: &[u8]) {
     let Ok(memory) = Memory::parse(bytes) else { return };
     let written = memory.to_bytes();
     let again = Memory::parse(&written).expect("what is written can be read");
-    assert_eq!(again.reload_owed, memory.reload_owed);
+    assert_eq!((again.reload_owed, &again.reloaded), (memory.reload_owed, &memory.reloaded));
     assert_eq!(again.cas, memory.cas);
     for (name, certificate) in &memory.certificates {
         // One of which nothing is remembered is left out.
