@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::domain::Domain;
 use crate::keys::Keys;
@@ -74,6 +75,8 @@ pub enum Input<'a> {
     Stored(WriteId, Result<(), StoreError>),
     /// What a [`Load`] found.
     Loaded(Loaded),
+    /// What the process uses, for this connection.
+    Measured(ConnId, Usage),
     /// The operating system or the operator asks for something.
     Signal(Signal),
 }
@@ -125,6 +128,9 @@ pub enum Output {
     },
     /// Reads; answered by [`Input::Loaded`].
     Load(Load),
+    /// Measures what the process uses, for a connection that asked for it; answered by
+    /// [`Input::Measured`].
+    Measure(ConnId),
     /// Writes a line to the log.
     Log(Record),
     /// Everything is done: the loop flushes and the process ends with this status.
@@ -253,6 +259,17 @@ pub enum Loaded {
         /// `/etc/hosts`.
         hosts: Vec<u8>,
     },
+}
+
+/// What the process uses of its machine. What the system does not tell is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory in RAM, in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Time on a processor since the start.
+    pub processor_time: Option<Duration>,
+    /// Open file descriptors.
+    pub descriptors: Option<u64>,
 }
 
 /// What the storage directory holds at the start.

@@ -1,5 +1,5 @@
 //! The http-01 responder (RFC 8555 section 8.3): which answer a request to the listener gets.
-//! No sockets; `/health` is answered with what the daemon knows.
+//! No sockets; what is no challenge is somebody else's.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ pub struct Responder {
 pub enum Answer {
     /// Send this.
     Now(ServerResponse),
-    /// `/health` was asked.
-    Health,
+    /// The path is no challenge's.
+    Elsewhere,
     /// This token is not ours; another instance may have published it.
     Unknown(String),
 }
@@ -47,25 +47,25 @@ impl Responder {
     /// all hosts to one, so only the token decides.
     pub fn answer(&self, request: &ServerRequest) -> Answer {
         let path = request.target.split('?').next().unwrap_or("");
-        let token = path.strip_prefix(CHALLENGE_PREFIX);
-        if path != "/health" && token.is_none() {
-            return Answer::Now(text(404, "Not Found\n"));
-        }
-        if !matches!(request.method.as_str(), "GET" | "HEAD") {
-            let mut refused = text(405, "Method Not Allowed\n");
-            refused.headers.push("Allow", "GET, HEAD");
-            return Answer::Now(refused);
+        let Some(token) = path.strip_prefix(CHALLENGE_PREFIX) else { return Answer::Elsewhere };
+        if let Some(refusal) = refusal(request) {
+            return Answer::Now(refusal);
         }
         match token {
-            None => Answer::Health,
-            Some("ping") => Answer::Now(json(200, r#"{"message": "pong"}"#.into())),
-            Some(token) => match self.published.get(token) {
+            "ping" => Answer::Now(json(200, r#"{"message": "pong"}"#.into())),
+            token => match self.published.get(token) {
                 Some(key_authorization) => Answer::Now(served(key_authorization)),
                 None if is_token(token) => Answer::Unknown(token.to_string()),
                 None => Answer::Now(not_found()),
             },
         }
     }
+}
+
+/// The answer to a method other than those that work everywhere.
+pub fn refusal(request: &ServerRequest) -> Option<ServerResponse> {
+    let works = matches!(request.method.as_str(), "GET" | "HEAD");
+    (!works).then(|| text(405, "Method Not Allowed\n").with_header("Allow", "GET, HEAD"))
 }
 
 /// The answer for a published token: the key authorization, nothing more.
@@ -144,23 +144,26 @@ mod tests {
     fn nothing_else_is_there() {
         let responder = Responder::default();
         let long = format!("/.well-known/acme-challenge/{}", "a".repeat(TOKEN_BYTES_MAX + 1));
-        let none = ["/", "", "/.well-known/acme-challenge/", "/.well-known/acme-challenge", "*"];
-        let odd =
-            ["/.well-known/acme-challenge/../../etc/passwd", "/.well-known/acme-challenge/a%2f"];
-        for target in none.iter().chain(&odd).chain(&[long.as_str()]) {
+        let odd = [
+            "/.well-known/acme-challenge/",
+            "/.well-known/acme-challenge/../../etc/passwd",
+            "/.well-known/acme-challenge/a%2f",
+            long.as_str(),
+        ];
+        for target in odd {
             assert_eq!(status(ask(&responder, "GET", target)), 404, "{target}");
         }
-        assert_eq!(status(ask(&responder, "POST", "/elsewhere")), 404);
-        assert_eq!(ask(&responder, "GET", "/health?verbose"), Answer::Health);
+        for target in ["/", "", "/.well-known/acme-challenge", "*", "/health?verbose"] {
+            assert_eq!(ask(&responder, "POST", target), Answer::Elsewhere, "{target}");
+        }
     }
 
     #[test]
     fn other_methods_are_told_which_ones_work() {
-        for target in ["/health", "/.well-known/acme-challenge/ping"] {
-            let Answer::Now(refused) = ask(&Responder::default(), "POST", target) else {
-                panic!("no answer")
-            };
-            assert_eq!((refused.status, refused.headers.first("allow")), (405, Some("GET, HEAD")));
-        }
+        let target = "/.well-known/acme-challenge/ping";
+        let Answer::Now(refused) = ask(&Responder::default(), "POST", target) else {
+            panic!("no answer")
+        };
+        assert_eq!((refused.status, refused.headers.first("allow")), (405, Some("GET, HEAD")));
     }
 }

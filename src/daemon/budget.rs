@@ -55,6 +55,17 @@ pub enum Limit {
     FailedAuthorizations(Domain),
 }
 
+/// What a limit still allows at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Which limit.
+    pub limit: Limit,
+    /// So many …
+    pub tokens: u32,
+    /// … of so many.
+    pub of: u32,
+}
+
 /// So many tokens in a bucket, and so long until an empty one is full.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
@@ -106,6 +117,25 @@ impl Budget {
         };
         let bound = names.iter().filter_map(room_at);
         bound.max_by_key(|(_, room_at)| *room_at).map_or(Ok(()), Err)
+    }
+
+    /// What is left at `now` of each limit from which something was taken, the scarcest first.
+    pub fn left(&self, now: UnixTime) -> Vec<Left> {
+        let orders = self.orders.iter().map(|at| (Limit::OrdersPerAccount, ORDERS, *at));
+        let domains = self.domains.iter().map(|(domain, at)| {
+            (Limit::CertificatesPerDomain(domain.clone()), CERTIFICATES_OF_DOMAIN, *at)
+        });
+        let failures = self
+            .failures
+            .iter()
+            .map(|(name, at)| (Limit::FailedAuthorizations(name.clone()), FAILURES, *at));
+        let all = orders.chain(domains).chain(failures);
+        let mut left: Vec<Left> = all
+            .map(|(limit, rate, at)| Left { limit, tokens: rate.left(now, at), of: rate.tokens })
+            .filter(|left| left.tokens < left.of)
+            .collect();
+        left.sort_by_key(|left| u64::from(left.tokens) * 1000 / u64::from(left.of));
+        left
     }
 
     /// Counts an order that was just made, and the certificate that it may lead to.
@@ -237,6 +267,13 @@ impl Rate {
     /// When a bucket has a token: in the past when it has one.
     fn room_at(self, now: UnixTime, full_at: UnixTime) -> UnixTime {
         self.clamp(now, full_at).plus(self.token()).minus(self.period)
+    }
+
+    /// How many tokens a bucket has.
+    fn left(self, now: UnixTime, full_at: UnixTime) -> u32 {
+        let missing = self.clamp(now, full_at).since(now).as_millis();
+        let missing = missing.div_ceil(self.token().as_millis().max(1));
+        self.tokens.saturating_sub(u32::try_from(missing).unwrap_or(u32::MAX))
     }
 
     fn take(self, now: UnixTime, full_at: Option<UnixTime>) -> UnixTime {

@@ -33,7 +33,7 @@ mod view;
 pub use life::{Advice, Life, Stored};
 pub use schedule::{Next, Planned, Task, When, Why};
 pub use trouble::Trouble;
-pub use view::Counts;
+pub use view::{OrderCounts, State, View};
 
 use entry::{Entry, Policy, Step};
 use life::Change;
@@ -117,6 +117,7 @@ pub struct Certificates {
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
     orders_made: u64,
+    order_counts: OrderCounts,
     unsaved: Option<Urgency>,
     /// The time of the last turn.
     last_now: Option<Now>,
@@ -142,6 +143,7 @@ impl Certificates {
             recording: Vec::new(),
             unread: VecDeque::new(),
             orders_made: 0,
+            order_counts: OrderCounts::default(),
             unsaved: None,
             last_now: None,
             outputs: VecDeque::new(),

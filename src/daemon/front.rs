@@ -11,13 +11,14 @@
 //! A connection asks for one file at a time, so that as many are read at once as there are connections
 //! at most.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::challenge::{Answer, Responder, not_found, served};
+use crate::challenge::{Answer, Responder, not_found, refusal, served};
+use crate::daemon::status::{Inquiry, Topic};
 use crate::http::{ServerConnection, ServerEvent, ServerRequest, ServerResponse};
 use crate::log::Record;
-use crate::seam::{ACCEPTED_MAX, ConnId, Load, Output};
+use crate::seam::{ACCEPTED_MAX, ConnId, Load, Output, Usage};
 use crate::time::Instant;
 use crate::turn::Turn;
 
@@ -30,6 +31,11 @@ const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 const SHED_SHARE: usize = 8;
 /// The system has enough descriptors again when it has not run out for so long.
 const SHORTAGE_OVER: Duration = Duration::from_secs(10);
+
+/// So many costly answers are given in such a time. A peer that does not read has its answer dropped
+/// after as long, so that no more of them than these are in memory at once.
+const RATION: usize = 8;
+const RATION_TIME: Duration = Duration::from_secs(5);
 
 /// How many challenge requests were answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +60,33 @@ pub struct Front {
     used: u64,
     shortage: Option<Shortage>,
     counts: ChallengeCounts,
+    rations: Rations,
     outputs: Vec<Output>,
+}
+
+/// What the daemon tells about itself.
+pub trait Reports {
+    /// The answer to a question; the counts are the listener's own.
+    fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse;
+
+    /// Whether the answer takes so much time and memory that it is rationed.
+    fn is_costly(&self, inquiry: &Inquiry) -> bool;
+}
+
+/// When costly answers were given, the latest last.
+#[derive(Debug, Default)]
+struct Rations(VecDeque<Instant>);
+
+impl Rations {
+    /// Whether there is one more.
+    fn take(&mut self, now: Instant) -> bool {
+        self.0.retain(|at| now.since(*at) < RATION_TIME);
+        let room = self.0.len() < RATION;
+        if room {
+            self.0.push_back(now);
+        }
+        room
+    }
 }
 
 #[derive(Debug)]
@@ -123,11 +155,11 @@ impl Front {
         conn: ConnId,
         bytes: &[u8],
         lookup: bool,
-        health: &dyn Fn() -> ServerResponse,
+        reports: &dyn Reports,
     ) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         connection.codec.receive(bytes);
-        self.answer_all(turn, conn, lookup, health);
+        self.answer_all(turn, conn, lookup, reports);
         // The first bytes of a further request start its time; more of them do not prolong it.
         let hasty = turn.now.mono + HEAD_PATIENCE;
         if let Some(connection) = self.connections.get(&conn)
@@ -144,7 +176,7 @@ impl Front {
         turn: &mut Turn<'_>,
         conn: ConnId,
         key_authorization: Option<String>,
-        health: &dyn Fn() -> ServerResponse,
+        reports: &dyn Reports,
     ) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         if !std::mem::take(&mut connection.asking) {
@@ -156,7 +188,7 @@ impl Front {
         };
         self.count(response.status);
         self.respond(turn, conn, &response);
-        self.answer_all(turn, conn, true, health);
+        self.answer_all(turn, conn, true, reports);
     }
 
     fn answer_all(
@@ -164,7 +196,7 @@ impl Front {
         turn: &mut Turn<'_>,
         conn: ConnId,
         lookup: bool,
-        health: &dyn Fn() -> ServerResponse,
+        reports: &dyn Reports,
     ) {
         while let Some(event) = self.connections.get_mut(&conn).and_then(|it| it.codec.poll()) {
             match event {
@@ -174,7 +206,7 @@ impl Front {
                 ServerEvent::Close => return self.close(conn),
                 ServerEvent::Request(request) => {
                     self.note_use(conn);
-                    match self.answer(conn, &request, lookup, health) {
+                    match self.answer(turn, conn, &request, lookup, reports) {
                         Some(response) => self.respond(turn, conn, &response),
                         None => return,
                     }
@@ -186,22 +218,20 @@ impl Front {
     /// The answer to a request; `None` when a file has to be read for it first.
     fn answer(
         &mut self,
+        turn: &Turn<'_>,
         conn: ConnId,
         request: &ServerRequest,
         lookup: bool,
-        health: &dyn Fn() -> ServerResponse,
+        reports: &dyn Reports,
     ) -> Option<ServerResponse> {
         match self.responder.answer(request) {
             Answer::Now(response) => {
                 self.note_challenge(&request.target, response.status);
                 Some(response)
             }
-            Answer::Health => Some(health()),
+            Answer::Elsewhere => self.report(turn, conn, request, reports),
             Answer::Unknown(token) if lookup => {
-                if let Some(connection) = self.connections.get_mut(&conn) {
-                    connection.asking = true;
-                }
-                self.outputs.push(Output::Load(Load::Challenge(conn, token)));
+                self.ask(conn, Output::Load(Load::Challenge(conn, token)));
                 None
             }
             Answer::Unknown(_) => {
@@ -209,6 +239,61 @@ impl Front {
                 Some(not_found())
             }
         }
+    }
+
+    /// The answer to a question about the daemon.
+    fn report(
+        &mut self,
+        turn: &Turn<'_>,
+        conn: ConnId,
+        request: &ServerRequest,
+        reports: &dyn Reports,
+    ) -> Option<ServerResponse> {
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+        let Some(topic) = Topic::of(path) else { return Some(not_found()) };
+        if let Some(refusal) = refusal(request) {
+            return Some(refusal);
+        }
+        let inquiry = match topic {
+            Topic::Health => Inquiry::Health,
+            Topic::Metrics => Inquiry::Metrics(Usage::default()),
+            Topic::Json => Inquiry::Json,
+            Topic::Page => Inquiry::Page(query.to_string()),
+        };
+        if reports.is_costly(&inquiry) && !self.rations.take(turn.now.mono) {
+            let busy = ServerResponse::of_status(503);
+            return Some(busy.with_header("Retry-After", &RATION_TIME.as_secs().to_string()));
+        }
+        if topic == Topic::Metrics {
+            self.ask(conn, Output::Measure(conn));
+            return None;
+        }
+        Some(reports.answer(&inquiry, self.counts))
+    }
+
+    /// Takes in what the process uses.
+    pub fn measured(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        usage: Usage,
+        reports: &dyn Reports,
+    ) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        if !std::mem::take(&mut connection.asking) {
+            return;
+        }
+        let response = reports.answer(&Inquiry::Metrics(usage), self.counts);
+        self.respond(turn, conn, &response);
+        self.answer_all(turn, conn, true, reports);
+    }
+
+    /// Asks for something that the request at the head of the queue is answered with.
+    fn ask(&mut self, conn: ConnId, question: Output) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.asking = true;
+        }
+        self.outputs.push(question);
     }
 
     fn respond(&mut self, turn: &mut Turn<'_>, conn: ConnId, response: &ServerResponse) {

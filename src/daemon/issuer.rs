@@ -30,11 +30,13 @@ use crate::url::Url;
 pub use crate::acme::order::{Issued, OrderError};
 
 mod account;
+mod counts;
 mod orders;
 mod questions;
 #[cfg(test)]
 mod tests;
 
+pub use counts::CaCounts;
 use questions::{Questions, Revocation};
 
 /// Orders side by side at most; further ones wait.
@@ -166,6 +168,7 @@ pub struct Issuer {
     call_at: Option<Instant>,
     backoff: Backoff,
     problem: Option<String>,
+    counts: CaCounts,
     /// Whether the operator was told of the account.
     said_registered: bool,
     key: Option<AccountKey>,
@@ -243,6 +246,7 @@ impl Issuer {
             call_at: None,
             backoff: Backoff::default(),
             problem: None,
+            counts: CaCounts::default(),
             said_registered: false,
             key: None,
             kid: None,
@@ -311,7 +315,9 @@ impl Issuer {
         }
         let transport = |CallFailure { text, lasting }| CallError::Transport { text, lasting };
         let wall = turn.now.wall;
+        let status = result.as_ref().ok().map(|response| response.head.status);
         let reply = result.map_err(transport).and_then(|response| judge(wall, response));
+        self.counts.note(status, &reply);
         match call {
             Call::Directory => self.directory_read(turn, reply),
             Call::Nonce => self.nonce_came(turn, reply),
@@ -403,6 +409,11 @@ impl Issuer {
         queues.orders_open = self.orders.len() + self.announced.len();
         queues.orders_waiting = self.queue.len();
         queues.questions_waiting = self.questions.waiting();
+    }
+
+    /// What was asked of the CA.
+    pub fn counts(&self) -> &CaCounts {
+        &self.counts
     }
 
     /// How it stands with the CA.

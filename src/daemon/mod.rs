@@ -3,18 +3,16 @@
 //! Here everything is only brought together: each input goes to the part that it is for, what the
 //! parts want goes to each other or to the loop. The parts decide.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::acme::account::Binding;
 use crate::config::Config;
-use crate::http::ServerResponse;
 use crate::keys::Keys;
 use crate::log::Record;
 use crate::seam::{Change, ConnId, Input, Load, Loaded, Machine, Output, Signal, Trust};
 use crate::seam::{StoreError, WriteId};
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 
 pub mod budget;
@@ -28,6 +26,7 @@ pub mod memory;
 pub mod queues;
 pub mod reloader;
 mod remembering;
+mod reporting;
 pub mod status;
 pub mod storekeeper;
 mod tenure;
@@ -47,7 +46,6 @@ use journal::Journal;
 use left_overs::LeftOvers;
 use memory::CaMemory;
 use reloader::Reloader;
-use status::Health;
 use storekeeper::{Purpose, Storekeeper};
 use transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use watcher::Watcher;
@@ -85,6 +83,8 @@ pub struct Daemon {
     end_by: Option<Instant>,
     /// Nothing more is done.
     over: bool,
+    /// When the process started, by its clock.
+    started: Option<UnixTime>,
     log: Vec<Record>,
     outputs: VecDeque<Output>,
     wait: Option<Instant>,
@@ -113,6 +113,7 @@ impl Daemon {
             errand: Errand::new(&config.mode),
             end_by: None,
             over: false,
+            started: None,
             log: remarks,
             outputs: VecDeque::new(),
             wait: None,
@@ -125,6 +126,7 @@ impl Daemon {
                 let version = env!("CARGO_PKG_VERSION");
                 let line = Record::info("main", "listening").with("address", listening);
                 turn.log(line.with("version", version));
+                self.started = Some(turn.now.wall);
                 self.storage.start(turn.now.mono);
             }
             Input::Timeout => {}
@@ -135,7 +137,9 @@ impl Daemon {
                 // While this instance stands by, the active one publishes to the shared storage; and what
                 // that one has left there is answered until it is withdrawn.
                 let lookup = !self.storage.is_active() || !self.left_overs.is_empty();
-                self.ask_front(|front, health| front.received(turn, conn, bytes, lookup, health));
+                self.ask_front(turn.now.wall, |front, reports| {
+                    front.received(turn, conn, bytes, lookup, reports);
+                });
             }
             Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
             Input::Closed(conn @ ConnId::Accepted(_), _) => self.front.closed(conn),
@@ -145,6 +149,9 @@ impl Daemon {
             }
             Input::Stored(write, result) => self.stored(turn, write, result),
             Input::Loaded(loaded) => self.loaded(turn, loaded),
+            Input::Measured(conn, usage) => self.ask_front(turn.now.wall, |front, reports| {
+                front.measured(turn, conn, usage, reports);
+            }),
             Input::Signal(Signal::Reload) if self.storage.is_active() && self.errand.follows() => {
                 self.say_plan(turn);
                 self.watcher.sync_now(turn, &mut self.transport);
@@ -174,7 +181,9 @@ impl Daemon {
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
             Loaded::Challenge(conn, _, found) => {
-                self.ask_front(|front, health| front.looked_up(turn, conn, found, health));
+                self.ask_front(turn.now.wall, |front, reports| {
+                    front.looked_up(turn, conn, found, reports);
+                });
             }
             Loaded::NameService { resolv_conf, hosts } => {
                 self.transport.handle_name_service(turn, &resolv_conf, &hosts);
@@ -203,39 +212,6 @@ impl Daemon {
             )
             | None => {}
         }
-    }
-
-    /// Lets the listener's side work; how the daemon is, is looked at once at most, and only when a
-    /// peer asks: strangers who send nothing but bytes cost no more than those.
-    fn ask_front(&mut self, work: impl FnOnce(&mut Front, &dyn Fn() -> ServerResponse)) {
-        let mut front = std::mem::take(&mut self.front);
-        let health = OnceCell::new();
-        work(&mut front, &|| health.get_or_init(|| self.health().response()).clone());
-        self.front = front;
-    }
-
-    fn health(&self) -> Health {
-        let mut health = Health::default();
-        if let Some(trouble) = self.storage.write_trouble() {
-            health.storage = Some(trouble.to_string());
-        }
-        if let Some(problem) = &self.watcher.status().problem {
-            health.troubles.push(format!("marathon: {problem}"));
-        }
-        if let Some(problem) = self.issuer.status().problem {
-            health.troubles.push(format!("ca: {problem}"));
-        }
-        for lb in self.reloader.failing() {
-            health.troubles.push(format!("lb: {lb} has not acknowledged a reload"));
-        }
-        for (limit, until) in self.certificates.held() {
-            health.troubles.push(format!("orders: held back until {until} by {limit}"));
-        }
-        let failing = self.certificates.failing();
-        if failing > 0 {
-            health.troubles.push(format!("orders: {failing} domains fail"));
-        }
-        health
     }
 
     /// Lets every part do what is due, then carries what they want to each other until nothing

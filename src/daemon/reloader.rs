@@ -14,8 +14,10 @@ use crate::url::Url;
 
 mod balancer;
 mod name;
+mod view;
 
 use name::{Name, Outcome};
+pub use view::{BalancerView, NameView, ReloadCounts};
 
 /// Writes that come within this time of each other are one reload.
 const GATHER: Duration = Duration::from_secs(2);
@@ -33,7 +35,6 @@ pub struct Reloader {
     /// Grows with each write; a signal sent for one acknowledges all before it.
     generation: u64,
     gathering: Option<Gathering>,
-    counts: ReloadCounts,
     /// [`Reloader::up_to_date`] is not what it was when it was remembered.
     unsaved: bool,
 }
@@ -44,15 +45,6 @@ struct Gathering {
     until: Instant,
 }
 
-/// How many signals were acknowledged and how many were not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReloadCounts {
-    /// Answered with 200.
-    pub acknowledged: u64,
-    /// Anything else.
-    pub failed: u64,
-}
-
 impl Reloader {
     /// The load balancers of the configuration; none owes anything yet.
     pub fn new(urls: &[Url]) -> Reloader {
@@ -60,7 +52,6 @@ impl Reloader {
             names: urls.iter().map(Name::new).collect(),
             generation: 0,
             gathering: None,
-            counts: ReloadCounts::default(),
             unsaved: false,
         }
     }
@@ -114,12 +105,8 @@ impl Reloader {
     ) {
         let Some(name) = self.names.iter_mut().find(|name| name.awaits(request)) else { return };
         match name.handle_event(turn, transport, request, event) {
-            Outcome::Going => {}
-            Outcome::Acknowledged => {
-                self.counts.acknowledged += 1;
-                self.unsaved = true;
-            }
-            Outcome::Failed => self.counts.failed += 1,
+            Outcome::Going | Outcome::Failed => {}
+            Outcome::Acknowledged => self.unsaved = true,
         }
         self.handle_timeout(turn, transport);
     }
@@ -143,9 +130,9 @@ impl Reloader {
         self.names.iter().filter_map(Name::poll_timeout).chain(gathered).min()
     }
 
-    /// Signals so far.
-    pub fn counts(&self) -> ReloadCounts {
-        self.counts
+    /// Every `--lb` URL, in the order of the configuration.
+    pub fn views(&self) -> impl Iterator<Item = NameView<'_>> {
+        self.names.iter().map(Name::view)
     }
 
     /// How often in a row the one that fails most has failed.

@@ -1,51 +1,161 @@
-//! How the daemon is, as others may see it. Never shows a key, a token or a password.
+//! What the daemon tells about itself: `/health`, `/metrics`, `/status.json` and the page. Reads the
+//! parts of the daemon and changes nothing. Never shows a key, a token or a password.
 
-use serde_json::json;
-
-use crate::challenge;
+use crate::daemon::budget::Left;
+use crate::daemon::certificates::{Certificates, State, View};
+use crate::daemon::front::ChallengeCounts;
+use crate::daemon::issuer::Issuer;
+use crate::daemon::reloader::Reloader;
+use crate::daemon::watcher::Watcher;
 use crate::http::ServerResponse;
+use crate::seam::Usage;
+use crate::time::UnixTime;
 
-/// A snapshot, made from what the parts of the daemon say of themselves.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// What keeps the storage from being written. The one thing a restart elsewhere could mend.
-    pub storage: Option<String>,
-    /// Everything else that is not as it should be, a sentence each.
-    pub troubles: Vec<String>,
+mod bar;
+mod health;
+mod html;
+mod json;
+mod metrics;
+mod page;
+mod query;
+mod words;
+
+pub use health::Health;
+
+/// More certificates than this make answers that cost something: they are rationed.
+const FEW: usize = 300;
+
+/// What can be asked at a path of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Whether all is well, for a health check.
+    Health,
+    /// Everything that can be counted, for Prometheus.
+    Metrics,
+    /// Everything, for programs.
+    Json,
+    /// Everything, for people.
+    Page,
 }
 
-impl Health {
-    /// The answer to `/health`: 503 only for what a restart elsewhere could mend, since Marathon
-    /// kills what is not healthy.
-    pub fn response(&self) -> ServerResponse {
-        let status = if self.storage.is_some() { 503 } else { 200 };
-        let storage = self.storage.iter().map(|trouble| format!("storage: {trouble}"));
-        let reasons: Vec<String> = storage.chain(self.troubles.iter().cloned()).collect();
-        let body = if reasons.is_empty() {
-            json!({"status": "ok"})
-        } else {
-            json!({"status": "degraded", "reasons": reasons})
-        };
-        challenge::json(status, body.to_string())
+/// A question, with what it takes to answer it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inquiry {
+    /// [`Topic::Health`].
+    Health,
+    /// [`Topic::Metrics`], and what the process uses.
+    Metrics(Usage),
+    /// [`Topic::Json`].
+    Json,
+    /// [`Topic::Page`], with the query of its target.
+    Page(String),
+}
+
+/// What all reports are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// The wall time.
+    pub now: UnixTime,
+    /// When the process started, by its clock.
+    pub started: UnixTime,
+    /// Whether this instance is the active one.
+    pub active: bool,
+    /// Whether all is well.
+    pub health: &'a Health,
+    /// The CA's directory.
+    pub directory: &'a str,
+    /// The certificates.
+    pub certificates: &'a Certificates,
+    /// What is left of the CA's limits.
+    pub budget: &'a [Left],
+    /// The CA.
+    pub issuer: &'a Issuer,
+    /// Marathon.
+    pub watcher: &'a Watcher,
+    /// The load balancers.
+    pub reloader: &'a Reloader,
+    /// The listener.
+    pub challenges: ChallengeCounts,
+}
+
+/// How many certificates are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    failing: usize,
+    pending: usize,
+    valid: usize,
+    unwanted: usize,
+}
+
+impl Topic {
+    /// What a path asks for (contract: HTTP on `--listen`).
+    pub fn of(path: &str) -> Option<Topic> {
+        match path {
+            "/health" => Some(Topic::Health),
+            "/metrics" => Some(Topic::Metrics),
+            "/status.json" => Some(Topic::Json),
+            "/" => Some(Topic::Page),
+            _ => None,
+        }
     }
+}
+
+impl Sources<'_> {
+    /// The answer to a question.
+    pub fn answer(&self, inquiry: &Inquiry) -> ServerResponse {
+        match inquiry {
+            Inquiry::Health => self.health.response(),
+            Inquiry::Metrics(usage) => metrics::response(self, usage),
+            Inquiry::Json => json::response(self),
+            Inquiry::Page(query) => page::response(self, query),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for view in self.certificates.views() {
+            match view.state(self.now) {
+                State::Failing => counts.failing += 1,
+                State::Pending => counts.pending += 1,
+                State::Valid => counts.valid += 1,
+                State::Unwanted => counts.unwanted += 1,
+            }
+        }
+        counts
+    }
+
+    /// Every certificate, those that need attention first.
+    fn by_attention(&self) -> Vec<View<'_>> {
+        let mut views: Vec<View<'_>> = self.certificates.views().collect();
+        views.sort_by_cached_key(|view| self.attention(view));
+        views
+    }
+
+    /// Less is more urgent: what serves nothing, what fails, what is behind its time, what comes next.
+    fn attention(&self, view: &View<'_>) -> (u8, i64) {
+        let state = view.state(self.now);
+        let rank = match (state, view.is_in_service(self.now)) {
+            (State::Unwanted, _) => 5,
+            (State::Failing, false) => 0,
+            (_, false) => 1,
+            (State::Failing, true) => 2,
+            _ if self.is_overdue(view) => 3,
+            _ => 4,
+        };
+        let next = view.renewal().or(view.stored().map(|stored| stored.not_after));
+        (rank, next.map_or(i64::MIN, UnixTime::as_millis))
+    }
+
+    /// Whether its renewal should have begun, and is not under way.
+    fn is_overdue(&self, view: &View<'_>) -> bool {
+        view.renewal().is_some_and(|at| at <= self.now)
+    }
+}
+
+/// Whether an answer about so many certificates costs something.
+pub fn is_costly(inquiry: &Inquiry, certificates: usize) -> bool {
+    certificates > FEW && *inquiry != Inquiry::Health
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn body(health: &Health) -> (u16, String) {
-        let response = health.response();
-        (response.status, String::from_utf8(response.body).expect("JSON is UTF-8"))
-    }
-
-    #[test]
-    fn only_the_storage_makes_it_unhealthy() {
-        assert_eq!(body(&Health::default()), (200, r#"{"status":"ok"}"#.into()));
-        let mut health = Health { storage: None, troubles: vec!["marathon: \"x\"".into()] };
-        let expected = r#"{"reasons":["marathon: \"x\""],"status":"degraded"}"#;
-        assert_eq!(body(&health), (200, expected.into()));
-        health.storage = Some("certs: no space".into());
-        assert_eq!(body(&health).0, 503);
-    }
-}
+mod tests;

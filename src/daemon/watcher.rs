@@ -76,6 +76,23 @@ pub struct MarathonStatus {
     pub problem: Option<String>,
 }
 
+/// What came from Marathon in this process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MarathonCounts {
+    /// How often the event stream was opened.
+    pub attachments: u64,
+    /// Events by their names, of those that are subscribed to.
+    pub events: BTreeMap<&'static str, u64>,
+    /// Syncs that were complete.
+    pub syncs_complete: u64,
+    /// Syncs in which every Marathon failed.
+    pub syncs_failed: u64,
+    /// Apps in the last complete list.
+    pub apps: usize,
+    /// Names in that list that no public CA could certify.
+    pub rejected_domains: usize,
+}
+
 /// The event stream and the sync of the apps.
 #[derive(Debug)]
 pub struct Watcher {
@@ -91,6 +108,7 @@ pub struct Watcher {
     /// Since when no app is listed, while that does not count yet.
     empty_since: Option<Instant>,
     status: MarathonStatus,
+    counts: MarathonCounts,
 }
 
 impl Watcher {
@@ -106,6 +124,7 @@ impl Watcher {
             doubts_empty: false,
             empty_since: None,
             status: MarathonStatus::default(),
+            counts: MarathonCounts::default(),
         }
     }
 
@@ -150,7 +169,7 @@ impl Watcher {
             }
             SyncNews::Complete(wanted) => {
                 self.synced(turn, &wanted);
-                Some(wanted).filter(|wanted| self.counts(turn, wanted))
+                Some(wanted).filter(|wanted| self.is_believed(turn, wanted))
             }
         };
         self.handle_timeout(turn, transport);
@@ -158,6 +177,7 @@ impl Watcher {
     }
 
     fn sync_failed(&mut self, turn: &mut Turn<'_>, problem: String) {
+        self.counts.syncs_failed += 1;
         let pause = self.sync_backoff.pause(turn.keys);
         self.plan(turn.now.mono + pause);
         let line = Record::error("marathon", "sync failed").with("error", &problem);
@@ -169,18 +189,28 @@ impl Watcher {
         match news {
             StreamNews::Attached => {
                 self.status.attached = true;
+                self.counts.attachments += 1;
                 self.plan(turn.now.mono + ATTACH_PATIENCE);
             }
             StreamNews::Lost(problem) => {
                 self.status.attached = false;
                 self.status.problem = Some(problem);
             }
-            StreamNews::Event(event::Relevance::Attached) => self.plan(turn.now.mono),
-            StreamNews::Event(event::Relevance::MayPrecedeChange) => {
+            StreamNews::Event(event) => {
+                *self.counts.events.entry(event.name).or_default() += 1;
+                self.heed_event(turn, event.relevance);
+            }
+        }
+    }
+
+    fn heed_event(&mut self, turn: &Turn<'_>, relevance: event::Relevance) {
+        match relevance {
+            event::Relevance::Attached => self.plan(turn.now.mono),
+            event::Relevance::MayPrecedeChange => {
                 self.plan(turn.now.mono + BURST);
                 self.second_look_at = Some(turn.now.mono + SECOND_LOOK);
             }
-            StreamNews::Event(event::Relevance::FollowsChange) => {
+            event::Relevance::FollowsChange => {
                 self.plan(turn.now.mono + BURST);
                 self.second_look_at = None;
             }
@@ -194,6 +224,9 @@ impl Watcher {
 
     fn synced(&mut self, turn: &mut Turn<'_>, wanted: &Wanted) {
         self.sync_backoff.reset();
+        self.counts.syncs_complete += 1;
+        self.counts.apps = wanted.apps;
+        self.counts.rejected_domains = wanted.rejected_domains;
         self.plan(turn.now.mono + SYNC_INTERVAL);
         self.status.last_sync = Some(turn.now.wall);
         self.status.problem = None;
@@ -209,7 +242,7 @@ impl Watcher {
     }
 
     /// Whether a list says what is wanted.
-    fn counts(&mut self, turn: &mut Turn<'_>, wanted: &Wanted) -> bool {
+    fn is_believed(&mut self, turn: &mut Turn<'_>, wanted: &Wanted) -> bool {
         let now = turn.now.mono;
         if wanted.apps == 0 && self.doubts_empty {
             if self.empty_since.is_none() {
@@ -266,6 +299,16 @@ impl Watcher {
     /// How it stands with Marathon.
     pub fn status(&self) -> &MarathonStatus {
         &self.status
+    }
+
+    /// What came from Marathon.
+    pub fn counts(&self) -> &MarathonCounts {
+        &self.counts
+    }
+
+    /// What was passed over in the last complete list.
+    pub fn oddities(&self) -> impl ExactSizeIterator<Item = &Oddity> {
+        self.oddities.iter()
     }
 }
 

@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::keys::Keys;
 use crate::seam::{Change, CloseReason, ConnId, Input, Load, Loaded, Machine, Output, Signal};
-use crate::seam::{SocketId, StoreError, Tls, WriteId};
+use crate::seam::{SocketId, StoreError, Tls, Usage, WriteId};
 use crate::time::Instant;
 
 use super::clock::Clock;
@@ -24,6 +24,7 @@ use super::descriptors::Descriptors;
 use super::log::Logger;
 use super::signals::Signals;
 use super::tls::TlsClients;
+use super::usage;
 
 mod room;
 
@@ -106,6 +107,7 @@ enum Answer {
     Closed(ConnId, CloseReason),
     Stored(WriteId, Result<(), StoreError>),
     Loaded(Loaded),
+    Measured(ConnId, Usage),
 }
 
 impl<D: Disk, K: Keys> EventLoop<D, K> {
@@ -255,6 +257,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 Answer::Closed(conn, reason) => self.tell(machine, Input::Closed(conn, reason)),
                 Answer::Stored(write, result) => self.tell(machine, Input::Stored(write, result)),
                 Answer::Loaded(loaded) => self.tell(machine, Input::Loaded(loaded)),
+                Answer::Measured(conn, usage) => self.tell(machine, Input::Measured(conn, usage)),
             }
         }
     }
@@ -290,6 +293,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             Output::Load(load) => {
                 let loaded = self.parts.disk.load(load);
                 self.answers.push_back(Answer::Loaded(loaded));
+            }
+            Output::Measure(conn) => {
+                self.answers.push_back(Answer::Measured(conn, usage::measure()));
             }
             Output::Log(record) => self.parts.logger.write(self.clock.now().wall, &record),
             Output::Wait(_) | Output::Exit(_) => {}

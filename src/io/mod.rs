@@ -22,6 +22,7 @@ pub mod log;
 pub mod signals;
 pub mod storage;
 pub mod tls;
+mod usage;
 pub mod user;
 
 use descriptors::Descriptors;

@@ -4,13 +4,22 @@
 use serde_json::Value;
 
 /// The events that can mean that app definitions changed, by their exact names.
-const NAMES: [(&str, Relevance); 5] = [
-    ("event_stream_attached", Relevance::Attached),
-    ("api_post_event", Relevance::MayPrecedeChange),
-    ("group_change_success", Relevance::FollowsChange),
-    ("app_terminated_event", Relevance::FollowsChange),
-    ("deployment_success", Relevance::FollowsChange),
+const EVENTS: [Event; 5] = [
+    Event { name: "event_stream_attached", relevance: Relevance::Attached },
+    Event { name: "api_post_event", relevance: Relevance::MayPrecedeChange },
+    Event { name: "group_change_success", relevance: Relevance::FollowsChange },
+    Event { name: "app_terminated_event", relevance: Relevance::FollowsChange },
+    Event { name: "deployment_success", relevance: Relevance::FollowsChange },
 ];
+
+/// An event that is subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its exact name.
+    pub name: &'static str,
+    /// What it means.
+    pub relevance: Relevance,
+}
 
 /// What an event means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +35,15 @@ pub enum Relevance {
 /// Path and query of the event stream. Marathons before 1.3.7 ignore the filter; `plan-format=light`
 /// keeps deployment events small in 1.6 and does no harm elsewhere.
 pub fn stream_target() -> String {
-    let names: Vec<String> = NAMES.iter().map(|(name, _)| format!("event_type={name}")).collect();
+    let names: Vec<String> =
+        EVENTS.iter().map(|event| format!("event_type={}", event.name)).collect();
     format!("/v2/events?plan-format=light&{}", names.join("&"))
 }
 
-/// What an event means for a sync; `None` when it means nothing. Very old Marathons write no
+/// The event of that name; `None` when it means nothing for a sync. Very old Marathons write no
 /// `event:` line, so that the name (then `message`) has to be read from the data.
-pub fn relevance(name: &str, data: &str) -> Option<Relevance> {
-    let known = |name: &str| NAMES.iter().find(|(known, _)| *known == name).map(|(_, it)| *it);
+pub fn relevant(name: &str, data: &str) -> Option<Event> {
+    let known = |name: &str| EVENTS.into_iter().find(|event| event.name == name);
     if name != "message" {
         return known(name);
     }
@@ -49,9 +59,13 @@ mod tests {
     fn the_subscription_names_each_event_once() {
         let target = stream_target();
         assert!(target.starts_with("/v2/events?"));
-        for (name, _) in NAMES {
+        for Event { name, .. } in EVENTS {
             assert_eq!(target.matches(&format!("event_type={name}")).count(), 1, "{name}");
         }
+    }
+
+    fn relevance(name: &str, data: &str) -> Option<Relevance> {
+        relevant(name, data).map(|event| event.relevance)
     }
 
     #[test]

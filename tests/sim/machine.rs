@@ -61,6 +61,7 @@ struct Process {
 pub(crate) enum Answer {
     Stored(WriteId, Result<(), StoreError>),
     Loaded(Loaded),
+    Measured(ConnId),
 }
 
 /// What comes from outside.

@@ -381,9 +381,11 @@ impl World {
             }
             Output::CloseSocket { socket } => self.network.close_socket(socket),
             Output::Log(record) => self.note(record),
-            Output::Store { .. } | Output::Load(_) | Output::Exit(_) | Output::Wait(_) => {
-                unreachable!("the machine takes it")
-            }
+            Output::Store { .. }
+            | Output::Load(_)
+            | Output::Measure(_)
+            | Output::Exit(_)
+            | Output::Wait(_) => unreachable!("the machine takes it"),
         }
     }
 

@@ -227,6 +227,7 @@ impl Certificates {
         failure: &Failure,
     ) {
         let Some(entry) = self.entries.get_mut(name) else { return };
+        self.order_counts.failed += 1;
         entry.memory.attempt = None;
         entry.step = Step::Resting;
         let (now, spread) = (turn.now.wall, Spread::draw(turn.keys));
@@ -281,6 +282,7 @@ impl Certificates {
             turn.log(line.with("name", name).with("error", error).with("next_try", at));
             return self.reindex(name);
         }
+        self.order_counts.issued += 1;
         let stored = stored.clone();
         let issued = Some((turn.now.wall, self.policy.directory.as_str()));
         let life = Life::begin(&stored, issued, turn.keys);

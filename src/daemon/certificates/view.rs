@@ -1,26 +1,134 @@
-//! The scheduler as others may see it: the plan, what fails, what is held back, and whether anything is
-//! left to do. Changes nothing.
+//! The scheduler as others may see it: each certificate, the plan, what fails, what is held back, and
+//! whether anything is left to do. Changes nothing.
 
 use std::collections::BTreeMap;
 
+use crate::acme::renewal_info::Window;
+use crate::daemon::budget::Left;
 use crate::domain::Domain;
 use crate::time::UnixTime;
 
-use super::Certificates;
 use super::entry::{Entry, Held};
-use super::schedule::{Planned, Task};
+use super::schedule::{Next, Planned, Task};
+use super::{Certificates, Stored, Trouble};
 
-/// How many certificates are in which state.
+/// How it stands with a certificate. Each is in exactly one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Wanted, and the last order failed, wholly or for a name; one of before may be in service.
+    Failing,
+    /// Wanted, and none that is valid is stored, but nothing has failed.
+    Pending,
+    /// Wanted, and all is well.
+    Valid,
+    /// Stored, or remembered, and no app wants it.
+    Unwanted,
+}
+
+/// One certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    name: &'a Domain,
+    entry: &'a Entry,
+    offers: &'a Certificates,
+}
+
+/// How many orders came to their end in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Wanted, and a certificate that has not expired is stored.
-    pub valid: usize,
-    /// Wanted, none stored yet, none refused.
-    pub pending: usize,
-    /// Wanted, and the last order failed.
-    pub failing: usize,
-    /// Wanted, stored, and expired.
-    pub expired: usize,
+pub struct OrderCounts {
+    /// With a certificate that was stored.
+    pub issued: u64,
+    /// In any other way.
+    pub failed: u64,
+}
+
+impl State {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Failing => "failing",
+            State::Pending => "pending",
+            State::Valid => "valid",
+            State::Unwanted => "unwanted",
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    /// By which its file is named.
+    pub fn name(&self) -> &'a Domain {
+        self.name
+    }
+
+    /// The names that are wanted of it; of one that nobody wants, those that it has.
+    pub fn domains(&self) -> &'a [Domain] {
+        match (&self.entry.wish, &self.entry.stored) {
+            (Some(wish), _) => &wish.names,
+            (None, Some(stored)) => &stored.names,
+            (None, None) => &[],
+        }
+    }
+
+    /// The app that asks for it, or asked last.
+    pub fn app(&self) -> Option<&'a str> {
+        let asked = self.entry.memory.source.as_ref();
+        self.entry.wish.as_ref().map(|wish| &wish.source).or(asked).map(|it| it.app.as_str())
+    }
+
+    /// How it stands at `now`.
+    pub fn state(&self, now: UnixTime) -> State {
+        if self.entry.wish.is_none() {
+            State::Unwanted
+        } else if self.entry.is_failing() {
+            State::Failing
+        } else if self.is_in_service(now) {
+            State::Valid
+        } else {
+            State::Pending
+        }
+    }
+
+    /// Whether one that is valid at `now` is stored.
+    pub fn is_in_service(&self, now: UnixTime) -> bool {
+        self.entry.stored.as_ref().is_some_and(|stored| stored.not_after > now)
+    }
+
+    /// What is stored.
+    pub fn stored(&self) -> Option<&'a Stored> {
+        self.entry.stored.as_ref()
+    }
+
+    /// When what is stored is to be renewed; nothing for what nobody wants.
+    pub fn renewal(&self) -> Option<UnixTime> {
+        self.entry.renewal().filter(|_| self.entry.wish.is_some())
+    }
+
+    /// The CA's suggested window for that (RFC 9773).
+    pub fn window(&self) -> Option<Window> {
+        self.entry.memory.life.as_ref().and_then(|life| life.advice.window)
+    }
+
+    /// What failed: as a whole, then names by themselves.
+    pub fn troubles(&self) -> impl Iterator<Item = (Option<&'a Domain>, &'a Trouble)> {
+        let memory = &self.entry.memory;
+        let names = memory.left_out.iter().map(|(name, trouble)| (Some(name), trouble));
+        memory.trouble.iter().map(|trouble| (None, trouble)).chain(names)
+    }
+
+    /// What keeps the next order back, and until when.
+    pub fn held(&self) -> Option<(&'a str, UnixTime)> {
+        self.entry.held.as_ref().map(|held| (held.reason.as_str(), held.until))
+    }
+
+    /// What is next.
+    pub fn next(&self) -> Option<Next> {
+        self.entry.next(&self.offers.policy)
+    }
+
+    /// What is under way, in a word.
+    pub fn step(&self) -> &'static str {
+        self.entry.step.name()
+    }
 }
 
 impl Certificates {
@@ -64,17 +172,28 @@ impl Certificates {
         })
     }
 
-    /// How many certificates are in which state.
-    pub fn counts(&self, now: UnixTime) -> Counts {
-        let mut counts = Counts::default();
-        for entry in self.entries.values().filter(|entry| entry.wish.is_some()) {
-            match &entry.stored {
-                Some(stored) if stored.not_after > now => counts.valid += 1,
-                _ if entry.is_failing() => counts.failing += 1,
-                Some(_) => counts.expired += 1,
-                None => counts.pending += 1,
-            }
-        }
-        counts
+    /// Every certificate, by name.
+    pub fn views(&self) -> impl Iterator<Item = View<'_>> {
+        self.entries.iter().map(|(name, entry)| View { name, entry, offers: self })
+    }
+
+    /// How many certificates are wanted, stored or remembered.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What is left of the CA's limits, where they are known.
+    pub fn limits_left(&self, now: UnixTime) -> Vec<Left> {
+        self.budget.as_ref().map_or_else(Vec::new, |budget| budget.left(now))
+    }
+
+    /// How many orders came to their end.
+    pub fn order_counts(&self) -> OrderCounts {
+        self.order_counts
     }
 }

@@ -18,11 +18,26 @@ struct Case {
     bench: Bench,
     front: Front,
     lookup: bool,
+    /// Whether answers about the daemon cost something.
+    costly: bool,
+}
+
+/// Says what it was asked.
+struct Parrot(bool);
+
+impl Reports for Parrot {
+    fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse {
+        json(200, format!("{inquiry:?} {}", challenges.served))
+    }
+
+    fn is_costly(&self, inquiry: &Inquiry) -> bool {
+        self.0 && *inquiry != Inquiry::Health
+    }
 }
 
 impl Case {
     fn new() -> Case {
-        Case { bench: Bench::new(), front: Front::default(), lookup: false }
+        Case { bench: Bench::new(), front: Front::default(), lookup: false, costly: false }
     }
 
     fn accept(&mut self, number: u64) {
@@ -30,8 +45,8 @@ impl Case {
     }
 
     fn receive(&mut self, number: u64, bytes: &[u8]) -> Vec<String> {
-        let health = || json(200, "healthy".into());
-        self.front.received(&mut self.bench.turn(), conn(number), bytes, self.lookup, &health);
+        let Case { bench, front, lookup, costly } = self;
+        front.received(&mut bench.turn(), conn(number), bytes, *lookup, &Parrot(*costly));
         self.outputs()
     }
 
@@ -63,11 +78,11 @@ fn requests_are_answered_and_counted() {
     case.front.responder.publish("token".into(), "token.print".into());
     case.accept(0);
     assert_eq!(case.receive(0, &request(PING)), ["200 {\"message\": \"pong\"}"]);
-    assert_eq!(case.receive(0, &request("/health")), ["200 healthy"]);
+    assert_eq!(case.receive(0, &request("/health")), ["200 Health 0"]);
     let challenge = |token: &str| request(&format!("/.well-known/acme-challenge/{token}"));
     assert_eq!(case.receive(0, &challenge("token")), ["200 token.print"]);
     assert!(case.receive(0, &challenge("other"))[0].starts_with("404"));
-    assert!(case.receive(0, &request("/"))[0].starts_with("404"));
+    assert!(case.receive(0, &request("/elsewhere"))[0].starts_with("404"));
     assert_eq!(case.front.counts(), ChallengeCounts { served: 1, unknown: 1 });
 }
 
@@ -78,12 +93,39 @@ fn a_lookup_holds_back_what_was_asked_after_it() {
     let mut bytes = request("/.well-known/acme-challenge/other");
     bytes.extend(request(PING));
     assert_eq!(case.receive(0, &bytes), ["look up other"]);
-    let health = || json(200, String::new());
     let found = Some("other.print\n".to_string());
-    case.front.looked_up(&mut case.bench.turn(), conn(0), found, &health);
+    case.front.looked_up(&mut case.bench.turn(), conn(0), found, &Parrot(false));
     assert_eq!(case.outputs(), ["200 other.print", "200 {\"message\": \"pong\"}"]);
-    case.front.looked_up(&mut case.bench.turn(), conn(0), None, &health);
+    case.front.looked_up(&mut case.bench.turn(), conn(0), None, &Parrot(false));
     assert_eq!(case.outputs(), Vec::<String>::new(), "an answer comes once");
+}
+
+#[test]
+fn what_the_process_uses_is_measured_before_metrics_are_given() {
+    let mut case = Case::new();
+    case.accept(0);
+    let both = [request("/metrics"), request("/status.json?x")].concat();
+    assert_eq!(case.receive(0, &both), ["Measure(Accepted(0))"]);
+    let usage = Usage { descriptors: Some(7), ..Usage::default() };
+    case.front.measured(&mut case.bench.turn(), conn(0), usage, &Parrot(false));
+    let answers = case.outputs();
+    assert!(answers[0].contains("Metrics(Usage") && answers[0].contains("Some(7)"), "{answers:?}");
+    assert_eq!(answers[1], "200 Json 0");
+    assert_eq!(case.receive(0, &request("/?q=x&page=2")), ["200 Page(\"q=x&page=2\") 0"]);
+    assert!(case.receive(0, b"PUT /metrics HTTP/1.1\r\nHost: x\r\n\r\n")[0].starts_with("405"));
+}
+
+#[test]
+fn costly_answers_are_rationed() {
+    let mut case = Case { costly: true, ..Case::new() };
+    case.accept(0);
+    for _ in 0..RATION {
+        assert_eq!(case.receive(0, &request("/status.json")), ["200 Json 0"]);
+    }
+    assert!(case.receive(0, &request("/"))[0].starts_with("503"));
+    assert_eq!(case.receive(0, &request("/health")), ["200 Health 0"], "that one costs nothing");
+    case.pass(RATION_TIME.as_secs());
+    assert_eq!(case.receive(0, &request("/")), ["200 Page(\"\") 0"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, Transpo
 use crate::http::{Request, Response};
 use crate::lb;
 use crate::seam::Trust;
-use crate::time::Instant;
+use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
@@ -31,6 +31,10 @@ pub(super) struct Balancer {
     pub(super) acknowledged: u64,
     /// Since when the name has not had its address any more.
     pub(super) missing_since: Option<Instant>,
+    /// When it acknowledged a signal of this process.
+    pub(super) reloaded: Option<UnixTime>,
+    /// Why it did not acknowledge the last signal.
+    pub(super) problem: Option<String>,
     step: Step,
 }
 

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::balancer::{Balancer, Progress};
+use super::view::{BalancerView, NameView, ReloadCounts};
 use crate::backoff::Backoff;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::keys::jittered;
@@ -45,6 +46,9 @@ pub(super) struct Name {
     step: Step,
     backoff: Backoff,
     balancers: BTreeMap<IpAddr, Balancer>,
+    counts: ReloadCounts,
+    /// Why its addresses are not known.
+    problem: Option<String>,
 }
 
 #[derive(Debug)]
@@ -68,6 +72,24 @@ impl Name {
             step: Step::Resting { look_at: None },
             backoff: Backoff::default(),
             balancers: BTreeMap::new(),
+            counts: ReloadCounts::default(),
+            problem: None,
+        }
+    }
+
+    pub(super) fn view(&self) -> NameView<'_> {
+        let balancers = self.balancers.iter().map(|(address, it)| BalancerView {
+            address: *address,
+            in_sync: it.acknowledged >= self.owed,
+            reloaded: it.reloaded,
+            problem: it.problem.as_deref(),
+        });
+        NameView {
+            url: &self.url,
+            in_sync: self.is_clean(),
+            balancers: balancers.collect(),
+            problem: self.problem.as_deref(),
+            counts: self.counts,
         }
     }
 
@@ -171,6 +193,7 @@ impl Name {
         let (now, owed) = (turn.now.mono, self.owed);
         self.rest(turn);
         self.resolved_for = owed;
+        self.problem = None;
         for address in found {
             self.balancers.entry(*address).or_default().missing_since = None;
         }
@@ -200,6 +223,10 @@ impl Name {
     }
 
     fn acknowledged(&mut self, turn: &mut Turn<'_>, address: Option<IpAddr>) {
+        self.counts.acknowledged += 1;
+        if let Some(balancer) = address.and_then(|address| self.balancers.get_mut(&address)) {
+            (balancer.reloaded, balancer.problem) = (Some(turn.now.wall), None);
+        }
         let line = Record::info("lb", "reload acknowledged").with("lb", self.url.origin());
         turn.log(about(line, address));
         let owed = self.owed;
@@ -214,6 +241,11 @@ impl Name {
     }
 
     fn failed(&mut self, turn: &mut Turn<'_>, address: Option<IpAddr>, problem: &str) {
+        self.counts.failed += 1;
+        match address.and_then(|address| self.balancers.get_mut(&address)) {
+            Some(balancer) => balancer.problem = Some(problem.into()),
+            None => self.problem = Some(problem.into()),
+        }
         let line = Record::error("lb", "reload not acknowledged").with("lb", self.url.origin());
         let line = about(line, address);
         // One pause for all that failed: a later failure must not put off an earlier one's retry.

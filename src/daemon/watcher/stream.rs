@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::http::{ResponseHead, SseEvent, SseParser};
 use crate::log::Record;
-use crate::marathon::event::{self, Relevance};
+use crate::marathon::event::{self, Event, Relevance};
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Url;
@@ -18,7 +18,7 @@ pub(super) enum StreamNews {
     /// Marathon accepted the request.
     Attached,
     /// An event came that means that apps may have changed.
-    Event(Relevance),
+    Event(Event),
     /// The stream is gone or could not be opened; the reason.
     Lost(String),
 }
@@ -147,12 +147,12 @@ impl Stream {
                 *heard = true;
                 self.round.succeeded();
             }
-            if let Some(relevance) = event::relevance(&name, &data) {
-                if relevance == Relevance::Attached && std::mem::replace(greeted, true) {
+            if let Some(event) = event::relevant(&name, &data) {
+                if event.relevance == Relevance::Attached && std::mem::replace(greeted, true) {
                     continue;
                 }
-                turn.log(Record::debug("marathon", "event").with("event", &name));
-                news.push(StreamNews::Event(relevance));
+                turn.log(Record::debug("marathon", "event").with("event", event.name));
+                news.push(StreamNews::Event(event));
             }
         }
         news

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use marathon_acme::config::Config;
 use marathon_acme::daemon::Daemon;
 use marathon_acme::io::storage::Storage;
-use marathon_acme::seam::{Change, Input, Load, Loaded, Machine as _, Output, Signal, WriteId};
+use marathon_acme::seam::{Change, Input, Load, Loaded, Machine as _, Output, Signal};
+use marathon_acme::seam::{Usage, WriteId};
 use marathon_acme::time::{Instant, Now, UnixTime};
 
 use super::{Answer, Blow, Doom, Heard, Process, State};
@@ -110,6 +111,7 @@ impl World {
         if let Some(answer) = process.answers.pop_front() {
             match answer {
                 Answer::Stored(write, result) => self.tell(index, Input::Stored(write, result)),
+                Answer::Measured(conn) => self.tell(index, Input::Measured(conn, Usage::default())),
                 Answer::Loaded(mut loaded) => {
                     if let Loaded::Storage(Ok(inventory)) = &mut loaded {
                         inventory.leased = self.leased;
@@ -271,6 +273,7 @@ impl World {
                 let socket = outside_socket(index, socket);
                 self.carry_out(Output::CloseSocket { socket });
             }
+            Output::Measure(conn) => self.machines[index].will_hear(Answer::Measured(conn)),
             output => self.carry_out(output),
         }
     }

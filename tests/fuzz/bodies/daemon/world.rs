@@ -9,7 +9,7 @@ use marathon_acme::daemon::Daemon;
 use marathon_acme::domain::Domain;
 use marathon_acme::log::Record;
 use marathon_acme::seam::{
-    Change, CloseReason, ConnId, Input, Load, Machine as _, Output, Signal, SocketId, Trust,
+    Change, CloseReason, ConnId, Input, Load, Machine as _, Output, Signal, SocketId, Trust, Usage,
     WriteId,
 };
 use marathon_acme::time::{Instant, Now, UnixTime};
@@ -53,6 +53,7 @@ pub struct World {
     writes: VecDeque<(WriteId, Change)>,
     writes_made: u64,
     loads: VecDeque<Load>,
+    measures: VecDeque<ConnId>,
     inventory: u8,
     files: BTreeMap<Domain, String>,
     state: Option<Vec<u8>>,
@@ -90,6 +91,7 @@ impl World {
             writes: VecDeque::new(),
             writes_made: 0,
             loads: VecDeque::new(),
+            measures: VecDeque::new(),
             inventory,
             files: BTreeMap::new(),
             state: None,
@@ -177,6 +179,7 @@ impl World {
                 self.writes.push_back((write, change));
             }
             Output::Load(load) => self.loads.push_back(load),
+            Output::Measure(conn) => self.measures.push_back(conn),
             Output::Log(record) => self.check_record(&record),
             Output::Exit(_) => self.over = true,
             Output::Wait(_) => unreachable!("it ends the turn"),
@@ -230,7 +233,8 @@ impl World {
         let head = "HTTP/1.1\r\nHost: a.example.org\r\n\r\n";
         let bytes = match script.byte() % 4 {
             0 => format!("GET /.well-known/acme-challenge/{token} {head}").into_bytes(),
-            1 => format!("GET /health {head}GET /x {head}").into_bytes(),
+            1 => format!("GET /health {head}GET /metrics {head}GET /x {head}GET / {head}")
+                .into_bytes(),
             2 => b"POST /.well-known/acme-challenge/".to_vec(),
             _ => script.text().to_vec(),
         };
@@ -349,6 +353,10 @@ impl World {
     fn answer_one(&mut self) -> bool {
         if !self.writes.is_empty() {
             self.stored(None);
+            return true;
+        }
+        if let Some(conn) = self.measures.pop_front() {
+            self.tell(Input::Measured(conn, Usage::default()));
             return true;
         }
         if let Some(load) = self.loads.pop_front() {

@@ -1,0 +1,43 @@
+//! The load balancers as others may see them. Changes nothing.
+
+use std::net::IpAddr;
+
+use crate::time::UnixTime;
+use crate::url::Url;
+
+/// How many signals were acknowledged and how many were not, in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReloadCounts {
+    /// Answered with 200, and where it could be seen, a reload came.
+    pub acknowledged: u64,
+    /// Anything else; also a name that could not be resolved.
+    pub failed: u64,
+}
+
+/// One `--lb` URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameView<'a> {
+    /// As the operator gave it. It may hold a password: only its origin is to be shown.
+    pub url: &'a Url,
+    /// Every address has loaded what was written last.
+    pub in_sync: bool,
+    /// Its addresses, as far as they are known.
+    pub balancers: Vec<BalancerView<'a>>,
+    /// Why they are not known.
+    pub problem: Option<&'a str>,
+    /// Its signals.
+    pub counts: ReloadCounts,
+}
+
+/// One address of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalancerView<'a> {
+    /// The address.
+    pub address: IpAddr,
+    /// It has loaded what was written last.
+    pub in_sync: bool,
+    /// When it last acknowledged a signal of this process.
+    pub reloaded: Option<UnixTime>,
+    /// Why it did not acknowledge the last one.
+    pub problem: Option<&'a str>,
+}

@@ -1,0 +1,257 @@
+//! `/status.json`: everything, for programs. Times are RFC 3339, what is not known is left out.
+
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+
+use crate::challenge;
+use crate::daemon::certificates::{Next, View, When};
+use crate::daemon::reloader::NameView;
+use crate::domain::Domain;
+use crate::http::ServerResponse;
+use crate::time::UnixTime;
+
+use super::Sources;
+
+pub(super) fn response(sources: &Sources<'_>) -> ServerResponse {
+    // Plain structures cannot fail to become JSON.
+    let body = serde_json::to_string(&Status::of(sources)).unwrap_or_default();
+    challenge::json(200, body).with_header("Cache-Control", "no-store")
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    now: Time,
+    started: Time,
+    active: bool,
+    status: &'static str,
+    reasons: Vec<String>,
+    ca: Ca<'a>,
+    marathon: Marathon<'a>,
+    load_balancers: Vec<LoadBalancer<'a>>,
+    rejected: Vec<Rejected<'a>>,
+    certificates: Vec<Certificate<'a>>,
+}
+
+#[derive(Serialize)]
+struct Ca<'a> {
+    directory: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    orders_running: usize,
+    orders_queued: usize,
+    limits: Vec<Limit>,
+}
+
+#[derive(Serialize)]
+struct Limit {
+    limit: String,
+    left: u32,
+    of: u32,
+}
+
+#[derive(Serialize)]
+struct Marathon<'a> {
+    attached: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_sync: Option<Time>,
+    apps: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct LoadBalancer<'a> {
+    url: String,
+    in_sync: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+    addresses: Vec<Address<'a>>,
+}
+
+#[derive(Serialize)]
+struct Address<'a> {
+    address: IpAddr,
+    in_sync: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reloaded: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Rejected<'a> {
+    app: &'a str,
+    label: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct Certificate<'a> {
+    name: &'a str,
+    domains: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<&'a str>,
+    state: &'static str,
+    in_service: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suggested_window: Option<[Time; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renewal: Option<Time>,
+    step: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Step>,
+    problems: Vec<Problem<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Held<'a>>,
+}
+
+#[derive(Serialize)]
+struct Step {
+    at: Time,
+    task: String,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+    error: &'a str,
+    failures: u32,
+    /// Nothing when a person must act.
+    next_try: Option<Time>,
+}
+
+#[derive(Serialize)]
+struct Held<'a> {
+    reason: &'a str,
+    until: Time,
+}
+
+/// A time that may lie in a past beyond all clocks, which means now.
+struct Time(UnixTime);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'a> Status<'a> {
+    fn of(sources: &Sources<'a>) -> Status<'a> {
+        let reasons: Vec<String> = sources.health.reasons().collect();
+        let oddities = sources.watcher.oddities();
+        let rejected =
+            oddities.map(|it| Rejected { app: &it.app, label: &it.label, reason: &it.text });
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            now: Time(sources.now),
+            started: Time(sources.started),
+            active: sources.active,
+            status: if reasons.is_empty() { "ok" } else { "degraded" },
+            reasons,
+            ca: Ca::of(sources),
+            marathon: Marathon::of(sources),
+            load_balancers: sources.reloader.views().map(LoadBalancer::of).collect(),
+            rejected: rejected.collect(),
+            certificates: sources
+                .certificates
+                .views()
+                .map(|view| Certificate::of(sources.now, &view))
+                .collect(),
+        }
+    }
+}
+
+impl<'a> Ca<'a> {
+    fn of(sources: &Sources<'a>) -> Ca<'a> {
+        let status = sources.issuer.status();
+        let left = sources.budget.iter();
+        Ca {
+            directory: sources.directory,
+            account: status.account.map(|url| url.to_string()),
+            problem: status.problem,
+            orders_running: status.running,
+            orders_queued: status.queued,
+            limits: left
+                .map(|it| Limit { limit: it.limit.to_string(), left: it.tokens, of: it.of })
+                .collect(),
+        }
+    }
+}
+
+impl<'a> Marathon<'a> {
+    fn of(sources: &Sources<'a>) -> Marathon<'a> {
+        let status = sources.watcher.status();
+        Marathon {
+            attached: status.attached,
+            last_sync: status.last_sync.map(Time),
+            apps: sources.watcher.counts().apps,
+            problem: status.problem.as_deref(),
+        }
+    }
+}
+
+impl<'a> LoadBalancer<'a> {
+    fn of(view: NameView<'a>) -> LoadBalancer<'a> {
+        let addresses = view.balancers.iter().map(|it| Address {
+            address: it.address,
+            in_sync: it.in_sync,
+            reloaded: it.reloaded.map(Time),
+            problem: it.problem,
+        });
+        LoadBalancer {
+            url: view.url.origin().to_string(),
+            in_sync: view.in_sync,
+            problem: view.problem,
+            addresses: addresses.collect(),
+        }
+    }
+}
+
+impl<'a> Certificate<'a> {
+    fn of(now: UnixTime, view: &View<'a>) -> Certificate<'a> {
+        let stored = view.stored();
+        let problems = view.troubles().map(|(domain, trouble)| Problem {
+            domain: domain.map(Domain::as_str),
+            error: &trouble.error,
+            failures: trouble.failures,
+            next_try: match trouble.retry {
+                When::At(at) => Some(Time(at)),
+                When::Never => None,
+            },
+        });
+        Certificate {
+            name: view.name().as_str(),
+            domains: view.domains().iter().map(Domain::as_str).collect(),
+            app: view.app(),
+            state: view.state(now).name(),
+            in_service: view.is_in_service(now),
+            issuer: stored.map(|stored| stored.issuer.as_str()),
+            not_before: stored.map(|stored| Time(stored.not_before)),
+            not_after: stored.map(|stored| Time(stored.not_after)),
+            suggested_window: view.window().map(|it| [Time(it.start), Time(it.end)]),
+            renewal: view.renewal().map(Time),
+            step: view.step(),
+            next: view.next().map(|next| Step::of(now, next)),
+            problems: problems.collect(),
+            held: view.held().map(|(reason, until)| Held { reason, until: Time(until) }),
+        }
+    }
+}
+
+impl Step {
+    fn of(now: UnixTime, Next { at, task, why }: Next) -> Step {
+        Step { at: Time(at.max(now)), task: task.to_string(), why: why.to_string() }
+    }
+}

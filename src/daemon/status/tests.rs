@@ -1,0 +1,196 @@
+//! The reports of a daemon in a state that each part was brought to by hand.
+
+use serde_json::Value;
+
+use crate::daemon::budget::Budget;
+use crate::daemon::certificates::{CertificatesOutput, Trouble, When};
+use crate::daemon::memory::CertificateMemory;
+use crate::daemon::wish::{Source, Wish};
+use crate::domain::Domain;
+use crate::seam::Usage;
+use crate::testing::{Bench, config};
+
+use super::*;
+
+/// What an app's id and a CA's words may hold, to somebody's harm.
+const EVIL: &str = "</td><script>alert(\"x\")</script>&\n# HELP evil";
+
+struct Case {
+    bench: Bench,
+    health: Health,
+    certificates: Certificates,
+    issuer: Issuer,
+    watcher: Watcher,
+    reloader: Reloader,
+    budget: Vec<Left>,
+}
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).expect("a test's name is one")
+}
+
+impl Case {
+    /// So many certificates are wanted, and not there; the first one fails.
+    fn wanting(count: usize) -> Case {
+        let config = config();
+        let mut case = Case {
+            bench: Bench::new(),
+            health: Health::default(),
+            certificates: Certificates::new(&config),
+            issuer: Issuer::new(&config, None),
+            watcher: Watcher::new(&config),
+            reloader: Reloader::new(&config.lb),
+            budget: Vec::new(),
+        };
+        let names: Vec<Domain> =
+            (0..count).map(|number| domain(&format!("n{number:05}.example.org"))).collect();
+        let source = || Source { app: EVIL.into(), version: "1".into() };
+        let memory = names.iter().take(1).map(|name| {
+            let later = case.bench.now.wall.plus(std::time::Duration::from_secs(600));
+            let trouble = Trouble {
+                failures: 2,
+                error: EVIL.into(),
+                retry: When::At(later),
+                not_before: None,
+                until_restart: false,
+            };
+            let trouble = Some(trouble);
+            let source = Some(source());
+            (name.clone(), CertificateMemory { trouble, source, ..CertificateMemory::default() })
+        });
+        let memory = memory.collect();
+        case.certificates.restore(&mut case.bench.turn(), memory, Budget::default());
+        let wishes = names
+            .iter()
+            .map(|name| (name.clone(), Wish { names: vec![name.clone()], source: source() }));
+        case.certificates.want(&mut case.bench.turn(), &wishes.collect());
+        while let Some(output) = case.certificates.poll_output() {
+            assert!(matches!(output, CertificatesOutput::Order(_)), "{output:?}");
+        }
+        case
+    }
+
+    fn ask(&self, inquiry: &Inquiry) -> (u16, String) {
+        let sources = Sources {
+            now: self.bench.now.wall,
+            started: self.bench.now.wall,
+            active: true,
+            health: &self.health,
+            directory: "https://ca.example/dir",
+            certificates: &self.certificates,
+            budget: &self.budget,
+            issuer: &self.issuer,
+            watcher: &self.watcher,
+            reloader: &self.reloader,
+            challenges: ChallengeCounts { served: 3, unknown: 4 },
+        };
+        let response = sources.answer(inquiry);
+        (response.status, String::from_utf8(response.body).expect("it is text"))
+    }
+
+    fn page(&self, query: &str) -> String {
+        self.ask(&Inquiry::Page(query.into())).1
+    }
+}
+
+#[test]
+fn whatever_others_say_is_text_on_the_page() {
+    let mut case = Case::wanting(2);
+    case.health.troubles.push(EVIL.into());
+    let page = case.page("q=%3Cscript%3Ez&state=%22");
+    assert!(page.contains("None fits.") && page.contains("value=\"&lt;script&gt;z\""));
+    let all = case.page("");
+    for page in [page, all] {
+        assert!(!page.contains("<script") && page.contains("&lt;/td&gt;&lt;script&gt;"), "{page}");
+        assert!(!page.contains("http-equiv") && !page.contains("src="), "nothing from elsewhere");
+    }
+}
+
+#[test]
+fn what_needs_attention_is_first_and_a_page_has_a_hundred() {
+    let case = Case::wanting(250);
+    let first = case.page("");
+    assert!(first.contains("<p class=\"verdict bad\">1 certificate fails</p>"));
+    let place = |page: &str, name: &str| page.find(&format!("<b>{name}.example.org</b>"));
+    assert!(place(&first, "n00000") < place(&first, "n00001"));
+    assert_eq!(first.matches("<tr><td class=\"name\"><b>n").count(), 100);
+    assert!(first.contains("1 to 100 of 250") && first.contains("href=\"?page=2\""));
+    let last = case.page("page=99");
+    assert!(last.contains("201 to 250 of 250") && !last.contains("rel=\"next\""));
+    let failing = case.page("state=failing");
+    assert_eq!(failing.matches("<tr><td class=\"name\"><b>n").count(), 1);
+    assert!(failing.contains("<option selected>failing</option>"));
+    let chosen = case.page("q=N0012");
+    assert_eq!(chosen.matches("<tr><td class=\"name\"><b>n0012").count(), 10);
+}
+
+#[test]
+fn the_page_says_what_failed_and_what_is_next() {
+    let case = Case::wanting(1);
+    let page = case.page("");
+    assert!(page.contains("2 failures, next try in 10 minutes"), "{page}");
+    assert!(page.contains("none in service") && page.contains("not read yet"));
+    let case = Case::wanting(0);
+    let page = case.page("");
+    assert!(page.contains("All is well") && page.contains("MARATHON_ACME_0_DOMAIN"));
+}
+
+#[test]
+fn json_has_everything() {
+    let case = Case::wanting(2);
+    let (status, body) = case.ask(&Inquiry::Json);
+    let value: Value = serde_json::from_str(&body).expect("it is JSON");
+    assert_eq!((status, &value["status"]), (200, &Value::from("ok")));
+    let [failing, pending] = value["certificates"].as_array().unwrap().as_slice() else {
+        panic!("{value}")
+    };
+    assert_eq!((&failing["state"], &pending["state"]), (&"failing".into(), &"pending".into()));
+    assert_eq!(failing["problems"][0]["error"], EVIL);
+    assert_eq!(failing["problems"][0]["next_try"], "2026-11-23T00:10:00Z");
+    assert_eq!(failing["next"]["at"], "2026-11-23T00:10:00Z");
+    assert_eq!((&pending["step"], pending.get("next")), (&"queued".into(), None));
+    assert_eq!(value["load_balancers"][0]["url"], "http://marathon-lb.marathon.mesos:9090");
+    assert!(value["marathon"].get("last_sync").is_none());
+}
+
+#[test]
+fn metrics_are_families_with_their_samples() {
+    let mut case = Case::wanting(2);
+    case.health.storage = Some(EVIL.into());
+    let usage = Usage { resident_bytes: Some(4096), processor_time: None, descriptors: Some(9) };
+    let (_, text) = case.ask(&Inquiry::Metrics(usage));
+    let mut family = "";
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            family = help.split(' ').next().unwrap();
+            assert_eq!(text.matches(&format!("# TYPE {family} ")).count(), 1, "{family}");
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().unwrap();
+            assert_eq!(name, family, "{line}");
+            let value = line.rsplit(' ').next().unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+    let samples = [
+        "marathon_acme_certificates{state=\"failing\"} 1",
+        "marathon_acme_certificates{state=\"pending\"} 1",
+        "marathon_acme_challenge_requests_total{result=\"unknown\"} 4",
+        "marathon_acme_lb_in_sync{lb=\"http://marathon-lb.marathon.mesos:9090\"} 1",
+        "marathon_acme_storage_writable 0",
+        "process_resident_memory_bytes 4096",
+        "process_open_fds 9",
+    ];
+    for sample in samples {
+        assert!(text.lines().any(|line| line == sample), "{sample}: {text}");
+    }
+    assert!(!text.contains("evil") && !text.contains("process_cpu_seconds_total"));
+}
+
+#[test]
+fn health_never_costs_anything() {
+    assert!(!is_costly(&Inquiry::Health, usize::MAX) && !is_costly(&Inquiry::Json, FEW));
+    assert!(is_costly(&Inquiry::Json, FEW + 1));
+    let topics = ["/health", "/metrics", "/status.json", "/"].map(Topic::of);
+    assert!(topics.iter().all(Option::is_some));
+    assert_eq!(Topic::of("/status"), None);
+}
