@@ -36,6 +36,7 @@ mod process;
 use ca::CaTroubles;
 pub(crate) use cells::Cell;
 use load_balancers::LoadBalancers;
+pub(crate) use marathon::BadLists;
 use marathon::MarathonTroubles;
 pub(crate) use marathon::flood;
 use network::Ways;
@@ -64,6 +65,8 @@ pub(crate) struct Report {
     pub(crate) waits_kept: u64,
     /// The most lists of apps that were asked for in one second.
     pub(crate) syncs_in_a_second: usize,
+    /// How often a domain was wanted no longer.
+    pub(crate) unwanted: u64,
     /// What the daemon held open at most.
     pub(crate) most: Most,
     /// Folds every byte that left the daemon; of several runs, all of them.
@@ -84,6 +87,7 @@ impl Report {
         self.steps += other.steps;
         self.waits_kept += other.waits_kept;
         self.syncs_in_a_second = self.syncs_in_a_second.max(other.syncs_in_a_second);
+        self.unwanted += other.unwanted;
         self.most = self.most.max(other.most);
         self.digest ^= other.digest;
         self.faults.add(&other.faults);
@@ -97,8 +101,9 @@ impl fmt::Display for Report {
         write!(f, "{certificates} certificates, {renewals} of them renewals, ")?;
         write!(f, "{} failed validations, ", self.failed_validations)?;
         write!(f, "{acme_requests} ACME requests, {reloads} reloads, {log_lines} log lines, ")?;
-        let Report { waits_kept, syncs_in_a_second, .. } = self;
-        write!(f, "{steps} steps, {waits_kept} times a Retry-After was kept; at most ")?;
+        let Report { waits_kept, syncs_in_a_second, unwanted, .. } = self;
+        write!(f, "{steps} steps, {waits_kept} times a Retry-After was kept, ")?;
+        write!(f, "{unwanted} times a domain was wanted no longer; at most ")?;
         write!(f, "{syncs_in_a_second} lists of apps in a second, ")?;
         write!(f, "{dialed} dialed and {accepted} accepted connections, ")?;
         write!(f, "{asked} questions in a second, {unheard} bytes on their way; ")?;
@@ -226,7 +231,9 @@ fn look_back(
     let (queues, outputs) = &world.longest;
     invariants::queues(queues, *outputs, plan.domains.len())?;
     report.waits_kept = invariants::retry_after(world)?;
+    invariants::remembered(world)?;
     report.syncs_in_a_second = invariants::syncs(world)?;
+    report.unwanted = invariants::unwanted(world, &troubles.marathon.bad_lists)?;
     check_orders(world)
 }
 
@@ -422,7 +429,8 @@ fn heal(world: &mut World, plan: &Plan, troubles: &mut Troubles) {
     let settings = &mut world.peers.ca.settings;
     (settings.bad_nonce_percent, settings.server_error_percent) = (0, 0);
     let stuck = troubles.ca.heal(world);
-    let acts = u64::from(troubles.ca.has_paused()) + 2 * troubles.marathon.stale;
+    let acts =
+        u64::from(troubles.ca.has_paused()) + 2 * troubles.marathon.bad_lists.stale.len() as u64;
     troubles.allowed = plan.domains.iter().map(|name| (name.to_string(), acts)).collect();
     if troubles.ca.has_paused() {
         for (_, app) in &plan.apps {
@@ -482,6 +490,7 @@ fn report(world: &World, before_renewal: u64, steps: u64) -> Report {
         steps,
         waits_kept: 0,
         syncs_in_a_second: 0,
+        unwanted: 0,
         digest: world.digest,
         most: world.network.books.most,
         faults: world.toll(),

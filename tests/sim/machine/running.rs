@@ -270,6 +270,10 @@ impl World {
                 let socket = outside_socket(index, socket);
                 self.carry_out(Output::CloseSocket { socket });
             }
+            Output::Log(record) => {
+                self.assert_recorded(index, &record);
+                self.carry_out(Output::Log(record));
+            }
             output => self.carry_out(output),
         }
     }
@@ -281,6 +285,7 @@ impl World {
             Change::Archive(name) => Some((name.clone(), false)),
             _ => None,
         };
+        let remembers = matches!(change, Change::State(_));
         let Some(process) = self.machines[index].process() else { return };
         let promise = disk.promise(process.number, &change);
         let served = disk.serve(now, process.number, || {
@@ -300,6 +305,9 @@ impl World {
                     if written { Event::Written(name) } else { Event::Archived(name, before) };
                 self.events.push((now, event));
             }
+        }
+        if remembers && matches!(served, Some((Ok(()), _))) {
+            self.remember(index);
         }
         let served = served.map(|(result, time)| (Answer::Stored(write, result), time));
         self.served(index, served, doom);
