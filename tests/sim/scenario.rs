@@ -13,7 +13,7 @@ use marathon_acme::pki::Bundle;
 use marathon_acme::seam::Signal;
 use marathon_acme::url::Url;
 use serde_json::{Value, json};
-use stand_ins::ca::{AcmeRequest, Ca, Issued, RetryAfter, Settings as CaSettings};
+use stand_ins::ca::{AcmeRequest, Ca, Issued};
 use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{Marathon, Settings as MarathonSettings};
 use stand_ins::random::Random;
@@ -349,7 +349,7 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     let (marathons, lbs) = (chance.between(1, 3) as usize, chance.between(1, 2) as usize);
     let config = config(marathons, lbs);
     let start = World::start_time();
-    let mut settings = ca_settings(chance);
+    let mut settings = ca::settings(seed, chance);
     if plan.short_lived {
         settings.lifetime_seconds = 6 * 60 * 60;
     }
@@ -378,29 +378,6 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
         world.host(&format!("lb{index}.mesos"), 9090, &[PeerId::Lb(index + 1)]);
     }
     (world, troubles)
-}
-
-fn ca_settings(chance: &mut Random) -> CaSettings {
-    let retry_after = match chance.below(3) {
-        0 => RetryAfter::None,
-        1 => RetryAfter::Seconds(chance.between(1, 5) as u32),
-        _ => RetryAfter::Date(chance.between(1, 5) as u32),
-    };
-    CaSettings {
-        bad_nonce_percent: chance.below(50) as u8,
-        server_error_percent: chance.below(25) as u8,
-        server_error_html: chance.chance(50),
-        delay_ms: chance.below(300),
-        validation_delay_ms: chance.below(3000),
-        vantage_points: chance.between(1, 3) as u8,
-        challenge_processing: chance.chance(50),
-        processing_polls: chance.below(3) as u32,
-        retry_after,
-        finalize_location: chance.chance(50),
-        authz_reuse_percent: chance.below(101) as u8,
-        order_reuse: chance.chance(50),
-        ..CaSettings::default()
-    }
 }
 
 /// Deploys an app at every Marathon.
