@@ -271,6 +271,10 @@ impl World {
                 let socket = outside_socket(index, socket);
                 self.carry_out(Output::CloseSocket { socket });
             }
+            Output::Log(record) => {
+                self.assert_recorded(index, &record);
+                self.carry_out(Output::Log(record));
+            }
             output => self.carry_out(output),
         }
     }
@@ -282,6 +286,7 @@ impl World {
             Change::Archive(name) => Some((name.clone(), false)),
             _ => None,
         };
+        let remembers = matches!(change, Change::State(_));
         let Some(process) = self.machines[index].process() else { return };
         let promise = disk.promise(process.number, &change);
         let served = disk.serve(now, process.number, || {
@@ -301,6 +306,9 @@ impl World {
                     if written { Event::Written(name) } else { Event::Archived(name, before) };
                 self.events.push((now, event));
             }
+        }
+        if remembers && matches!(served, Some((Ok(()), _))) {
+            self.remember(index);
         }
         let served = served.map(|(result, time)| (Answer::Stored(write, result), time));
         self.served(index, served, doom);
