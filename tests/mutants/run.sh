@@ -31,15 +31,17 @@ export CARGO_PROFILE_SIM_OPT_LEVEL=1
 build() {
     # Cargo goes by the times of files, and an older copy may have been built later.
     touch src/lib.rs
-    cargo test --quiet --profile sim --test sim --no-run --message-format json 2>build.log |
+    cargo test --quiet --profile sim --test sim --no-run \
+        --message-format json-render-diagnostics 2>build.log |
         sed -n 's/.*"name":"sim".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 
-# Runs the simulator $1 over $2 seeds; prints how many it took and what caught the bug, or nothing.
+# Runs the simulator $1 over $2 seeds; prints how many it took, if that is known, and what caught the
+# bug, or nothing.
 caught() {
     ended=0
     SEEDS=$2 timeout "$limit" "$1" --ignored --nocapture until_caught >run.log 2>&1 || ended=$?
-    if [ "$ended" -eq 124 ]; then echo "a seed never ends"; fi
+    if [ "$ended" -eq 124 ]; then echo "- a seed never ends"; fi
     sed -n 's/^CAUGHT //p' run.log
 }
 
@@ -64,7 +66,7 @@ for file in "$here"/tests/mutants/*.patch; do
     count=${verdict%% *}
     if [ -n "$verdict" ]; then
         what=${verdict#* }
-        [ "$count" = a ] && count=- || [ "$count" -le "$most" ] || most=$count
+        [ "$count" = - ] || [ "$count" -le "$most" ] || most=$count
     else
         count="-" what=$(caught_elsewhere "$program")
         [ -n "$what" ] || { what="NOTHING, in $seeds seeds"; missed=$((missed + 1)); }

@@ -1,5 +1,5 @@
 //! What must hold in every run, by the records of the peers. Never asks the daemon, but for the
-//! lengths of its queues.
+//! lengths of its queues and for what it logs.
 //!
 //! - [`retry_after`]: the daemon heard an answer 429 or 503 with a `Retry-After`, or a look at an order
 //!   or at renewal information was answered with one. Then the same URL (for a new order: the same
@@ -11,16 +11,25 @@
 //!   table, less a quarter, unless the certificate was stored meanwhile, something befell an instance,
 //!   the CA did not know the account meanwhile, or the order is one of those that were allowed: one for
 //!   each change of the app, two for each stale list (there and back).
+//! - [`remembered`]: once the daemon has heard that the CA has made an order, every `state.json` that it
+//!   writes has the URL until it says that the order is over, so that no end of the program makes a
+//!   second one. What befell an instance may have come between the two.
 //! - [`syncs`]: how often the apps are asked for.
+//! - [`unwanted`]: apps are only ever deployed, so a domain that the daemon says is wanted no longer was
+//!   missing in a whole, well-formed list: a stale one, or one without any app that stayed so for ten
+//!   minutes. Nothing else may look like such a list.
 //! - [`queues`]: how much waits inside.
 
 use std::collections::BTreeMap;
 
 use marathon_acme::daemon::queues::Queues;
+use marathon_acme::log::Record;
 use marathon_acme::seam::ACCEPTED_MAX;
 use stand_ins::ca::{AcmeRequest, Step};
 
+use crate::memory::{self, Remembered};
 use crate::network::{HOUR, MILLISECOND, MINUTE, Nanos, SECOND};
+use crate::scenario::BadLists;
 use crate::world::{Event, World};
 
 /// The pauses after failed orders; the last one repeats.
@@ -31,10 +40,24 @@ pub(crate) const RETRY_PAUSES: [Nanos; 6] =
 const SYNCS_IN_A_SECOND: usize = 4;
 const SYNCS_IN_TEN: usize = 15;
 
+/// Lists without any app count once there was none with apps for so long.
+const EMPTY_PATIENCE: Nanos = 10 * MINUTE;
+/// A list that was given is taken in within this time: five minutes, and as long as a process can stand
+/// still meanwhile.
+const LIST_AGE_MAX: Nanos = 15 * MINUTE;
+
 /// What the CA recorded of a request, and when the daemon had all of the answer, if ever.
 struct Exchange<'a> {
     request: &'a AcmeRequest,
     heard: Option<Nanos>,
+}
+
+impl Exchange<'_> {
+    /// The CA has made an order, and the daemon has heard of it.
+    fn made_order(&self) -> bool {
+        let made = self.request.step == Some(Step::NewOrder) && self.request.status == 201;
+        made && self.heard.is_some() && !self.request.spoilt
+    }
 }
 
 fn exchanges(world: &World) -> Vec<Exchange<'_>> {
@@ -103,10 +126,7 @@ pub(crate) fn orders(world: &World, allowed: &BTreeMap<String, u64>) -> Result<(
     let exchanges = exchanges(world);
     let unknown = |it: &&Exchange<'_>| it.request.problem == Some("accountDoesNotExist");
     let unknown: Vec<Nanos> = exchanges.iter().filter(unknown).filter_map(|it| it.heard).collect();
-    let made = exchanges.iter().filter(|it| {
-        let made = it.request.step == Some(Step::NewOrder) && it.request.status == 201;
-        made && it.heard.is_some() && !it.request.spoilt
-    });
+    let made = exchanges.iter().filter(|it| it.made_order());
     let mut orders: BTreeMap<&str, Vec<Nanos>> = BTreeMap::new();
     for Exchange { request, .. } in made {
         let name = request.names.first().map(String::as_str).unwrap_or_default();
@@ -151,6 +171,29 @@ pub(crate) fn orders(world: &World, allowed: &BTreeMap<String, u64>) -> Result<(
     Ok(())
 }
 
+/// No URL of an order is missing in what was written.
+pub(crate) fn remembered(world: &World) -> Result<(), String> {
+    let made: Vec<Exchange<'_>> =
+        exchanges(world).into_iter().filter(Exchange::made_order).collect();
+    for Remembered { at, machine, attempts } in &world.remembered {
+        for (name, _) in attempts.iter().filter(|(_, placed)| !**placed) {
+            let its = made.iter().filter(|it| it.request.names.first() == Some(name));
+            let last = its.filter_map(|it| Some((it, it.heard?))).rfind(|(_, heard)| heard <= at);
+            let Some((last, heard)) = last else { continue };
+            let mut since = world.log.iter().filter(|(line, _)| (heard..=*at).contains(line));
+            let is_over = since.any(|(_, record)| memory::is_over(record, name));
+            let by_it = world.hearer(last.request.conn) == Some(*machine);
+            if by_it && !is_over && !disturbed(world, heard, *at) {
+                let (heard, at) = (heard / MILLISECOND, at / MILLISECOND);
+                return Err(format!(
+                    "heard of {name}'s order at {heard} ms, not remembered at {at} ms"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Syncs are not more frequent than they may be; the most in a second.
 pub(crate) fn syncs(world: &World) -> Result<usize, String> {
     let marathons = &world.peers.marathons;
@@ -170,6 +213,26 @@ pub(crate) fn syncs(world: &World) -> Result<usize, String> {
         return Err(format!("{second} lists of apps in a second, {ten} in ten"));
     }
     Ok(second)
+}
+
+/// No domain ceases to be wanted but by a list that lacks it; how often one did.
+pub(crate) fn unwanted(world: &World, lists: &BadLists) -> Result<u64, String> {
+    let says = |record: &Record| record.message == "domain is no longer wanted";
+    let mut times = 0;
+    for (at, record) in world.log.iter().filter(|(_, record)| says(record)) {
+        let given = |lists: &[Nanos], from: Nanos, to: Nanos| {
+            lists.iter().any(|given| (from..=to).contains(given))
+        };
+        let read_since = at.saturating_sub(LIST_AGE_MAX);
+        let stayed_empty = given(&lists.empty, read_since, *at)
+            && given(&lists.empty, 0, at.saturating_sub(EMPTY_PATIENCE));
+        if !stayed_empty && !given(&lists.stale, read_since, *at) {
+            let (seconds, fields) = (at / SECOND, &record.fields);
+            return Err(format!("wanted no longer at {seconds} s, which no list said: {fields:?}"));
+        }
+        times += 1;
+    }
+    Ok(times)
 }
 
 /// No queue was ever longer than it may be, with so many domains.

@@ -23,6 +23,7 @@ mod faults;
 mod invariants;
 mod keys;
 mod machine;
+mod memory;
 mod names;
 mod network;
 mod peers;
@@ -125,6 +126,7 @@ fn every_seed_ends_well() {
     let missing: Vec<String> = missing.into_iter().map(Fault::name).collect();
     assert!(missing.is_empty() || seeds < ENOUGH_SEEDS, "never met: {missing:?}");
     assert!(total.renewals > 0 || seeds < ENOUGH_SEEDS, "no renewal");
+    assert!(total.unwanted > 0 || seeds < ENOUGH_SEEDS, "no list ever lacked a domain");
 }
 
 /// Alone, without any other fault, they change nothing for whoever has business at the listener.

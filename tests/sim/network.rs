@@ -93,6 +93,8 @@ struct Link {
     deaf: bool,
     /// Bytes of the daemon's that have not arrived.
     unheard: usize,
+    /// When the daemon had something of the peer last.
+    heard: Nanos,
     /// Nothing arrives before what was sent before it.
     daemon_hears_at: Nanos,
     peer_hears_at: Nanos,
@@ -172,6 +174,11 @@ impl Network {
         open.map(|(conn, _)| *conn).collect()
     }
 
+    /// When the daemon has had something of the peer last on a connection.
+    pub(crate) fn last_heard(&self, conn: ConnId) -> Option<Nanos> {
+        self.links.get(&conn).map(|link| link.heard)
+    }
+
     /// When the next delivery is due.
     pub(crate) fn next(&self) -> Option<Nanos> {
         self.queue.first_key_value().map(|((at, _), _)| *at)
@@ -194,7 +201,14 @@ impl Network {
             links.get(conn).is_some_and(|link| link.daemon_open)
         };
         match delivery {
-            Delivery::Connected(conn) | Delivery::ToDaemon(conn, _) => open(&self.links, conn),
+            Delivery::Connected(conn) => open(&self.links, conn),
+            Delivery::ToDaemon(conn, _) => match self.links.get_mut(conn) {
+                Some(link) => {
+                    link.heard = now;
+                    link.daemon_open
+                }
+                None => false,
+            },
             Delivery::Accepted(conn) => {
                 let wanted = open(&self.links, conn);
                 if wanted {

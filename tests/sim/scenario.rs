@@ -12,7 +12,7 @@ use marathon_acme::pki::Bundle;
 use marathon_acme::seam::Signal;
 use marathon_acme::url::Url;
 use serde_json::{Value, json};
-use stand_ins::ca::{Ca, Issued, RetryAfter, Settings as CaSettings};
+use stand_ins::ca::{Ca, Issued};
 use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{Marathon, Settings as MarathonSettings};
 use stand_ins::random::Random;
@@ -36,6 +36,7 @@ mod report;
 use ca::CaTroubles;
 pub(crate) use cells::Cell;
 use load_balancers::LoadBalancers;
+pub(crate) use marathon::BadLists;
 use marathon::MarathonTroubles;
 pub(crate) use marathon::flood;
 use network::Ways;
@@ -169,7 +170,9 @@ fn look_back(
     let (queues, outputs) = &world.longest;
     invariants::queues(queues, *outputs, plan.domains.len())?;
     report.waits_kept = invariants::retry_after(world)?;
+    invariants::remembered(world)?;
     report.syncs_in_a_second = invariants::syncs(world)?;
+    report.unwanted = invariants::unwanted(world, &troubles.marathon.bad_lists)?;
     check_orders(world)
 }
 
@@ -298,7 +301,7 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     let (marathons, lbs) = (chance.between(1, 3) as usize, chance.between(1, 2) as usize);
     let config = config(marathons, lbs);
     let start = World::start_time();
-    let mut settings = ca_settings(chance);
+    let mut settings = ca::settings(seed, chance);
     if plan.short_lived {
         settings.lifetime_seconds = 6 * 60 * 60;
     }
@@ -329,29 +332,6 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     (world, troubles)
 }
 
-fn ca_settings(chance: &mut Random) -> CaSettings {
-    let retry_after = match chance.below(3) {
-        0 => RetryAfter::None,
-        1 => RetryAfter::Seconds(chance.between(1, 5) as u32),
-        _ => RetryAfter::Date(chance.between(1, 5) as u32),
-    };
-    CaSettings {
-        bad_nonce_percent: chance.below(50) as u8,
-        server_error_percent: chance.below(25) as u8,
-        server_error_html: chance.chance(50),
-        delay_ms: chance.below(300),
-        validation_delay_ms: chance.below(3000),
-        vantage_points: chance.between(1, 3) as u8,
-        challenge_processing: chance.chance(50),
-        processing_polls: chance.below(3) as u32,
-        retry_after,
-        finalize_location: chance.chance(50),
-        authz_reuse_percent: chance.below(101) as u8,
-        order_reuse: chance.chance(50),
-        ..CaSettings::default()
-    }
-}
-
 /// Deploys an app at every Marathon.
 pub(crate) fn deploy(world: &mut World, app: &Value) {
     let time = world.time();
@@ -378,7 +358,8 @@ fn heal(world: &mut World, plan: &Plan, troubles: &mut Troubles) {
     let settings = &mut world.peers.ca.settings;
     (settings.bad_nonce_percent, settings.server_error_percent) = (0, 0);
     let stuck = troubles.ca.heal(world);
-    let acts = u64::from(troubles.ca.has_paused()) + 2 * troubles.marathon.stale;
+    let acts =
+        u64::from(troubles.ca.has_paused()) + 2 * troubles.marathon.bad_lists.stale.len() as u64;
     troubles.allowed = plan.domains.iter().map(|name| (name.to_string(), acts)).collect();
     if troubles.ca.has_paused() {
         for (_, app) in &plan.apps {

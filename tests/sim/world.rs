@@ -18,6 +18,7 @@ use crate::faults::{Fault, Toll};
 use crate::invariants;
 use crate::keys::SimKeys;
 use crate::machine::{self, Heard, MACHINES_MAX, Machine};
+use crate::memory::{self, Remembered};
 use crate::names::NAME_SERVER;
 use crate::network::{DEAF, Delivery, MILLISECOND, Nanos, Network, PeerId};
 use crate::peers::Peers;
@@ -67,6 +68,10 @@ pub(crate) struct World {
     heard: BTreeMap<u64, Vec<(u64, Nanos)>>,
     /// When the daemon closed each of the CA's connections, or its process ended; as long as the log.
     left: BTreeMap<u64, Nanos>,
+    /// The machine that each of these connections is of.
+    hearers: BTreeMap<u64, usize>,
+    /// Every `state.json` that was written; as long as the log.
+    pub(crate) remembered: Vec<Remembered>,
     /// Whether the lock is a lease, kept by beats: a year has no second instance, and no time for them.
     pub(crate) leased: bool,
     /// When something befell a machine that may cost an instance what it has in memory only: it began
@@ -119,6 +124,8 @@ impl World {
             longest: (Queues::default(), 0),
             heard: BTreeMap::new(),
             left: BTreeMap::new(),
+            hearers: BTreeMap::new(),
+            remembered: Vec::new(),
             leased: false,
             disturbed: Vec::new(),
             toll: Toll::default(),
@@ -279,6 +286,7 @@ impl World {
             let pieces = self.heard.entry(number).or_default();
             let before = pieces.last().map_or(0, |(total, _)| *total);
             pieces.push((before + bytes as u64, self.now));
+            self.hearers.insert(number, machine::owner(conn));
         }
     }
 
@@ -300,6 +308,31 @@ impl World {
     /// When the daemon left a connection with the CA, if it did: what comes on it later was sent before.
     pub(crate) fn left_at(&self, number: u64) -> Option<Nanos> {
         self.left.get(&number).copied()
+    }
+
+    /// The machine whose daemon has heard something on a connection with the CA.
+    pub(crate) fn hearer(&self, number: u64) -> Option<usize> {
+        self.hearers.get(&number).copied()
+    }
+
+    /// `state.json` was written.
+    pub(crate) fn remember(&mut self, machine: usize) {
+        if self.keep_log
+            && let Some(text) = self.disk.text("", "state.json")
+        {
+            let attempts = memory::attempts(&text);
+            self.remembered.push(Remembered { at: self.now, machine, attempts });
+        }
+    }
+
+    /// An order that the machine says it begins is on the disk. Of one that has stood still, so that
+    /// the storage is another's, that was so when it decided.
+    pub(crate) fn assert_recorded(&self, machine: usize, record: &Record) {
+        let name = memory::begun(record).filter(|_| self.active == Some(machine));
+        let Some(name) = name.filter(|_| self.keep_log) else { return };
+        let text = self.disk.text("", "state.json").unwrap_or_else(|| "{}".into());
+        let recorded = memory::attempts(&text).contains_key(name);
+        assert!(recorded, "an order of {name} is begun and not in state.json");
     }
 
     /// Something comes to the daemon whose connection this is.

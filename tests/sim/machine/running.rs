@@ -274,6 +274,10 @@ impl World {
                 self.carry_out(Output::CloseSocket { socket });
             }
             Output::Measure(conn) => self.machines[index].will_hear(Answer::Measured(conn)),
+            Output::Log(record) => {
+                self.assert_recorded(index, &record);
+                self.carry_out(Output::Log(record));
+            }
             output => self.carry_out(output),
         }
     }
@@ -285,6 +289,7 @@ impl World {
             Change::Archive(name) => Some((name.clone(), false)),
             _ => None,
         };
+        let remembers = matches!(change, Change::State(_));
         let Some(process) = self.machines[index].process() else { return };
         let promise = disk.promise(process.number, &change);
         let served = disk.serve(now, process.number, || {
@@ -304,6 +309,9 @@ impl World {
                     if written { Event::Written(name) } else { Event::Archived(name, before) };
                 self.events.push((now, event));
             }
+        }
+        if remembers && matches!(served, Some((Ok(()), _))) {
+            self.remember(index);
         }
         let served = served.map(|(result, time)| (Answer::Stored(write, result), time));
         self.served(index, served, doom);

@@ -133,6 +133,7 @@ impl Network {
             way,
             deaf: false,
             unheard: 0,
+            heard: at,
             daemon_hears_at: at,
             peer_hears_at: at,
             daemon_open: true,

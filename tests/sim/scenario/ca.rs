@@ -1,4 +1,5 @@
-//! What a seed lets go wrong at the CA: some steps answered badly, and conditions that come and go.
+//! How a seed's CA behaves, and what goes wrong there: some steps answered badly, and conditions that come
+//! and go.
 //! Counts what really happened by the CA's own record.
 
 use std::collections::BTreeSet;
@@ -29,6 +30,10 @@ const CHAINS: [(Fault, BadChain); 7] = [
     (Fault::LeafFuture, BadChain::Future),
 ];
 
+/// One seed of so many has a CA whose chains end with their connections. By the number, not by a draw:
+/// nothing else of a seed hangs on it.
+const UNTIL_CLOSE_EVERY: u64 = 4;
+
 /// Conditions that come once and stay until everything heals.
 const CONDITIONS: [Fault; 7] = [
     Fault::AccountForgotten,
@@ -39,6 +44,31 @@ const CONDITIONS: [Fault; 7] = [
     Fault::CaaForbids,
     Fault::NamePaused,
 ];
+
+/// The manners of a CA, all of which are right, but for nonces and errors that come by chance.
+pub(super) fn settings(seed: u64, chance: &mut Random) -> ca::Settings {
+    let retry_after = match chance.below(3) {
+        0 => RetryAfter::None,
+        1 => RetryAfter::Seconds(chance.between(1, 5) as u32),
+        _ => RetryAfter::Date(chance.between(1, 5) as u32),
+    };
+    ca::Settings {
+        bad_nonce_percent: chance.below(50) as u8,
+        server_error_percent: chance.below(25) as u8,
+        server_error_html: chance.chance(50),
+        delay_ms: chance.below(300),
+        validation_delay_ms: chance.below(3000),
+        vantage_points: chance.between(1, 3) as u8,
+        challenge_processing: chance.chance(50),
+        processing_polls: chance.below(3) as u32,
+        retry_after,
+        finalize_location: chance.chance(50),
+        chain_until_close: seed % UNTIL_CLOSE_EVERY == UNTIL_CLOSE_EVERY - 1,
+        authz_reuse_percent: chance.below(101) as u8,
+        order_reuse: chance.chance(50),
+        ..ca::Settings::default()
+    }
+}
 
 /// The CA's troubles in one run.
 pub(crate) struct CaTroubles {

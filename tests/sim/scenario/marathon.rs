@@ -40,6 +40,15 @@ const STATES: [Fault; 16] = [
 /// What happens at once.
 const ACTS: [Fault; 3] = [Fault::StreamCut, Fault::EventsTwice, Fault::EventFlood];
 
+/// When whole, well-formed lists were given that lacked an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BadLists {
+    /// Lists of some minutes ago.
+    pub(crate) stale: Vec<Nanos>,
+    /// Lists without any app.
+    pub(crate) empty: Vec<Nanos>,
+}
+
 /// The Marathons' troubles in one run.
 pub(crate) struct MarathonTroubles {
     states: Vec<Fault>,
@@ -49,8 +58,8 @@ pub(crate) struct MarathonTroubles {
     now: Vec<(Option<Fault>, usize)>,
     /// The list of apps as it was.
     lists: Vec<String>,
-    /// How many stale lists were given.
-    pub(crate) stale: u64,
+    /// The lists that may tell the daemon that a domain is wanted no longer.
+    pub(crate) bad_lists: BadLists,
     pub(crate) toll: Toll,
 }
 
@@ -67,7 +76,7 @@ impl MarathonTroubles {
             silent_changes: switches.are_on(Fault::EventMissing),
             now: vec![(None, 0); marathons],
             lists: Vec::new(),
-            stale: 0,
+            bad_lists: BadLists::default(),
             toll: Toll::default(),
         }
     }
@@ -177,9 +186,13 @@ impl MarathonTroubles {
                 _ => ("/v2/apps", 200),
             };
             let fits = seen.iter().filter(|it| it.target.starts_with(path) && it.status == status);
-            let times = fits.count() as u64;
-            self.toll.add_times(fault, times);
-            self.stale += if fault == Fault::AppsStale { times } else { 0 };
+            let times: Vec<Nanos> = fits.map(|it| it.at.mono_ms * MILLISECOND).collect();
+            self.toll.add_times(fault, times.len() as u64);
+            match fault {
+                Fault::AppsStale => self.bad_lists.stale.extend(times),
+                Fault::AppsEmpty => self.bad_lists.empty.extend(times),
+                _ => {}
+            }
         }
     }
 }

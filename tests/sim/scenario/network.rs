@@ -18,6 +18,8 @@ use crate::world::World;
 pub(super) const QUIET: Nanos = 30 * MINUTE;
 /// Then nothing is open that was opened so long ago, but for the event stream.
 const LASTING: Nanos = 15 * MINUTE;
+/// And the event stream is one that is heard of: `sse_timeout`, and what it takes to notice.
+const SILENCE_MAX: Nanos = MINUTE + 5 * SECOND;
 /// Requests to the CA at once at most: one for each of ten orders, the account's, one for advice.
 const CALLS_MAX: usize = 12;
 /// Connections that the daemons let in at once at most, each with the one that pushes another one out.
@@ -155,7 +157,14 @@ pub(super) fn check_quiet(world: &World) -> Result<(), String> {
     let mut streams = 0;
     for conn in books.conns_since(world.now() - LASTING) {
         match (conn, world.network.peer_of(conn)) {
-            (ConnId::Dialed(_), Some((PeerId::Marathon(_), _))) => streams += 1,
+            (ConnId::Dialed(_), Some((PeerId::Marathon(_), _))) => {
+                let heard = world.network.last_heard(conn).unwrap_or_default();
+                if world.now() > heard + SILENCE_MAX {
+                    let seconds = (world.now() - heard) / SECOND;
+                    return Err(format!("an event stream is kept that is silent for {seconds} s"));
+                }
+                streams += 1;
+            }
             (_, peer) => return Err(format!("{conn:?} to {peer:?} is left open")),
         }
     }

@@ -128,7 +128,8 @@ fn act(fault: Fault, chance: &mut Random) -> Option<Act> {
 }
 
 /// No certificate is issued for names of which an order is under way that also leads to one: two
-/// instances at work at once would do that.
+/// instances at work at once would do that. An order of an account that the CA says it does not know is
+/// none to go on with; when it is there after all, the CA was wrong.
 pub(super) fn check_orders(world: &World) -> Result<(), String> {
     let ca = &world.peers.ca;
     let mut last = BTreeMap::new();
@@ -140,7 +141,11 @@ pub(super) fn check_orders(world: &World) -> Result<(), String> {
         let orders = ca.seen().iter().filter(is_order);
         let of_names = orders.filter(|it| it.names == issued.names).map(|it| it.at.mono_ms);
         let ordered_ms = of_names.filter(|ordered_ms| *ordered_ms <= at_ms).max();
-        if ordered_ms.is_some_and(|ordered_ms| ordered_ms < before_ms) {
+        let disowned = |since_ms: u64| {
+            let says_so = |it: &AcmeRequest| it.problem == Some("accountDoesNotExist");
+            ca.seen().iter().any(|it| says_so(it) && (since_ms..at_ms).contains(&it.at.mono_ms))
+        };
+        if ordered_ms.is_some_and(|ordered_ms| ordered_ms < before_ms && !disowned(ordered_ms)) {
             return Err(format!(
                 "{names}: issued at {before_ms} and at {at_ms} ms by orders side by side"
             ));

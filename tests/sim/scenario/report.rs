@@ -24,6 +24,8 @@ pub(crate) struct Report {
     pub(crate) waits_kept: u64,
     /// The most lists of apps that were asked for in one second.
     pub(crate) syncs_in_a_second: usize,
+    /// How often a domain was wanted no longer.
+    pub(crate) unwanted: u64,
     /// What the daemon held open at most.
     pub(crate) most: Most,
     /// Folds every byte that left the daemon; of several runs, all of them.
@@ -50,6 +52,7 @@ impl Report {
             steps,
             waits_kept: 0,
             syncs_in_a_second: 0,
+            unwanted: 0,
             digest: world.digest,
             most: world.network.books.most,
             faults: world.toll(),
@@ -68,6 +71,7 @@ impl Report {
         self.steps += other.steps;
         self.waits_kept += other.waits_kept;
         self.syncs_in_a_second = self.syncs_in_a_second.max(other.syncs_in_a_second);
+        self.unwanted += other.unwanted;
         self.most = self.most.max(other.most);
         self.digest ^= other.digest;
         self.faults.add(&other.faults);
@@ -81,8 +85,9 @@ impl fmt::Display for Report {
         write!(f, "{certificates} certificates, {renewals} of them renewals, ")?;
         write!(f, "{} failed validations, ", self.failed_validations)?;
         write!(f, "{acme_requests} ACME requests, {reloads} reloads, {log_lines} log lines, ")?;
-        let Report { waits_kept, syncs_in_a_second, .. } = self;
-        write!(f, "{steps} steps, {waits_kept} times a Retry-After was kept; at most ")?;
+        let Report { waits_kept, syncs_in_a_second, unwanted, .. } = self;
+        write!(f, "{steps} steps, {waits_kept} times a Retry-After was kept, ")?;
+        write!(f, "{unwanted} times a domain was wanted no longer; at most ")?;
         write!(f, "{syncs_in_a_second} lists of apps in a second, ")?;
         write!(f, "{dialed} dialed and {accepted} accepted connections, ")?;
         write!(f, "{asked} questions in a second, {unheard} bytes on their way; ")?;

@@ -161,7 +161,7 @@ impl Marathon {
             Body::Counted(text) | Body::Chunked(text, _) => {
                 String::from_utf8_lossy(&text).into_owned()
             }
-            Body::Cut(..) | Body::None => String::new(),
+            Body::Cut(..) | Body::UntilClose(_) | Body::None => String::new(),
         }
     }
 

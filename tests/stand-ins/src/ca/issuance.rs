@@ -11,7 +11,7 @@ use super::problem::{Problem, Subproblem};
 use super::renewal_info::cert_id;
 use super::requests::{missing, read_only};
 use super::{Answer, Ca, Issued, Post, Record};
-use crate::http::{Reply, Request};
+use crate::http::{Body, Reply, Request};
 use crate::peer::Time;
 
 /// The shortest RSA key that is certified, in bytes of its encoding.
@@ -151,7 +151,12 @@ impl Ca {
                 Reply::new(200, acceptable[0], chain)
             }
             None => {
-                let reply = Reply::new(200, acceptable[0], issued.chain_pem.as_str());
+                let mut reply = Reply::new(200, acceptable[0], issued.chain_pem.as_str());
+                if self.settings.chain_until_close {
+                    let certificates =
+                        issued.chain_pem.split_inclusive("-----END CERTIFICATE-----\n");
+                    reply.body = Body::UntilClose(certificates.map(|it| it.into()).collect());
+                }
                 self.with_alternates(reply, index)
             }
         };

@@ -44,6 +44,9 @@ pub struct Settings {
     pub retry_after: RetryAfter,
     /// Whether the reply to a finalize request has the order's `Location`.
     pub finalize_location: bool,
+    /// Whether a chain has no length of its own and ends with its connection, each certificate in a
+    /// piece of its own: only TLS can say then whether it is whole.
+    pub chain_until_close: bool,
     /// In so many of 100 cases an order takes over a valid authorization of the same account.
     pub authz_reuse_percent: u8,
     /// Whether an order that is not finalized yet is handed back for the same names.
@@ -106,6 +109,7 @@ impl Default for Settings {
             hanging_names: BTreeSet::new(),
             retry_after: RetryAfter::None,
             finalize_location: true,
+            chain_until_close: false,
             authz_reuse_percent: 0,
             order_reuse: false,
             rejected_names: BTreeSet::new(),

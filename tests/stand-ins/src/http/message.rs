@@ -76,6 +76,8 @@ pub enum Body {
     Chunked(Vec<u8>, usize),
     /// Counted, but the connection ends after so many bytes of it: a broken transfer.
     Cut(Vec<u8>, usize),
+    /// These pieces, each sent for itself; the end of the connection is the end.
+    UntilClose(Vec<Vec<u8>>),
     /// None at all, without `Content-Length`: 204 and 304.
     None,
 }

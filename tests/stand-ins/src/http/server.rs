@@ -84,12 +84,16 @@ impl Server {
     pub fn reply(&mut self, conn: u64, reply: &Reply) {
         let Some(found) = self.conns.get_mut(&conn) else { return };
         let State::Answering { head_only, last } = found.state else { return };
-        let cut = matches!(reply.body, Body::Cut(..));
-        let bytes = reply_bytes(reply, head_only, last);
+        let ends_here = matches!(reply.body, Body::Cut(..) | Body::UntilClose(_));
+        let mut pieces = vec![reply_bytes(reply, head_only, last)];
+        if let (Body::UntilClose(body), false) = (&reply.body, head_only) {
+            pieces.extend_from_slice(body);
+        }
+        let length: usize = pieces.iter().map(Vec::len).sum();
         let ends = self.reply_ends.entry(conn).or_default();
-        ends.push(ends.last().copied().unwrap_or_default() + bytes.len() as u64);
-        self.send(conn, bytes);
-        if last || cut {
+        ends.push(ends.last().copied().unwrap_or_default() + length as u64);
+        pieces.into_iter().for_each(|piece| self.send(conn, piece));
+        if last || ends_here {
             self.close(conn);
         } else if let Some(found) = self.conns.get_mut(&conn) {
             found.state = State::Reading;
@@ -284,7 +288,7 @@ fn reply_bytes(reply: &Reply, head_only: bool, last: bool) -> Vec<u8> {
             head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
         }
         Body::Chunked(..) => head.push_str("Transfer-Encoding: chunked\r\n\r\n"),
-        Body::None => head.push_str("\r\n"),
+        Body::UntilClose(_) | Body::None => head.push_str("\r\n"),
     }
     let mut bytes = head.into_bytes();
     if head_only {
@@ -301,7 +305,8 @@ fn reply_bytes(reply: &Reply, head_only: bool, last: bool) -> Vec<u8> {
             }
             bytes.extend_from_slice(b"0\r\n\r\n");
         }
-        Body::None => {}
+        // The pieces come behind.
+        Body::UntilClose(_) | Body::None => {}
     }
     bytes
 }

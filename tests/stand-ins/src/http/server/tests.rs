@@ -87,6 +87,12 @@ fn a_connection_ends_when_either_side_says_so() {
     server.reply(1, &Reply { status: 200, headers: Vec::new(), body });
     let (text, ended) = sent(&mut server);
     assert!(ended && text.ends_with("Content-Length: 5\r\n\r\nhe"), "{text}");
+
+    let mut server = fed("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let body = Body::UntilClose(vec![b"hel".to_vec(), b"lo".to_vec()]);
+    server.reply(1, &Reply { status: 200, headers: Vec::new(), body });
+    assert_eq!(server.reply_ends(1), [24]);
+    assert_eq!(sent(&mut server), ("HTTP/1.1 200 OK\r\n\r\nhello".to_string(), true));
 }
 
 #[test]
