@@ -28,6 +28,7 @@ pub mod memory;
 pub mod queues;
 pub mod reloader;
 mod remembering;
+mod standing;
 pub mod status;
 pub mod storekeeper;
 mod tenure;
@@ -85,6 +86,8 @@ pub struct Daemon {
     end_by: Option<Instant>,
     /// Nothing more is done.
     over: bool,
+    /// What was said last of how it stands.
+    standing: String,
     log: Vec<Record>,
     outputs: VecDeque<Output>,
     wait: Option<Instant>,
@@ -113,6 +116,7 @@ impl Daemon {
             errand: Errand::new(&config.mode),
             end_by: None,
             over: false,
+            standing: String::new(),
             log: remarks,
             outputs: VecDeque::new(),
             wait: None,
@@ -422,10 +426,14 @@ impl Machine for Daemon {
             // Before anything else: whatever it was going to do may be done by another one by now.
             self.step_down(&mut turn, "this instance was frozen, or its storage was");
         }
+        let is_of_a_stranger = standing::is_of_a_stranger(&input);
         self.take_in(&mut turn, input);
         // Nothing is done any more that nobody would hear of.
         if !self.over {
             self.settle(&mut turn);
+        }
+        if !self.over && !is_of_a_stranger {
+            self.say_standing(now.wall);
         }
         self.log = log;
     }

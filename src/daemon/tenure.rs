@@ -117,6 +117,7 @@ impl Daemon {
         self.front = before.front;
         self.outputs = before.outputs;
         self.end_by = before.end_by;
+        self.standing = before.standing;
         self.errand.deposed(turn);
     }
 

@@ -19,6 +19,7 @@ pub mod hardening;
 pub mod keys;
 pub mod listener;
 pub mod log;
+pub mod notify;
 pub mod signals;
 pub mod storage;
 pub mod tls;
@@ -28,6 +29,7 @@ use descriptors::Descriptors;
 use event_loop::{Disk, EventLoop, Parts};
 use keys::RingKeys;
 use log::Logger;
+use notify::Notifier;
 use signals::Signals;
 use storage::Storage;
 use tls::TlsClients;
@@ -56,7 +58,7 @@ impl Disk for Storage {
 /// The port is bound before the user is switched, and the storage is touched only after that.
 ///
 /// # Errors
-/// It cannot start: the storage is no directory, a bundle cannot be read, the port is taken, the user
+/// It cannot start: the storage is no directory, a bundle cannot be read, the port cannot be had, the user
 /// cannot be switched to; or the system failed later on.
 pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Result<u8, StartError> {
     let usage = |text: String| StartError { status: 2, text };
@@ -74,7 +76,8 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let run = || -> io::Result<u8> {
         let logger = Logger::new(config.log_level, config.log_format)?;
         let descriptors = Descriptors::claim();
-        let parts = Parts { listener, descriptors, signals, tls, disk, keys, logger };
+        let notifier = Notifier::from_environment();
+        let parts = Parts { listener, descriptors, signals, tls, disk, keys, logger, notifier };
         EventLoop::new(parts)?.run(machine)
     };
     run().map_err(|error| failed(format!("the system failed: {error}")))

@@ -381,6 +381,7 @@ impl World {
             }
             Output::CloseSocket { socket } => self.network.close_socket(socket),
             Output::Log(record) => self.note(record),
+            Output::Status(text) => assert!(!text.contains('\n'), "{text:?} is one line"),
             Output::Store { .. } | Output::Load(_) | Output::Exit(_) | Output::Wait(_) => {
                 unreachable!("the machine takes it")
             }
