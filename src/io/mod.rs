@@ -11,6 +11,7 @@ use crate::keys::Keys as _;
 use crate::seam::{Change, Load, Loaded, Machine, StoreError};
 use crate::secret::Secret;
 
+pub mod activation;
 pub mod clock;
 mod conn;
 pub mod descriptors;
@@ -25,6 +26,8 @@ pub mod storage;
 pub mod tls;
 pub mod user;
 
+use activation::HandedOver;
+use clock::Clock;
 use descriptors::Descriptors;
 use event_loop::{Disk, EventLoop, Parts};
 use keys::RingKeys;
@@ -55,7 +58,8 @@ impl Disk for Storage {
 
 /// Runs a machine as the configuration says, until it ends; its exit status.
 ///
-/// The port is bound before the user is switched, and the storage is touched only after that.
+/// The port is bound before the user is switched, or taken over from the service manager, and the
+/// storage is touched only after that.
 ///
 /// # Errors
 /// It cannot start: the storage is no directory, a bundle cannot be read, the port cannot be had, the user
@@ -65,7 +69,14 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let failed = |text: String| StartError { status: 1, text };
     check_storage(&config.storage_dir).map_err(usage)?;
     let tls = TlsClients::new(config).map_err(|error| usage(error.to_string()))?;
-    let listener = listener::listen_on(config.listen).map_err(|error| failed(error.to_string()))?;
+    let handed = activation::handed_over().map_err(|error| failed(error.to_string()))?;
+    let (listener, remark) = match handed {
+        Some(HandedOver { listener, remark }) => (listener, Some(remark)),
+        None => {
+            let bound = listener::listen_on(config.listen);
+            (bound.map_err(|error| failed(error.to_string()))?, None)
+        }
+    };
     if let Some(user) = &config.user {
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
         // What the system forbids was said at the start.
@@ -74,7 +85,10 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let mut keys = RingKeys::new();
     let disk = Storage::new(config.storage_dir.clone(), config.cert_mode, keys.random());
     let run = || -> io::Result<u8> {
-        let logger = Logger::new(config.log_level, config.log_format)?;
+        let mut logger = Logger::new(config.log_level, config.log_format)?;
+        if let Some(remark) = remark {
+            logger.write(Clock::start().now().wall, &remark);
+        }
         let descriptors = Descriptors::claim();
         let notifier = Notifier::from_environment();
         let parts = Parts { listener, descriptors, signals, tls, disk, keys, logger, notifier };
