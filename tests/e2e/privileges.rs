@@ -262,7 +262,9 @@ fn calls_of_a_life() -> Outcome<Vec<Call>> {
     site.deploy("/a", "a.example.com");
     let trace = site.folder().join("trace");
     let mut command = traced(&trace);
-    let mut daemon = Process::start(site.folder(), "daemon", command.args(&arguments))?;
+    // Whether anybody hears it or not, it is told how it stands.
+    command.args(&arguments).env("NOTIFY_SOCKET", site.folder().join("notify"));
+    let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
     daemon.wait_for("reload acknowledged")?;
     daemon.signal(Signal::HUP)?;
@@ -296,6 +298,10 @@ fn hardened() -> Outcome {
     println!("{} different system calls of the {} permitted", made.len(), permitted.len());
     expect(refused.is_empty(), || format!("the unit refuses {refused:?}"))?;
     expect(!permitted.contains("ptrace") && made.contains("fsync"), || format!("{made:?}"))?;
+    // What it does besides when a socket is handed over.
+    for call in ["pidfd_open", "pidfd_getfd"] {
+        expect(permitted.contains(call), || format!("the unit refuses {call}"))?;
+    }
 
     let families = setting(&unit, "RestrictAddressFamilies").join(" ");
     let sockets = calls.iter().filter(|call| call.name == "socket");
