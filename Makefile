@@ -5,7 +5,7 @@ TARGET ?= x86_64-unknown-linux-musl
 PREFIX ?= /usr/local
 IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
-PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd
+PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base
 
 .PHONY: help setup build static image demo demo-real test check lint sim sim-year sim-mutants crash \
 	instances fuzz bench install clean
@@ -75,8 +75,13 @@ fuzz: ## fuzzing: SECONDS=60 for each parser and the daemon, or TARGET=sse alone
 bench: ## figures beside those of a peer, measured in the same run
 	cargo bench --bench all
 
-install: build ## install under DESTDIR and PREFIX
+install: build ## install program, manual page and unit under DESTDIR and PREFIX
 	install -D -m 0755 target/release/marathon-acme $(DESTDIR)$(PREFIX)/bin/marathon-acme
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/lib/systemd/system
+	target/release/marathon-acme --print-man > $(DESTDIR)$(PREFIX)/share/man/man8/marathon-acme.8
+	target/release/marathon-acme --print-systemd-unit > target/marathon-acme.service 2> /dev/null
+	sed -e 's#^ExecStart=.*#ExecStart=$(PREFIX)/bin/marathon-acme \\#' -e 's/^ProtectHome=.*/ProtectHome=yes/' \
+		target/marathon-acme.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/marathon-acme.service
 
 clean: ## remove everything that was built
 	cargo clean

@@ -29,8 +29,9 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | [`cli`] | options, environment, help and `--list`; words in, a [`config::Config`] out |
-//! | [`io`] | the event loop, sockets and TLS, listener, descriptors, storage and its lock, keys, signals |
+//! | [`cli`] | options, environment, help, `--list`, `--print-*`; words in, a [`config::Config`] out |
+//! | [`io`] | the event loop, sockets and TLS, listener, descriptors, storage and its lock, keys, signals, |
+//! | | and what the service manager hands over and hears |
 //! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
 //! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |

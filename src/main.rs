@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use marathon_acme::acme::account::Binding;
 use marathon_acme::cli::list::{Remembered, list};
+use marathon_acme::cli::template::{Filled, Template};
 use marathon_acme::cli::{self, Command};
 use marathon_acme::config::{Config, ExternalAccount};
 use marathon_acme::daemon::Daemon;
@@ -22,6 +23,8 @@ use marathon_acme::io::storage::{self, Snapshot};
 use marathon_acme::io::{StartError, read_secret, run};
 use marathon_acme::log::Record;
 
+/// Where the program is, as far as it does not know itself.
+const PROGRAM: &str = "/usr/local/bin/marathon-acme";
 /// No CA gives out a shorter key.
 const KEY_CHARS_MIN: usize = 16;
 
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let private = keep_memory_private();
     match cli::parse(env::args_os().skip(1), env::vars_os()) {
         Ok(Command::Print(text)) => say(&text),
+        Ok(Command::Template(template)) => fill_in(&template),
         Ok(Command::Run { config, mut warnings }) => {
             warnings.extend(private.err().map(|error| {
                 Record::warn("main", "this process's memory may be seen by others")
@@ -99,6 +103,17 @@ fn remembered(state: Option<&[u8]>) -> BTreeMap<Domain, Remembered> {
         (name, Remembered { renewal, error, next_try })
     });
     certificates.collect()
+}
+
+/// Prints a text for the operator, and beside it what is left for him to do.
+fn fill_in(template: &Template) -> ExitCode {
+    let program = env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
+    let Filled { text, notes } = template.fill_in(program.as_deref().unwrap_or(PROGRAM));
+    for note in notes {
+        // The text is what was asked for; it is whole without these.
+        let _ = writeln!(io::stderr(), "marathon-acme: {note}");
+    }
+    say(&text)
 }
 
 fn say(text: &str) -> ExitCode {

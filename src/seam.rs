@@ -133,6 +133,8 @@ pub enum Output {
     Measure(ConnId),
     /// Writes a line to the log.
     Log(Record),
+    /// Tells the service manager how it stands, in one short line; said when it has changed.
+    Status(String),
     /// Everything is done: the loop flushes and the process ends with this status.
     Exit(u8),
     /// Always the last of a turn: nothing more to do until something happens, or until this

@@ -40,6 +40,14 @@ pub enum UsageError {
         /// What to do.
         fix: &'static str,
     },
+    /// A text for the operator would say a path that is nothing without a working directory, or that
+    /// others do not read the same way.
+    Path {
+        /// `STORAGE-DIR`, or the option as it is written.
+        option: String,
+        /// The path.
+        path: String,
+    },
     /// An option says nothing without another one.
     Incomplete {
         /// The long name of the one that is there.
@@ -122,6 +130,9 @@ impl fmt::Display for UsageError {
             }
             UsageError::Exclusive { first, second, fix } => {
                 write!(f, "--{first} and --{second} exclude each other; {fix}")
+            }
+            UsageError::Path { option, path } => {
+                write!(f, "{option} {path:?}: write the whole path, which begins with /")
             }
             UsageError::Incomplete { given, missing } => {
                 write!(f, "--{given} wants --{missing} as well; give both or neither")

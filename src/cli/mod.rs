@@ -12,7 +12,9 @@ use crate::log::Record;
 mod error;
 mod help;
 pub mod list;
+mod manual;
 mod options;
+pub mod template;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -20,6 +22,7 @@ mod values;
 pub use error::UsageError;
 pub use help::help;
 pub use options::{OPTIONS, Spec, Takes};
+use template::Template;
 
 /// What the operator wants.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub enum Command {
         /// What is odd about them, for the log.
         warnings: Vec<Record>,
     },
+    /// Fill a text in and say it on standard output.
+    Template(Box<Template>),
     /// Show the certificates in the storage and end well.
     List {
         /// The choices.
@@ -89,6 +94,9 @@ pub fn parse(
         given.insert(options::STORAGE_DIR, storage_dir);
     }
     overrule(&mut words, given);
+    if let Some(kind) = template::Kind::chosen(&words)? {
+        return Template::new(kind, words).map(|it| Command::Template(Box::new(it)));
+    }
     let config = Box::new(values::config(&words)?);
     Ok(if values::list(&words)? {
         Command::List { config }

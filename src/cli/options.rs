@@ -7,6 +7,11 @@ pub(super) const STORAGE_DIR: &str = "storage-dir";
 /// The word for the user to switch to, which only the environment sets.
 pub(super) const USER: &str = "user";
 
+/// The switches that print a text for the operator.
+pub(super) const PRINT_SYSTEMD_UNIT: &str = "print-systemd-unit";
+pub(super) const PRINT_APP_DEFINITION: &str = "print-app-definition";
+pub(super) const PRINT_MAN: &str = "print-man";
+
 /// One option.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -44,7 +49,10 @@ pub(super) const CHOICES: &[Choice] = &[
         among: &["san", "allow-multiple-certs"],
         fix: "choose --san for a certificate a label, or --allow-multiple-certs for one a domain",
     },
-    Choice { among: &["once", "list", "revoke"], fix: "choose one" },
+    Choice {
+        among: &["once", "list", "revoke", PRINT_SYSTEMD_UNIT, PRINT_APP_DEFINITION, PRINT_MAN],
+        fix: "choose one",
+    },
 ];
 
 const fn switch(long: &'static str, help: &'static str) -> Spec {
@@ -116,6 +124,9 @@ pub const OPTIONS: &[Spec] = &[
     switch("once", "bring everything up to date, then exit: 0 if all is well, else 1"),
     switch("list", "show the certificates in the storage and exit"),
     value(None, "revoke", "DOMAIN", "revoke and archive the certificate of that name and exit"),
+    switch(PRINT_SYSTEMD_UNIT, "print a unit for systemd, made of the other options, and exit"),
+    switch(PRINT_APP_DEFINITION, "print a Marathon app, made of the other options, and exit"),
+    switch(PRINT_MAN, "print the manual page and exit"),
 ];
 
 impl Spec {

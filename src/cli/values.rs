@@ -151,7 +151,7 @@ fn group(text: &str) -> Result<String, UsageError> {
     Ok(group.to_string())
 }
 
-fn switch(option: &'static str, text: Option<&str>) -> Result<bool, UsageError> {
+pub(super) fn switch(option: &'static str, text: Option<&str>) -> Result<bool, UsageError> {
     match text {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),

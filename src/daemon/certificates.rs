@@ -33,7 +33,7 @@ mod view;
 pub use life::{Advice, Life, Stored};
 pub use schedule::{Next, Planned, Task, When, Why};
 pub use trouble::Trouble;
-pub use view::{OrderCounts, State, View};
+pub use view::{Counts, OrderCounts, State, View};
 
 use entry::{Entry, Policy, Step};
 use life::Change;
@@ -118,6 +118,7 @@ pub struct Certificates {
     unread: VecDeque<Domain>,
     orders_made: u64,
     order_counts: OrderCounts,
+    revision: u64,
     unsaved: Option<Urgency>,
     /// The time of the last turn.
     last_now: Option<Now>,
@@ -144,6 +145,7 @@ impl Certificates {
             unread: VecDeque::new(),
             orders_made: 0,
             order_counts: OrderCounts::default(),
+            revision: 0,
             unsaved: None,
             last_now: None,
             outputs: VecDeque::new(),
@@ -424,6 +426,7 @@ impl Certificates {
 
     /// Puts what is next for a certificate where the loop finds it. To be called after every change.
     fn reindex(&mut self, name: &Domain) {
+        self.revision += 1;
         let Some(entry) = self.entries.get_mut(name) else { return };
         if let Some(at) = entry.planned.take() {
             self.due.remove(&(at, name.clone()));

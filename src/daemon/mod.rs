@@ -27,6 +27,7 @@ pub mod queues;
 pub mod reloader;
 mod remembering;
 mod reporting;
+mod standing;
 pub mod status;
 pub mod storekeeper;
 mod tenure;
@@ -46,6 +47,7 @@ use journal::Journal;
 use left_overs::LeftOvers;
 use memory::CaMemory;
 use reloader::Reloader;
+use standing::Standing;
 use storekeeper::{Purpose, Storekeeper};
 use transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use watcher::Watcher;
@@ -85,6 +87,8 @@ pub struct Daemon {
     over: bool,
     /// When the process started, by its clock.
     started: Option<UnixTime>,
+    /// What was said last of how it stands.
+    standing: Standing,
     log: Vec<Record>,
     outputs: VecDeque<Output>,
     wait: Option<Instant>,
@@ -114,6 +118,7 @@ impl Daemon {
             end_by: None,
             over: false,
             started: None,
+            standing: Standing::default(),
             log: remarks,
             outputs: VecDeque::new(),
             wait: None,
@@ -398,10 +403,14 @@ impl Machine for Daemon {
             // Before anything else: whatever it was going to do may be done by another one by now.
             self.step_down(&mut turn, "this instance was frozen, or its storage was");
         }
+        let is_of_a_stranger = standing::is_of_a_stranger(&input);
         self.take_in(&mut turn, input);
         // Nothing is done any more that nobody would hear of.
         if !self.over {
             self.settle(&mut turn);
+        }
+        if !self.over && !is_of_a_stranger {
+            self.say_standing(now);
         }
         self.log = log;
     }

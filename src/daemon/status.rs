@@ -2,7 +2,7 @@
 //! parts of the daemon and changes nothing. Never shows a key, a token or a password.
 
 use crate::daemon::budget::Left;
-use crate::daemon::certificates::{Certificates, State, View};
+use crate::daemon::certificates::{Certificates, Counts, State, View};
 use crate::daemon::front::ChallengeCounts;
 use crate::daemon::issuer::Issuer;
 use crate::daemon::reloader::Reloader;
@@ -78,15 +78,6 @@ pub struct Sources<'a> {
     pub challenges: ChallengeCounts,
 }
 
-/// How many certificates are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    failing: usize,
-    pending: usize,
-    valid: usize,
-    unwanted: usize,
-}
-
 impl Topic {
     /// What a path asks for (contract: HTTP on `--listen`).
     pub fn of(path: &str) -> Option<Topic> {
@@ -112,16 +103,7 @@ impl Sources<'_> {
     }
 
     fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for view in self.certificates.views() {
-            match view.state(self.now) {
-                State::Failing => counts.failing += 1,
-                State::Pending => counts.pending += 1,
-                State::Valid => counts.valid += 1,
-                State::Unwanted => counts.unwanted += 1,
-            }
-        }
-        counts
+        self.certificates.counts(self.now)
     }
 
     /// Every certificate, those that need attention first.

@@ -118,6 +118,7 @@ impl Daemon {
         self.outputs = before.outputs;
         self.end_by = before.end_by;
         self.started = before.started;
+        self.standing = before.standing;
         self.errand.deposed(turn);
     }
 

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::keys::Keys;
-use crate::seam::{Input, Inventory, Loaded, Machine as _, Output, Signal};
+use crate::seam::{ConnId, Input, Inventory, Loaded, Machine as _, Output, Signal};
+use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
 
 use super::Daemon;
@@ -30,4 +31,36 @@ fn nothing_follows_the_end() {
     let outputs = tell(&mut daemon, &mut bench, Input::Signal(Signal::Stop));
     assert!(matches!(outputs.last(), Some(Output::Exit(0))), "{outputs:?}");
     assert!(tell(&mut daemon, &mut bench, Input::Timeout).is_empty());
+}
+
+/// What the service manager is told.
+fn told(outputs: &[Output]) -> Vec<&str> {
+    let said = outputs.iter().filter_map(|output| match output {
+        Output::Status(text) => Some(text.as_str()),
+        _ => None,
+    });
+    said.collect()
+}
+
+#[test]
+fn how_it_stands_is_said_when_that_changes_and_never_at_a_strangers_word() {
+    let (mut daemon, mut bench) = (Daemon::new(&config(), None, Vec::new()), Bench::new());
+    let listening = SocketAddr::from(([127, 0, 0, 1], 8000));
+    let outputs = tell(&mut daemon, &mut bench, Input::Started { listening });
+    assert_eq!(told(&outputs), ["opening the storage"]);
+    assert!(told(&tell(&mut daemon, &mut bench, Input::Timeout)).is_empty());
+    let (path, detail) = ("lock".to_string(), "another one".to_string());
+    let locked = StoreError { kind: StoreErrorKind::Locked, path, detail };
+    let refused = Loaded::Storage(Err(locked));
+    let outputs = tell(&mut daemon, &mut bench, Input::Loaded(refused));
+    assert_eq!(told(&outputs), ["standing by, another instance is active"]);
+    bench.pass(Duration::from_secs(60));
+    tell(&mut daemon, &mut bench, Input::Timeout);
+    let stranger = ConnId::Accepted(0);
+    let opened = Loaded::Storage(Ok(Inventory::default()));
+    let outputs = tell(&mut daemon, &mut bench, Input::Loaded(opened));
+    assert_eq!(told(&outputs), ["0 certificates valid; Marathon not attached"]);
+    for input in [Input::Accepted(stranger, listening), Input::Received(stranger, b"GET / HT")] {
+        assert!(told(&tell(&mut daemon, &mut bench, input)).is_empty());
+    }
 }

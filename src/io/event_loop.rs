@@ -3,7 +3,7 @@
 //!
 //! It sleeps until a socket is ready or the machine's deadline has come, and has no deadlines of its
 //! own but for connections that linger, for a stop that hangs, for accepting again after the system
-//! ran out of descriptors, and for a log that nobody reads.
+//! ran out of descriptors, for a log that nobody reads, and for the service manager's watchdog.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
@@ -22,6 +22,7 @@ use super::clock::Clock;
 use super::conn::{Conn, News, Pause, reason};
 use super::descriptors::Descriptors;
 use super::log::Logger;
+use super::notify::Notifier;
 use super::signals::Signals;
 use super::tls::TlsClients;
 use super::usage;
@@ -43,8 +44,8 @@ const TURNS_PER_ACCEPT: usize = 16;
 const ANSWERS_PER_TURN: usize = 256;
 /// A stop that takes longer is carried out without the machine.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// A log line that its reader has not taken is offered again after this time.
-const LOG_PAUSE: Duration = Duration::from_millis(250);
+/// What its reader has not taken, a log line or a message, is offered again after this time.
+const OFFER_PAUSE: Duration = Duration::from_millis(250);
 /// The largest datagram read, in bytes.
 const DATAGRAM_BYTES_MAX: usize = 4096;
 
@@ -76,6 +77,8 @@ pub struct Parts<D, K> {
     pub keys: K,
     /// Where records go.
     pub logger: Logger,
+    /// Who is told how it stands.
+    pub notifier: Notifier,
 }
 
 /// The loop.
@@ -151,11 +154,13 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         if let Some(line) = self.parts.descriptors.remark() {
             self.parts.logger.write(self.clock.now().wall, &line);
         }
+        self.parts.notifier.ready(self.clock.now().mono);
         self.tell(machine, Input::Started { listening });
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             self.tell_answers(machine);
             if let Some(status) = self.exit {
+                self.parts.notifier.stopping();
                 self.flush_all();
                 return Ok(status);
             }
@@ -182,10 +187,12 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             return Some(Duration::ZERO);
         }
         let lingering = self.lingering.first().map(|(until, _)| *until);
-        let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering];
+        let watchdog = self.parts.notifier.wake_at();
+        let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering, watchdog];
         let until = deadlines.into_iter().flatten().min();
         let sleep = until.map(|until| until.since(self.clock.now().mono));
-        let offer = self.parts.logger.is_waiting().then_some(LOG_PAUSE);
+        let waits = self.parts.logger.is_waiting() || self.parts.notifier.is_waiting();
+        let offer = waits.then_some(OFFER_PAUSE);
         sleep.into_iter().chain(offer).min()
     }
 
@@ -193,6 +200,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         self.parts.logger.flush();
         self.end_overdue();
         let now = self.clock.now().mono;
+        self.notify(now);
         if self.accept_at.is_some() {
             self.accept(machine);
         }
@@ -201,6 +209,14 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         }
         if self.wait_until.is_some_and(|until| until <= now) {
             self.tell(machine, Input::Timeout);
+        }
+    }
+
+    /// Shows the service manager that the loop turns.
+    fn notify(&mut self, now: Instant) {
+        self.parts.notifier.turned(now);
+        if let Some(line) = self.parts.notifier.take_trouble() {
+            self.parts.logger.write(self.clock.now().wall, &line);
         }
     }
 
@@ -220,6 +236,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             return;
         }
         if signal == Signal::Stop {
+            self.parts.notifier.stopping();
             if self.stop_at.is_some() {
                 // Asked twice: the machine has had its chance.
                 self.exit = Some(0);
@@ -297,6 +314,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             Output::Measure(conn) => {
                 self.answers.push_back(Answer::Measured(conn, usage::measure()));
             }
+            Output::Status(text) => self.parts.notifier.status(&text),
             Output::Log(record) => self.parts.logger.write(self.clock.now().wall, &record),
             Output::Wait(_) | Output::Exit(_) => {}
         }

@@ -64,13 +64,26 @@ fn listen_at(address: SocketAddr) -> io::Result<StdListener> {
         // An unspecified address takes IPv4 in, too; any other is itself alone.
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
-    // Every accepted socket is like this one.
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    sockopt::set_socket_recv_buffer_size(&socket, SYSTEM_BUFFER_BYTES)?;
-    sockopt::set_socket_send_buffer_size(&socket, SYSTEM_BUFFER_BYTES)?;
+    furnish(&socket)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(StdListener::from(socket))
+}
+
+/// Every accepted socket is like this one.
+fn furnish(socket: &OwnedFd) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_recv_buffer_size(socket, SYSTEM_BUFFER_BYTES)?;
+    sockopt::set_socket_send_buffer_size(socket, SYSTEM_BUFFER_BYTES)?;
+    Ok(())
+}
+
+/// Makes a listening TCP socket that somebody else has bound as ours are. Its backlog is his.
+pub(super) fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
+    furnish(&socket)?;
+    let listener = StdListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(listener))
 }
 
 impl fmt::Display for BindError {

@@ -11,6 +11,7 @@ use crate::keys::Keys as _;
 use crate::seam::{Change, Load, Loaded, Machine, StoreError};
 use crate::secret::Secret;
 
+pub mod activation;
 pub mod clock;
 mod conn;
 pub mod descriptors;
@@ -19,16 +20,20 @@ pub mod hardening;
 pub mod keys;
 pub mod listener;
 pub mod log;
+pub mod notify;
 pub mod signals;
 pub mod storage;
 pub mod tls;
 mod usage;
 pub mod user;
 
+use activation::HandedOver;
+use clock::Clock;
 use descriptors::Descriptors;
 use event_loop::{Disk, EventLoop, Parts};
 use keys::RingKeys;
 use log::Logger;
+use notify::Notifier;
 use signals::Signals;
 use storage::Storage;
 use tls::TlsClients;
@@ -54,17 +59,25 @@ impl Disk for Storage {
 
 /// Runs a machine as the configuration says, until it ends; its exit status.
 ///
-/// The port is bound before the user is switched, and the storage is touched only after that.
+/// The port is bound before the user is switched, or taken over from the service manager, and the
+/// storage is touched only after that.
 ///
 /// # Errors
-/// It cannot start: the storage is no directory, a bundle cannot be read, the port is taken, the user
+/// It cannot start: the storage is no directory, a bundle cannot be read, the port cannot be had, the user
 /// cannot be switched to; or the system failed later on.
 pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Result<u8, StartError> {
     let usage = |text: String| StartError { status: 2, text };
     let failed = |text: String| StartError { status: 1, text };
     check_storage(&config.storage_dir).map_err(usage)?;
     let tls = TlsClients::new(config).map_err(|error| usage(error.to_string()))?;
-    let listener = listener::listen_on(config.listen).map_err(|error| failed(error.to_string()))?;
+    let handed = activation::handed_over().map_err(|error| failed(error.to_string()))?;
+    let (listener, remark) = match handed {
+        Some(HandedOver { listener, remark }) => (listener, Some(remark)),
+        None => {
+            let bound = listener::listen_on(config.listen);
+            (bound.map_err(|error| failed(error.to_string()))?, None)
+        }
+    };
     if let Some(user) = &config.user {
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
         // What the system forbids was said at the start.
@@ -73,9 +86,13 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let mut keys = RingKeys::new();
     let disk = Storage::new(config.storage_dir.clone(), config.cert_mode, keys.random());
     let run = || -> io::Result<u8> {
-        let logger = Logger::new(config.log_level, config.log_format)?;
+        let mut logger = Logger::new(config.log_level, config.log_format)?;
+        if let Some(remark) = remark {
+            logger.write(Clock::start().now().wall, &remark);
+        }
         let descriptors = Descriptors::claim();
-        let parts = Parts { listener, descriptors, signals, tls, disk, keys, logger };
+        let notifier = Notifier::from_environment();
+        let parts = Parts { listener, descriptors, signals, tls, disk, keys, logger, notifier };
         EventLoop::new(parts)?.run(machine)
     };
     run().map_err(|error| failed(format!("the system failed: {error}")))

@@ -27,6 +27,7 @@ mod site;
 mod stand;
 mod steps;
 mod storage;
+mod systemd;
 mod trace;
 mod trust;
 mod wishes;
@@ -62,6 +63,8 @@ pub(crate) enum Tool {
     /// To be allowed to trace, too.
     Strace,
     SystemdAnalyze,
+    SocketActivate,
+    Groff,
 }
 
 impl Tool {
@@ -99,6 +102,10 @@ impl Tool {
             Tool::SystemdAnalyze => {
                 ("no systemd-analyze", succeeds("systemd-analyze", &["--version"]))
             }
+            Tool::SocketActivate => {
+                ("no systemd-socket-activate", succeeds("systemd-socket-activate", &["--version"]))
+            }
+            Tool::Groff => ("no groff", succeeds("groff", &["--version"])),
         };
         (!runs).then_some(words)
     }
@@ -141,6 +148,7 @@ fn main() -> ExitCode {
         privileges::TESTS,
         listener::TESTS,
         command_line::TESTS,
+        systemd::TESTS,
         shipping::TESTS,
         renewal::TESTS,
         wishes::TESTS,

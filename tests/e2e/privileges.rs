@@ -191,9 +191,15 @@ fn foreign_key() -> Outcome {
     expect(same, || "client.key was changed".into())
 }
 
-/// A unit that allows what the program needs, and no more.
-fn unit() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/marathon-acme.service")
+/// Writes what `--print-systemd-unit` prints into a folder; its path.
+pub(crate) fn printed_unit(folder: &Path, arguments: &[&str]) -> Outcome<PathBuf> {
+    let mut command = bare(PROGRAM);
+    let output = command.arg("--print-systemd-unit").args(arguments).output().map_err(text)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    expect(output.status.success(), || format!("{arguments:?}: {said}"))?;
+    let path = folder.join("marathon-acme.service");
+    fs::write(&path, output.stdout).map_err(text)?;
+    Ok(path)
 }
 
 /// What `systemd-analyze` says.
@@ -256,7 +262,9 @@ fn calls_of_a_life() -> Outcome<Vec<Call>> {
     site.deploy("/a", "a.example.com");
     let trace = site.folder().join("trace");
     let mut command = traced(&trace);
-    let mut daemon = Process::start(site.folder(), "daemon", command.args(&arguments))?;
+    // Whether anybody hears it or not, it is told how it stands.
+    command.args(&arguments).env("NOTIFY_SOCKET", site.folder().join("notify"));
+    let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
     daemon.wait_for("reload acknowledged")?;
     daemon.signal(Signal::HUP)?;
@@ -268,13 +276,19 @@ fn calls_of_a_life() -> Outcome<Vec<Call>> {
     calls(&trace)
 }
 
-fn hardened() -> Outcome {
-    let path = unit().display().to_string();
-    let said = analyze(&["security", "--offline=true", &path])?;
+/// Checks how much a unit leaves to be had.
+pub(crate) fn check_exposure(unit: &Path, exposure_max: f64) -> Outcome {
+    let said = analyze(&["security", "--offline=true", &unit.display().to_string()])?;
     let level = said.lines().find_map(|line| line.split_once("exposure level for "));
     let level = level.and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<f64>().ok());
     println!("exposure level {level:?}");
-    expect(level.is_some_and(|level| level <= EXPOSURE_MAX), || said)?;
+    expect(level.is_some_and(|level| level <= exposure_max), || said)
+}
+
+fn hardened() -> Outcome {
+    let folder = tempfile::tempdir().map_err(text)?;
+    let path = printed_unit(folder.path(), &[])?;
+    check_exposure(&path, EXPOSURE_MAX)?;
 
     let unit = fs::read_to_string(path).map_err(text)?;
     let (permitted, calls) = (permitted_calls(&unit)?, calls_of_a_life()?);
@@ -284,6 +298,10 @@ fn hardened() -> Outcome {
     println!("{} different system calls of the {} permitted", made.len(), permitted.len());
     expect(refused.is_empty(), || format!("the unit refuses {refused:?}"))?;
     expect(!permitted.contains("ptrace") && made.contains("fsync"), || format!("{made:?}"))?;
+    // What it does besides when a socket is handed over.
+    for call in ["pidfd_open", "pidfd_getfd"] {
+        expect(permitted.contains(call), || format!("the unit refuses {call}"))?;
+    }
 
     let families = setting(&unit, "RestrictAddressFamilies").join(" ");
     let sockets = calls.iter().filter(|call| call.name == "socket");

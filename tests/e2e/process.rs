@@ -35,7 +35,21 @@ impl Process {
         let failed = |error: std::io::Error| format!("{name} does not start: {error}");
         let out = File::create(&output).map_err(failed)?;
         let err = out.try_clone().map_err(failed)?;
-        Process::spawn(name, output, command.stdout(out).stderr(err))
+        Process::spawn(name, output, command.stdin(Stdio::null()).stdout(out).stderr(err))
+    }
+
+    /// The same, with something as its standard input.
+    pub(crate) fn start_handed(
+        input: impl Into<Stdio>,
+        folder: &Path,
+        name: &str,
+        command: &mut Command,
+    ) -> Outcome<Process> {
+        let output = folder.join(format!("{name}.log"));
+        let failed = |error: std::io::Error| format!("{name} does not start: {error}");
+        let out = File::create(&output).map_err(failed)?;
+        let err = out.try_clone().map_err(failed)?;
+        Process::spawn(name, output, command.stdin(input).stdout(out).stderr(err))
     }
 
     /// Starts it, with its standard output elsewhere; the rest is in `folder/name.log`.
@@ -47,11 +61,11 @@ impl Process {
     ) -> Outcome<Process> {
         let output = folder.join(format!("{name}.log"));
         let err = File::create(&output).map_err(|error| format!("{name}: {error}"))?;
-        Process::spawn(name, output, command.stdout(out).stderr(err))
+        Process::spawn(name, output, command.stdin(Stdio::null()).stdout(out).stderr(err))
     }
 
     fn spawn(name: &str, output: PathBuf, command: &mut Command) -> Outcome<Process> {
-        let child = command.stdin(Stdio::null()).spawn();
+        let child = command.spawn();
         let child = child.map_err(|error| format!("{name} does not start: {error}"))?;
         Ok(Process { child, name: name.to_string(), output })
     }

@@ -414,6 +414,7 @@ impl World {
             }
             Output::CloseSocket { socket } => self.network.close_socket(socket),
             Output::Log(record) => self.note(record),
+            Output::Status(text) => assert!(!text.contains('\n'), "{text:?} is one line"),
             Output::Store { .. }
             | Output::Load(_)
             | Output::Measure(_)

@@ -33,6 +33,19 @@ pub struct View<'a> {
     offers: &'a Certificates,
 }
 
+/// How many certificates are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// [`State::Failing`].
+    pub failing: usize,
+    /// [`State::Pending`].
+    pub pending: usize,
+    /// [`State::Valid`].
+    pub valid: usize,
+    /// [`State::Unwanted`].
+    pub unwanted: usize,
+}
+
 /// How many orders came to their end in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OrderCounts {
@@ -175,6 +188,25 @@ impl Certificates {
     /// Every certificate, by name.
     pub fn views(&self) -> impl Iterator<Item = View<'_>> {
         self.entries.iter().map(|(name, entry)| View { name, entry, offers: self })
+    }
+
+    /// How many certificates are in which state. It looks at every one.
+    pub fn counts(&self, now: UnixTime) -> Counts {
+        let mut counts = Counts::default();
+        for view in self.views() {
+            match view.state(now) {
+                State::Failing => counts.failing += 1,
+                State::Pending => counts.pending += 1,
+                State::Valid => counts.valid += 1,
+                State::Unwanted => counts.unwanted += 1,
+            }
+        }
+        counts
+    }
+
+    /// Grows whenever something changes.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// How many certificates are wanted, stored or remembered.

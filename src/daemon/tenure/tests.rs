@@ -52,7 +52,7 @@ impl Case {
         self.tell(Input::Loaded(Loaded::Storage(Ok(inventory))))
     }
 
-    /// What it wants in answer to that, in words, but for the log.
+    /// What it wants in answer to that, in words, but for what only people hear.
     fn tell(&mut self, input: Input<'_>) -> Vec<String> {
         let now = self.bench.now;
         self.daemon.handle_input(now, input, self.bench.turn().keys);
@@ -60,7 +60,7 @@ impl Case {
         loop {
             match self.daemon.poll_output() {
                 Output::Wait(_) => return outputs,
-                Output::Log(_) => {}
+                Output::Log(_) | Output::Status(_) => {}
                 Output::Send { conn: PEER, bytes } => {
                     outputs.push(String::from_utf8(bytes.to_vec()).unwrap());
                 }

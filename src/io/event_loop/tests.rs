@@ -76,6 +76,7 @@ fn run_with(descriptors: Descriptors, acme_ca: Option<&std::path::Path>, react: 
         disk: Shelf,
         keys: RingKeys::new(),
         logger: Logger::new(Level::Critical, LogFormat::Text).unwrap(),
+        notifier: Notifier::default(),
     };
     let mut machine = Scripted { react, outputs: VecDeque::new() };
     EventLoop::new(parts).unwrap().run(&mut machine).unwrap()
