@@ -13,6 +13,7 @@ mod error;
 mod help;
 pub mod list;
 mod options;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -20,6 +21,8 @@ mod values;
 pub use error::UsageError;
 pub use help::help;
 pub use options::{OPTIONS, Spec, Takes};
+
+use shared::Shared;
 
 /// What the operator wants.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ pub enum Command {
     Run {
         /// The choices.
         config: Box<Config>,
-        /// What is odd about them, for the log.
+        /// What is to be said of them in the log.
         warnings: Vec<Record>,
     },
     /// Show the certificates in the storage and end well.
@@ -51,7 +54,9 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, UsageError> {
-    let (mut words, warnings) = from_environment(environment)?;
+    let environment: Vec<_> = environment.into_iter().collect();
+    let shared = shared::read(&environment);
+    let (mut words, mut warnings) = from_environment(environment)?;
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut given, mut storage_dir) = (Words::new(), None);
     while let Some(argument) = parser.next().map_err(|error| UsageError::syntax(&error))? {
@@ -89,10 +94,14 @@ pub fn parse(
         given.insert(options::STORAGE_DIR, storage_dir);
     }
     overrule(&mut words, given);
-    let config = Box::new(values::config(&words)?);
-    Ok(if values::list(&words)? {
+    let list = values::list(&words)?;
+    // Who only looks into the storage goes to nobody.
+    let shared = if list { Shared::default() } else { shared? };
+    let config = Box::new(values::config(&words, shared)?);
+    Ok(if list {
         Command::List { config }
     } else {
+        warnings.extend(shared::remarks(&config));
         Command::Run { config, warnings }
     })
 }

@@ -97,7 +97,7 @@ impl Daemon {
         Daemon {
             config: config.clone(),
             binding: binding.clone(),
-            transport: Transport::new(),
+            transport: Transport::new(config.proxies.clone()),
             storage: Storekeeper::default(),
             front: Front::default(),
             watcher: Watcher::new(config),

@@ -7,6 +7,7 @@ use marathon_acme::config::{Config, Listen, LogFormat, Mode};
 use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
+use marathon_acme::proxy::Proxies;
 use marathon_acme::url::Url;
 
 use super::peers::NAMES;
@@ -30,6 +31,8 @@ pub fn config(choices: u8) -> Config {
         cert_mode: 0o600,
         acme_ca: None,
         marathon_ca: None,
+        ssl_cert_file: None,
+        proxies: Proxies::default(),
         san: choices & 16 != 0,
         profile: (choices & 32 != 0).then(|| "shortlived".into()),
         preferred_chain: (choices & 64 != 0).then(|| "Other Root".into()),

@@ -143,6 +143,7 @@ impl World {
                 assert_eq!(acme, to.port() == 443, "the CA is spoken to without TLS");
                 self.dialed.insert(conn, Dialed { to, stands: false, sent: Vec::new() });
             }
+            Output::Secure { .. } => unreachable!("no proxy is chosen"),
             Output::Send { conn, bytes } => {
                 assert!(!bytes.is_empty(), "an empty send");
                 assert!(!String::from_utf8_lossy(&bytes).contains("PRIVATE KEY"), "a key leaves");
