@@ -302,7 +302,7 @@ impl Daemon {
             let result = match event {
                 TransportEvent::Response(response) => Ok(response),
                 TransportEvent::Failed(error) => {
-                    let lasting = error.fault.is_lasting();
+                    let lasting = error.is_lasting();
                     Err(CallFailure { text: error.to_string(), lasting })
                 }
                 // Only streamed requests and lookups have other events.

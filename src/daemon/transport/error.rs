@@ -76,6 +76,15 @@ pub struct Attempt {
     pub reason: Option<CloseReason>,
 }
 
+impl TransportError {
+    /// Whether trying again soon is of little use (RFC 9773 section 4.3.3): the peer's name does not
+    /// resolve, or nobody listens at any of its addresses. What took too long may go faster the next
+    /// time, and a proxy that is not there says nothing of the peer.
+    pub fn is_lasting(&self) -> bool {
+        self.proxy.is_none() && self.fault.is_lasting()
+    }
+}
+
 impl Fault {
     pub(super) const fn timeout(awaited: Awaited, limit: Duration) -> Fault {
         Fault::Timeout { awaited, limit }
@@ -93,9 +102,8 @@ impl Fault {
         }
     }
 
-    /// Whether trying again soon is of little use (RFC 9773 section 4.3.3): the name does not resolve,
-    /// or nobody listens at any of its addresses. What took too long may go faster the next time.
-    pub fn is_lasting(&self) -> bool {
+    /// Whether it would happen again, as far as can be told.
+    fn is_lasting(&self) -> bool {
         match self {
             Fault::Dns(error) => !matches!(error, DnsError::TimedOut { .. }),
             Fault::Connect(attempts) => {
@@ -204,5 +212,10 @@ mod tests {
             Fault::Closed(CloseReason::Reset),
         ];
         assert!(!passing.iter().any(Fault::is_lasting));
+        let error = |proxy: Option<&str>| {
+            let (proxy, fault) = (proxy.map(Into::into), lasting[4].clone());
+            TransportError { peer: "https://ca.example".into(), proxy, address: None, fault }
+        };
+        assert!(error(None).is_lasting() && !error(Some("http://proxy:3128")).is_lasting());
     }
 }
