@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::domain::Domain;
 use crate::keys::KeyType;
 use crate::log::Level;
+use crate::proxy::Proxies;
 use crate::url::Url;
 
 /// The choices of one run (contract: command line).
@@ -42,6 +43,10 @@ pub struct Config {
     pub acme_ca: Option<PathBuf>,
     /// `--marathon-ca`: likewise.
     pub marathon_ca: Option<PathBuf>,
+    /// `SSL_CERT_FILE`: likewise, for the one of these two that has no bundle of its own.
+    pub ssl_cert_file: Option<PathBuf>,
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`: by whom the CA and Marathon are gone to.
+    pub proxies: Proxies,
     /// `--san`: one certificate for each label, with all its domains.
     pub san: bool,
     /// `--profile`: the name of an ACME profile.

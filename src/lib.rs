@@ -40,7 +40,7 @@
 //! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
-//! | words | [`domain`], [`time`], [`url`], [`secret`], [`config`]: checked values |
+//! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
 //! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`backoff`]: what the parts share |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
@@ -96,6 +96,7 @@ pub mod lb;
 pub mod log;
 pub mod marathon;
 pub mod pki;
+pub mod proxy;
 pub mod seam;
 pub mod secret;
 #[cfg(test)]

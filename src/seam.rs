@@ -4,8 +4,8 @@
 //! The rules of the seam:
 //! - Outputs are carried out in their order, before anything else is told to the daemon: what is
 //!   stored before a byte is sent is on the disk when the byte leaves.
-//! - Every [`Output::Store`], [`Output::Load`] and [`Output::Connect`] is answered by exactly one
-//!   input of its kind, unless the connection is closed by us first.
+//! - Every [`Output::Store`], [`Output::Load`], [`Output::Connect`] and [`Output::Secure`] is answered
+//!   by exactly one input of its kind, unless the connection is closed by us first.
 //! - After [`Output::Close`] no input of that connection follows.
 
 use std::fmt;
@@ -63,9 +63,11 @@ pub enum Input<'a> {
     /// There are no descriptors for more connections of the listener: those that matter least have to
     /// go. The text says what ran out. It may come again and again.
     Exhausted(String),
-    /// A connection that the daemon asked for stands, TLS handshake included.
+    /// A connection that the daemon asked for stands, TLS handshake included; or TLS does now, on one
+    /// that stood before.
     Connected(ConnId),
-    /// Plaintext of a peer, at least one byte, split anywhere.
+    /// Plaintext of a peer, at least one byte, split anywhere. Between [`Output::Secure`] and its
+    /// [`Input::Connected`] it is what came before TLS began, in the clear.
     Received(ConnId, &'a [u8]),
     /// A connection ended, or could not be made; nothing more comes from it.
     Closed(ConnId, CloseReason),
@@ -92,6 +94,13 @@ pub enum Output {
         to: SocketAddr,
         /// TLS, with the name that the peer's certificate must bear.
         tls: Option<Tls>,
+    },
+    /// Starts TLS on an open connection that is in the clear so far, as through a proxy's tunnel.
+    Secure {
+        /// A connection of ours that stands, on which all that was sent was also answered.
+        conn: ConnId,
+        /// With the name that the certificate of whoever is at its far end must bear.
+        tls: Tls,
     },
     /// Sends plaintext; the loop keeps what the socket does not take at once.
     Send {
@@ -154,9 +163,9 @@ pub struct Tls {
 /// Which certificate authorities a TLS peer is judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
-    /// `--acme-ca`, or the built-in roots.
+    /// `--acme-ca`, or `SSL_CERT_FILE`, or the built-in roots.
     Acme,
-    /// `--marathon-ca`, or the built-in roots.
+    /// `--marathon-ca`, or `SSL_CERT_FILE`, or the built-in roots.
     Marathon,
     /// The built-in roots.
     WebPki,

@@ -6,6 +6,7 @@ use crate::config::{Config, Listen, LogFormat, Mode};
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
 use crate::log::{Level, Record};
+use crate::proxy::Proxies;
 use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
@@ -30,6 +31,8 @@ pub(crate) fn config() -> Config {
         cert_mode: 0o600,
         acme_ca: None,
         marathon_ca: None,
+        ssl_cert_file: None,
+        proxies: Proxies::default(),
         san: false,
         profile: None,
         preferred_chain: None,

@@ -57,6 +57,14 @@ pub struct Url {
     target: String,
 }
 
+/// What stands between `//` and the path (RFC 3986 section 3.2).
+pub(crate) struct Authority {
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) host: Host,
+    /// `None` where it is not written.
+    pub(crate) port: Option<u16>,
+}
+
 /// Why a text is not a [`Url`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UrlError {
@@ -80,12 +88,7 @@ impl Url {
     /// # Errors
     /// Says which part is wrong.
     pub fn parse(text: &str) -> Result<Url, UrlError> {
-        if text.len() > URL_BYTES_MAX {
-            return Err(UrlError::TooLong);
-        }
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(UrlError::Character);
-        }
+        check_characters(text)?;
         let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" => Scheme::Http,
@@ -94,15 +97,11 @@ impl Url {
         };
         let rest = rest.split('#').next().unwrap_or(rest);
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (userinfo, host_port) = match authority.rsplit_once('@') {
-            Some((userinfo, host_port)) => (Some(userinfo), host_port),
-            None => (None, authority),
-        };
-        let (host, port) = parse_host_port(host_port)?;
+        let Authority { credentials, host, port } = Authority::parse(authority)?;
         let target = if target.starts_with('/') { target.into() } else { format!("/{target}") };
         let url = Url {
             origin: Origin { scheme, host, port: port.unwrap_or(scheme.default_port()) },
-            credentials: userinfo.map(parse_credentials).transpose()?,
+            credentials,
             target,
         };
         url.within_limit()
@@ -177,6 +176,19 @@ impl Url {
     }
 }
 
+impl Authority {
+    /// Reads `[user[:password]@]host[:port]`.
+    pub(crate) fn parse(text: &str) -> Result<Authority, UrlError> {
+        check_characters(text)?;
+        let (userinfo, host_port) = match text.rsplit_once('@') {
+            Some((userinfo, host_port)) => (Some(userinfo), host_port),
+            None => (None, text),
+        };
+        let (host, port) = parse_host_port(host_port)?;
+        Ok(Authority { credentials: userinfo.map(parse_credentials).transpose()?, host, port })
+    }
+}
+
 impl Scheme {
     /// 80 or 443.
     pub const fn default_port(self) -> u16 {
@@ -196,6 +208,16 @@ impl Origin {
             format!("{}:{}", self.host, self.port)
         }
     }
+}
+
+fn check_characters(text: &str) -> Result<(), UrlError> {
+    if text.len() > URL_BYTES_MAX {
+        return Err(UrlError::TooLong);
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(UrlError::Character);
+    }
+    Ok(())
 }
 
 fn parse_host_port(text: &str) -> Result<(Host, Option<u16>), UrlError> {

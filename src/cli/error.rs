@@ -64,6 +64,13 @@ pub enum UsageError {
         /// What is wrong, and how to mend it.
         fix: String,
     },
+    /// A variable that other programs read too cannot be used.
+    Variable {
+        /// Its name, as it was found.
+        variable: String,
+        /// What is wrong, and how to mend it; without a password.
+        problem: String,
+    },
 }
 
 impl UsageError {
@@ -137,6 +144,7 @@ impl fmt::Display for UsageError {
             UsageError::Incomplete { given, missing } => {
                 write!(f, "--{given} wants --{missing} as well; give both or neither")
             }
+            UsageError::Variable { variable, problem } => write!(f, "{variable}: {problem}"),
             UsageError::Value { option, value, fix } => write!(f, "--{option} {value}: {fix}"),
         }
     }

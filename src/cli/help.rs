@@ -23,6 +23,9 @@ pub fn help() -> String {
          --log-level, {PREFIX}STORAGE_DIR for STORAGE-DIR; switches take true or\n\
          false. The command line wins. {PREFIX}USER=UID[:GID] makes the program\n\
          switch to that user once its port is bound.\n\n\
+         HTTPS_PROXY, HTTP_PROXY and NO_PROXY say by which HTTP proxy to go to the CA\n\
+         and to Marathon; SSL_CERT_FILE is trusted where --acme-ca or --marathon-ca is\n\
+         not given.\n\n\
          Exit status: 0 done, 1 could not do it, 2 the command line is wrong.\n",
     );
     text.push_str(&variables);

@@ -14,6 +14,7 @@ mod help;
 pub mod list;
 mod manual;
 mod options;
+mod shared;
 pub mod template;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod values;
 pub use error::UsageError;
 pub use help::help;
 pub use options::{OPTIONS, Spec, Takes};
+use shared::Shared;
 use template::Template;
 
 /// What the operator wants.
@@ -33,7 +35,7 @@ pub enum Command {
     Run {
         /// The choices.
         config: Box<Config>,
-        /// What is odd about them, for the log.
+        /// What is to be said of them in the log.
         warnings: Vec<Record>,
     },
     /// Fill a text in and say it on standard output.
@@ -56,7 +58,9 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, UsageError> {
-    let (mut words, warnings) = from_environment(environment)?;
+    let environment: Vec<_> = environment.into_iter().collect();
+    let shared = shared::read(&environment);
+    let (mut words, mut warnings) = from_environment(environment)?;
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut given, mut storage_dir) = (Words::new(), None);
     while let Some(argument) = parser.next().map_err(|error| UsageError::syntax(&error))? {
@@ -97,10 +101,14 @@ pub fn parse(
     if let Some(kind) = template::Kind::chosen(&words)? {
         return Template::new(kind, words).map(|it| Command::Template(Box::new(it)));
     }
-    let config = Box::new(values::config(&words)?);
-    Ok(if values::list(&words)? {
+    let list = values::list(&words)?;
+    // Who only looks into the storage goes to nobody.
+    let shared = if list { Shared::default() } else { shared? };
+    let config = Box::new(values::config(&words, shared)?);
+    Ok(if list {
         Command::List { config }
     } else {
+        warnings.extend(shared::remarks(&config));
         Command::Run { config, warnings }
     })
 }

@@ -8,6 +8,7 @@ use super::Words;
 use super::error::{UsageError, without_password};
 use super::manual::manual;
 use super::options::{self, OPTIONS, Spec, Takes};
+use super::shared::Shared;
 use super::values;
 
 mod app;
@@ -92,7 +93,7 @@ impl Template {
     /// An option is wrong, as it would be for the program that the text starts.
     pub(super) fn new(kind: Kind, mut words: Words) -> Result<Template, UsageError> {
         words.entry(options::STORAGE_DIR).or_insert_with(|| STORAGE_DIR.to_string());
-        let config = values::config(&words)?;
+        let config = values::config(&words, Shared::default())?;
         let choices = Choices::new(&words, config);
         if kind != Kind::Manual {
             choices.check_paths()?;

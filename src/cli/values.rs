@@ -13,6 +13,7 @@ use crate::url::{Host, Url};
 use super::Words;
 use super::error::{UsageError, masked, without_password};
 use super::options;
+use super::shared::Shared;
 
 const ACME: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const ACME_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
@@ -32,8 +33,8 @@ const DAY_SECONDS: f64 = 86_400.0;
 /// The longest name of a profile, a chain or an account elsewhere, in bytes.
 const NAME_BYTES_MAX: usize = 1024;
 
-/// The configuration that the words make.
-pub(super) fn config(words: &Words) -> Result<Config, UsageError> {
+/// The configuration that the words make, with what the variables say that others read too.
+pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError> {
     choose(words)?;
     let word = |long: &'static str| words.get(long).map(String::as_str);
     let sse_timeout = seconds("sse-timeout", word("sse-timeout").unwrap_or(SSE_TIMEOUT))?;
@@ -54,6 +55,8 @@ pub(super) fn config(words: &Words) -> Result<Config, UsageError> {
         cert_mode: cert_mode(word("cert-mode").unwrap_or(CERT_MODE))?,
         acme_ca: word("acme-ca").map(PathBuf::from),
         marathon_ca: word("marathon-ca").map(PathBuf::from),
+        ssl_cert_file: shared.ssl_cert_file,
+        proxies: shared.proxies,
         san: switch("san", word("san"))?,
         profile: word("profile").map(|text| name("profile", text)).transpose()?,
         preferred_chain: word("preferred-chain")

@@ -101,7 +101,7 @@ impl Daemon {
         Daemon {
             config: config.clone(),
             binding: binding.clone(),
-            transport: Transport::new(),
+            transport: Transport::new(config.proxies.clone()),
             storage: Storekeeper::default(),
             front: Front::default(),
             watcher: Watcher::new(config),
@@ -283,7 +283,7 @@ impl Daemon {
             let result = match event {
                 TransportEvent::Response(response) => Ok(response),
                 TransportEvent::Failed(error) => {
-                    let lasting = error.fault.is_lasting();
+                    let lasting = error.is_lasting();
                     Err(CallFailure { text: error.to_string(), lasting })
                 }
                 // Only streamed requests and lookups have other events.

@@ -1,5 +1,6 @@
 //! Brings whole HTTP requests to their peers, for whoever in the daemon has one: resolves the name,
-//! tries its addresses in turn, keeps connections for the next request, and gives up in time.
+//! tries its addresses in turn, keeps connections for the next request, and gives up in time. Where a
+//! proxy is to be gone by, it is the proxy's name and addresses; the peer's name is the proxy's matter.
 //!
 //! Each request is a [`job::Job`] of its own; here is only who gets which input. It owns every dialed
 //! connection and every socket. Never reads what a response says, and never follows a redirect or
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use crate::daemon::queues::Queues;
 use crate::http::{Request, Response, ResponseHead};
+use crate::proxy::Proxies;
 use crate::seam::{CloseReason, ConnId, Output, SocketId, Trust};
 use crate::time::Instant;
 use crate::turn::Turn;
@@ -58,7 +60,8 @@ pub struct Outgoing {
     pub timeout: Option<Duration>,
     /// The longest pause between two pieces of a streamed body; `None`: it may be silent for ever.
     pub silence: Option<Duration>,
-    /// The one address to connect to; nothing is looked up. The URL still says `Host` and TLS name.
+    /// The one address to connect to, straight: nothing is looked up, and no proxy is asked. The URL
+    /// still says `Host` and TLS name.
     pub address: Option<IpAddr>,
     /// How the response is wanted.
     pub delivery: Delivery,
@@ -96,6 +99,7 @@ pub enum TransportEvent {
 
 /// The way to every peer.
 pub struct Transport {
+    proxies: Proxies,
     jobs: BTreeMap<RequestId, Job>,
     lookups: BTreeMap<RequestId, Lookup>,
     pool: Pool,
@@ -113,14 +117,15 @@ struct Lookup {
 
 impl Default for Transport {
     fn default() -> Transport {
-        Transport::new()
+        Transport::new(Proxies::default())
     }
 }
 
 impl Transport {
-    /// Knows nobody yet.
-    pub fn new() -> Transport {
+    /// Knows nobody yet, but by which proxies to go.
+    pub fn new(proxies: Proxies) -> Transport {
         Transport {
+            proxies,
             jobs: BTreeMap::new(),
             lookups: BTreeMap::new(),
             pool: Pool::default(),
@@ -134,7 +139,7 @@ impl Transport {
     /// Sends a request. What becomes of it comes by [`Transport::poll_event`] alone.
     pub fn send(&mut self, turn: &mut Turn<'_>, outgoing: Outgoing) -> RequestId {
         let id = self.new_id();
-        match Job::new(turn.now.mono, outgoing) {
+        match Job::new(turn.now.mono, outgoing, &self.proxies) {
             Ok(job) => {
                 let reuse = job.may_reuse();
                 self.jobs.insert(id, job);
@@ -183,7 +188,7 @@ impl Transport {
         self.events.clear();
     }
 
-    /// A connection stands.
+    /// A connection stands, or TLS does on one that stood.
     pub fn handle_connected(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
         match job_on(&mut self.jobs, conn) {
             Some((_, job)) => job.handle_connected(&mut self.outbox),
@@ -198,7 +203,7 @@ impl Transport {
     pub fn handle_received(&mut self, turn: &mut Turn<'_>, conn: ConnId, bytes: &[u8]) {
         let mut events = Vec::new();
         if let Some((id, job)) = job_on(&mut self.jobs, conn) {
-            let progress = job.handle_received(turn.now.mono, bytes, &mut events);
+            let progress = job.handle_received(turn.now.mono, bytes, &mut self.outbox, &mut events);
             self.settle(turn, id, events, progress);
         } else if self.pool.remove(conn) {
             self.outbox.close(conn);
@@ -297,7 +302,7 @@ impl Transport {
             let progress = job.dial(now, vec![address], &mut self.outbox);
             self.settle(turn, id, Vec::new(), progress);
         } else {
-            let name = job.peer().origin.host.to_string();
+            let name = job.peer().hop().0.to_string();
             self.names.lookup(turn, id, &name, &mut self.outbox);
             self.take_answers(turn);
         }
@@ -354,7 +359,7 @@ impl Transport {
             Ok(addresses) => TransportEvent::Addresses(addresses),
             Err(fault) => {
                 let peer = lookup.host;
-                TransportEvent::Failed(TransportError { peer, address: None, fault })
+                TransportEvent::Failed(TransportError { peer, proxy: None, address: None, fault })
             }
         };
         self.events.push_back((id, event));

@@ -36,7 +36,7 @@ impl Sent {
 
 impl Wire {
     pub(crate) fn new() -> Wire {
-        let (bench, transport) = (Bench::new(), Transport::new());
+        let (bench, transport) = (Bench::new(), Transport::default());
         Wire { bench, transport, hosts: String::new(), connections: BTreeMap::new() }
     }
 

@@ -36,6 +36,9 @@ pub enum HttpError {
     TooManyInterim,
     /// The connection ended before the message did.
     CutShort,
+    /// Bytes behind a proxy's answer that it has made a tunnel: its other end has not been spoken to
+    /// yet, and what comes in the clear must not be taken for that end's (RFC 9110 section 9.3.6).
+    BehindTunnel,
 }
 
 impl From<httparse::Error> for HttpError {
@@ -70,6 +73,7 @@ impl fmt::Display for HttpError {
                 write!(f, "more than {INTERIM_RESPONSES_MAX} interim (1xx) responses")
             }
             HttpError::CutShort => f.write_str("the HTTP message was cut short"),
+            HttpError::BehindTunnel => f.write_str("bytes behind the answer to CONNECT"),
         }
     }
 }

@@ -8,44 +8,54 @@ use zeroize::Zeroizing;
 use super::error::RequestError;
 use super::message::{Method, Request};
 use crate::secret::SecretBytes;
-use crate::url::Credentials;
+use crate::url::{Credentials, Origin};
 
 /// RFC 8555 section 6.1 wants one of every client.
 const USER_AGENT: &str = concat!("marathon-acme/", env!("CARGO_PKG_VERSION"));
 
-/// What [`write_request`] writes itself, so that a message has one length and one host.
-const RESERVED: [&str; 4] = ["Host", "User-Agent", "Content-Length", "Transfer-Encoding"];
+/// What [`write_request`] writes itself, so that a message has one length and one host, and what is for
+/// a proxy goes to no other.
+const RESERVED: [&str; 5] =
+    ["Host", "User-Agent", "Content-Length", "Transfer-Encoding", "Proxy-Authorization"];
 
-/// No head of ours is longer, in bytes: a URL twice, its credentials encoded, some short fields.
-const HEAD_BYTES: usize = 8 * 1024;
+/// No head of ours is longer, in bytes: a URL twice, its credentials and a proxy's encoded, some short
+/// fields.
+const HEAD_BYTES: usize = 12 * 1024;
+
+/// Who reads a request first, and so how its target is written.
+#[derive(Clone, Copy, Debug)]
+pub enum Reader<'a> {
+    /// The server itself, perhaps through a tunnel: origin-form (RFC 9112 section 3.2.1).
+    Server,
+    /// A proxy that passes it on: absolute-form (RFC 9112 section 3.2.2).
+    Proxy {
+        /// For `Proxy-Authorization` (RFC 9110 section 11.7.2).
+        credentials: Option<&'a Credentials>,
+    },
+}
 
 /// The whole request, ready to send. `Authorization` of the URL's credentials (RFC 7617) is left
 /// out where the request has its own.
 ///
 /// # Errors
 /// A value holds what would break out of its line; nothing of it may be sent.
-pub fn write_request(request: &Request) -> Result<SecretBytes, RequestError> {
+pub fn write_request(request: &Request, reader: Reader<'_>) -> Result<SecretBytes, RequestError> {
     let url = &request.url;
-    let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !url.target().starts_with('/') || !visible(url.target()) {
+    if !url.target().starts_with('/') || !is_visible(url.target()) {
         return Err(RequestError::Target);
     }
     let authority = url.authority();
-    if authority.is_empty() || !visible(&authority) {
-        return Err(RequestError::Host);
-    }
     // With room for all of it: a text that grew would leave copies of the credentials.
     let mut head = Zeroizing::new(String::with_capacity(HEAD_BYTES));
-    for part in [request.method.as_str(), " ", url.target(), " HTTP/1.1\r\n"] {
-        head.push_str(part);
-    }
-    let mut write = |name: &str, value: &str| {
-        for part in [name, ": ", value, "\r\n"] {
-            head.push_str(part);
-        }
+    let origin = match reader {
+        Reader::Server => String::new(),
+        Reader::Proxy { .. } => url.origin().to_string(),
     };
-    write("Host", &authority);
-    write("User-Agent", USER_AGENT);
+    start(&mut head, &[request.method.as_str(), " ", &origin, url.target()], &authority)?;
+    if let Reader::Proxy { credentials: Some(credentials) } = reader {
+        write(&mut head, "Proxy-Authorization", &basic(credentials));
+    }
+    let mut write = |name: &str, value: &str| write(&mut head, name, value);
     match url.credentials() {
         Some(credentials) if request.headers.first("Authorization").is_none() => {
             write("Authorization", &basic(credentials));
@@ -65,6 +75,46 @@ pub fn write_request(request: &Request) -> Result<SecretBytes, RequestError> {
     }
     head.push_str("\r\n");
     Ok([head.as_bytes(), &request.body].concat().into())
+}
+
+/// The request for a tunnel to a target (RFC 9110 section 9.3.6), ready to send to a proxy.
+///
+/// # Errors
+/// The target's host would break out of its line; nothing of it may be sent.
+pub fn write_connect(
+    target: &Origin,
+    credentials: Option<&Credentials>,
+) -> Result<SecretBytes, RequestError> {
+    let authority = format!("{}:{}", target.host, target.port);
+    let mut head = Zeroizing::new(String::with_capacity(HEAD_BYTES));
+    start(&mut head, &["CONNECT ", &authority], &authority)?;
+    if let Some(credentials) = credentials {
+        write(&mut head, "Proxy-Authorization", &basic(credentials));
+    }
+    head.push_str("\r\n");
+    Ok(head.as_bytes().to_vec().into())
+}
+
+/// The request line and the fields that every request has.
+fn start(head: &mut String, line: &[&str], authority: &str) -> Result<(), RequestError> {
+    if authority.is_empty() || !is_visible(authority) {
+        return Err(RequestError::Host);
+    }
+    line.iter().for_each(|part| head.push_str(part));
+    head.push_str(" HTTP/1.1\r\n");
+    write(head, "Host", authority);
+    write(head, "User-Agent", USER_AGENT);
+    Ok(())
+}
+
+fn write(head: &mut String, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        head.push_str(part);
+    }
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether a field can be written as one line: a token, and a value without control characters
@@ -91,8 +141,16 @@ mod tests {
         Request::new(method, Url::parse(url).unwrap())
     }
 
+    fn write_request(request: &Request) -> Result<SecretBytes, RequestError> {
+        super::write_request(request, Reader::Server)
+    }
+
+    fn text(bytes: &SecretBytes) -> String {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
     fn written(request: &Request) -> String {
-        String::from_utf8(write_request(request).unwrap().to_vec()).unwrap()
+        text(&write_request(request).unwrap())
     }
 
     #[test]
@@ -126,6 +184,54 @@ mod tests {
         assert!(own.contains("\r\nauthorization: token=abc\r\n") && !own.contains("Basic"));
     }
 
+    /// RFC 9112 section 3.2.2.
+    #[test]
+    fn a_proxy_is_told_the_whole_url_and_its_own_credentials() {
+        let get = request(Method::Get, "http://me:own@marathon.mesos:8080/base/v2/apps?a=b");
+        let url = Url::parse("http://Aladdin:open%20sesame@proxy/").unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        for (credentials, field) in [
+            (None, ""),
+            (url.credentials(), "Proxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"),
+        ] {
+            let written = super::write_request(&get, Reader::Proxy { credentials }).unwrap();
+            let expected = format!(
+                "GET http://marathon.mesos:8080/base/v2/apps?a=b HTTP/1.1\r\n\
+                 Host: marathon.mesos:8080\r\nUser-Agent: marathon-acme/{version}\r\n{field}\
+                 Authorization: Basic bWU6b3du\r\n\r\n"
+            );
+            assert_eq!(text(&written), expected);
+        }
+        let short = super::write_request(
+            &request(Method::Get, "http://[2001:db8::1]:80/"),
+            Reader::Proxy { credentials: None },
+        );
+        let line = "GET http://[2001:db8::1]/ HTTP/1.1\r\nHost: [2001:db8::1]\r\n";
+        assert!(text(&short.unwrap()).starts_with(line));
+    }
+
+    /// RFC 9110 section 9.3.6: the port is always there.
+    #[test]
+    fn a_tunnel_is_asked_for_by_host_and_port() {
+        let target = |url: &str| Url::parse(url).unwrap().origin().clone();
+        let version = env!("CARGO_PKG_VERSION");
+        let written = write_connect(&target("https://me:own@ca.example/dir"), None).unwrap();
+        let expected = format!(
+            "CONNECT ca.example:443 HTTP/1.1\r\nHost: ca.example:443\r\n\
+             User-Agent: marathon-acme/{version}\r\n\r\n"
+        );
+        assert_eq!(text(&written), expected);
+        let proxy = Url::parse("http://Aladdin:open%20sesame@proxy/").unwrap();
+        let written = write_connect(&target("https://[::1]:14000/"), proxy.credentials()).unwrap();
+        let written = text(&written);
+        assert!(written.starts_with("CONNECT [::1]:14000 HTTP/1.1\r\nHost: [::1]:14000\r\n"));
+        let field = "\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n";
+        assert!(written.ends_with(field) && written.matches("Basic").count() == 1);
+        let host = Host::Name("h\r\nX: y".into());
+        let bad = Origin { scheme: Scheme::Https, host, port: 443 };
+        assert_eq!(write_connect(&bad, None), Err(RequestError::Host));
+    }
+
     #[test]
     fn nothing_breaks_out_of_its_line() {
         let get = || request(Method::Get, "http://h/");
@@ -137,7 +243,9 @@ mod tests {
         for name in ["", "a b", "a:", "a\r\nb", "\u{fc}"] {
             assert_eq!(write_request(&get().with_header(name, "x")), field(name), "{name:?}");
         }
-        for name in ["host", "Content-Length", "TRANSFER-ENCODING", "User-Agent"] {
+        for name in
+            ["host", "Content-Length", "TRANSFER-ENCODING", "User-Agent", "proxy-authorization"]
+        {
             assert_eq!(write_request(&get().with_header(name, "1")), field(name), "{name:?}");
         }
         for path in ["/a b", "/\r\nX: y", "/\u{fc}"] {

@@ -1,7 +1,8 @@
 //! One TCP connection, with TLS on it or without: bytes in and out as far as the socket takes them,
 //! never blocking. Decides nothing but how much may wait in memory.
 //!
-//! `Connecting → (Handshaking →) Open → Lingering`, each of which may end.
+//! `Connecting → (Handshaking →) Open → Lingering`, each of which may end; in the clear also
+//! `Open → Handshaking`.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -41,6 +42,14 @@ enum Wire {
         unsent: Zeroizing<Vec<u8>>,
     },
     Tls(Box<ClientConnection>),
+}
+
+impl Wire {
+    fn tls(mut tls: ClientConnection) -> Wire {
+        // Requests are small, and a response is asked for before the next one.
+        tls.set_buffer_limit(None);
+        Wire::Tls(Box::new(tls))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +95,7 @@ impl Conn {
     pub(super) fn dialed(id: ConnId, stream: TcpStream, tls: Option<ClientConnection>) -> Conn {
         let wire = match tls {
             None => Wire::Plain { unsent: Zeroizing::default() },
-            Some(mut tls) => {
-                // Requests are small, and a response is asked for before the next one.
-                tls.set_buffer_limit(None);
-                Wire::Tls(Box::new(tls))
-            }
+            Some(tls) => Wire::tls(tls),
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
         Conn { id, stream, wire, state: State::Connecting, interest }
@@ -124,6 +129,19 @@ impl Conn {
         match self.state {
             State::Lingering { until, .. } => Some(until),
             _ => None,
+        }
+    }
+
+    /// Starts TLS on an open connection; what comes from now on is TLS.
+    pub(super) fn secure(&mut self, tls: ClientConnection) -> Result<(), CloseReason> {
+        match &self.wire {
+            // What is left would be said inside of TLS or not at all: the peer has answered too soon.
+            Wire::Plain { unsent } if unsent.is_empty() && self.state == State::Open => {
+                self.wire = Wire::tls(tls);
+                self.state = State::Handshaking;
+                Ok(())
+            }
+            _ => Err(CloseReason::Tls("it cannot begin on this connection now".into())),
         }
     }
 

@@ -286,6 +286,12 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                     self.answers.push_back(Answer::Closed(conn, reason));
                 }
             }
+            Output::Secure { conn, tls } => {
+                if let Err(reason) = self.secure(conn, &tls) {
+                    self.close(conn);
+                    self.answers.push_back(Answer::Closed(conn, reason));
+                }
+            }
             Output::Send { conn, bytes } => {
                 if let Some((token, conn)) = self.conn(conn) {
                     conn.send(&bytes);
@@ -337,6 +343,15 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         // It only makes small requests slower; a system that refuses it still works.
         let _ = stream.set_nodelay(true);
         self.adopt(Conn::dialed(id, stream, tls)).map_err(|error| reason(&error))?;
+        Ok(())
+    }
+
+    fn secure(&mut self, id: ConnId, tls: &Tls) -> Result<(), CloseReason> {
+        let tls = self.parts.tls.connection(tls)?;
+        // One that has just ended says so by itself.
+        let Some((token, conn)) = self.conn(id) else { return Ok(()) };
+        conn.secure(tls)?;
+        self.unfinished.insert(token);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! TLS clients: whose issuers count for which peer. Reads the bundles once, at the start.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -25,7 +25,7 @@ pub struct TlsClients {
 /// A bundle that the operator named cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundleUnusable {
-    /// The option that named it.
+    /// The option or variable that named it.
     pub option: &'static str,
     /// The file.
     pub path: String,
@@ -34,21 +34,32 @@ pub struct BundleUnusable {
 }
 
 impl TlsClients {
-    /// Reads the bundles of the configuration.
+    /// Reads the bundles of the configuration, as far as they are used.
     ///
     /// # Errors
     /// One cannot be read, or holds no certificate.
     pub fn new(config: &Config) -> Result<TlsClients, BundleUnusable> {
         let web_pki = client(built_in_roots());
-        let of = |option, path: Option<&Path>| match path {
-            None => Ok(Arc::clone(&web_pki)),
-            Some(path) => read_bundle(path).map(client).map_err(|reason| {
+        let read = |option, path: &Path, read: fn(&[u8]) -> Result<RootCertStore, String>| {
+            let pem = std::fs::read(path).map_err(|error| error.to_string());
+            pem.and_then(|pem| read(&pem)).map(client).map_err(|reason| {
                 let path = path.display().to_string();
                 BundleUnusable { option, path, reason }
-            }),
+            })
         };
-        let acme = of("--acme-ca", config.acme_ca.as_deref())?;
-        let marathon = of("--marathon-ca", config.marathon_ca.as_deref())?;
+        let own = |option, path: &Option<PathBuf>| {
+            path.as_deref().map(|path| read(option, path, read_bundle)).transpose()
+        };
+        let acme = own("--acme-ca", &config.acme_ca)?;
+        let marathon = own("--marathon-ca", &config.marathon_ca)?;
+        let common = match &config.ssl_cert_file {
+            Some(path) if acme.is_none() || marathon.is_none() => {
+                read("SSL_CERT_FILE", path, read_system_bundle)?
+            }
+            _ => Arc::clone(&web_pki),
+        };
+        let acme = acme.unwrap_or_else(|| Arc::clone(&common));
+        let marathon = marathon.unwrap_or(common);
         Ok(TlsClients { acme, marathon, web_pki })
     }
 
@@ -90,17 +101,34 @@ fn built_in_roots() -> RootCertStore {
     webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
 }
 
-fn read_bundle(path: &Path) -> Result<RootCertStore, String> {
-    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+/// A bundle that was made for us: every certificate in it counts.
+fn read_bundle(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| format!("it is not PEM: {error}"))?;
+    for certificate in certificates(pem)? {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
-    if roots.is_empty() {
-        return Err("it holds no certificate in PEM".into());
+    Ok(roots)
+}
+
+/// A bundle that was made for every program of a machine: some hold certificates so old or odd that
+/// webpki cannot read them, and those are nobody we would trust.
+fn read_system_bundle(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates(pem)?);
+    if added == 0 {
+        return Err("it holds no certificate that can be read".into());
     }
     Ok(roots)
+}
+
+/// At least one.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates.map_err(|error| format!("it is not PEM: {error}"))?;
+    if certificates.is_empty() {
+        return Err("it holds no certificate in PEM".into());
+    }
+    Ok(certificates)
 }
 
 impl fmt::Display for BundleUnusable {
@@ -111,3 +139,82 @@ impl fmt::Display for BundleUnusable {
 }
 
 impl std::error::Error for BundleUnusable {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use stand_ins::driver::time_now;
+    use stand_ins::pki::{Pki, pem};
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    fn file(content: &str) -> NamedTempFile {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file
+    }
+
+    fn root() -> String {
+        Pki::new(1, "Root", time_now()).root_pem()
+    }
+
+    /// The clients where these are `SSL_CERT_FILE`, `--acme-ca` and `--marathon-ca`.
+    fn clients(paths: [Option<&Path>; 3]) -> Result<TlsClients, BundleUnusable> {
+        let [ssl_cert_file, acme_ca, marathon_ca] = paths.map(|path| path.map(PathBuf::from));
+        let config = Config { ssl_cert_file, acme_ca, marathon_ca, ..crate::testing::config() };
+        TlsClients::new(&config)
+    }
+
+    /// Whether each of the two peers is judged by the built-in roots, and whether both by the same.
+    fn judged(paths: [Option<&Path>; 3]) -> (bool, bool, bool) {
+        let clients = clients(paths).unwrap();
+        let built_in = |client: &Arc<ClientConfig>| Arc::ptr_eq(client, &clients.web_pki);
+        let same = Arc::ptr_eq(&clients.acme, &clients.marathon);
+        (built_in(&clients.acme), built_in(&clients.marathon), same)
+    }
+
+    #[test]
+    fn a_bundle_for_all_programs_stands_in_for_the_built_in_roots() {
+        let (all, own) = (file(&root()), file(&root()));
+        let (all, own) = (Some(all.path()), Some(own.path()));
+        assert_eq!(judged([None, None, None]), (true, true, true));
+        assert_eq!(judged([all, None, None]), (false, false, true));
+        assert_eq!(judged([all, own, None]), (false, false, false));
+        assert_eq!(judged([None, own, None]), (false, true, false));
+        // Where it is not used, it need not be there.
+        let missing = Some(Path::new("/nowhere/roots.pem"));
+        assert_eq!(judged([missing, own, own]), (false, false, false));
+    }
+
+    #[test]
+    fn a_bundle_that_cannot_be_used_is_named_with_its_variable() {
+        let garbage = pem("CERTIFICATE", b"no certificate");
+        let cases = [
+            ("", "it holds no certificate in PEM"),
+            ("no PEM at all", "it holds no certificate in PEM"),
+            ("-----BEGIN CERTIFICATE-----\n!", "it is not PEM"),
+            (&garbage, "it holds no certificate that can be read"),
+        ];
+        for (content, words) in cases {
+            let bundle = file(content);
+            let error = clients([Some(bundle.path()), None, None]).unwrap_err().to_string();
+            let begin = format!("SSL_CERT_FILE {}: {words}", bundle.path().display());
+            assert!(error.starts_with(&begin) && !error.contains('\n'), "{error}");
+        }
+        let missing = Some(Path::new("/nowhere/roots.pem"));
+        let error = clients([missing, None, None]).unwrap_err().to_string();
+        let words = "SSL_CERT_FILE /nowhere/roots.pem: No such file or directory (os error 2); name a \
+                     PEM file with the CA's certificates";
+        assert_eq!(error, words);
+    }
+
+    #[test]
+    fn an_odd_certificate_spoils_our_own_bundles_and_no_machines() {
+        let mixed = file(&format!("{}{}", pem("CERTIFICATE", b"no certificate"), root()));
+        assert_eq!(judged([Some(mixed.path()), None, None]), (false, false, true));
+        let error = clients([None, Some(mixed.path()), None]).unwrap_err();
+        assert_eq!(error.option, "--acme-ca");
+    }
+}

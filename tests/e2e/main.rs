@@ -16,6 +16,7 @@ mod names;
 mod pebble;
 mod privileges;
 mod process;
+mod proxy;
 mod real;
 mod real_site;
 mod recorder;
@@ -159,6 +160,7 @@ fn main() -> ExitCode {
         secrets::TESTS,
         memory::TESTS,
         trust::TESTS,
+        proxy::TESTS,
         attack::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();

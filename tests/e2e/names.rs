@@ -84,6 +84,17 @@ fn answer(query: &[u8], records: &[(&str, &[Ipv4Addr])]) -> Option<Vec<u8>> {
 
 /// A daemon that reads these files for `/etc/resolv.conf` and `/etc/hosts`.
 fn daemon(site: &Site, resolv_conf: &str, hosts: &str, arguments: &[String]) -> Outcome<Process> {
+    daemon_with_files(site, resolv_conf, hosts, &[], arguments)
+}
+
+/// The same, with variables.
+pub(crate) fn daemon_with_files(
+    site: &Site,
+    resolv_conf: &str,
+    hosts: &str,
+    variables: &[(&str, &str)],
+    arguments: &[String],
+) -> Outcome<Process> {
     let file = |name: &str, content: &str| {
         let path = site.folder().join(name);
         std::fs::write(&path, content).map(|()| path).map_err(text)
@@ -93,7 +104,8 @@ fn daemon(site: &Site, resolv_conf: &str, hosts: &str, arguments: &[String]) -> 
                   && exec \"$@\"";
     let mut command: Command = bare("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]).arg(resolv_conf).arg(hosts);
-    Process::start(site.folder(), "daemon", command.arg(PROGRAM).args(arguments))
+    command.arg(PROGRAM).args(arguments).envs(variables.iter().copied());
+    Process::start(site.folder(), "daemon", &mut command)
 }
 
 /// Two load balancers at two addresses of one port.

@@ -32,7 +32,7 @@ pub(crate) struct Pebble {
     _names: Process,
     command: Command,
     folder: PathBuf,
-    port: u16,
+    pub(crate) port: u16,
     management: u16,
     own_root: Arc<ClientConfig>,
     /// For `--acme-ca`.
@@ -60,7 +60,7 @@ impl Pebble {
         let (dns, dns_management) = (free_port()?, free_port()?);
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let mut pki = Pki::new(1, "Test", time_now());
-        let names = ["localhost", "127.0.0.1"];
+        let names = ["localhost", "127.0.0.1", "ca.test"];
         let identity = pki.identity(&names, time_now()).map_err(|error| text(&error))?;
         let chain: String = identity.chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
         let write = |name: &str, content: &str| {
@@ -113,7 +113,12 @@ impl Pebble {
     }
 
     pub(crate) fn directory(&self) -> String {
-        format!("https://localhost:{}/dir", self.port)
+        self.directory_at("localhost")
+    }
+
+    /// The same by another name; all that the directory names is at that name, too.
+    pub(crate) fn directory_at(&self, host: &str) -> String {
+        format!("https://{host}:{}/dir", self.port)
     }
 
     /// A client that trusts what Pebble issues.

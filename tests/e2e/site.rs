@@ -103,8 +103,20 @@ impl Site {
         arguments: &[String],
         more: &[&str],
     ) -> Outcome<Process> {
+        self.daemon_in(name, &[], arguments, more)
+    }
+
+    /// The same, with variables.
+    pub(crate) fn daemon_in(
+        &self,
+        name: &str,
+        variables: &[(&str, &str)],
+        arguments: &[String],
+        more: &[&str],
+    ) -> Outcome<Process> {
         let mut command = Site::command();
-        let daemon = Process::start(self.folder(), name, command.args(arguments).args(more))?;
+        command.envs(variables.iter().copied()).args(arguments).args(more);
+        let daemon = Process::start(self.folder(), name, &mut command)?;
         wait_for_port("the daemon", self.port)?;
         Ok(daemon)
     }
@@ -156,11 +168,13 @@ impl Site {
     }
 }
 
-/// A command without variables of ours from outside.
+/// A command without variables from outside that we heed.
 pub(crate) fn bare(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("MARATHON_ACME_") {
+        let known = name.to_string_lossy().to_ascii_uppercase();
+        let shared = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE"];
+        if known.starts_with("MARATHON_ACME_") || shared.contains(&known.as_str()) {
             command.env_remove(name);
         }
     }

@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
@@ -18,7 +19,7 @@ use stand_ins::tls::server_config;
 use crate::Test;
 use crate::fixed::Fixed;
 use crate::process::{Outcome, expect, local};
-use crate::site::{Site, play, text, tls_options, with_ca};
+use crate::site::{Site, app, play, text, tls_options, with_ca};
 use crate::stand::stop;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -27,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_tls_peer_that_vouches_for_itself_is_told_nothing", &[], self_signed),
     ("a_tls_peer_of_another_ca_is_told_nothing", &[], another_ca),
     ("tls_below_1_2_is_not_spoken", &[], old_tls),
+    ("the_machines_bundle_is_trusted_where_none_is_named", &[], machines_bundle),
     ("credentials_never_follow_a_redirect_from_https_to_http", &[], downgrade),
     ("redirects_in_a_ring_end", &[], ring),
     ("a_ca_that_redirects_is_not_followed", &[], ca_redirect),
@@ -124,6 +126,33 @@ fn another_ca() -> Outcome {
     // And what any CA of the world could vouch for is nothing to who named one.
     let root = pem("CERTIFICATE", right.root_der());
     refused(&identity, &root, "invalid peer certificate")
+}
+
+fn machines_bundle() -> Outcome {
+    let (site, ca, mut arguments) = with_ca(Default::default())?;
+    arguments.retain(|word| !word.starts_with("--acme-ca="));
+    let (tls, root) = tls_options(site.folder(), "marathon")?;
+    let marathon = play(Marathon::new(Settings::default()), tls)?;
+    marathon.with(|peer, now| peer.put_app(now, app("/a", "a.example.com")));
+    arguments.push(format!("--marathon=https://{}", marathon.address()));
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(text);
+    let bundle = site.folder().join("bundle.pem");
+    std::fs::write(&bundle, read(&ca.root)? + &read(&root)?).map_err(text)?;
+    let bundle = bundle.display().to_string();
+    let variables = [("SSL_CERT_FILE", bundle.as_str())];
+
+    // Who has a bundle of its own is judged by that alone.
+    let own = format!("--acme-ca={}", root.display());
+    let mut daemon = site.daemon_in("own", &variables, &arguments, &[&own])?;
+    daemon.wait_for("attached to the event stream")?;
+    daemon.wait_for("cannot register with the CA")?;
+    let said = daemon.line("cannot register with the CA");
+    expect(said.contains("invalid peer certificate"), || said.clone())?;
+    stop(&mut daemon)?;
+
+    let mut daemon = site.daemon_in("daemon", &variables, &arguments, &[])?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    stop(&mut daemon)
 }
 
 /// A server hello of TLS 1.0 or 1.1 (RFC 4346 section 7.4.1.3), with a cipher suite of that time.

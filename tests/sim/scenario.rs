@@ -9,6 +9,7 @@ use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
 use marathon_acme::pki::Bundle;
+use marathon_acme::proxy::Proxies;
 use marathon_acme::seam::Signal;
 use marathon_acme::url::Url;
 use serde_json::{Value, json};
@@ -286,6 +287,8 @@ pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
         cert_mode: 0o600,
         acme_ca: None,
         marathon_ca: None,
+        ssl_cert_file: None,
+        proxies: Proxies::default(),
         san: false,
         profile: None,
         preferred_chain: None,

@@ -399,6 +399,7 @@ impl World {
                 let refuses = peer.and_then(|id| self.refusal(id));
                 self.network.connect(self.now, conn, (to, secure), self.numbers, refuses);
             }
+            Output::Secure { .. } => unreachable!("there is no proxy in this world"),
             Output::Send { conn, bytes } => {
                 assert!(!bytes.is_empty(), "an empty send");
                 assert!(!holds_a_key(&String::from_utf8_lossy(&bytes)), "a key leaves: {conn:?}");

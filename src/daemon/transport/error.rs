@@ -1,5 +1,6 @@
-//! Why a request got no response, in words that an operator can act on: whom we wanted, at which
-//! address, what happened. Never a credential, since an [`crate::url::Origin`] holds none.
+//! Why a request got no response, in words that an operator can act on: whom we wanted, by which proxy,
+//! at which address, what happened. Never a credential: an [`crate::url::Origin`] holds none, and a
+//! [`crate::proxy::Proxy`] does not show its own.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +15,9 @@ use crate::seam::CloseReason;
 pub struct TransportError {
     /// Scheme, host and port; for a lookup the host alone.
     pub peer: String,
-    /// The address that was talked to, once there was one.
+    /// The proxy by which the peer was to be reached, as `http://host:port`.
+    pub proxy: Option<String>,
+    /// The address that was talked to, the proxy's where there is one, once there was one.
     pub address: Option<SocketAddr>,
     /// What went wrong.
     pub fault: Fault,
@@ -29,6 +32,10 @@ pub enum Fault {
     Dns(DnsError),
     /// None of the host's addresses let us connect: each that was tried, in order.
     Connect(Vec<Attempt>),
+    /// The proxy does not let us through, or not to there: the status of its own answer.
+    Proxy(u16),
+    /// The proxy's answer to CONNECT is no answer.
+    ProxyHttp(HttpError),
     /// It took too long.
     Timeout {
         /// What did not come in time.
@@ -69,14 +76,34 @@ pub struct Attempt {
     pub reason: Option<CloseReason>,
 }
 
+impl TransportError {
+    /// Whether trying again soon is of little use (RFC 9773 section 4.3.3): the peer's name does not
+    /// resolve, or nobody listens at any of its addresses. What took too long may go faster the next
+    /// time, and a proxy that is not there says nothing of the peer.
+    pub fn is_lasting(&self) -> bool {
+        self.proxy.is_none() && self.fault.is_lasting()
+    }
+}
+
 impl Fault {
     pub(super) const fn timeout(awaited: Awaited, limit: Duration) -> Fault {
         Fault::Timeout { awaited, limit }
     }
 
-    /// Whether trying again soon is of little use (RFC 9773 section 4.3.3): the name does not resolve,
-    /// or nobody listens at any of its addresses. What took too long may go faster the next time.
-    pub fn is_lasting(&self) -> bool {
+    /// Whether it happened on the way to whom we connect to, or is that one's own doing: a proxy's, where
+    /// there is one. TLS is never spoken with a proxy.
+    fn is_the_first_hops(&self) -> bool {
+        let is_tls = |attempt: &Attempt| matches!(attempt.reason, Some(CloseReason::Tls(_)));
+        match self {
+            Fault::Dns(_) | Fault::Proxy(_) | Fault::ProxyHttp(_) => true,
+            Fault::Timeout { awaited, .. } => *awaited == Awaited::Addresses,
+            Fault::Connect(attempts) => !attempts.iter().any(is_tls),
+            Fault::Request(_) | Fault::Closed(_) | Fault::Http(_) | Fault::TooLarge { .. } => false,
+        }
+    }
+
+    /// Whether it would happen again, as far as can be told.
+    fn is_lasting(&self) -> bool {
         match self {
             Fault::Dns(error) => !matches!(error, DnsError::TimedOut { .. }),
             Fault::Connect(attempts) => {
@@ -90,6 +117,10 @@ impl Fault {
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.peer)?;
+        if let Some(proxy) = &self.proxy {
+            let relation = if self.fault.is_the_first_hops() { ": proxy" } else { " by proxy" };
+            write!(f, "{relation} {proxy}")?;
+        }
         if let Some(address) = self.address {
             write!(f, " ({address})")?;
         }
@@ -113,6 +144,8 @@ impl fmt::Display for Fault {
                 }
                 Ok(())
             }
+            Fault::Proxy(status) => write!(f, "status {status}: {}", refusal(*status)),
+            Fault::ProxyHttp(error) => error.fmt(f),
             Fault::Timeout { awaited, limit } => write!(f, "{awaited} within {limit:.1?}"),
             Fault::Closed(reason) => write!(f, "{reason} before the response was complete"),
             Fault::Http(error) => error.fmt(f),
@@ -120,6 +153,17 @@ impl fmt::Display for Fault {
                 write!(f, "the response is larger than {limit_bytes} bytes")
             }
         }
+    }
+}
+
+/// What a proxy's refusal means, in words that tell what to do.
+fn refusal(status: u16) -> &'static str {
+    match status {
+        407 => "user and password in the proxy's URL are missing or wrong",
+        401 | 403 => "it does not allow this",
+        400 | 404 | 405 | 501 => "is this the URL of an HTTP proxy?",
+        502..=504 => "it does not reach the other end",
+        _ => "it makes no tunnel",
     }
 }
 
@@ -168,5 +212,10 @@ mod tests {
             Fault::Closed(CloseReason::Reset),
         ];
         assert!(!passing.iter().any(Fault::is_lasting));
+        let error = |proxy: Option<&str>| {
+            let (proxy, fault) = (proxy.map(Into::into), lasting[4].clone());
+            TransportError { peer: "https://ca.example".into(), proxy, address: None, fault }
+        };
+        assert!(error(None).is_lasting() && !error(Some("http://proxy:3128")).is_lasting());
     }
 }

@@ -1,7 +1,8 @@
 //! One request on its way: which address is tried, what has come of the response, what it waits for.
 //!
 //! `Resolving` → `Connecting` (one address after the other) → `Receiving` → over. A kept connection
-//! leads straight to `Receiving`; when it turns out dead, back to `Resolving` once.
+//! leads straight to `Receiving`; when it turns out dead, back to `Resolving` once. By a proxy to an
+//! `https` peer, to connect takes three steps: `Dialing` → `Asking` (CONNECT) → `Securing` (TLS).
 //!
 //! Never looks a name up and never keeps a connection: it says so ([`Progress`]) and is over.
 
@@ -14,16 +15,22 @@ use super::outbox::Outbox;
 use super::pool::Peer;
 use super::{Delivery, Outgoing, TransportEvent};
 use crate::dns::DnsError;
-use crate::http::{Exchange, ExchangeEvent, Method, Response, ResponseHead, write_request};
-use crate::seam::{CloseReason, ConnId, Tls};
+use crate::http::{Exchange, ExchangeEvent, HttpError, Method, Reader, Response, ResponseHead};
+use crate::http::{Request, RequestError, Tunnel, write_connect, write_request};
+use crate::proxy::Proxies;
+use crate::seam::{CloseReason, ConnId};
 use crate::secret::SecretBytes;
 use crate::time::Instant;
 use crate::url::Scheme;
 
-/// The longest that one address may take to connect, TLS included, when there are others to try.
+/// The longest that one address may take to connect, a proxy's tunnel and TLS included, when there are
+/// others to try.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The limit of a request that names none.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The one status that only a proxy gives (RFC 9110 section 15.5.8), where the others of an `http` peer
+/// may be either's.
+const PROXY_AUTHENTICATION_REQUIRED: u16 = 407;
 /// The most addresses that are tried for one request.
 pub const ATTEMPTS_MAX: usize = 8;
 
@@ -31,6 +38,8 @@ pub const ATTEMPTS_MAX: usize = 8;
 pub(super) struct Job {
     peer: Peer,
     method: Method,
+    /// The CONNECT that is to be answered before TLS begins, where the way is a tunnel.
+    connect: Option<SecretBytes>,
     bytes: SecretBytes,
     delivery: Delivery,
     silence: Option<Duration>,
@@ -48,6 +57,7 @@ enum State {
         give_up_at: Option<Instant>,
         next: VecDeque<IpAddr>,
         failed: Vec<Attempt>,
+        step: Step,
     },
     Receiving {
         conn: ConnId,
@@ -56,6 +66,16 @@ enum State {
         exchange: Exchange,
         part: Part,
     },
+}
+
+/// How far a connection is.
+enum Step {
+    /// TCP, and TLS where there is no tunnel.
+    Dialing,
+    /// The proxy is asked for a tunnel.
+    Asking(Tunnel),
+    /// TLS, through the tunnel.
+    Securing,
 }
 
 /// How far the response has come.
@@ -94,18 +114,22 @@ pub(super) enum Leftover {
 }
 
 impl Job {
-    pub(super) fn new(now: Instant, outgoing: Outgoing) -> Result<Job, TransportError> {
+    pub(super) fn new(
+        now: Instant,
+        outgoing: Outgoing,
+        proxies: &Proxies,
+    ) -> Result<Job, TransportError> {
         let Outgoing { request, trust, timeout, silence, address, delivery } = outgoing;
         let origin = request.url.origin().clone();
-        let bytes = write_request(&request).map_err(|error| TransportError {
-            peer: origin.to_string(),
-            address: None,
-            fault: Fault::Request(error),
-        })?;
+        let proxy = proxies.choose(&origin).filter(|_| address.is_none()).cloned();
+        let peer = Peer { origin, trust, fixed: address, proxy };
+        let (connect, bytes) =
+            write(&request, &peer).map_err(|error| failure(&peer, None, Fault::Request(error)))?;
         let timeout = timeout.unwrap_or(REQUEST_TIMEOUT);
         Ok(Job {
-            peer: Peer { origin, trust, fixed: address },
+            peer,
             method: request.method,
+            connect,
             bytes,
             delivery,
             silence,
@@ -157,24 +181,35 @@ impl Job {
         self.over(Fault::Dns(error), Leftover::Nothing)
     }
 
-    /// The connection stands.
+    /// The connection stands, or TLS does on it.
     pub(super) fn handle_connected(&mut self, outbox: &mut Outbox) {
-        if let State::Connecting { conn, address, .. } = self.state {
-            self.send(conn, address, false, outbox);
+        let State::Connecting { conn, address, step, .. } = &mut self.state else { return };
+        let (conn, address) = (*conn, *address);
+        match (&step, &self.connect) {
+            (Step::Dialing, Some(connect)) => {
+                outbox.send(conn, connect.clone());
+                *step = Step::Asking(Tunnel::new());
+            }
+            (Step::Dialing, None) | (Step::Securing, _) => self.send(conn, address, false, outbox),
+            // It has stood since it was dialed.
+            (Step::Asking(_), _) => {}
         }
     }
 
-    /// Bytes of the response, or more than that.
+    /// Bytes of the response, or more than that; or the proxy's answer before it.
     pub(super) fn handle_received(
         &mut self,
         now: Instant,
         bytes: &[u8],
+        outbox: &mut Outbox,
         events: &mut Vec<TransportEvent>,
     ) -> Progress {
-        let State::Receiving { conn, exchange, .. } = &mut self.state else {
-            return Progress::Going;
+        let (conn, exchange) = match &mut self.state {
+            State::Resolving => return Progress::Going,
+            State::Connecting { .. } => return self.take_answer(bytes, outbox),
+            State::Receiving { conn, exchange, .. } => (*conn, exchange),
         };
-        let (conn, mut parts) = (*conn, Vec::new());
+        let mut parts = Vec::new();
         let received = exchange.receive(bytes, &mut parts);
         let spare = received.is_ok_and(|used| used < bytes.len());
         for part in parts {
@@ -282,16 +317,42 @@ impl Job {
             self.state = State::Resolving;
             return self.over(Fault::Connect(failed), Leftover::Nothing);
         };
-        let origin = &self.peer.origin;
-        let address = SocketAddr::new(address, origin.port);
-        let tls = (origin.scheme == Scheme::Https)
-            .then(|| Tls { server: origin.host.clone(), trust: self.peer.trust });
+        let address = SocketAddr::new(address, self.peer.hop().1);
+        let tls = self.peer.tls().filter(|_| self.connect.is_none());
         let conn = outbox.connect(address, tls);
         let sharers = u32::try_from(next.len() + 1).unwrap_or(u32::MAX);
         let share = CONNECT_TIMEOUT.min(self.deadline.since(now) / sharers);
         let give_up_at = (!next.is_empty()).then(|| now + share);
-        self.state = State::Connecting { conn, address, give_up_at, next, failed };
+        let step = Step::Dialing;
+        self.state = State::Connecting { conn, address, give_up_at, next, failed, step };
         Progress::Going
+    }
+
+    /// What a proxy says before the peer itself can be heard. Nothing that came in the clear is taken for
+    /// the peer's.
+    fn take_answer(&mut self, bytes: &[u8], outbox: &mut Outbox) -> Progress {
+        let State::Connecting { conn, address, step, .. } = &mut self.state else {
+            return Progress::Going;
+        };
+        let (conn, address) = (*conn, *address);
+        let answer = match step {
+            Step::Asking(tunnel) => tunnel.receive(bytes),
+            Step::Securing => Err(HttpError::BehindTunnel),
+            // Nothing comes on what does not stand.
+            Step::Dialing => return Progress::Going,
+        };
+        let fault = match (answer, self.peer.tls()) {
+            (Ok(None), _) => return Progress::Going,
+            (Ok(Some(200..300)), Some(tls)) => {
+                *step = Step::Securing;
+                outbox.secure(conn, tls);
+                return Progress::Going;
+            }
+            (Ok(Some(status)), _) => Fault::Proxy(status),
+            (Err(error), _) => Fault::ProxyHttp(error),
+        };
+        let error = failure(&self.peer, Some(address), fault);
+        Progress::Over(TransportEvent::Failed(error), Leftover::Close(conn))
     }
 
     fn send(&mut self, conn: ConnId, address: SocketAddr, reused: bool, outbox: &mut Outbox) {
@@ -311,6 +372,13 @@ impl Job {
             return Progress::Going;
         };
         let (conn, address) = (*conn, *address);
+        if let ExchangeEvent::Head(head) = &event
+            && head.status == PROXY_AUTHENTICATION_REQUIRED
+            && self.peer.proxy.is_some()
+            && self.connect.is_none()
+        {
+            return self.over(Fault::Proxy(head.status), Leftover::Close(conn));
+        }
         let stream = Part::Stream { quiet_until: self.silence.map(|silence| now + silence) };
         *part = match (event, std::mem::replace(part, Part::Head)) {
             (ExchangeEvent::Head(head), _) => match self.delivery {
@@ -355,9 +423,32 @@ impl Job {
             State::Receiving { address, .. } => Some(address),
             State::Resolving | State::Connecting { .. } => None,
         };
-        let error = TransportError { peer: self.peer.origin.to_string(), address, fault };
-        Progress::Over(TransportEvent::Failed(error), left)
+        Progress::Over(TransportEvent::Failed(failure(&self.peer, address, fault)), left)
     }
+}
+
+fn failure(peer: &Peer, address: Option<SocketAddr>, fault: Fault) -> TransportError {
+    let proxy = peer.proxy.as_ref().map(ToString::to_string);
+    TransportError { peer: peer.origin.to_string(), proxy, address, fault }
+}
+
+/// The CONNECT, where a tunnel is wanted, and the request. What is for the proxy stands in the one that
+/// the proxy reads.
+fn write(
+    request: &Request,
+    peer: &Peer,
+) -> Result<(Option<SecretBytes>, SecretBytes), RequestError> {
+    let (connect, reader) = match (&peer.proxy, peer.origin.scheme) {
+        (None, _) => (None, Reader::Server),
+        (Some(proxy), Scheme::Http) => {
+            (None, Reader::Proxy { credentials: proxy.credentials.as_ref() })
+        }
+        (Some(proxy), Scheme::Https) => {
+            let connect = write_connect(&peer.origin, proxy.credentials.as_ref())?;
+            (Some(connect), Reader::Server)
+        }
+    };
+    Ok((connect, write_request(request, reader)?))
 }
 
 /// Whether a request may be sent again when its kept connection ended before any byte of the

@@ -22,6 +22,10 @@ impl Outbox {
         conn
     }
 
+    pub(super) fn secure(&mut self, conn: ConnId, tls: Tls) {
+        self.outputs.push_back(Output::Secure { conn, tls });
+    }
+
     pub(super) fn new_socket(&mut self) -> SocketId {
         self.sockets += 1;
         SocketId(self.sockets)

@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::outbox::Outbox;
-use crate::seam::{ConnId, Trust};
+use crate::proxy::Proxy;
+use crate::seam::{ConnId, Tls, Trust};
 use crate::time::Instant;
-use crate::url::{Host, Origin};
+use crate::url::{Host, Origin, Scheme};
 
 /// How long a connection waits for its next request. Most servers give up after 60 seconds or more.
 pub const IDLE_TIME: Duration = Duration::from_secs(30);
@@ -23,15 +24,31 @@ pub(super) struct Peer {
     pub(super) trust: Trust,
     /// The one address that will do.
     pub(super) fixed: Option<IpAddr>,
+    /// Who is connected to in its place, with the credentials that were shown there.
+    pub(super) proxy: Option<Proxy>,
 }
 
 impl Peer {
+    /// Whom to connect to.
+    pub(super) fn hop(&self) -> (&Host, u16) {
+        match &self.proxy {
+            Some(proxy) => (&proxy.host, proxy.port),
+            None => (&self.origin.host, self.origin.port),
+        }
+    }
+
     /// The only address to go to, where nothing has to be looked up.
     pub(super) fn known_address(&self) -> Option<IpAddr> {
-        match self.origin.host {
-            Host::Ip(literal) => Some(self.fixed.unwrap_or(literal)),
+        match self.hop().0 {
+            Host::Ip(literal) => Some(self.fixed.unwrap_or(*literal)),
             Host::Name(_) => self.fixed,
         }
+    }
+
+    /// How the peer itself is spoken to, whoever is between.
+    pub(super) fn tls(&self) -> Option<Tls> {
+        let tls = || Tls { server: self.origin.host.clone(), trust: self.trust };
+        (self.origin.scheme == Scheme::Https).then(tls)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::url::Url;
 mod connecting;
 mod keeping;
 mod naming;
+mod proxied;
 mod streaming;
 mod waiting;
 
@@ -98,8 +99,12 @@ fn post(url: &str) -> Outgoing {
 
 impl World {
     fn new() -> World {
+        World::with_proxies(Proxies::default())
+    }
+
+    fn with_proxies(proxies: Proxies) -> World {
         let now = Instant::START + Duration::from_secs(1000);
-        World { transport: Transport::new(), now, keys: Counter(1), log: Vec::new() }
+        World { transport: Transport::new(proxies), now, keys: Counter(1), log: Vec::new() }
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Transport, &mut Turn<'_>) -> T) -> T {
@@ -190,6 +195,9 @@ fn line(output: Output) -> String {
         Output::Connect { conn, to, tls: None } => format!("connect {} {to}", number(conn)),
         Output::Connect { conn, to, tls: Some(tls) } => {
             format!("connect {} {to} as {} by {:?}", number(conn), tls.server, tls.trust)
+        }
+        Output::Secure { conn, tls } => {
+            format!("secure {} as {} by {:?}", number(conn), tls.server, tls.trust)
         }
         Output::Send { conn, bytes } => {
             let text = String::from_utf8_lossy(&bytes);

@@ -1,5 +1,6 @@
 //! The loop on real sockets, with a machine of a few lines above it.
 
+mod securing;
 mod strangers;
 
 use std::io::{Read as _, Write as _};

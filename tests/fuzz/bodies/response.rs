@@ -1,7 +1,7 @@
 //! What a server answers us: any split gives the same response, nothing behind its end is taken, and
 //! a chunked body comes out as it went in.
 
-use marathon_acme::http::{Exchange, ExchangeEvent, HttpError, Method, ResponseHead};
+use marathon_acme::http::{Exchange, ExchangeEvent, HttpError, Method, ResponseHead, Tunnel};
 
 use super::pieces::pieces;
 
@@ -21,6 +21,22 @@ pub fn run(bytes: &[u8]) {
     assert!(whole.head.is_none_or(|head| (200..1000).contains(&head.status)));
     if how & 0x80 != 0 {
         chunks(bytes);
+    }
+    tunnel(bytes);
+}
+
+/// As the answer to CONNECT it says the same in any split, unless something stands behind its head.
+fn tunnel(bytes: &[u8]) {
+    let whole = Tunnel::new().receive(bytes);
+    let mut tunnel = Tunnel::new();
+    let mut answers = pieces(bytes).map(|piece| tunnel.receive(piece));
+    let split = answers.find(|answer| *answer != Ok(None)).unwrap_or(Ok(None));
+    match whole {
+        Err(HttpError::BehindTunnel) => {
+            let status = split.map(|status| status.is_some_and(|it| (200..300).contains(&it)));
+            assert!(matches!(status, Ok(true) | Err(HttpError::BehindTunnel)), "{status:?}");
+        }
+        _ => assert_eq!(split, whole, "another split, another answer"),
     }
 }
 

@@ -7,9 +7,10 @@ use marathon_acme::config::{Config, Listen, LogFormat, Mode};
 use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
+use marathon_acme::proxy::{Exceptions, Proxies, Proxy};
 use marathon_acme::url::Url;
 
-use super::peers::NAMES;
+use super::peers::{NAMES, PROXY_PASSWORD};
 
 /// The choices that these bits stand for.
 pub fn config(choices: u8) -> Config {
@@ -30,6 +31,8 @@ pub fn config(choices: u8) -> Config {
         cert_mode: 0o600,
         acme_ca: None,
         marathon_ca: None,
+        ssl_cert_file: None,
+        proxies: if choices & 5 == 5 { proxies() } else { Proxies::default() },
         san: choices & 16 != 0,
         profile: (choices & 32 != 0).then(|| "shortlived".into()),
         preferred_chain: (choices & 64 != 0).then(|| "Other Root".into()),
@@ -43,4 +46,11 @@ pub fn config(choices: u8) -> Config {
         },
         user: None,
     }
+}
+
+/// One proxy with a name and one with an address, and one Marathon that is gone to straight.
+fn proxies() -> Proxies {
+    let proxy = |at: &str| Proxy::parse(&format!("ops:{PROXY_PASSWORD}@{at}:3128")).ok();
+    let exceptions = Exceptions::parse("10.0.0.3").expect("a list");
+    Proxies { http: proxy("proxy"), https: proxy("10.0.0.8"), exceptions }
 }

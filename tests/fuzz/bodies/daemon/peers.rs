@@ -12,6 +12,10 @@ const CHAINS: [&str; 3] = [
 ];
 /// The names in them.
 pub const NAMES: [&str; 2] = ["a.example.org", "b.example.org"];
+/// What proxies are told, and nobody else.
+pub const PROXY_PASSWORD: &str = "open-sesame";
+/// What it becomes with the user `ops` before it (RFC 7617 section 2).
+pub const PROXY_CREDENTIALS: &str = "b3BzOm9wZW4tc2VzYW1l";
 /// Tokens of challenges; each stands for an order.
 const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-o";
 
@@ -52,6 +56,12 @@ impl Peers {
         let text = String::from_utf8_lossy(request);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let target = head.split(' ').nth(1).unwrap_or("/");
+        if head.starts_with("CONNECT ") {
+            return b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec();
+        }
+        // A proxy reads the whole URL.
+        let path = target.strip_prefix("http://").and_then(|rest| rest.get(rest.find('/')?..));
+        let target = path.unwrap_or(target);
         self.nonces += 1;
         let fields = format!("Replay-Nonce: n{}\r\n", self.nonces);
         match target {

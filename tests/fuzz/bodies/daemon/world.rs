@@ -16,7 +16,7 @@ use marathon_acme::time::{Instant, Now, UnixTime};
 
 use super::Script;
 use super::config::config;
-use super::peers::{NAMES, Peers, chain, spoiled};
+use super::peers::{NAMES, PROXY_CREDENTIALS, PROXY_PASSWORD, Peers, chain, spoiled};
 use crate::bodies::keys::{CheapKeys, KEY_PEM};
 
 mod storage;
@@ -29,6 +29,8 @@ const OUTPUTS_MAX: usize = 2_000;
 const DIALED_MAX: usize = 80;
 /// Turns in which the instant that the daemon waits for does not move on.
 const SPINS_MAX: u32 = 8;
+/// Where the proxies of those who have some listen.
+const PROXY_PORT: u16 = 3128;
 /// Answers given at once when all is well.
 const ANSWERS_MAX: usize = 8;
 
@@ -68,6 +70,20 @@ struct Dialed {
     stands: bool,
     /// What was sent and is not answered.
     sent: Vec<u8>,
+    /// A proxy has made it one, to the CA.
+    is_tunnel: bool,
+}
+
+impl Dialed {
+    /// To a proxy goes its password and no signed request, to anybody else the other way round.
+    fn check_credentials(&self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        let is_proxy = self.to.port() == PROXY_PORT && !self.is_tunnel;
+        assert_eq!(text.contains(PROXY_CREDENTIALS), is_proxy, "{text}");
+        assert!(
+            !is_proxy || text.starts_with("CONNECT ca:443 ") || text.starts_with("GET http://")
+        );
+    }
 }
 
 impl World {
@@ -143,7 +159,16 @@ impl World {
                 self.last_dialed = number;
                 let acme = tls.is_some_and(|tls| tls.trust == Trust::Acme);
                 assert_eq!(acme, to.port() == 443, "the CA is spoken to without TLS");
-                self.dialed.insert(conn, Dialed { to, stands: false, sent: Vec::new() });
+                let dialed = Dialed { to, stands: false, sent: Vec::new(), is_tunnel: false };
+                self.dialed.insert(conn, dialed);
+            }
+            Output::Secure { conn, tls } => {
+                let dialed = self.dialed.get_mut(&conn).expect("it is secured while it is open");
+                assert!(dialed.stands && !dialed.is_tunnel && dialed.to.port() == PROXY_PORT);
+                assert_eq!((tls.server.to_string().as_str(), tls.trust), ("ca", Trust::Acme));
+                // Whatever it took for the answer.
+                dialed.sent.clear();
+                (dialed.stands, dialed.is_tunnel) = (false, true);
             }
             Output::Send { conn, bytes } => {
                 assert!(!bytes.is_empty(), "an empty send");
@@ -151,6 +176,7 @@ impl World {
                 match self.dialed.get_mut(&conn) {
                     Some(dialed) => {
                         assert!(dialed.stands, "sent before {conn:?} stands");
+                        dialed.check_credentials(&bytes);
                         dialed.sent.extend_from_slice(&bytes);
                     }
                     None => assert!(self.accepted.contains(&conn), "sent on {conn:?}: not open"),
@@ -191,6 +217,8 @@ impl World {
         let values = record.fields.iter().map(|(_, value)| value);
         for text in values.chain([&record.message]) {
             assert!(!text.contains("PRIVATE KEY"), "a key is logged");
+            let password = text.contains(PROXY_PASSWORD) || text.contains(PROXY_CREDENTIALS);
+            assert!(!password, "a password is logged");
             assert!(!self.tokens.values().any(|it| text.contains(it)), "{text:?} is logged");
         }
     }
