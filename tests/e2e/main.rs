@@ -26,6 +26,7 @@ mod secrets;
 mod shipping;
 mod site;
 mod stand;
+mod status;
 mod steps;
 mod storage;
 mod systemd;
@@ -65,6 +66,8 @@ pub(crate) enum Tool {
     Strace,
     SystemdAnalyze,
     SocketActivate,
+    Promtool,
+    Chromium,
     Groff,
 }
 
@@ -106,6 +109,8 @@ impl Tool {
             Tool::SocketActivate => {
                 ("no systemd-socket-activate", succeeds("systemd-socket-activate", &["--version"]))
             }
+            Tool::Promtool => ("no promtool", succeeds("promtool", &["--version"])),
+            Tool::Chromium => ("no chromium", succeeds("chromium", &["--version"])),
             Tool::Groff => ("no groff", succeeds("groff", &["--version"])),
         };
         (!runs).then_some(words)
@@ -148,6 +153,7 @@ fn main() -> ExitCode {
         storage::TESTS,
         privileges::TESTS,
         listener::TESTS,
+        status::TESTS,
         command_line::TESTS,
         systemd::TESTS,
         shipping::TESTS,
