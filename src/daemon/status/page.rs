@@ -17,8 +17,9 @@ const ROWS: usize = 100;
 const LIMITS: usize = 8;
 const STYLE: &str = include_str!("page.css");
 /// Nothing is loaded, nothing runs, nobody frames it; the one style sheet is named by its hash.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-P3g/sc/O2eazQQilrOBB1+++EJTEoSSaupbUzWg3yeI='; form-action 'self'; \
-                      base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; \
+                      style-src 'sha256-P3g/sc/O2eazQQilrOBB1+++EJTEoSSaupbUzWg3yeI='; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 pub(super) fn response(sources: &Sources<'_>, query: &str) -> ServerResponse {
     let mut html = Html::default();
