@@ -416,6 +416,11 @@ impl Issuer {
         &self.counts
     }
 
+    /// How many orders have not ended.
+    pub fn orders_open(&self) -> usize {
+        self.orders.len() + self.announced.len() + self.queue.len()
+    }
+
     /// How it stands with the CA.
     pub fn status(&self) -> IssuerStatus {
         let registered = matches!(self.stage, Stage::Registered);

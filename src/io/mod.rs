@@ -88,7 +88,7 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let run = || -> io::Result<u8> {
         let mut logger = Logger::new(config.log_level, config.log_format)?;
         if let Some(remark) = remark {
-            logger.write(Clock::start().now().wall, &remark);
+            logger.write(Clock::start().now(), remark);
         }
         let descriptors = Descriptors::claim();
         let notifier = Notifier::from_environment();
