@@ -10,6 +10,7 @@ mod instances;
 mod leaks;
 mod life;
 mod listener;
+mod logs;
 mod marathon;
 mod memory;
 mod names;
@@ -148,6 +149,7 @@ fn main() -> ExitCode {
         storage::TESTS,
         privileges::TESTS,
         listener::TESTS,
+        logs::TESTS,
         command_line::TESTS,
         systemd::TESTS,
         shipping::TESTS,
