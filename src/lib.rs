@@ -41,7 +41,7 @@
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
-//! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`repeats`], [`backoff`]: what the parts share |
+//! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`repeats`], [`hint`], [`backoff`]: what the parts share |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
 //! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
@@ -89,6 +89,7 @@ pub mod config;
 pub mod daemon;
 pub mod dns;
 pub mod domain;
+pub mod hint;
 pub mod http;
 pub mod io;
 pub mod keys;

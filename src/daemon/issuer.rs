@@ -20,6 +20,7 @@ use crate::daemon::certificates::NewOrder;
 use crate::daemon::memory::AccountMemory;
 use crate::daemon::queues::Queues;
 use crate::domain::Domain;
+use crate::hint::Complaint;
 use crate::http::{Method, Request, Response};
 use crate::keys::{AccountKey, KeyType};
 use crate::secret::Secret;
@@ -64,7 +65,7 @@ pub struct CallId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallFailure {
     /// What happened, for the operator.
-    pub text: String,
+    pub text: Complaint,
     /// The name does not resolve, or nobody listens there.
     pub lasting: bool,
 }
@@ -151,7 +152,7 @@ pub struct IssuerStatus {
     /// Orders that wait.
     pub queued: usize,
     /// Why there is no account yet.
-    pub problem: Option<String>,
+    pub problem: Option<Complaint>,
 }
 
 /// The CA's side of the daemon.
@@ -167,7 +168,7 @@ pub struct Issuer {
     /// When the stage's call is to be made; nothing while it is under way.
     call_at: Option<Instant>,
     backoff: Backoff,
-    problem: Option<String>,
+    problem: Option<Complaint>,
     counts: CaCounts,
     /// Whether the operator was told of the account.
     said_registered: bool,
@@ -212,7 +213,7 @@ enum Stage {
     Registering,
     Registered,
     /// Only a person can help; the reason.
-    Stuck(String),
+    Stuck(Complaint),
 }
 
 /// Whose call it is.
@@ -338,7 +339,7 @@ impl Issuer {
         let Some((owner, post, bad_nonces)) = self.waiting.pop_front() else { return };
         match reply {
             Ok(_) if self.nonces.is_empty() => {
-                let text = "the CA gave no nonce".to_string();
+                let text = "the CA gave no nonce".into();
                 self.replied(turn, owner, Err(CallError::Transport { text, lasting: false }));
             }
             Ok(_) => self.post(turn, owner, post, bad_nonces),

@@ -286,7 +286,7 @@ impl Daemon {
                 TransportEvent::Response(response) => Ok(response),
                 TransportEvent::Failed(error) => {
                     let lasting = error.is_lasting();
-                    Err(CallFailure { text: error.to_string(), lasting })
+                    Err(CallFailure { text: error.complaint(Trust::Acme), lasting })
                 }
                 // Only streamed requests and lookups have other events.
                 _ => return,

@@ -314,8 +314,13 @@ impl Entry {
         let Some(attempt) = self.memory.attempt.take() else { return };
         let (before, spread) = (self.memory.trouble.as_ref(), Spread::draw(turn.keys));
         // From when it was made: a program that ends again and again must not make it wait for ever.
-        self.memory.trouble =
-            Some(Trouble::grown(before, attempt.at, error.to_string(), FollowUp::LATER, spread));
+        self.memory.trouble = Some(Trouble::grown(
+            before,
+            attempt.at,
+            error.to_string().into(),
+            FollowUp::LATER,
+            spread,
+        ));
     }
 
     /// A name of the label is not ordered before that time; one that failed knows why already.
@@ -323,7 +328,7 @@ impl Entry {
         let until = until.max(now.plus(HOLD_MIN));
         let trouble = self.memory.left_out.entry(name.clone()).or_insert_with(|| Trouble {
             failures: 0,
-            error: why.to_string(),
+            error: why.into(),
             retry: When::At(until),
             not_before: None,
             until_restart: false,

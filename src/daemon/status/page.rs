@@ -3,6 +3,7 @@
 
 use crate::daemon::certificates::{State, View, When};
 use crate::daemon::reloader::{BalancerView, NameView};
+use crate::hint::Hint;
 use crate::http::ServerResponse;
 
 use super::Sources;
@@ -17,8 +18,9 @@ const ROWS: usize = 100;
 const LIMITS: usize = 8;
 const STYLE: &str = include_str!("page.css");
 /// Nothing is loaded, nothing runs, nobody frames it; the one style sheet is named by its hash.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-dTkmWf7O3nSnuPsAkPpySHyt0Rv5+ZCLaasnWrj3Cjg='; form-action 'self'; \
-                      base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; \
+                      style-src 'sha256-dTkmWf7O3nSnuPsAkPpySHyt0Rv5+ZCLaasnWrj3Cjg='; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 pub(super) fn response(sources: &Sources<'_>, query: &str) -> ServerResponse {
     let mut html = Html::default();
@@ -249,6 +251,7 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
             html.element("", domain, ": ");
         }
         html.text(&trouble.error);
+        hint(html, trouble.error.hint);
         let times = counted(usize::try_from(trouble.failures).unwrap_or(usize::MAX), "failure");
         html.element("<br><span class=\"faint\">", times, "");
         match trouble.retry {
@@ -256,6 +259,13 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
             When::Never => html.raw(", waits until the app is restarted"),
         };
         html.raw("</span></p>");
+    }
+}
+
+/// What may help, below what went wrong.
+fn hint(html: &mut Html, hint: Option<Hint>) {
+    if let Some(hint) = hint {
+        html.element("<br><b>Try:</b> ", hint, "");
     }
 }
 
@@ -289,7 +299,11 @@ fn nobody(html: &mut Html, view: &NameView<'_>) {
         "</b></td><td class=\"life-of\">",
     );
     match view.problem {
-        Some(problem) => html.element("</td><td><p class=\"said small\">", problem, "</p>"),
+        Some(problem) => {
+            html.element("</td><td><p class=\"said small\">", problem, "");
+            hint(html, problem.hint);
+            html.raw("</p>")
+        }
         None => html.raw("</td><td><span class=\"faint\">not looked up yet</span>"),
     };
     html.raw("</td></tr>");
@@ -313,7 +327,9 @@ fn load_balancer(
         false => "</td><td><span class=\"bad\">owes a reload</span>",
     });
     if let Some(problem) = balancer.problem.filter(|_| !balancer.in_sync) {
-        html.element("<p class=\"said small\">", problem, "</p>");
+        html.element("<p class=\"said small\">", problem, "");
+        hint(html, problem.hint);
+        html.raw("</p>");
     }
     html.raw("</td></tr>");
 }
@@ -328,7 +344,9 @@ fn rejected(html: &mut Html, sources: &Sources<'_>) {
     for oddity in oddities.take(ROWS) {
         html.element("<tr><td class=\"name\">", &oddity.app, "");
         html.element("<br><span class=\"small faint\">", &oddity.label, "</span></td>");
-        html.element("<td>", &oddity.text, "</td></tr>");
+        html.element("<td>", &oddity.text, "");
+        hint(html, oddity.hint);
+        html.raw("</td></tr>");
     }
     html.raw("</tbody></table>");
 }
