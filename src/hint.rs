@@ -120,9 +120,8 @@ hints! {
         SSL_CERT_FILE",
     /// The certificate is another host's.
     WrongHost = "wrong-host": "write the host into the URL as the other side's certificate has it",
-    /// The certificate is not valid by our clock.
-    Clock = "clock": "set this machine's clock right, by NTP; else the other side's certificate has \
-        expired",
+    /// Our clock or the other side's is wrong.
+    Clock = "clock": "set this machine's clock right, as by NTP; if it is, the other side is out of date",
     /// That port speaks no TLS.
     NoTls = "no-tls": "write http instead of https into the URL, or the port that speaks TLS",
     /// Marathon wants a password, or another one.
@@ -151,6 +150,9 @@ hints! {
     /// HAProxy did not reload.
     LbNoReload = "lb-no-reload": "look into marathon-lb's log: HAProxy may refuse its configuration or \
         a file in certs/",
+    /// No label says whose load balancers it is for.
+    NoGroup = "no-group": "give the app the label HAPROXY_GROUP with the group that --group names, \
+        external by default",
     /// There is no port of that index.
     PortIndex = "port-index": "count the app's ports from 0 and correct the number in the label",
     /// The volume is full.

@@ -198,6 +198,8 @@ pub struct Issuer {
     hold: Option<Instant>,
     /// The process ends soon.
     stopping: bool,
+    /// Whether the operator was told that the CA's clock shows another time.
+    said_clocks_differ: bool,
     questions: Questions,
     revocation: Option<Revocation>,
     outputs: VecDeque<IssuerOutput>,
@@ -265,6 +267,7 @@ impl Issuer {
             begun_before: BTreeSet::new(),
             hold: None,
             stopping: false,
+            said_clocks_differ: false,
             questions: Questions::default(),
             revocation: None,
             outputs: VecDeque::new(),
@@ -313,6 +316,7 @@ impl Issuer {
         let of_the_ca = !matches!(call, Call::Question { .. });
         if let Some(response) = result.as_ref().ok().filter(|_| of_the_ca) {
             self.nonces.bank(turn.now.mono, &response.head.headers);
+            self.compare_clocks(turn, &response.head.headers);
         }
         let transport = |CallFailure { text, lasting }| CallError::Transport { text, lasting };
         let wall = turn.now.wall;

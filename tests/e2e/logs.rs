@@ -19,11 +19,11 @@ use crate::process::{Outcome, Process, Signal, expect, get, wait_for_port, wait_
 use crate::site::{Site, text, with_ca};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("a_terminal_has_colour_and_shows_how_far_it_is", &[], terminal),
-    ("a_terminal_without_colour_or_without_a_cursor", &[], plain_terminals),
-    ("the_journal_has_priorities_and_its_own_time", &[], journal),
-    ("a_pipe_that_is_not_the_journal_is_plain", &[], pipe),
-    ("what_fails_again_and_again_is_counted", &[], repeated),
+    ("logs_at_a_terminal_have_colour_and_show_how_far_it_is", &[], terminal),
+    ("logs_at_a_terminal_without_colour_or_without_a_cursor", &[], plain_terminals),
+    ("logs_in_the_journal_have_priorities_and_no_time", &[], journal),
+    ("logs_in_a_pipe_that_is_not_the_journal_are_plain", &[], pipe),
+    ("logs_count_what_fails_again_and_again", &[], repeated),
 ];
 
 const CLEAR: &str = "\r\u{1b}[K";

@@ -6,6 +6,7 @@ mod ca;
 mod command_line;
 mod crash;
 mod fixed;
+mod hints;
 mod instances;
 mod leaks;
 mod life;
@@ -150,6 +151,7 @@ fn main() -> ExitCode {
         privileges::TESTS,
         listener::TESTS,
         logs::TESTS,
+        hints::TESTS,
         command_line::TESTS,
         systemd::TESTS,
         shipping::TESTS,

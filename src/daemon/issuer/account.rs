@@ -9,10 +9,11 @@ use crate::acme::jws::thumbprint;
 use crate::acme::types::{Directory, Problem, ProblemKind};
 use crate::daemon::memory::{AccountMemory, CaMemory};
 use crate::hint::{Complaint, Hint};
-use crate::http::{Method, Request, Response};
+use crate::http::{Headers, Method, Request, Response};
 use crate::log::{Level, Record};
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
+use crate::time::UnixTime;
 use crate::turn::Turn;
 use crate::url::Url;
 
@@ -20,6 +21,8 @@ use super::{Call, DIRECTORY_AGE_MAX, Issuer, IssuerOutput, OVERLOAD_PAUSE_MAX, O
 
 /// A `Retry-After` while registering is followed up to this.
 const REGISTRATION_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// Clocks that are further apart are worth a word.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
 /// A profile that the CA has given up is looked for again after this.
 const PROFILE_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -294,6 +297,18 @@ impl Issuer {
                 turn.log(line.with("error", &error).hinted(error.hint()));
             }
         }
+    }
+
+    /// What is planned by a wrong clock comes at a wrong time; said once, until they agree again.
+    pub(super) fn compare_clocks(&mut self, turn: &mut Turn<'_>, headers: &Headers) {
+        let Some(theirs) = headers.first("date").and_then(UnixTime::from_http_date) else { return };
+        let ours = turn.now.wall;
+        let apart = ours.since(theirs).max(theirs.since(ours)) > CLOCKS_APART_MAX;
+        if apart && !self.said_clocks_differ {
+            let line = Record::warn("acme", "the CA's clock shows another time");
+            turn.log(line.with("ours", ours).with("theirs", theirs).hinted(Some(Hint::Clock)));
+        }
+        self.said_clocks_differ = apart;
     }
 
     /// The CA does not know the account any more.

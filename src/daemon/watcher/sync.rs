@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
-use crate::hint::{Complaint, Hint};
+use crate::hint::Complaint;
 use crate::http::ResponseHead;
 use crate::log::Record;
-use crate::marathon::{App, AppError, AppsParser, Claim, Notice, Selection, claims};
+use crate::marathon::{App, AppError, AppsParser, Claim, Selection, claims};
 use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
@@ -251,8 +251,7 @@ impl Found {
         }
         for notice in claims.notices {
             let (app, label) = (notice.app().to_string(), notice.label().to_string());
-            let no_port = matches!(notice, Notice::PortOutOfRange { .. });
-            let (text, hint) = (notice.to_string(), no_port.then_some(Hint::PortIndex));
+            let (text, hint) = (notice.to_string(), notice.hint());
             wanted.oddities.insert(Oddity { app, label, text, hint });
         }
         for Claim { port_index, label, names } in claims.certificates {
