@@ -41,7 +41,7 @@ impl Certificates {
             if let Err((limit, until)) = room {
                 // One name of several has failed too often: the others go on without it.
                 if let (Limit::FailedAuthorizations(failed), [_, _, ..]) = (&limit, &*names) {
-                    entry.leave_out(now, failed, until, &limit.to_string());
+                    entry.leave_out(now, failed, until, limit.complaint());
                     return self.put_back(turn, &name, order, None);
                 }
                 let held = Held::budget(now, &limit, until);
@@ -110,7 +110,8 @@ impl Certificates {
                         budget.order_unmade(turn.now.wall, &names);
                     }
                     let until = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
-                    let reason = format!("the storage: {error}");
+                    let hint = Hint::of_storage(error.kind);
+                    let reason = Complaint::new(format!("the storage: {error}"), hint);
                     let held = Held { until, reason, why: Why::Disk };
                     self.put_back(turn, &name, order, Some(held));
                 }

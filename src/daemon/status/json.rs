@@ -148,6 +148,8 @@ struct Problem<'a> {
 #[derive(Serialize)]
 struct Held<'a> {
     reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
     until: Time,
 }
 
@@ -267,7 +269,11 @@ impl<'a> Certificate<'a> {
             step: view.step(),
             next: view.next().map(|next| Step::of(now, next)),
             problems: problems.collect(),
-            held: view.held().map(|(reason, until)| Held { reason, until: Time(until) }),
+            held: view.held().map(|(reason, until)| Held {
+                reason,
+                hint: reason.hint.map(Hint::text),
+                until: Time(until),
+            }),
         }
     }
 }

@@ -243,7 +243,9 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
     html.element("<br><span class=\"small\">", next(sources, view), "</span>");
     if let Some((reason, until)) = view.held() {
         let held = format!("held back by {reason} until {until}");
-        html.element("<p class=\"small\">", held, "</p>");
+        html.element("<p class=\"small\">", held, "");
+        hint(html, reason.hint);
+        html.raw("</p>");
     }
     for (domain, trouble) in view.troubles() {
         html.raw("<p class=\"said small\">");
