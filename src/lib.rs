@@ -41,7 +41,8 @@
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
-//! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`backoff`]: what the parts share |
+//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`]: what the parts share |
+//! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
 //! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
@@ -89,6 +90,7 @@ pub mod config;
 pub mod daemon;
 pub mod dns;
 pub mod domain;
+pub mod hint;
 pub mod http;
 pub mod io;
 pub mod keys;
@@ -97,6 +99,7 @@ pub mod log;
 pub mod marathon;
 pub mod pki;
 pub mod proxy;
+pub mod repeats;
 pub mod seam;
 pub mod secret;
 #[cfg(test)]

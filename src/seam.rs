@@ -153,6 +153,9 @@ pub enum Output {
     Log(Record),
     /// Tells the service manager how it stands, in one short line; said when it has changed.
     Status(String),
+    /// Shows to whoever sits at a terminal how far it is with many orders, in one short line; said when
+    /// it has changed, and empty once they are done.
+    Progress(String),
     /// Everything is done: the loop flushes and the process ends with this status.
     Exit(u8),
     /// Always the last of a turn: nothing more to do until something happens, or until this

@@ -3,7 +3,8 @@
 //!
 //! It sleeps until a socket is ready or the machine's deadline has come, and has no deadlines of its
 //! own but for connections that linger, for a stop that hangs, for accepting again after the system
-//! ran out of descriptors, for a log that nobody reads, and for the service manager's watchdog.
+//! ran out of descriptors, for a log that nobody reads or that holds back what it has said before, and
+//! for the service manager's watchdog.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
@@ -158,7 +159,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     pub fn run(mut self, machine: &mut dyn Machine) -> io::Result<u8> {
         let listening = self.parts.listener.local_addr()?;
         if let Some(line) = self.parts.descriptors.remark() {
-            self.parts.logger.write(self.clock.now().wall, &line);
+            self.parts.logger.write(self.clock.now(), line);
         }
         self.parts.notifier.ready(self.clock.now().mono);
         self.tell(machine, Input::Started { listening });
@@ -168,6 +169,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             if let Some(status) = self.exit {
                 self.parts.notifier.stopping();
                 self.flush_all();
+                self.parts.logger.finish(self.clock.now());
                 return Ok(status);
             }
             match self.poll.poll(&mut events, self.sleep()) {
@@ -193,9 +195,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             return Some(Duration::ZERO);
         }
         let lingering = self.lingering.first().map(|(until, _)| *until);
-        let watchdog = self.parts.notifier.wake_at();
-        let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering, watchdog];
-        let until = deadlines.into_iter().flatten().min();
+        let tells = [self.parts.notifier.wake_at(), self.parts.logger.wake_at()];
+        let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering];
+        let until = deadlines.into_iter().chain(tells).flatten().min();
         let sleep = until.map(|until| until.since(self.clock.now().mono));
         let waits = self.parts.logger.is_waiting() || self.parts.notifier.is_waiting();
         let offer = waits.then_some(OFFER_PAUSE);
@@ -203,9 +205,10 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     }
 
     fn heed_deadlines(&mut self, machine: &mut dyn Machine) {
-        self.parts.logger.flush();
+        let now = self.clock.now();
+        self.parts.logger.turned(now);
         self.end_overdue();
-        let now = self.clock.now().mono;
+        let now = now.mono;
         self.notify(now);
         if self.accept_at.is_some() {
             self.accept(machine);
@@ -222,7 +225,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     fn notify(&mut self, now: Instant) {
         self.parts.notifier.turned(now);
         if let Some(line) = self.parts.notifier.take_trouble() {
-            self.parts.logger.write(self.clock.now().wall, &line);
+            self.parts.logger.write(self.clock.now(), line);
         }
     }
 
@@ -327,7 +330,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 self.answers.push_back(Answer::Measured(conn, usage::measure()));
             }
             Output::Status(text) => self.parts.notifier.status(&text),
-            Output::Log(record) => self.parts.logger.write(self.clock.now().wall, &record),
+            Output::Progress(text) => self.parts.logger.progress(&text),
+            Output::Log(record) => self.parts.logger.write(self.clock.now(), record),
             Output::Wait(_) | Output::Exit(_) => {}
         }
     }

@@ -6,10 +6,12 @@ mod ca;
 mod command_line;
 mod crash;
 mod fixed;
+mod hints;
 mod instances;
 mod leaks;
 mod life;
 mod listener;
+mod logs;
 mod marathon;
 mod memory;
 mod names;
@@ -154,6 +156,8 @@ fn main() -> ExitCode {
         privileges::TESTS,
         listener::TESTS,
         status::TESTS,
+        logs::TESTS,
+        hints::TESTS,
         command_line::TESTS,
         systemd::TESTS,
         shipping::TESTS,
