@@ -41,7 +41,7 @@
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
-//! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`backoff`]: what the parts share |
+//! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`backoff`], [`printable`]: what the parts share |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
 //! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
@@ -96,6 +96,7 @@ pub mod lb;
 pub mod log;
 pub mod marathon;
 pub mod pki;
+pub mod printable;
 pub mod proxy;
 pub mod seam;
 pub mod secret;
