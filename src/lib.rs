@@ -40,7 +40,7 @@
 //! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
-//! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
+//! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
 //! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`backoff`], [`printable`]: what the parts share |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
@@ -100,6 +100,7 @@ pub mod printable;
 pub mod proxy;
 pub mod seam;
 pub mod secret;
+pub mod survey;
 #[cfg(test)]
 mod testing;
 pub mod time;
