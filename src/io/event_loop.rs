@@ -6,7 +6,7 @@
 //! ran out of descriptors, for a log that nobody reads, and for the service manager's watchdog.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ pub trait Disk {
 
 /// What the loop is made of.
 pub struct Parts<D, K> {
-    /// Where challenges are answered.
-    pub listener: TcpListener,
+    /// Where challenges are answered; a machine that answers nobody has none.
+    pub listener: Option<TcpListener>,
     /// How many may be open.
     pub descriptors: Descriptors,
     /// Caught from the first line of the program on.
@@ -120,7 +120,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// The system has no descriptors left.
     pub fn new(mut parts: Parts<D, K>) -> io::Result<EventLoop<D, K>> {
         let poll = Poll::new()?;
-        poll.registry().register(&mut parts.listener, LISTENER, Interest::READABLE)?;
+        if let Some(listener) = &mut parts.listener {
+            poll.registry().register(listener, LISTENER, Interest::READABLE)?;
+        }
         for (source, signal) in parts.signals.sources() {
             let token = if signal == Signal::Stop { STOP } else { RELOAD };
             poll.registry().register(source, token, Interest::READABLE)?;
@@ -150,7 +152,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// # Errors
     /// The system's poll failed, which leaves nothing to be done.
     pub fn run(mut self, machine: &mut dyn Machine) -> io::Result<u8> {
-        let listening = self.parts.listener.local_addr()?;
+        let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let listener = self.parts.listener.as_ref();
+        let listening = listener.map_or(Ok(nowhere), TcpListener::local_addr)?;
         if let Some(line) = self.parts.descriptors.remark() {
             self.parts.logger.write(self.clock.now().wall, &line);
         }
@@ -259,7 +263,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                     return;
                 }
                 Output::Exit(status) => {
-                    self.exit = Some(status);
+                    // Nobody may have heard it.
+                    self.exit.get_or_insert(status);
                     return;
                 }
                 output => self.carry_out(output),
@@ -321,8 +326,16 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 self.answers.push_back(Answer::Measured(conn, usage::measure()));
             }
             Output::Status(text) => self.parts.notifier.status(&text),
+            Output::Say(text) => self.say(&text),
             Output::Log(record) => self.parts.logger.write(self.clock.now().wall, &record),
             Output::Wait(_) | Output::Exit(_) => {}
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        let mut out = io::stdout();
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            self.exit = Some(1);
         }
     }
 

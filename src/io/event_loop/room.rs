@@ -38,7 +38,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         }
         self.accept_at = None;
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.parts.listener.accept() {
+            let Some(listener) = &self.parts.listener else { return };
+            match listener.accept() {
                 Ok((stream, from)) => self.welcome(machine, stream, from),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // The peer was gone before it was accepted.

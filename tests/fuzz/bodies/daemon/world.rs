@@ -209,6 +209,7 @@ impl World {
             Output::Log(record) => self.check_record(&record),
             Output::Status(text) => assert!(!text.contains("PRIVATE KEY"), "a key is told"),
             Output::Exit(_) => self.over = true,
+            Output::Say(_) => unreachable!("a daemon has a log"),
             Output::Wait(_) => unreachable!("it ends the turn"),
         }
     }
