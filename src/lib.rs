@@ -33,6 +33,7 @@
 //! | [`io`] | the event loop, sockets and TLS, listener, descriptors, storage and its lock, keys, signals, |
 //! | | and what the service manager hands over and hears |
 //! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
+//! | [`check`] | `--check`: another machine on the same seam, which asks and judges, and changes nothing |
 //! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
 //! | [`lb`] | the reload signal and its answer |
@@ -84,6 +85,7 @@
 pub mod acme;
 pub mod backoff;
 pub mod challenge;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;
