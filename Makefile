@@ -5,7 +5,7 @@ TARGET ?= x86_64-unknown-linux-musl
 PREFIX ?= /usr/local
 IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
-PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base
+PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base prometheus chromium
 
 .PHONY: help setup build static image demo demo-real test check lint sim sim-year sim-mutants crash \
 	instances fuzz bench install clean

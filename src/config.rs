@@ -29,6 +29,8 @@ pub struct Config {
     pub allow_multiple_certs: bool,
     /// `--listen`.
     pub listen: Listen,
+    /// `--admin-listen`: where everything but challenges is answered, if elsewhere.
+    pub admin_listen: Option<Listen>,
     /// `--sse-timeout`; `None` when 0.
     pub sse_timeout: Option<Duration>,
     /// `--marathon-timeout`, from 1 second.

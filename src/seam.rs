@@ -58,8 +58,8 @@ pub enum Input<'a> {
     },
     /// The instant of the last [`Output::Wait`] has come. It may come early or twice.
     Timeout,
-    /// A peer connected to the listener.
-    Accepted(ConnId, SocketAddr),
+    /// A peer connected to one of the listeners.
+    Accepted(ConnId, SocketAddr, Door),
     /// There are no descriptors for more connections of the listener: those that matter least have to
     /// go. The text says what ran out. It may come again and again.
     Exhausted(String),
@@ -81,6 +81,15 @@ pub enum Input<'a> {
     Measured(ConnId, Usage),
     /// The operating system or the operator asks for something.
     Signal(Signal),
+}
+
+/// Which listener a peer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Door {
+    /// `--listen`: anybody.
+    Public,
+    /// `--admin-listen`: the operator.
+    Admin,
 }
 
 /// What to do.

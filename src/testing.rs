@@ -24,6 +24,7 @@ pub(crate) fn config() -> Config {
         group: "external".into(),
         allow_multiple_certs: false,
         listen: Listen { ip: None, port: 8000 },
+        admin_listen: None,
         sse_timeout: Some(Duration::from_secs(60)),
         marathon_timeout: Duration::from_secs(10),
         log_level: Level::Info,

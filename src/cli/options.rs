@@ -102,6 +102,12 @@ pub const OPTIONS: &[Spec] = &[
     value(None, "listen", "[IP]:PORT", "where challenges are answered [:8000, every interface]"),
     value(
         None,
+        "admin-listen",
+        "[IP]:PORT",
+        "where the page, the metrics and the like are, and no longer on --listen [none]",
+    ),
+    value(
+        None,
         "sse-timeout",
         "SECONDS",
         "silence after which the event stream is opened again, 0: never [60]",

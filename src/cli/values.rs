@@ -47,7 +47,9 @@ pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError
         lb: urls("lb", word("lb").unwrap_or(LB))?,
         group: group(word("group").unwrap_or(GROUP))?,
         allow_multiple_certs: switch("allow-multiple-certs", word("allow-multiple-certs"))?,
-        listen: word("listen").map_or(Ok(Listen { ip: None, port: PORT }), listen)?,
+        listen: word("listen")
+            .map_or(Ok(Listen { ip: None, port: PORT }), |text| listen("listen", text))?,
+        admin_listen: word("admin-listen").map(|text| listen("admin-listen", text)).transpose()?,
         sse_timeout: (!sse_timeout.is_zero()).then_some(sse_timeout),
         marathon_timeout: marathon_timeout(word("marathon-timeout").unwrap_or(MARATHON_TIMEOUT))?,
         log_level: word("log-level").map_or(Ok(Level::Info), log_level)?,
@@ -169,7 +171,7 @@ pub(super) fn switch(option: &'static str, text: Option<&str>) -> Result<bool, U
     }
 }
 
-fn listen(text: &str) -> Result<Listen, UsageError> {
+fn listen(option: &'static str, text: &str) -> Result<Listen, UsageError> {
     let port = |port: &str| {
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         digits.then(|| port.parse::<u16>().ok()).flatten()
@@ -181,12 +183,14 @@ fn listen(text: &str) -> Result<Listen, UsageError> {
         return Ok(Listen { ip: Some(address.ip()), port: address.port() });
     }
     let fix = match (port(text), text.parse::<IpAddr>()) {
-        (Some(port), _) => format!("the port wants a colon; write --listen :{port}"),
-        (None, Ok(IpAddr::V4(ip))) => format!("the port is missing; write --listen {ip}:{PORT}"),
-        (None, Ok(IpAddr::V6(ip))) => format!("the port is missing; write --listen [{ip}]:{PORT}"),
-        (None, Err(_)) => format!("write [IP]:PORT, such as --listen :{PORT}"),
+        (Some(port), _) => format!("the port wants a colon; write --{option} :{port}"),
+        (None, Ok(IpAddr::V4(ip))) => format!("the port is missing; write --{option} {ip}:{PORT}"),
+        (None, Ok(IpAddr::V6(ip))) => {
+            format!("the port is missing; write --{option} [{ip}]:{PORT}")
+        }
+        (None, Err(_)) => format!("write [IP]:PORT, such as --{option} :{PORT}"),
     };
-    Err(wrong("listen", text, fix))
+    Err(wrong(option, text, fix))
 }
 
 fn seconds(option: &'static str, text: &str) -> Result<Duration, UsageError> {

@@ -18,7 +18,7 @@ use crate::challenge::{Answer, Responder, not_found, refusal, served};
 use crate::daemon::status::{Inquiry, Topic};
 use crate::http::{ServerConnection, ServerEvent, ServerRequest, ServerResponse};
 use crate::log::Record;
-use crate::seam::{ACCEPTED_MAX, ConnId, Load, Output, Usage};
+use crate::seam::{ACCEPTED_MAX, ConnId, Door, Load, Output, Usage};
 use crate::time::Instant;
 use crate::turn::Turn;
 
@@ -51,6 +51,8 @@ pub struct ChallengeCounts {
 pub struct Front {
     /// What is answered.
     pub responder: Responder,
+    /// The operator has a listener of their own: strangers are told of challenges and health alone.
+    has_admin: bool,
     connections: BTreeMap<ConnId, Connection>,
     /// Every connection by the time at which it is closed.
     deadlines: BTreeSet<(Instant, ConnId)>,
@@ -92,6 +94,7 @@ impl Rations {
 #[derive(Debug)]
 struct Connection {
     codec: ServerConnection,
+    door: Door,
     deadline: Instant,
     /// Which use was its last.
     used: u64,
@@ -108,15 +111,21 @@ struct Shortage {
 }
 
 impl Front {
+    /// One without connections; whether there is a listener for the operator.
+    pub fn new(has_admin: bool) -> Front {
+        Front { has_admin, ..Front::default() }
+    }
+
     /// Takes in a new connection.
-    pub fn accepted(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
+    pub fn accepted(&mut self, turn: &mut Turn<'_>, conn: ConnId, door: Door) {
         if self.connections.len() >= ACCEPTED_MAX {
             self.evict();
         }
         let deadline = turn.now.mono + HEAD_PATIENCE;
         self.deadlines.insert((deadline, conn));
         let codec = ServerConnection::new();
-        self.connections.insert(conn, Connection { codec, deadline, used: 0, asking: false });
+        let connection = Connection { codec, door, deadline, used: 0, asking: false };
+        self.connections.insert(conn, connection);
         self.note_use(conn);
     }
 
@@ -250,7 +259,12 @@ impl Front {
         reports: &dyn Reports,
     ) -> Option<ServerResponse> {
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
-        let Some(topic) = Topic::of(path) else { return Some(not_found()) };
+        let door = self.connections.get(&conn).map_or(Door::Public, |connection| connection.door);
+        let is_told = |topic: &Topic| match door {
+            Door::Public => !self.has_admin || *topic == Topic::Health,
+            Door::Admin => true,
+        };
+        let Some(topic) = Topic::of(path).filter(is_told) else { return Some(not_found()) };
         if let Some(refusal) = refusal(request) {
             return Some(refusal);
         }

@@ -103,7 +103,7 @@ impl Daemon {
             binding: binding.clone(),
             transport: Transport::new(config.proxies.clone()),
             storage: Storekeeper::default(),
-            front: Front::default(),
+            front: Front::new(config.admin_listen.is_some()),
             watcher: Watcher::new(config),
             certificates: Certificates::new(config),
             issuer: Issuer::new(config, binding),
@@ -135,7 +135,7 @@ impl Daemon {
                 self.storage.start(turn.now.mono);
             }
             Input::Timeout => {}
-            Input::Accepted(conn, _) => self.front.accepted(turn, conn),
+            Input::Accepted(conn, _, door) => self.front.accepted(turn, conn, door),
             Input::Exhausted(detail) => self.front.exhausted(turn, &detail),
             Input::Connected(conn) => self.transport.handle_connected(turn, conn),
             Input::Received(conn @ ConnId::Accepted(_), bytes) => {

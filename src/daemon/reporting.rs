@@ -46,8 +46,10 @@ impl Daemon {
             health.troubles.push(format!("orders: held back until {until} by {limit}"));
         }
         let failing = self.certificates.failing();
-        if failing > 0 {
-            health.troubles.push(format!("orders: {failing} domains fail"));
+        match failing {
+            0 => {}
+            1 => health.troubles.push("orders: 1 certificate fails".into()),
+            _ => health.troubles.push(format!("orders: {failing} certificates fail")),
         }
         health
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::keys::Keys;
-use crate::seam::{ConnId, Input, Inventory, Loaded, Machine as _, Output, Signal};
+use crate::seam::{ConnId, Door, Input, Inventory, Loaded, Machine as _, Output, Signal};
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
 
@@ -60,7 +60,9 @@ fn how_it_stands_is_said_when_that_changes_and_never_at_a_strangers_word() {
     let opened = Loaded::Storage(Ok(Inventory::default()));
     let outputs = tell(&mut daemon, &mut bench, Input::Loaded(opened));
     assert_eq!(told(&outputs), ["0 certificates valid; Marathon not attached"]);
-    for input in [Input::Accepted(stranger, listening), Input::Received(stranger, b"GET / HT")] {
+    for input in
+        [Input::Accepted(stranger, listening, Door::Public), Input::Received(stranger, b"GET / HT")]
+    {
         assert!(told(&tell(&mut daemon, &mut bench, input)).is_empty());
     }
 }

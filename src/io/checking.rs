@@ -44,8 +44,9 @@ pub fn run_check<M: Machine>(
     let run = || -> io::Result<u8> {
         let logger = Logger::new(config.log_level, config.log_format)?;
         let (descriptors, notifier) = (Descriptors::claim(), Notifier::default());
-        let listener = None;
-        let parts = Parts { listener, descriptors, signals, tls, disk, keys, logger, notifier };
+        let (listener, admin) = (None, None);
+        let parts =
+            Parts { listener, admin, descriptors, signals, tls, disk, keys, logger, notifier };
         EventLoop::new(parts)?.run(&mut machine)
     };
     run().map_err(|error| failed(format!("the system failed: {error}")))

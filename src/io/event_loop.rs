@@ -34,7 +34,8 @@ pub(super) use room::LINGERING_MAX;
 const LISTENER: Token = Token(0);
 const STOP: Token = Token(1);
 const RELOAD: Token = Token(2);
-const FIRST_FREE: usize = 3;
+const ADMIN: Token = Token(3);
+const FIRST_FREE: usize = 4;
 
 /// More than there are connections, as a rule: what is ready is seen at once.
 const EVENTS_PER_TURN: usize = 1024;
@@ -65,6 +66,8 @@ pub trait Disk {
 pub struct Parts<D, K> {
     /// Where challenges are answered; a machine that answers nobody has none.
     pub listener: Option<TcpListener>,
+    /// Where the operator is answered, if elsewhere.
+    pub admin: Option<TcpListener>,
     /// How many may be open.
     pub descriptors: Descriptors,
     /// Caught from the first line of the program on.
@@ -120,8 +123,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// The system has no descriptors left.
     pub fn new(mut parts: Parts<D, K>) -> io::Result<EventLoop<D, K>> {
         let poll = Poll::new()?;
-        if let Some(listener) = &mut parts.listener {
-            poll.registry().register(listener, LISTENER, Interest::READABLE)?;
+        let listeners = [(&mut parts.listener, LISTENER), (&mut parts.admin, ADMIN)];
+        for (listener, token) in listeners {
+            if let Some(listener) = listener {
+                poll.registry().register(listener, token, Interest::READABLE)?;
+            }
         }
         for (source, signal) in parts.signals.sources() {
             let token = if signal == Signal::Stop { STOP } else { RELOAD };
@@ -226,7 +232,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
 
     fn heed(&mut self, machine: &mut dyn Machine, token: Token) {
         match token {
-            LISTENER => self.accept(machine),
+            LISTENER | ADMIN => self.accept(machine),
             STOP | RELOAD => self.heed_signal(machine, token),
             token if self.sockets.contains_key(&token) => self.receive_datagrams(machine, token),
             // Each connection has one turn, however many things have happened to it.

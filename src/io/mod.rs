@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::keys::Keys as _;
+use crate::log::Record;
 use crate::seam::{Change, Load, Loaded, Machine, StoreError};
 use crate::secret::Secret;
 
@@ -86,6 +87,8 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
             (bound.map_err(|error| failed(error.to_string()))?, None)
         }
     };
+    let admin = config.admin_listen.map(listener::listen_on).transpose();
+    let admin = admin.map_err(|error| failed(error.to_string()))?;
     if let Some(user) = &config.user {
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
         // What the system forbids was said at the start.
@@ -98,10 +101,15 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
         if let Some(remark) = remark {
             logger.write(Clock::start().now().wall, &remark);
         }
+        if let Some(admin) = &admin {
+            let line = Record::info("main", "listening for the operator");
+            logger.write(Clock::start().now().wall, &line.with("address", admin.local_addr()?));
+        }
         let descriptors = Descriptors::claim();
         let notifier = Notifier::from_environment();
         let listener = Some(listener);
-        let parts = Parts { listener, descriptors, signals, tls, disk, keys, logger, notifier };
+        let parts =
+            Parts { listener, admin, descriptors, signals, tls, disk, keys, logger, notifier };
         EventLoop::new(parts)?.run(machine)
     };
     run().map_err(|error| failed(format!("the system failed: {error}")))

@@ -27,6 +27,7 @@ mod secrets;
 mod shipping;
 mod site;
 mod stand;
+mod status;
 mod steps;
 mod storage;
 mod systemd;
@@ -68,6 +69,8 @@ pub(crate) enum Tool {
     Strace,
     SystemdAnalyze,
     SocketActivate,
+    Promtool,
+    Chromium,
     Groff,
 }
 
@@ -110,6 +113,8 @@ impl Tool {
             Tool::SocketActivate => {
                 ("no systemd-socket-activate", succeeds("systemd-socket-activate", &["--version"]))
             }
+            Tool::Promtool => ("no promtool", succeeds("promtool", &["--version"])),
+            Tool::Chromium => ("no chromium", succeeds("chromium", &["--version"])),
             Tool::Groff => ("no groff", succeeds("groff", &["--version"])),
         };
         (!runs).then_some(words)
@@ -152,6 +157,7 @@ fn main() -> ExitCode {
         storage::TESTS,
         privileges::TESTS,
         listener::TESTS,
+        status::TESTS,
         command_line::TESTS,
         check::TESTS,
         systemd::TESTS,

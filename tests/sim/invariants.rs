@@ -178,7 +178,8 @@ pub(crate) fn remembered(world: &World) -> Result<(), String> {
     for Remembered { at, machine, attempts } in &world.remembered {
         for (name, _) in attempts.iter().filter(|(_, placed)| !**placed) {
             let its = made.iter().filter(|it| it.request.names.first() == Some(name));
-            let last = its.filter_map(|it| Some((it, it.heard?))).rfind(|(_, heard)| heard <= at);
+            // What came in the same instant may have come behind it.
+            let last = its.filter_map(|it| Some((it, it.heard?))).rfind(|(_, heard)| heard < at);
             let Some((last, heard)) = last else { continue };
             let mut since = world.log.iter().filter(|(line, _)| (heard..=*at).contains(line));
             let is_over = since.any(|(_, record)| memory::is_over(record, name));

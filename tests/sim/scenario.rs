@@ -280,6 +280,7 @@ pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
         group: "external".into(),
         allow_multiple_certs: true,
         listen: Listen { ip: None, port: 8000 },
+        admin_listen: None,
         sse_timeout: Some(Duration::from_secs(60)),
         marathon_timeout: Duration::from_secs(10),
         log_level: Level::Debug,

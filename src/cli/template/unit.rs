@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config::Config;
+use crate::config::{Config, Listen};
 
 use super::{Choice, Choices, Filled, PLACEHOLDER};
 
@@ -255,10 +255,9 @@ fn homes(choices: &Choices, program: &str, notes: &mut Vec<String>) -> String {
 }
 
 fn capabilities(config: &Config) -> String {
-    let set = match config.listen.port {
-        1..FIRST_FREE_PORT => "CAP_NET_BIND_SERVICE",
-        _ => "",
-    };
+    let ports = [Some(config.listen), config.admin_listen].into_iter().flatten();
+    let is_low = |listen: Listen| (1..FIRST_FREE_PORT).contains(&listen.port);
+    let set = if ports.into_iter().any(is_low) { "CAP_NET_BIND_SERVICE" } else { "" };
     // In a namespace of users of its own a capability does not count for the machine's network.
     let private = if set.is_empty() { "PrivateUsers=yes\n" } else { "" };
     let why = match set {

@@ -86,6 +86,16 @@ pub struct Planned {
     pub state: &'static str,
 }
 
+impl Why {
+    /// What decides on a renewal.
+    pub fn of_a_renewal(self) -> &'static str {
+        match self {
+            Why::Window => "in the CA's window",
+            _ => "by its lifetime",
+        }
+    }
+}
+
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -20,6 +20,7 @@ struct Case {
     lookup: bool,
     /// Whether answers about the daemon cost something.
     costly: bool,
+    door: Door,
 }
 
 /// Says what it was asked.
@@ -37,15 +38,21 @@ impl Reports for Parrot {
 
 impl Case {
     fn new() -> Case {
-        Case { bench: Bench::new(), front: Front::default(), lookup: false, costly: false }
+        Case {
+            bench: Bench::new(),
+            front: Front::default(),
+            lookup: false,
+            costly: false,
+            door: Door::Public,
+        }
     }
 
     fn accept(&mut self, number: u64) {
-        self.front.accepted(&mut self.bench.turn(), conn(number));
+        self.front.accepted(&mut self.bench.turn(), conn(number), self.door);
     }
 
     fn receive(&mut self, number: u64, bytes: &[u8]) -> Vec<String> {
-        let Case { bench, front, lookup, costly } = self;
+        let Case { bench, front, lookup, costly, .. } = self;
         front.received(&mut bench.turn(), conn(number), bytes, *lookup, &Parrot(*costly));
         self.outputs()
     }
@@ -113,6 +120,22 @@ fn what_the_process_uses_is_measured_before_metrics_are_given() {
     assert_eq!(answers[1], "200 Json 0");
     assert_eq!(case.receive(0, &request("/?q=x&page=2")), ["200 Page(\"q=x&page=2\") 0"]);
     assert!(case.receive(0, b"PUT /metrics HTTP/1.1\r\nHost: x\r\n\r\n")[0].starts_with("405"));
+}
+
+#[test]
+fn strangers_are_told_little_where_the_operator_has_a_door() {
+    let front = Front::new(true);
+    let mut case = Case { front, ..Case::new() };
+    case.accept(0);
+    for path in ["/", "/metrics", "/status.json"] {
+        assert!(case.receive(0, &request(path))[0].starts_with("404"), "{path}");
+    }
+    assert_eq!(case.receive(0, &request("/health")), ["200 Health 0"]);
+    assert_eq!(case.receive(0, &request(PING)), ["200 {\"message\": \"pong\"}"]);
+    case.door = Door::Admin;
+    case.accept(1);
+    assert_eq!(case.receive(1, &request("/")), ["200 Page(\"\") 0"]);
+    assert_eq!(case.receive(1, &request("/health")), ["200 Health 0"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `/`: everything, for people, in one page without a script and without anything from elsewhere. What
 //! needs attention stands first. However many certificates there are, a page has a hundred of them.
 
-use crate::daemon::certificates::{State, View, When};
+use crate::daemon::certificates::{Next, State, Task, View, When, Why};
 use crate::daemon::reloader::{BalancerView, NameView};
 use crate::http::ServerResponse;
 
@@ -17,8 +17,9 @@ const ROWS: usize = 100;
 const LIMITS: usize = 8;
 const STYLE: &str = include_str!("page.css");
 /// Nothing is loaded, nothing runs, nobody frames it; the one style sheet is named by its hash.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-dTkmWf7O3nSnuPsAkPpySHyt0Rv5+ZCLaasnWrj3Cjg='; form-action 'self'; \
-                      base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; \
+                      style-src 'sha256-P3g/sc/O2eazQQilrOBB1+++EJTEoSSaupbUzWg3yeI='; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 pub(super) fn response(sources: &Sources<'_>, query: &str) -> ServerResponse {
     let mut html = Html::default();
@@ -72,6 +73,9 @@ fn verdict(sources: &Sources<'_>) -> (&'static str, String) {
     }
     if sources.health.reasons().next().is_some() {
         return ("bad", "Not all is well".into());
+    }
+    if sources.watcher.status().last_sync.is_none() {
+        return ("wait", "Waiting for Marathon".into());
     }
     match counts.pending {
         0 => ("ok", "All is well".into()),
@@ -262,6 +266,9 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
 /// What happens next with a certificate.
 fn next(sources: &Sources<'_>, view: &View<'_>) -> String {
     match view.next() {
+        Some(Next { at, task: Task::Order, why: why @ (Why::Window | Why::Lifetime) }) => {
+            format!("renews {}, {}", away(sources.now, at), why.of_a_renewal())
+        }
         Some(next) if next.at <= sources.now => format!("{} now: {}", next.task, next.why),
         Some(next) => format!("{} {}: {}", next.task, away(sources.now, next.at), next.why),
         None => view.step().to_string(),

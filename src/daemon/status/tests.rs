@@ -132,7 +132,7 @@ fn the_page_says_what_failed_and_what_is_next() {
     assert!(page.contains("none in service") && page.contains("not read yet"));
     let case = Case::wanting(0);
     let page = case.page("");
-    assert!(page.contains("All is well") && page.contains("MARATHON_ACME_0_DOMAIN"));
+    assert!(page.contains("Waiting for Marathon") && page.contains("MARATHON_ACME_0_DOMAIN"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::daemon::storekeeper::{BEAT, HOLD};
 use crate::seam::{
-    CloseReason, ConnId, Input, Loaded, Machine as _, Signal, StoreErrorKind, WriteId,
+    CloseReason, ConnId, Door, Input, Loaded, Machine as _, Signal, StoreErrorKind, WriteId,
 };
 use crate::testing::{Bench, config};
 use crate::url::Url;
@@ -29,7 +29,7 @@ impl Case {
         let mut case = Case { bench: Bench::new(), daemon: Daemon::new(&config, None, Vec::new()) };
         let listening = SocketAddr::from(([127, 0, 0, 1], 8000));
         assert!(case.tell(Input::Started { listening }).iter().any(|it| it == "Load(Storage)"));
-        case.tell(Input::Accepted(PEER, listening));
+        case.tell(Input::Accepted(PEER, listening, Door::Public));
         case
     }
 

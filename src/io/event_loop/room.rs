@@ -18,7 +18,7 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use crate::keys::Keys;
-use crate::seam::{ConnId, Input, Machine};
+use crate::seam::{ConnId, Door, Input, Machine};
 
 use super::super::conn::Conn;
 use super::{Answer, Disk, EventLoop};
@@ -37,10 +37,20 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             return;
         }
         self.accept_at = None;
+        // However many strangers come, the operator has a turn.
+        self.accept_at_door(machine, Door::Admin);
+        self.accept_at_door(machine, Door::Public);
+    }
+
+    fn accept_at_door(&mut self, machine: &mut dyn Machine, door: Door) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = &self.parts.listener else { return };
+            let listener = match door {
+                Door::Public => &self.parts.listener,
+                Door::Admin => &self.parts.admin,
+            };
+            let Some(listener) = listener else { return };
             match listener.accept() {
-                Ok((stream, from)) => self.welcome(machine, stream, from),
+                Ok((stream, from)) => self.welcome(machine, stream, from, door),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // The peer was gone before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -57,14 +67,20 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         self.accept_at = Some(self.clock.now().mono);
     }
 
-    fn welcome(&mut self, machine: &mut dyn Machine, stream: TcpStream, from: SocketAddr) {
+    fn welcome(
+        &mut self,
+        machine: &mut dyn Machine,
+        stream: TcpStream,
+        from: SocketAddr,
+        door: Door,
+    ) {
         let descriptors = self.parts.descriptors;
         let are_short = descriptors.are_short(stream.as_raw_fd());
         let id = ConnId::Accepted(self.accepted);
         self.accepted += 1;
         // Where it cannot be watched, it is closed: the peer may come again.
         if let Ok(token) = self.adopt(Conn::accepted(id, stream)) {
-            self.tell(machine, Input::Accepted(id, from));
+            self.tell(machine, Input::Accepted(id, from, door));
             // What it asks is there already, as a rule: it is heard and answered at once, before others
             // can push it out.
             self.turn_conn(machine, token);

@@ -70,6 +70,7 @@ fn run_with(descriptors: Descriptors, acme_ca: Option<&std::path::Path>, react: 
     let listen = Listen { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
     let config = Config { listen, acme_ca: acme_ca.map(Into::into), ..crate::testing::config() };
     let parts = Parts {
+        admin: None,
         listener: Some(listen_on(config.listen).unwrap()),
         descriptors,
         signals: Signals::install().unwrap(),

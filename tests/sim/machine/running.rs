@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use marathon_acme::config::Config;
 use marathon_acme::daemon::Daemon;
 use marathon_acme::io::storage::Storage;
-use marathon_acme::seam::{Change, Input, Load, Loaded, Machine as _, Output, Signal};
+use marathon_acme::seam::{Change, Door, Input, Load, Loaded, Machine as _, Output, Signal};
 use marathon_acme::seam::{Usage, WriteId};
 use marathon_acme::time::{Instant, Now, UnixTime};
 
@@ -154,7 +154,7 @@ impl World {
         match heard {
             Heard::Accepted(conn) => {
                 let from = "10.0.0.1:40000".parse().expect("an address");
-                self.tell(index, Input::Accepted(conn, from));
+                self.tell(index, Input::Accepted(conn, from, Door::Public));
             }
             Heard::Connected(conn) => self.tell(index, Input::Connected(conn)),
             Heard::Received(conn, bytes) => self.tell(index, Input::Received(conn, &bytes)),

@@ -48,7 +48,7 @@ fn a_question_that_comes_with_its_connection_is_answered_before_the_next_is_acce
     run(
         None,
         until_done(sender, move |input| match input {
-            Input::Accepted(conn, _) => {
+            Input::Accepted(conn, ..) => {
                 // All but the newest are pushed out, however little time they had.
                 let close = last.replace(*conn).map(|conn| Output::Close { conn });
                 if close.is_none() {
@@ -141,7 +141,7 @@ fn where_descriptors_are_short_the_machine_is_told_and_who_lingers_is_dropped() 
         Descriptors::limited_to(2),
         None,
         until_done(sender, move |input| match input {
-            Input::Accepted(conn, _) => {
+            Input::Accepted(conn, ..) => {
                 open.push_back(*conn);
                 Vec::new()
             }

@@ -24,6 +24,7 @@ pub fn config(choices: u8) -> Config {
         group: "external".into(),
         allow_multiple_certs: choices & 2 != 0,
         listen: Listen { ip: Some(IpAddr::from([0, 0, 0, 0])), port: 8000 },
+        admin_listen: None,
         sse_timeout: (choices & 4 != 0).then(|| Duration::from_secs(60)),
         marathon_timeout: Duration::from_secs(10),
         log_level: if choices & 8 != 0 { Level::Debug } else { Level::Info },

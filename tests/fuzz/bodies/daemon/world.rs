@@ -9,8 +9,8 @@ use marathon_acme::daemon::Daemon;
 use marathon_acme::domain::Domain;
 use marathon_acme::log::Record;
 use marathon_acme::seam::{
-    Change, CloseReason, ConnId, Input, Load, Machine as _, Output, Signal, SocketId, Trust, Usage,
-    WriteId,
+    Change, CloseReason, ConnId, Door, Input, Load, Machine as _, Output, Signal, SocketId, Trust,
+    Usage, WriteId,
 };
 use marathon_acme::time::{Instant, Now, UnixTime};
 
@@ -253,7 +253,7 @@ impl World {
         self.last_accepted += 1;
         let conn = ConnId::Accepted(self.last_accepted);
         self.accepted.push(conn);
-        self.tell(Input::Accepted(conn, SocketAddr::from(([10, 0, 0, 9], 40_000))));
+        self.tell(Input::Accepted(conn, SocketAddr::from(([10, 0, 0, 9], 40_000)), Door::Public));
     }
 
     /// A client says something: a request for a challenge, or anything.
