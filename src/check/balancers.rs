@@ -14,13 +14,11 @@ use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::Url;
 
-use super::ANSWER_TIMEOUT;
 use super::names::Names;
 use super::report::Finding;
+use super::{ANSWER_TIMEOUT, listed};
 
 const SUBJECT: &str = "lb";
-/// How many of a list's items are shown.
-const SHOWN_MAX: usize = 5;
 
 /// The questions, and their answers.
 #[derive(Debug)]
@@ -246,6 +244,11 @@ fn challenges(route: &Route, wanted: &BTreeSet<String>) -> Finding {
             let seen = "no front end on port 80 is in its configuration";
             return Finding::fail(SUBJECT, seen, "let it listen on port 80, for CAs ask there");
         }
+        Route::AllToHttps => {
+            let seen = "sends everything on port 80 to https, challenges too";
+            let remedy = "leave /.well-known/acme-challenge/ out of that redirect";
+            return Finding::fail(SUBJECT, seen, remedy);
+        }
         Route::NoRule => {
             let seen = "has no rule for /.well-known/acme-challenge/ on port 80";
             return Finding::fail(SUBJECT, seen, labels);
@@ -287,16 +290,6 @@ fn challenges(route: &Route, wanted: &BTreeSet<String>) -> Finding {
     Finding::ok(SUBJECT, format!("{seen} before it looks at hosts"))
 }
 
-fn listed(items: &[&str]) -> String {
-    match items.len() {
-        0 => "nothing".into(),
-        count if count > SHOWN_MAX => {
-            format!("{} and {} more", items[..SHOWN_MAX].join(", "), count - SHOWN_MAX)
-        }
-        _ => items.join(", "),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::report::Verdict;
@@ -332,6 +325,7 @@ mod tests {
         let wanted = BTreeSet::from(["a.org".to_string()]);
         let cases = [
             (Route::NoFrontend, Verdict::Fail, "no front end"),
+            (Route::AllToHttps, Verdict::Fail, "everything on port 80 to https"),
             (Route::NoRule, Verdict::Fail, "has no rule"),
             (Route::Rule(rule.clone()), Verdict::Ok, "before it looks at hosts"),
             (Route::Rule(Rule { to_https: true, ..rule.clone() }), Verdict::Fail, "to https"),

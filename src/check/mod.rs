@@ -41,6 +41,9 @@ pub const TIME_MAX: Duration = Duration::from_secs(60);
 /// Who is asked by hand is not waited for longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many of a list's items are shown.
+const LISTED_MAX: usize = 5;
+
 /// The parts, in the order in which they are spoken of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -281,6 +284,16 @@ fn remark(record: &Record) -> Finding {
     match record.level {
         Level::Debug | Level::Info => Finding::ok("options", seen),
         Level::Warn | Level::Error | Level::Critical => Finding::warn("options", seen, ""),
+    }
+}
+
+/// The first items of a list, and how many more there are.
+fn listed(items: &[&str]) -> String {
+    let shown: Vec<&str> = items.iter().take(LISTED_MAX).copied().collect();
+    match items.len().saturating_sub(LISTED_MAX) {
+        _ if items.is_empty() => "nothing".into(),
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -160,9 +160,11 @@ impl Routes {
 
     pub(super) fn give_up(&mut self, reason: &str) {
         self.begun = true;
-        let open = std::mem::take(&mut self.open).into_values();
-        for question in open.chain(std::mem::take(&mut self.waiting)).collect::<Vec<_>>() {
+        for question in std::mem::take(&mut self.open).into_values() {
             self.note(question, Outcome::Silent(reason.into()));
+        }
+        for question in std::mem::take(&mut self.waiting) {
+            self.note(question, Outcome::Silent("there was no time left to ask".into()));
         }
     }
 

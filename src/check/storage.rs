@@ -1,8 +1,11 @@
 //! Judges the survey of the storage directory. Looks at nothing itself.
 
+use std::collections::BTreeMap;
+
 use crate::daemon::storekeeper::LEASE;
 use crate::survey::{LockState, Survey};
 
+use super::listed;
 use super::report::Finding;
 
 const SUBJECT: &str = "storage";
@@ -27,9 +30,14 @@ pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
         return vec![Finding::fail(SUBJECT, error.to_string(), remedy)];
     }
     let mut findings = Vec::new();
-    for error in &survey.barred {
+    let barred = survey.barred.iter().map(|error| (&error.detail, error.path.as_str()));
+    for (detail, paths) in grouped(barred) {
         let remedy = format!("let the daemon's user read and write below {dir}");
-        findings.push(Finding::fail(SUBJECT, format!("{dir}: {error}"), remedy));
+        findings.push(Finding::fail(
+            SUBJECT,
+            format!("{dir}: {}: {detail}", listed(&paths)),
+            remedy,
+        ));
     }
     if survey.barred.is_empty() {
         let seen = format!(
@@ -40,17 +48,31 @@ pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
         findings.push(Finding::ok(SUBJECT, seen));
     }
     findings.extend(room(survey));
-    for name in &survey.foreign {
-        let seen = format!("certs/{name} is not ours, and HAProxy loads it too");
+    if !survey.foreign.is_empty() {
+        let names: Vec<&str> = survey.foreign.iter().map(String::as_str).collect();
+        let seen = format!("in certs/, where HAProxy loads all, is not ours: {}", listed(&names));
         findings.push(Finding::warn(SUBJECT, seen, "move it to unmanaged-certs/"));
     }
-    for odd in &survey.odd_modes {
-        let seen = format!("{} has mode {:04o}, not {:04o}", odd.path, odd.mode, odd.expected);
-        let remedy = format!("chmod {:04o} it, or give --cert-mode", odd.expected);
-        findings.push(Finding::warn(SUBJECT, seen, remedy));
+    let odd = survey.odd_modes.iter().map(|odd| ((odd.mode, odd.expected), odd.path.as_str()));
+    for ((mode, expected), paths) in grouped(odd) {
+        let seen = format!("mode {mode:04o} in place of {expected:04o}: {}", listed(&paths));
+        findings.push(Finding::warn(
+            SUBJECT,
+            seen,
+            format!("chmod {expected:04o}, or give --cert-mode"),
+        ));
     }
     findings.push(lock(survey));
     findings
+}
+
+/// What has something in common, together.
+fn grouped<'a, K: Ord>(items: impl Iterator<Item = (K, &'a str)>) -> BTreeMap<K, Vec<&'a str>> {
+    let mut groups: BTreeMap<K, Vec<&str>> = BTreeMap::new();
+    for (key, item) in items {
+        groups.entry(key).or_default().push(item);
+    }
+    groups
 }
 
 fn room(survey: &Survey) -> Option<Finding> {
@@ -144,8 +166,12 @@ mod tests {
             (Survey { free_bytes: Some(3 << 20), ..kept.clone() }, Verdict::Warn, "only 3 MiB"),
             (Survey { free_files: Some(0), ..kept.clone() }, Verdict::Fail, "no more files"),
             (Survey { free_files: Some(9), ..kept.clone() }, Verdict::Warn, "only 9 more files"),
-            (Survey { foreign: vec!["x".into()], ..kept.clone() }, Verdict::Warn, "certs/x is not"),
-            (Survey { odd_modes: vec![mode], ..kept.clone() }, Verdict::Warn, "0644, not 0600"),
+            (Survey { foreign: vec!["x".into()], ..kept.clone() }, Verdict::Warn, "is not ours: x"),
+            (
+                Survey { odd_modes: vec![mode], ..kept.clone() },
+                Verdict::Warn,
+                "mode 0644 in place of 0600: a",
+            ),
             (Survey { lock: LockState::Unknown, ..kept.clone() }, Verdict::Warn, "cannot be told"),
         ];
         for (survey, verdict, words) in cases {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::proxy::Proxy;
 use crate::seam::{CloseReason, ConnId};
 use crate::survey::LockState;
 use crate::testing::{Bench, config};
@@ -171,6 +172,18 @@ ok    route    www.example.com: we answer, by way of 1 load balancer
 15 ok, 0 warnings, 0 failed
 ";
     assert_eq!(checked(healthy(), |_| {}), (Some(0), expected.to_string()));
+}
+
+#[test]
+fn what_a_proxy_resolves_is_left_to_it() {
+    let proxied = |config: &mut Config| {
+        config.acme = Url::parse("https://ca.example/dir").unwrap();
+        config.proxies.https = Proxy::parse("http://me:hidden@lb.example:3128").ok();
+    };
+    let (_, report) = checked(healthy(), proxied);
+    let line = "ok    name     ca.example: left to the proxy http://lb.example:3128\n";
+    assert!(report.contains(line) && !report.contains("hidden"), "{report}");
+    assert!(report.contains("ok    name     lb.example: 2 addresses\n"), "{report}");
 }
 
 #[test]

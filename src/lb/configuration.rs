@@ -47,6 +47,8 @@ struct Section {
 pub enum Route {
     /// No front end for HTTP was found.
     NoFrontend,
+    /// The front end sends everything to `https`.
+    AllToHttps,
     /// The front end has no rule for the challenges' path.
     NoRule,
     /// It has one.
@@ -69,14 +71,22 @@ pub struct Rule {
     pub servers: usize,
 }
 
-/// The conditions of a front end by their names.
-#[derive(Debug, Default)]
-struct Conditions {
-    hosts: BTreeMap<String, Vec<String>>,
-    challenges: Vec<String>,
-    /// Those that ask for something else.
-    others: Vec<String>,
+/// What a condition asks for, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Criterion {
+    /// One of these hosts.
+    Host(Vec<String>),
+    /// A path under which challenges are.
+    Challenge,
+    Other,
 }
+
+/// The named conditions of a front end: what is asked for under one name, of which any will do.
+#[derive(Debug, Default)]
+struct Conditions(BTreeMap<String, Vec<Criterion>>);
+
+/// What must hold together for a rule: what is asked for, and whether it must not be so.
+type Terms = Vec<(Vec<Criterion>, bool)>;
 
 impl Configuration {
     /// Takes a configuration apart.
@@ -115,17 +125,21 @@ impl Configuration {
         paths
     }
 
-    /// What becomes of a challenge on port 80.
+    /// What becomes of a challenge on port 80. Redirects go before every rule that chooses a back end,
+    /// wherever they stand.
     pub fn challenge_route(&self) -> Route {
         let Some(frontend) = self.http_frontend() else { return Route::NoFrontend };
         let conditions = Conditions::of(frontend);
+        if frontend.lines.iter().any(|words| is_for_all(words, &conditions)) {
+            return Route::AllToHttps;
+        }
         let mut behind = Vec::new();
         for words in frontend.lines.iter().filter(|words| is(words, 0, "use_backend")) {
-            let asked: Vec<&str> = asked(words).collect();
-            if asked.iter().any(|name| conditions.is_challenge(name)) {
-                let backend = words.get(1).cloned().unwrap_or_default();
-                let for_hosts = asked.iter().any(|name| !conditions.is_challenge(name));
+            let alternatives = conditions.asked(words);
+            if let Some(terms) = alternatives.iter().find(|terms| asks_for_challenges(terms)) {
+                let for_hosts = terms.iter().any(|(asked, barred)| !barred && is_host(asked));
                 let redirected = || frontend.lines.iter().any(|it| conditions.redirects(it));
+                let backend = words.get(1).cloned().unwrap_or_default();
                 let target = self.sections.iter().find(|it| it.is("backend", &backend));
                 let lines = || target.iter().flat_map(|section| &section.lines);
                 return Route::Rule(Rule {
@@ -136,9 +150,7 @@ impl Configuration {
                     behind,
                 });
             }
-            if let Some(hosts) = conditions.hosts_of(words, &asked) {
-                behind.push(hosts);
-            }
+            behind.extend(hosts_of(words, &alternatives));
         }
         Route::NoRule
     }
@@ -168,54 +180,113 @@ impl Section {
 impl Conditions {
     /// The named conditions of a front end (`acl NAME CRITERION [FLAGS] VALUE…`).
     fn of(frontend: &Section) -> Conditions {
-        let mut found = Conditions::default();
+        let mut found: BTreeMap<String, Vec<Criterion>> = BTreeMap::new();
         for words in frontend.lines.iter().filter(|words| is(words, 0, "acl")) {
-            let [_, name, criterion, values @ ..] = words.as_slice() else { continue };
-            let covers =
-                |value: &&String| value.len() > 1 && CHALLENGES.starts_with(value.as_str());
-            if HOST_CRITERIA.contains(&criterion.as_str()) {
-                let values = values.iter().filter(|value| !value.starts_with('-'));
-                let hosts = found.hosts.entry(name.clone()).or_default();
-                hosts.extend(values.map(|value| value.to_ascii_lowercase()));
-            } else if criterion == "path_beg" && values.iter().any(|value| covers(&value)) {
-                found.challenges.push(name.clone());
-            } else {
-                found.others.push(name.clone());
+            if let [_, name, criterion @ ..] = words.as_slice() {
+                found.entry(name.clone()).or_default().push(Criterion::of(criterion));
             }
         }
-        found
+        Conditions(found)
     }
 
-    fn is_challenge(&self, name: &str) -> bool {
-        self.challenges.iter().any(|it| it == name)
-    }
-
-    /// The hosts of a rule that asks for nothing but them; none in the list where they are in a map.
-    fn hosts_of(&self, words: &[String], asked: &[&str]) -> Option<Vec<String>> {
-        if asked.is_empty() {
-            let mapped = words.iter().any(|word| word.contains("hdr(host)"));
-            return mapped.then(Vec::new);
+    /// What a rule asks for behind its `if`: alternatives, in each of which all must hold. Conditions
+    /// are named, or stand there themselves in braces.
+    fn asked(&self, words: &[String]) -> Vec<Terms> {
+        let (mut alternatives, mut terms, mut barred) = (Vec::new(), Terms::new(), false);
+        let mut rest = words.iter().skip_while(|word| *word != "if").skip(1);
+        while let Some(word) = rest.next() {
+            let name = word.trim_start_matches('!');
+            barred ^= (word.len() - name.len()) % 2 == 1;
+            match name {
+                // An exclamation mark that stands alone is for the next word.
+                "" => continue,
+                "or" | "||" => alternatives.push(std::mem::take(&mut terms)),
+                "{" => {
+                    let inside: Vec<String> =
+                        rest.by_ref().take_while(|word| *word != "}").cloned().collect();
+                    terms.push((vec![Criterion::of(&inside)], barred));
+                }
+                name => {
+                    let known = self.0.get(name).cloned();
+                    terms.push((known.unwrap_or_else(|| vec![Criterion::Other]), barred));
+                }
+            }
+            barred = false;
         }
-        let hosts: Option<Vec<&Vec<String>>> =
-            asked.iter().map(|name| self.hosts.get(*name)).collect();
-        Some(hosts?.into_iter().flatten().cloned().collect())
+        alternatives.push(terms);
+        alternatives
     }
 
     /// Whether a rule redirects challenges of other hosts: to our own, where they are answered.
     fn redirects(&self, words: &[String]) -> bool {
-        let is_redirect =
-            is(words, 0, "redirect") || (is(words, 0, "http-request") && is(words, 1, "redirect"));
-        is_redirect
+        is_redirect(words)
             && !is_redirect_to_https(words)
-            && asked(words).any(|name| self.is_challenge(name))
+            && self.asked(words).iter().any(|terms| asks_for_challenges(terms))
     }
 }
 
-/// The names of the conditions that must hold for a rule, without those that must not.
-fn asked(words: &[String]) -> impl Iterator<Item = &str> {
-    let behind = words.iter().skip_while(|word| *word != "if").skip(1);
-    let name = |word: &&String| !word.starts_with('!') && *word != "or" && *word != "||";
-    behind.filter(name).map(String::as_str)
+impl Criterion {
+    /// Reads `CRITERION [FLAGS] VALUE…`.
+    fn of(words: &[String]) -> Criterion {
+        let Some((name, values)) = words.split_first() else { return Criterion::Other };
+        let covers = |value: &String| value.len() > 1 && CHALLENGES.starts_with(value.as_str());
+        if HOST_CRITERIA.contains(&name.as_str()) {
+            let values = values.iter().filter(|value| !value.starts_with('-'));
+            return Criterion::Host(values.map(|value| value.to_ascii_lowercase()).collect());
+        }
+        match name.as_str() {
+            "path_beg" | "path,beg" if values.iter().any(covers) => Criterion::Challenge,
+            _ => Criterion::Other,
+        }
+    }
+}
+
+fn is_host(asked: &[Criterion]) -> bool {
+    asked.iter().all(|criterion| matches!(criterion, Criterion::Host(_)))
+}
+
+fn asks_for_challenges(terms: &Terms) -> bool {
+    terms.iter().any(|(asked, barred)| !barred && asked.contains(&Criterion::Challenge))
+}
+
+/// The hosts of each alternative of a rule that asks for nothing else; none in the list where they are
+/// in a map.
+fn hosts_of(words: &[String], alternatives: &[Terms]) -> Vec<Vec<String>> {
+    if !has(words, "if") {
+        let mapped = words.iter().any(|word| word.contains("hdr(host)"));
+        return if mapped { vec![Vec::new()] } else { Vec::new() };
+    }
+    let only_hosts = |terms: &&Terms| {
+        !terms.is_empty() && terms.iter().all(|(asked, barred)| !barred && is_host(asked))
+    };
+    let hosts = |terms: &Terms| {
+        let asked = terms.iter().flat_map(|(asked, _)| asked);
+        let hosts = asked.filter_map(|criterion| match criterion {
+            Criterion::Host(hosts) => Some(hosts),
+            Criterion::Challenge | Criterion::Other => None,
+        });
+        hosts.flatten().cloned().collect()
+    };
+    alternatives.iter().filter(only_hosts).map(hosts).collect()
+}
+
+/// Whether a rule sends everything to `https`, challenges among it: it asks for nothing but that TLS is
+/// not spoken already.
+fn is_for_all(words: &[String], conditions: &Conditions) -> bool {
+    let is_free = |terms: &Terms| {
+        let excluded = |(asked, barred): &(Vec<Criterion>, bool)| {
+            !barred || asked.contains(&Criterion::Challenge) || is_host(asked)
+        };
+        !terms.iter().any(excluded)
+    };
+    is_redirect(words)
+        && is_redirect_to_https(words)
+        && !has(words, "unless")
+        && conditions.asked(words).iter().any(is_free)
+}
+
+fn is_redirect(words: &[String]) -> bool {
+    is(words, 0, "redirect") || (is(words, 0, "http-request") && is(words, 1, "redirect"))
 }
 
 fn is_redirect_to_https(words: &[String]) -> bool {

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use stand_ins::ca::{Profile, Settings};
 
-use crate::process::{Outcome, Process, expect, local};
+use crate::process::{Outcome, Process, expect, free_port, local};
+use crate::real::HaProxy;
 use crate::site::{Site, StandInCa, exchange, text};
 use crate::stand::stop;
 use crate::{Test, Tool};
@@ -29,6 +30,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_check_says_what_is_amiss_with_a_load_balancer", &[], balancer),
     ("a_check_says_what_stands_before_a_challenge", &[Tool::LowPorts], routes),
     ("a_check_of_peers_that_never_answer_ends", &[], silence),
+    ("a_check_that_nobody_hears_fails", &[], unheard),
+    ("a_check_reads_what_a_real_haproxy_runs_with", &[Tool::HaProxy, Tool::LowPorts], real),
 ];
 
 const DOMAIN: &str = "www.example.com";
@@ -299,8 +302,8 @@ fn storage() -> Outcome {
     // For root, no mode forbids anything; the daemon's own user is another one.
     fs::set_permissions(&certs, fs::Permissions::from_mode(0o555)).map_err(text)?;
     let lines = [
-        "warn  storage  certs/README is not ours, and HAProxy loads it too; move it",
-        "warn  storage  certs/a.example.com.pem has mode 0644, not 0600; chmod 0600 it",
+        "warn  storage  in certs/, where HAProxy loads all, is not ours: README; move it",
+        "warn  storage  mode 0644 in place of 0600: certs/a.example.com.pem; chmod 0600",
     ];
     let (_, said) = ground.check(&[])?;
     expect(lines.iter().all(|line| said.contains(line)), || said)?;
@@ -434,4 +437,30 @@ fn silence() -> Outcome {
     ground.says(&["--marathon-timeout=2"], 1, &["fail  ca ", "fail  marathon ", "fail  lb "])?;
     let took = begin.elapsed();
     expect(took < Duration::from_secs(30), || format!("it took {took:?}"))
+}
+
+fn unheard() -> Outcome {
+    let ground = Ground::new()?;
+    let full = fs::File::create("/dev/full").map_err(text)?;
+    let mut command = Site::command();
+    command.args(ground.arguments()).arg("--check");
+    let status = command.stdout(full).status().map_err(text)?;
+    expect(status.code() == Some(1), || format!("{status}"))
+}
+
+fn real() -> Outcome {
+    let ground = Ground::new()?;
+    let _daemon = ground.daemon()?;
+    let (site, port) = (&ground.site, free_port()?);
+    let _haproxy =
+        HaProxy::start(site.folder(), &site.storage, port, &[site.port], site.lb.clone())?;
+    let configuration = fs::read_to_string(site.folder().join("haproxy.cfg")).map_err(text)?;
+    site.lb.with(|lb, _| lb.settings.configuration = configuration);
+    let _front = Frontend::start(ground.address, Door::Daemon(port))?;
+    let lines = [
+        "/certs, which is ours\n",
+        ": sends challenges to marathon_acme before it looks at hosts\n",
+        PONG_LINE,
+    ];
+    ground.says(&[], 0, &lines)
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, access, statvfs};
@@ -57,12 +57,15 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
         }
         Err(error) => survey.barred.push(error),
     }
-    let private = PRIVATE.iter().map(|path| (path.to_string(), PRIVATE_MODE));
-    let modes = private.chain(pems.iter().map(|path| (path.clone(), cert_mode)));
-    survey.odd_modes.extend(modes.filter_map(|(path, expected)| odd_mode(dir, path, expected)));
-    survey.barred.extend(WRITTEN.iter().filter_map(|path| barred(dir, path, Kind::Folder)));
-    survey.barred.extend(USED.iter().filter_map(|path| barred(dir, path, Kind::Used)));
-    survey.barred.extend(pems.iter().filter_map(|path| barred(dir, path, Kind::Read)));
+    survey.odd_modes = odd_modes(dir, &pems, cert_mode);
+    let wanted = WRITTEN.iter().map(|path| (*path, Kind::Folder));
+    let wanted = wanted.chain(USED.iter().map(|path| (*path, Kind::Used)));
+    let wanted = wanted.chain(pems.iter().map(|path| (path.as_str(), Kind::Read)));
+    for error in wanted.filter_map(|(path, kind)| barred(dir, path, kind)) {
+        if survey.barred.iter().all(|known| known.path != error.path) {
+            survey.barred.push(error);
+        }
+    }
     survey.lock = lock_state(&dir.join("lock"));
     survey
 }
@@ -90,15 +93,21 @@ fn barred(dir: &Path, path: &str, kind: Kind) -> Option<crate::seam::StoreError>
     found.err().filter(|it| it.kind() != io::ErrorKind::NotFound).map(|it| failed(shown, &it))
 }
 
-fn odd_mode(dir: &Path, path: String, expected: u32) -> Option<OddMode> {
-    let found = std::fs::metadata(dir.join(&path)).ok().filter(std::fs::Metadata::is_file)?;
-    let mode = found.permissions().mode() & PERMISSIONS;
-    (mode != expected).then_some(OddMode { path, mode, expected })
+/// Files of ours that have another mode than they are written with.
+fn odd_modes(dir: &Path, pems: &[String], cert_mode: u32) -> Vec<OddMode> {
+    let private = PRIVATE.iter().map(|path| (path.to_string(), PRIVATE_MODE));
+    let ours = private.chain(pems.iter().map(|path| (path.clone(), cert_mode)));
+    let odd = ours.filter_map(|(path, expected)| {
+        let found = std::fs::metadata(dir.join(&path)).ok().filter(std::fs::Metadata::is_file)?;
+        let mode = found.permissions().mode() & PERMISSIONS;
+        (mode != expected).then_some(OddMode { path, mode, expected })
+    });
+    odd.collect()
 }
 
 /// An instance that lives writes into its lock every few seconds; one that ended in order has emptied
 /// it. The system's own lock could be asked only by taking it.
-fn lock_state(path: &PathBuf) -> LockState {
+fn lock_state(path: &Path) -> LockState {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => LockState::Free,
         Err(_) => LockState::Unknown,

@@ -87,6 +87,38 @@ fn what_takes_challenges_elsewhere_or_nowhere() {
 }
 
 #[test]
+fn conditions_may_stand_in_the_rule_itself() {
+    let inline =
+        "  use_backend marathon_acme if { path_beg /.well-known/acme-challenge/ } or TRUE\n";
+    assert_eq!(route(&format!("{inline}{VHOST}")), Route::Rule(good()));
+    let method = "  use_backend marathon_acme if METH_GET { path_beg /.well-known/ } !{ ssl_fc }\n";
+    assert_eq!(route(method), Route::Rule(good()));
+    let host = "  use_backend shop if { hdr(host) -i a.org } ! { ssl_fc } || { hdr(host) b.org }\n";
+    let behind = Rule { behind: vec![vec!["b.org".to_string()]], ..good() };
+    assert_eq!(route(&format!("{host}{inline}")), Route::Rule(behind));
+    assert_eq!(route("  use_backend shop if !{ path_beg /.well-known/ }\n"), Route::NoRule);
+    assert_eq!(
+        route("  use_backend shop if { path_beg /.well-known/ \n"),
+        Route::Rule(Rule { backend: "shop".into(), to_https: true, servers: 1, ..Rule::default() })
+    );
+}
+
+#[test]
+fn a_front_end_that_sends_all_to_https_leaves_no_challenge() {
+    for rule in
+        ["redirect scheme https", "http-request redirect scheme https code 301 if !{ ssl_fc }"]
+    {
+        assert_eq!(route(&format!("{CHALLENGE}  {rule}\n")), Route::AllToHttps, "{rule}");
+    }
+    for condition in
+        ["!path_acme", "host_www", "!{ ssl_fc } host_www", "{ path_beg /x }", "! path_acme"]
+    {
+        let rule = format!("  redirect scheme https if {condition}\n");
+        assert_eq!(route(&format!("{CHALLENGE}{VHOST}{rule}")), Route::Rule(good()), "{rule}");
+    }
+}
+
+#[test]
 fn a_front_end_of_another_name_is_known_by_its_port() {
     let text = with_rules(CHALLENGE).replace("marathon_http_in", "own");
     assert_eq!(Configuration::parse(&text).challenge_route(), Route::Rule(good()));
