@@ -33,6 +33,7 @@
 //! | [`io`] | the event loop, sockets and TLS, listener, descriptors, storage and its lock, keys, signals, |
 //! | | and what the service manager hands over and hears |
 //! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
+//! | [`check`] | `--check`: another machine on the same seam, which asks and judges, and changes nothing |
 //! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
 //! | [`lb`] | the reload signal and its answer |
@@ -40,8 +41,8 @@
 //! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
-//! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
-//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`]: what the parts share |
+//! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
+//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what the parts share |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
@@ -85,6 +86,7 @@
 pub mod acme;
 pub mod backoff;
 pub mod challenge;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -98,10 +100,12 @@ pub mod lb;
 pub mod log;
 pub mod marathon;
 pub mod pki;
+pub mod printable;
 pub mod proxy;
 pub mod repeats;
 pub mod seam;
 pub mod secret;
+pub mod survey;
 #[cfg(test)]
 mod testing;
 pub mod time;

@@ -4,15 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use marathon_acme::acme::account::Binding;
+use marathon_acme::check::Checker;
+use marathon_acme::check::report::Look;
 use marathon_acme::cli::list::{Remembered, list};
 use marathon_acme::cli::template::{Filled, Template};
 use marathon_acme::cli::{self, Command};
-use marathon_acme::config::{Config, ExternalAccount};
+use marathon_acme::config::{Config, ExternalAccount, LogFormat};
 use marathon_acme::daemon::Daemon;
 use marathon_acme::daemon::memory::Memory;
 use marathon_acme::domain::Domain;
@@ -20,7 +22,7 @@ use marathon_acme::io::clock::Clock;
 use marathon_acme::io::hardening::keep_memory_private;
 use marathon_acme::io::signals::Signals;
 use marathon_acme::io::storage::{self, Snapshot};
-use marathon_acme::io::{StartError, read_secret, run};
+use marathon_acme::io::{StartError, read_secret, run, run_check};
 use marathon_acme::log::Record;
 
 /// Where the program is, as far as it does not know itself.
@@ -40,16 +42,21 @@ fn main() -> ExitCode {
                 Record::warn("main", "this process's memory may be seen by others")
                     .with("error", error)
             }));
-            let failed = |error: io::Error| StartError { status: 1, text: error.to_string() };
-            let status = signals.map_err(failed).and_then(|signals| {
+            let status = signals.map_err(StartError::from).and_then(|signals| {
                 let binding = binding(&config)?;
                 let mut daemon = Daemon::new(&config, binding, warnings);
                 run(&config, signals, &mut daemon)
             });
-            match status {
-                Ok(status) => ExitCode::from(status),
-                Err(StartError { status, text }) => complain(status, &text),
-            }
+            ended(status)
+        }
+        Ok(Command::Check { config, remarks }) => {
+            let status = signals.map_err(StartError::from).and_then(|signals| {
+                // One that cannot be read stops the daemon as well.
+                binding(&config)?;
+                let look = look(config.log_format);
+                run_check(&config, signals, |survey| Checker::new(&config, survey, &remarks, look))
+            });
+            ended(status)
         }
         Ok(Command::List { config }) => match storage::read_only(&config.storage_dir) {
             Ok(Snapshot { certificates, state }) => {
@@ -59,6 +66,28 @@ fn main() -> ExitCode {
             Err(error) => complain(1, &format!("STORAGE-DIR {error}")),
         },
         Err(error) => complain(2, &error.to_string()),
+    }
+}
+
+fn ended(status: Result<u8, StartError>) -> ExitCode {
+    match status {
+        Ok(status) => ExitCode::from(status),
+        Err(StartError { status, text }) => complain(status, &text),
+    }
+}
+
+/// How the lines of a check look to whoever reads them; `NO_COLOR` takes their colours away
+/// (no-color.org).
+fn look(format: LogFormat) -> Look {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    match format {
+        LogFormat::Json => Look::Json,
+        LogFormat::Text
+            if io::stdout().is_terminal() && env::var_os("TERM") != Some("dumb".into()) =>
+        {
+            Look::Terminal { colour: !is_set("NO_COLOR") }
+        }
+        LogFormat::Text => Look::Plain,
     }
 }
 

@@ -53,7 +53,7 @@ pub struct WriteId(pub u64);
 pub enum Input<'a> {
     /// The process started: always the first input, once the listener is bound (to this address).
     Started {
-        /// Where challenges are answered; the port is the real one.
+        /// Where challenges are answered; the port is the real one. Nowhere: `0.0.0.0:0`.
         listening: SocketAddr,
     },
     /// The instant of the last [`Output::Wait`] has come. It may come early or twice.
@@ -156,6 +156,9 @@ pub enum Output {
     /// Shows to whoever sits at a terminal how far it is with many orders, in one short line; said when
     /// it has changed, and empty once they are done.
     Progress(String),
+    /// Writes a text to standard output, as it is, and waits until it is written: what somebody asked
+    /// for who waits for it. Where it cannot be written the process ends with status 1. Not a daemon's.
+    Say(String),
     /// Everything is done: the loop flushes and the process ends with this status.
     Exit(u8),
     /// Always the last of a turn: nothing more to do until something happens, or until this

@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lb", &["http"]),
     ("challenge", &["http"]),
     ("daemon", &["acme", "marathon", "lb", "challenge", "http", "dns", "pki"]),
+    ("check", &["daemon", "acme", "marathon", "lb", "challenge", "http", "dns", "pki"]),
     ("io", &["pki"]),
     ("cli", &["pki"]),
 ];

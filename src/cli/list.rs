@@ -9,6 +9,7 @@ use crate::config::LogFormat;
 use crate::domain::Domain;
 use crate::pki::bundle::Bundle;
 use crate::pki::leaf::renewal_by_lifetime;
+use crate::printable::printable;
 use crate::seam::StoreError;
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -92,12 +93,12 @@ impl Row {
         Row {
             name: name.to_string(),
             domains: leaf
-                .map_or_else(Vec::new, |leaf| leaf.names.iter().map(|it| clean(it)).collect()),
-            issuer: issuer.map(clean),
+                .map_or_else(Vec::new, |leaf| leaf.names.iter().map(|it| printable(it)).collect()),
+            issuer: issuer.map(printable),
             not_after: leaf.map(|leaf| leaf.not_after),
             next_renewal: planned
                 .or_else(|| leaf.map(|leaf| renewal_by_lifetime(leaf.not_before, leaf.not_after))),
-            last_error: damage.or(remembered.error).as_deref().map(clean),
+            last_error: damage.or(remembered.error).as_deref().map(printable),
         }
     }
 
@@ -177,16 +178,6 @@ fn shorten(text: &str, chars_max: usize) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_string(),
     }
-}
-
-/// Without what moves a terminal's cursor, colours it, or turns the order of its letters around.
-fn clean(text: &str) -> String {
-    let odd = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().map(|c| if odd(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]

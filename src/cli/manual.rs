@@ -100,6 +100,10 @@ systemctl enable --now marathon-acme",
 curl -X PUT -H 'Content-Type: application/json' -d @marathon-acme.json \\
     http://marathon.mesos:8080/v2/apps/marathon-acme",
     ),
+    (
+        "See whether all is set up well, without a change:",
+        "marathon-acme --check /var/lib/marathon-acme",
+    ),
     ("See what there is:", "marathon-acme --list /var/lib/marathon-acme"),
 ];
 

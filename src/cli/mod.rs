@@ -38,6 +38,13 @@ pub enum Command {
         /// What is to be said of them in the log.
         warnings: Vec<Record>,
     },
+    /// Look at everything that a certificate hangs on, and change nothing.
+    Check {
+        /// The choices.
+        config: Box<Config>,
+        /// What is to be said of them.
+        remarks: Vec<Record>,
+    },
     /// Fill a text in and say it on standard output.
     Template(Box<Template>),
     /// Show the certificates in the storage and end well.
@@ -105,11 +112,13 @@ pub fn parse(
     // Who only looks into the storage goes to nobody.
     let shared = if list { Shared::default() } else { shared? };
     let config = Box::new(values::config(&words, shared)?);
-    Ok(if list {
-        Command::List { config }
-    } else {
-        warnings.extend(shared::remarks(&config));
-        Command::Run { config, warnings }
+    if list {
+        return Ok(Command::List { config });
+    }
+    warnings.extend(shared::remarks(&config));
+    Ok(match values::check(&words)? {
+        true => Command::Check { config, remarks: warnings },
+        false => Command::Run { config, warnings },
     })
 }
 

@@ -50,7 +50,15 @@ pub(super) const CHOICES: &[Choice] = &[
         fix: "choose --san for a certificate a label, or --allow-multiple-certs for one a domain",
     },
     Choice {
-        among: &["once", "list", "revoke", PRINT_SYSTEMD_UNIT, PRINT_APP_DEFINITION, PRINT_MAN],
+        among: &[
+            "once",
+            "check",
+            "list",
+            "revoke",
+            PRINT_SYSTEMD_UNIT,
+            PRINT_APP_DEFINITION,
+            PRINT_MAN,
+        ],
         fix: "choose one",
     },
 ];
@@ -128,6 +136,11 @@ pub const OPTIONS: &[Spec] = &[
         "days after its expiry that a certificate no app wants is archived, 0: never [30]",
     ),
     switch("once", "bring everything up to date, then exit: 0 if all is well, else 1"),
+    switch(
+        "check",
+        "look at storage, Marathon, CA, load balancers and each domain's route, within 60 s, \
+         change nothing, and exit: 0 if nothing failed, else 1",
+    ),
     switch("list", "show the certificates in the storage and exit"),
     value(None, "revoke", "DOMAIN", "revoke and archive the certificate of that name and exit"),
     switch(PRINT_SYSTEMD_UNIT, "print a unit for systemd, made of the other options, and exit"),

@@ -91,6 +91,15 @@ fn listing_is_a_command_of_its_own_and_wants_the_directory_as_well() {
 }
 
 #[test]
+fn a_check_is_a_command_of_its_own_and_hears_what_is_odd() {
+    let odd = [("MARATHON_ACME_CHECK", "true"), ("MARATHON_ACME_CHEQUE", "true")];
+    let Ok(Command::Check { config, remarks }) = parsed("/s", &odd) else { panic!("it checks") };
+    assert_eq!((config.storage_dir.to_str(), remarks.len()), (Some("/s"), 1));
+    assert!(error("--check --once /s").contains("choose one"));
+    assert!(error("--check").starts_with("STORAGE-DIR is missing"));
+}
+
+#[test]
 fn every_new_option_has_its_variable() {
     let from_variables = config(
         "/s",

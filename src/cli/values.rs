@@ -87,6 +87,11 @@ pub(super) fn list(words: &Words) -> Result<bool, UsageError> {
     switch("list", words.get("list").map(String::as_str))
 }
 
+/// Whether everything is to be looked at, and nothing changed.
+pub(super) fn check(words: &Words) -> Result<bool, UsageError> {
+    switch("check", words.get("check").map(String::as_str))
+}
+
 /// Refuses options that exclude each other. A switch that its variable turns off is not chosen.
 fn choose(words: &Words) -> Result<(), UsageError> {
     for choice in options::CHOICES {

@@ -20,7 +20,7 @@ use crate::turn::Turn;
 use crate::url::Url;
 
 mod gather;
-mod inquiry;
+pub mod inquiry;
 mod stream;
 mod sync;
 

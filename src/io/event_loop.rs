@@ -7,7 +7,7 @@
 //! for the service manager's watchdog.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ pub trait Disk {
 
 /// What the loop is made of.
 pub struct Parts<D, K> {
-    /// Where challenges are answered.
-    pub listener: TcpListener,
+    /// Where challenges are answered; a machine that answers nobody has none.
+    pub listener: Option<TcpListener>,
     /// Where the operator is answered, if elsewhere.
     pub admin: Option<TcpListener>,
     /// How many may be open.
@@ -124,9 +124,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// The system has no descriptors left.
     pub fn new(mut parts: Parts<D, K>) -> io::Result<EventLoop<D, K>> {
         let poll = Poll::new()?;
-        poll.registry().register(&mut parts.listener, LISTENER, Interest::READABLE)?;
-        if let Some(admin) = &mut parts.admin {
-            poll.registry().register(admin, ADMIN, Interest::READABLE)?;
+        let listeners = [(&mut parts.listener, LISTENER), (&mut parts.admin, ADMIN)];
+        for (listener, token) in listeners {
+            if let Some(listener) = listener {
+                poll.registry().register(listener, token, Interest::READABLE)?;
+            }
         }
         for (source, signal) in parts.signals.sources() {
             let token = if signal == Signal::Stop { STOP } else { RELOAD };
@@ -157,7 +159,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// # Errors
     /// The system's poll failed, which leaves nothing to be done.
     pub fn run(mut self, machine: &mut dyn Machine) -> io::Result<u8> {
-        let listening = self.parts.listener.local_addr()?;
+        let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let listener = self.parts.listener.as_ref();
+        let listening = listener.map_or(Ok(nowhere), TcpListener::local_addr)?;
         if let Some(line) = self.parts.descriptors.remark() {
             self.parts.logger.write(self.clock.now(), line);
         }
@@ -268,7 +272,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                     return;
                 }
                 Output::Exit(status) => {
-                    self.exit = Some(status);
+                    // Nobody may have heard it.
+                    self.exit.get_or_insert(status);
                     return;
                 }
                 output => self.carry_out(output),
@@ -331,8 +336,16 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             }
             Output::Status(text) => self.parts.notifier.status(&text),
             Output::Progress(text) => self.parts.logger.progress(&text),
+            Output::Say(text) => self.say(&text),
             Output::Log(record) => self.parts.logger.write(self.clock.now(), record),
             Output::Wait(_) | Output::Exit(_) => {}
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        let mut out = io::stdout();
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            self.exit = Some(1);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::seam::{Change, Load, Loaded, Machine, StoreError};
 use crate::secret::Secret;
 
 pub mod activation;
+mod checking;
 pub mod clock;
 mod conn;
 pub mod descriptors;
@@ -29,6 +30,7 @@ mod usage;
 pub mod user;
 
 use activation::HandedOver;
+pub use checking::run_check;
 use clock::Clock;
 use descriptors::Descriptors;
 use event_loop::{Disk, EventLoop, Parts};
@@ -46,6 +48,12 @@ pub struct StartError {
     pub status: u8,
     /// One line for the operator.
     pub text: String,
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> StartError {
+        StartError { status: 1, text: error.to_string() }
+    }
 }
 
 impl Disk for Storage {
@@ -99,6 +107,7 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
         }
         let descriptors = Descriptors::claim();
         let notifier = Notifier::from_environment();
+        let listener = Some(listener);
         let parts =
             Parts { listener, admin, descriptors, signals, tls, disk, keys, logger, notifier };
         EventLoop::new(parts)?.run(machine)

@@ -17,9 +17,11 @@ use crate::secret::Secret;
 pub mod files;
 mod lock;
 mod snapshot;
+mod survey;
 
 use files::{Files, RealFiles};
 pub use snapshot::{Snapshot, read_only};
+pub use survey::survey;
 
 /// The folders that are there from the start on.
 const FOLDERS: [&str; 5] = ["certs", "unmanaged-certs", "challenges", "archive", "tmp"];

@@ -1,5 +1,5 @@
-//! What is said to marathon-lb: the reload signal, the question for HAProxy's process ids, and how the
-//! answers are read.
+//! What is said to marathon-lb: the reload signal, the questions for HAProxy's process ids, health and
+//! configuration, and how the answers are read.
 //! Knows no addresses and no time; who is signalled when is the daemon's business.
 
 use std::collections::BTreeSet;
@@ -8,12 +8,20 @@ use std::fmt;
 use crate::http::{Method, Request, Response};
 use crate::url::Url;
 
+pub mod configuration;
+
 /// The path that makes marathon-lb check its configuration and reload HAProxy. The other signal,
 /// `hup`, does nothing when only a certificate changed.
 pub const RELOAD_PATH: &str = "/_mlb_signal/usr1";
 
 /// The path that shows the ids of HAProxy's processes, separated by spaces.
 pub const PIDS_PATH: &str = "/_haproxy_getpids";
+
+/// The path that says by 200 that HAProxy works.
+pub const HEALTH_PATH: &str = "/_haproxy_health_check";
+
+/// The path that shows HAProxy's configuration as it was when its process started.
+pub const CONFIGURATION_PATH: &str = "/_haproxy_getconfig";
 
 /// The largest answer read, in bytes: marathon-lb says one sentence.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -29,6 +37,16 @@ pub fn reload_request(base: &Url) -> Request {
 /// The request that asks for HAProxy's process ids.
 pub fn pids_request(base: &Url) -> Request {
     Request::new(Method::Get, base.join(PIDS_PATH))
+}
+
+/// The request that asks whether HAProxy works.
+pub fn health_request(base: &Url) -> Request {
+    Request::new(Method::Get, base.join(HEALTH_PATH))
+}
+
+/// The request that asks for HAProxy's configuration.
+pub fn configuration_request(base: &Url) -> Request {
+    Request::new(Method::Get, base.join(CONFIGURATION_PATH))
 }
 
 /// The process ids that the answer shows; `None` where it shows none, as that of a marathon-lb which

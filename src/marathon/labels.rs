@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::config::Config;
 use crate::domain::{Domain, DomainError};
 use crate::hint::Hint;
 
@@ -40,6 +41,16 @@ pub enum Selection {
     Each,
     /// `--san`: all are in one certificate.
     Together,
+}
+
+impl From<&Config> for Selection {
+    fn from(config: &Config) -> Selection {
+        match (config.san, config.allow_multiple_certs) {
+            (true, _) => Selection::Together,
+            (false, true) => Selection::Each,
+            (false, false) => Selection::First,
+        }
+    }
 }
 
 /// A word of a label that is no certifiable name.
@@ -164,7 +175,7 @@ impl Claims {
 }
 
 /// The digits of `MARATHON_ACME_{n}_DOMAIN`, as the old program wrote them: no leading zeros.
-fn domain_index(label: &str) -> Option<&str> {
+pub(super) fn domain_index(label: &str) -> Option<&str> {
     let index = label.strip_prefix("MARATHON_ACME_")?.strip_suffix("_DOMAIN")?;
     let digits = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
     (digits && (index == "0" || !index.starts_with('0'))).then_some(index)
@@ -172,7 +183,7 @@ fn domain_index(label: &str) -> Option<&str> {
 
 /// Whether the port belongs to our load balancers, as marathon-lb decides it: its label lists groups
 /// separated by commas; the group `*` takes every app.
-fn is_ours(labels: &BTreeMap<String, String>, index: &str, group: &str) -> bool {
+pub(super) fn is_ours(labels: &BTreeMap<String, String>, index: &str, group: &str) -> bool {
     let list = groups(labels, index);
     group == "*" || list.is_some_and(|list| list.split(',').any(|each| each.trim() == group))
 }

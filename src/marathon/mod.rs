@@ -6,7 +6,9 @@ pub mod app;
 pub mod apps;
 pub mod event;
 pub mod labels;
+pub mod lint;
 
 pub use app::{App, AppError};
 pub use apps::{AppsError, AppsParser};
 pub use labels::{Claim, Claims, Notice, Rejected, Selection, claims};
+pub use lint::{Flaw, FlawKind, lint};

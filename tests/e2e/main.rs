@@ -3,6 +3,7 @@
 
 mod attack;
 mod ca;
+mod check;
 mod command_line;
 mod crash;
 mod fixed;
@@ -58,6 +59,8 @@ pub(crate) enum Tool {
     Musl,
     /// Leave to open more than ten thousand descriptors.
     Descriptors,
+    /// Leave to listen on port 80.
+    LowPorts,
     /// To be root, and to be allowed to make namespaces and mounts.
     Namespaces,
     /// The same for networks, and iproute2 to make them with.
@@ -91,6 +94,7 @@ impl Tool {
             Tool::Descriptors => {
                 ("not so many descriptors", attack::claim_descriptors(DESCRIPTORS_WANTED))
             }
+            Tool::LowPorts => ("no leave to listen on port 80", check::may_listen_on_port_80()),
             Tool::Namespaces => {
                 let script = "mount -t tmpfs none /mnt";
                 let works =
@@ -159,6 +163,7 @@ fn main() -> ExitCode {
         logs::TESTS,
         hints::TESTS,
         command_line::TESTS,
+        check::TESTS,
         systemd::TESTS,
         shipping::TESTS,
         renewal::TESTS,

@@ -421,6 +421,7 @@ impl World {
             Output::Store { .. }
             | Output::Load(_)
             | Output::Measure(_)
+            | Output::Say(_)
             | Output::Exit(_)
             | Output::Wait(_) => unreachable!("the machine takes it"),
         }

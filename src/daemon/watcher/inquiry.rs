@@ -10,28 +10,30 @@ use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::{Scheme, Url};
 
-/// How a part of the watcher asks.
+/// How to ask.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
+pub struct Manner {
     /// The one media type that is wanted.
-    pub(super) accept: &'static str,
+    pub accept: &'static str,
     /// The limit up to the head of the answer.
-    pub(super) timeout: Duration,
+    pub timeout: Duration,
     /// The longest pause in its body.
-    pub(super) silence: Option<Duration>,
+    pub silence: Option<Duration>,
 }
 
 /// A question that has no answer yet.
 #[derive(Clone, Debug)]
-pub(super) struct Inquiry {
-    pub(super) request: RequestId,
-    pub(super) url: Url,
+pub struct Inquiry {
+    /// By which its events are known.
+    pub request: RequestId,
+    /// Who is asked for what.
+    pub url: Url,
     redirected: bool,
 }
 
 /// What the head of an answer means.
 #[derive(Debug)]
-pub(super) enum Reception {
+pub enum Reception {
     /// 200: the body comes.
     Accepted,
     /// The leader is asked instead.
@@ -42,7 +44,7 @@ pub(super) enum Reception {
 
 impl Manner {
     /// Asks.
-    pub(super) fn ask(&self, turn: &mut Turn<'_>, transport: &mut Transport, url: Url) -> Inquiry {
+    pub fn ask(&self, turn: &mut Turn<'_>, transport: &mut Transport, url: Url) -> Inquiry {
         self.send(turn, transport, url, false)
     }
 
@@ -67,7 +69,7 @@ impl Manner {
     }
 
     /// Takes in the head of the answer.
-    pub(super) fn receive(
+    pub fn receive(
         &self,
         turn: &mut Turn<'_>,
         transport: &mut Transport,

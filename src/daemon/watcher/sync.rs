@@ -66,11 +66,7 @@ impl Sync {
                 silence: Some(config.marathon_timeout),
             },
             group: config.group.clone(),
-            selection: match (config.san, config.allow_multiple_certs) {
-                (true, _) => Selection::Together,
-                (false, true) => Selection::Each,
-                (false, false) => Selection::First,
-            },
+            selection: config.into(),
             names_max: names_max(config.profile.as_deref()),
             state: State::Resting,
         }

@@ -46,11 +46,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         for _ in 0..ACCEPTS_PER_TURN {
             let listener = match door {
                 Door::Public => &self.parts.listener,
-                Door::Admin => match &self.parts.admin {
-                    Some(listener) => listener,
-                    None => return,
-                },
+                Door::Admin => &self.parts.admin,
             };
+            let Some(listener) = listener else { return };
             match listener.accept() {
                 Ok((stream, from)) => self.welcome(machine, stream, from, door),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,

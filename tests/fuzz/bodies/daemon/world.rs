@@ -211,6 +211,7 @@ impl World {
                 assert!(!text.contains("PRIVATE KEY"), "a key is told")
             }
             Output::Exit(_) => self.over = true,
+            Output::Say(_) => unreachable!("a daemon has a log"),
             Output::Wait(_) => unreachable!("it ends the turn"),
         }
     }

@@ -33,7 +33,7 @@ impl Ca {
             let effect = fired.map(|index| self.settings.faults[index].effect.clone());
             fields &= !matches!(effect, Some(Effect::WithoutNonce | Effect::Page { .. }));
             let Answer { reply, problem, note } = answer;
-            let reply = reply.with("Date", http_date(now.unix_ms));
+            let reply = reply.with("Date", http_date(now.unix_ms + self.settings.date_ahead_ms));
             let reply = if fields { self.with_common_fields(&request, reply) } else { reply };
             if self.settings.keep_seen {
                 let names = if step == Some(Step::NewOrder) { ordered(&request) } else { vec![] };

@@ -28,6 +28,8 @@ pub struct Settings {
     pub unavailable: Option<RetryAfter>,
     /// Every reply waits so long.
     pub delay_ms: u64,
+    /// How far its clock is ahead, by the `Date` of its replies.
+    pub date_ahead_ms: i64,
     /// From the answer to a challenge to the first connection.
     pub validation_delay_ms: u64,
     /// How many places ask for a challenge at once; all must be answered rightly.
@@ -101,6 +103,7 @@ impl Default for Settings {
             server_error_html: false,
             unavailable: None,
             delay_ms: 0,
+            date_ahead_ms: 0,
             validation_delay_ms: 0,
             vantage_points: 1,
             challenge_processing: false,

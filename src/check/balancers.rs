@@ -1,0 +1,352 @@
+//! Asks every load balancer, at every address, how it is and how it is configured; judges whether it
+//! loads our certificates and sends challenges to us. Signals none of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::config::Config;
+use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use crate::http::{Request, Response};
+use crate::lb::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Route, Rule};
+use crate::lb::{self, ANSWER_BYTES_MAX};
+use crate::seam::Trust;
+use crate::turn::Turn;
+use crate::url::Url;
+
+use super::names::Names;
+use super::report::Finding;
+use super::{ANSWER_TIMEOUT, listed};
+
+const SUBJECT: &str = "lb";
+
+/// The questions, and their answers.
+#[derive(Debug)]
+pub(super) struct Balancers {
+    /// Those whose addresses are not known yet.
+    unresolved: Vec<Url>,
+    each: Vec<Balancer>,
+    open: BTreeMap<RequestId, (usize, Question)>,
+}
+
+/// One address of one `--lb`.
+#[derive(Debug)]
+struct Balancer {
+    url: Url,
+    address: IpAddr,
+    /// That it works.
+    health: Option<Result<(), String>>,
+    configuration: Option<Result<Configuration, String>>,
+    /// Whether it shows HAProxy's process ids.
+    shows_pids: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    Health,
+    Configuration,
+    Pids,
+}
+
+impl Balancers {
+    pub(super) fn new(config: &Config) -> Balancers {
+        Balancers { unresolved: config.lb.clone(), each: Vec::new(), open: BTreeMap::new() }
+    }
+
+    /// Asks those whose addresses have become known.
+    pub(super) fn advance(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        names: &Names,
+    ) {
+        for url in std::mem::take(&mut self.unresolved) {
+            match names.addresses(&url.origin().host) {
+                None => self.unresolved.push(url),
+                Some(addresses) => {
+                    for address in addresses {
+                        self.ask(turn, transport, &url, address);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, url: &Url, address: IpAddr) {
+        let index = self.each.len();
+        let (health, configuration, shows_pids) = (None, None, None);
+        let url = url.clone();
+        for question in [Question::Health, Question::Configuration, Question::Pids] {
+            let outgoing = Outgoing {
+                request: question.request(&url),
+                trust: Trust::WebPki,
+                timeout: Some(ANSWER_TIMEOUT),
+                silence: None,
+                address: Some(address),
+                delivery: Delivery::Whole { body_bytes_max: question.body_bytes_max() },
+            };
+            self.open.insert(transport.send(turn, outgoing), (index, question));
+        }
+        self.each.push(Balancer { url, address, health, configuration, shows_pids });
+    }
+
+    pub(super) fn awaits(&self, request: RequestId) -> bool {
+        self.open.contains_key(&request)
+    }
+
+    pub(super) fn handle_event(&mut self, request: RequestId, event: TransportEvent) {
+        let Some((index, question)) = self.open.remove(&request) else { return };
+        let result = match event {
+            TransportEvent::Response(response) => Ok(response),
+            TransportEvent::Failed(error) => Err(error.fault.to_string()),
+            _ => return,
+        };
+        if let Some(balancer) = self.each.get_mut(index) {
+            balancer.note(question, result);
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.open.is_empty() && self.unresolved.is_empty()
+    }
+
+    pub(super) fn give_up(&mut self, reason: &str) {
+        for (index, question) in std::mem::take(&mut self.open).into_values() {
+            if let Some(balancer) = self.each.get_mut(index) {
+                balancer.note(question, Err(reason.into()));
+            }
+        }
+        self.unresolved.clear();
+    }
+
+    /// Every address, each once.
+    pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.each.iter().map(|balancer| balancer.address).collect()
+    }
+
+    /// What is to be said of them, when these hosts want certificates and the storage is there.
+    pub(super) fn findings(&self, wanted: &BTreeSet<String>, storage_dir: &Path) -> Vec<Finding> {
+        self.each.iter().flat_map(|it| it.findings(wanted, storage_dir)).collect()
+    }
+}
+
+impl Question {
+    fn request(self, url: &Url) -> Request {
+        match self {
+            Question::Health => lb::health_request(url),
+            Question::Configuration => lb::configuration_request(url),
+            Question::Pids => lb::pids_request(url),
+        }
+    }
+
+    const fn body_bytes_max(self) -> usize {
+        match self {
+            Question::Configuration => CONFIGURATION_BYTES_MAX,
+            Question::Health | Question::Pids => ANSWER_BYTES_MAX,
+        }
+    }
+}
+
+impl Balancer {
+    fn note(&mut self, question: Question, result: Result<Response, String>) {
+        let good = result.and_then(|response| match response.head.status {
+            200 => Ok(response),
+            status => Err(format!("status {status}")),
+        });
+        match question {
+            Question::Health => self.health = Some(good.map(|_| ())),
+            Question::Configuration => {
+                let parse = |response: Response| {
+                    Configuration::parse(&String::from_utf8_lossy(&response.body))
+                };
+                self.configuration = Some(good.map(parse));
+            }
+            Question::Pids => {
+                self.shows_pids = Some(good.is_ok_and(|it| lb::pids(&it).is_some()));
+            }
+        }
+    }
+
+    fn findings(&self, wanted: &BTreeSet<String>, storage_dir: &Path) -> Vec<Finding> {
+        let here = format!("{} at {}", self.url.origin(), self.address);
+        let at =
+            |finding: Finding| Finding { seen: format!("{here}: {}", finding.seen), ..finding };
+        let health = match &self.health {
+            None => return Vec::new(),
+            Some(Ok(())) => Finding::ok(SUBJECT, "healthy"),
+            Some(Err(problem)) => {
+                let remedy = "check --lb, and that marathon-lb runs there with port 9090 open";
+                return vec![at(Finding::fail(SUBJECT, problem, remedy))];
+            }
+        };
+        let mut findings = vec![health];
+        match &self.configuration {
+            Some(Ok(configuration)) => {
+                findings.push(certificates(&configuration.certificate_paths(), storage_dir));
+                findings.push(challenges(&configuration.challenge_route(), wanted));
+            }
+            Some(Err(problem)) => {
+                let seen = format!("its configuration cannot be had: {problem}");
+                let remedy = "compare its --ssl-certs and the order of its rules by hand";
+                findings.push(Finding::warn(SUBJECT, seen, remedy));
+            }
+            None => {}
+        }
+        findings.push(match self.shows_pids {
+            Some(true) => Finding::ok(SUBJECT, "shows HAProxy's process ids, so reloads are seen"),
+            _ => {
+                let seen = "does not show HAProxy's process ids";
+                let remedy = "its word counts for a reload; a newer marathon-lb shows them";
+                Finding::warn(SUBJECT, seen, remedy)
+            }
+        });
+        findings.into_iter().map(at).collect()
+    }
+}
+
+/// Whether what is loaded is what we write. Its paths are those inside a container, as a rule: the same
+/// directory may have another path there, so the last parts decide, and `default.pem` beside it.
+fn certificates(loaded: &[&str], storage_dir: &Path) -> Finding {
+    let certs = storage_dir.join("certs");
+    let tail = |path: &Path| {
+        let mut names = path.components().rev().map(|it| it.as_os_str().to_os_string());
+        (names.next(), names.next())
+    };
+    let has_fallback = |path: &Path| {
+        let beside = path.with_file_name("default.pem");
+        loaded.iter().any(|it| Path::new(it) == beside)
+    };
+    let by_name = |path: &&Path| path.file_name().is_some_and(|name| name == "certs");
+    let candidates: Vec<&Path> = loaded.iter().map(|it| Path::new(*it)).filter(by_name).collect();
+    if let Some(same) = candidates.iter().find(|path| **path == certs) {
+        return Finding::ok(SUBJECT, format!("loads {}, which is ours", same.display()));
+    }
+    if let Some(alike) = candidates.iter().find(|it| tail(it) == tail(&certs) || has_fallback(it)) {
+        let seen = format!("loads {}, which is named as {} is", alike.display(), certs.display());
+        return Finding::ok(SUBJECT, seen);
+    }
+    let given = format!("--ssl-certs {},{}/default.pem", certs.display(), storage_dir.display());
+    if let Some(perhaps) = candidates.first() {
+        let seen =
+            format!("loads {}, which may or may not be {}", perhaps.display(), certs.display());
+        let remedy = format!("see to it that it is that volume; as a rule {given}");
+        return Finding::warn(SUBJECT, seen, remedy);
+    }
+    let seen = format!("does not load {}, but {}", certs.display(), listed(loaded));
+    Finding::fail(SUBJECT, seen, format!("start marathon-lb with {given}"))
+}
+
+/// Whether challenges on port 80 come to us, by the order of the rules.
+fn challenges(route: &Route, wanted: &BTreeSet<String>) -> Finding {
+    let labels = "give marathon-acme's app the labels of the README";
+    let rule = match route {
+        Route::NoFrontend => {
+            let seen = "no front end on port 80 is in its configuration";
+            return Finding::fail(SUBJECT, seen, "let it listen on port 80, for CAs ask there");
+        }
+        Route::AllToHttps => {
+            let seen = "sends everything on port 80 to https, challenges too";
+            let remedy = "leave /.well-known/acme-challenge/ out of that redirect";
+            return Finding::fail(SUBJECT, seen, remedy);
+        }
+        Route::NoRule => {
+            let seen = "has no rule for /.well-known/acme-challenge/ on port 80";
+            return Finding::fail(SUBJECT, seen, labels);
+        }
+        Route::Rule(rule) => rule,
+    };
+    let Rule { backend, behind, some_hosts_only, to_https, servers } = rule;
+    let seen = format!("sends challenges to {backend}");
+    if *to_https {
+        let seen = format!("{seen}, which sends them on to https");
+        return Finding::fail(SUBJECT, seen, "take HAPROXY_0_REDIRECT_TO_HTTPS off that app");
+    }
+    if *some_hosts_only {
+        return Finding::fail(SUBJECT, format!("{seen} for some hosts only"), labels);
+    }
+    let weight =
+        "give marathon-acme's app HAPROXY_0_BACKEND_WEIGHT 2, or more than the others have";
+    let is_wanted = |host: &String| wanted.contains(host);
+    let mut hidden = behind.iter().flatten().filter(|host| is_wanted(host));
+    if behind.iter().any(Vec::is_empty) {
+        return Finding::fail(SUBJECT, format!("{seen} only behind its map of hosts"), weight);
+    }
+    if let Some(host) = hidden.next() {
+        let seen = format!("{seen} only behind the rule for {host}");
+        return Finding::fail(SUBJECT, seen, weight);
+    }
+    if let Some(host) = behind.iter().flatten().next() {
+        let seen = format!("{seen} behind the rule for {host}, which wants no certificate");
+        return Finding::warn(SUBJECT, seen, weight);
+    }
+    if *servers == 0 {
+        let seen = format!("{seen}, which has no server");
+        return Finding::warn(
+            SUBJECT,
+            seen,
+            "start marathon-acme, and see to it that it is healthy",
+        );
+    }
+    Finding::ok(SUBJECT, format!("{seen} before it looks at hosts"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Verdict;
+    use super::*;
+
+    #[test]
+    fn our_certificates_are_known_by_the_last_parts_of_their_path() {
+        let storage = Path::new("/var/lib/marathon-acme");
+        let cases: &[(&[&str], Verdict, &str)] = &[
+            (&["/var/lib/marathon-acme/certs"], Verdict::Ok, "which is ours"),
+            (&["/var/lib/marathon-acme/certs/"], Verdict::Ok, "which is ours"),
+            (&["/mnt/marathon-acme/certs"], Verdict::Ok, "which is named as"),
+            (&["/st/certs", "/st/default.pem"], Verdict::Ok, "loads /st/certs"),
+            (&["/st/certs", "/x/default.pem"], Verdict::Warn, "may or may not be"),
+            (&["/etc/ssl/certs"], Verdict::Warn, "may or may not be"),
+            (&["/etc/ssl/cert.pem"], Verdict::Fail, "but /etc/ssl/cert.pem"),
+            (&["/var/lib/marathon-acme"], Verdict::Fail, "does not load"),
+            (&["/a", "/b", "/c", "/d", "/e", "/f"], Verdict::Fail, "/e and 1 more"),
+            (&[], Verdict::Fail, "but nothing"),
+        ];
+        for (loaded, verdict, words) in cases {
+            let finding = certificates(loaded, storage);
+            assert_eq!(finding.verdict, *verdict, "{loaded:?}: {finding:?}");
+            assert!(finding.seen.contains(words), "{loaded:?}: {finding:?}");
+        }
+    }
+
+    #[test]
+    fn each_route_of_challenges_has_its_verdict() {
+        let rule = Rule { backend: "acme".into(), servers: 1, ..Rule::default() };
+        let behind =
+            |hosts: &[&str]| vec![hosts.iter().map(ToString::to_string).collect::<Vec<String>>()];
+        let wanted = BTreeSet::from(["a.org".to_string()]);
+        let cases = [
+            (Route::NoFrontend, Verdict::Fail, "no front end"),
+            (Route::AllToHttps, Verdict::Fail, "everything on port 80 to https"),
+            (Route::NoRule, Verdict::Fail, "has no rule"),
+            (Route::Rule(rule.clone()), Verdict::Ok, "before it looks at hosts"),
+            (Route::Rule(Rule { to_https: true, ..rule.clone() }), Verdict::Fail, "to https"),
+            (Route::Rule(Rule { some_hosts_only: true, ..rule.clone() }), Verdict::Fail, "some"),
+            (Route::Rule(Rule { servers: 0, ..rule.clone() }), Verdict::Warn, "no server"),
+            (
+                Route::Rule(Rule { behind: behind(&["b.org"]), ..rule.clone() }),
+                Verdict::Warn,
+                "behind the rule for b.org",
+            ),
+            (
+                Route::Rule(Rule { behind: behind(&["b.org", "a.org"]), ..rule.clone() }),
+                Verdict::Fail,
+                "only behind the rule for a.org",
+            ),
+            (Route::Rule(Rule { behind: behind(&[]), ..rule }), Verdict::Fail, "map of hosts"),
+        ];
+        for (route, verdict, words) in cases {
+            let finding = challenges(&route, &wanted);
+            assert_eq!(finding.verdict, verdict, "{route:?}: {finding:?}");
+            assert!(finding.seen.contains(words), "{finding:?}");
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! Asks every Marathon who it is and whether its event stream opens, and the first that answers for its
+//! apps, of which it keeps what they want and what is odd about them. Marathon is changed by none of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::daemon::watcher::inquiry::{Inquiry, Manner, Reception};
+use crate::daemon::watcher::names_max;
+use crate::domain::Domain;
+use crate::http::ResponseHead;
+use crate::marathon::{App, AppError, AppsParser, Notice, Selection, claims, event, lint};
+use crate::turn::Turn;
+use crate::url::Url;
+
+use super::counted;
+use super::report::{Finding, Verdict};
+
+/// `/v2/info` is some KiB; in bytes.
+const INFO_BYTES_MAX: usize = 1024 * 1024;
+/// A Marathon that is asked by hand is not waited for longer, whatever `--marathon-timeout` says.
+const TIMEOUT_MAX: Duration = Duration::from_secs(20);
+const JSON: &str = "application/json";
+const STREAM: &str = "text/event-stream";
+
+/// The questions, and their answers.
+#[derive(Debug)]
+pub(super) struct Marathons {
+    peers: Vec<Peer>,
+    open: BTreeMap<RequestId, (Question, Inquiry)>,
+    timeout: Duration,
+    group: String,
+    selection: Selection,
+    names_max: usize,
+    apps: Apps,
+}
+
+/// One Marathon.
+#[derive(Debug)]
+struct Peer {
+    url: Url,
+    /// What it says of itself.
+    info: Option<Result<String, String>>,
+    /// Whether its event stream opens.
+    stream: Option<Result<(), String>>,
+    /// Why its apps cannot be had, when it was asked for them.
+    apps: Option<String>,
+}
+
+#[derive(Debug)]
+enum Question {
+    Info { peer: usize, body: Vec<u8> },
+    Stream { peer: usize },
+    Apps { peer: usize, parser: AppsParser, found: Found },
+}
+
+/// How far the list of apps is.
+#[derive(Debug)]
+enum Apps {
+    Asking,
+    /// With the index of who answered.
+    Listed(usize, Found),
+    Failed,
+}
+
+/// What a list of apps says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// How many there are.
+    apps: usize,
+    /// The domains that are to have certificates, each with the first app that wants it.
+    pub(super) domains: BTreeMap<Domain, String>,
+    /// What is odd about labels.
+    oddities: BTreeSet<Finding>,
+}
+
+impl Marathons {
+    pub(super) fn new(config: &Config) -> Marathons {
+        let peer = |url: &Url| Peer { url: url.clone(), info: None, stream: None, apps: None };
+        Marathons {
+            peers: config.marathon.iter().map(peer).collect(),
+            open: BTreeMap::new(),
+            timeout: config.marathon_timeout.min(TIMEOUT_MAX),
+            group: config.group.clone(),
+            selection: config.into(),
+            names_max: names_max(config.profile.as_deref()),
+            apps: Apps::Asking,
+        }
+    }
+
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        for peer in 0..self.peers.len() {
+            self.ask(turn, transport, Question::Info { peer, body: Vec::new() });
+            self.ask(turn, transport, Question::Stream { peer });
+        }
+        self.ask_for_apps(turn, transport, 0);
+    }
+
+    /// Asks this Marathon for its apps, or nobody where there is none left.
+    fn ask_for_apps(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, peer: usize) {
+        if peer >= self.peers.len() {
+            self.apps = Apps::Failed;
+            return;
+        }
+        let (parser, found) = (AppsParser::new(), Found::default());
+        self.ask(turn, transport, Question::Apps { peer, parser, found });
+    }
+
+    fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, question: Question) {
+        let target = match &question {
+            Question::Info { .. } => "/v2/info".to_string(),
+            Question::Stream { .. } => event::stream_target(),
+            Question::Apps { .. } => "/v2/apps".to_string(),
+        };
+        let Some(url) = self.peers.get(question.peer()).map(|peer| peer.url.join(&target)) else {
+            return;
+        };
+        let inquiry = self.manner(&question).ask(turn, transport, url);
+        self.open.insert(inquiry.request, (question, inquiry));
+    }
+
+    fn manner(&self, question: &Question) -> Manner {
+        let accept = if matches!(question, Question::Stream { .. }) { STREAM } else { JSON };
+        Manner { accept, timeout: self.timeout, silence: Some(self.timeout) }
+    }
+
+    pub(super) fn awaits(&self, request: RequestId) -> bool {
+        self.open.contains_key(&request)
+    }
+
+    pub(super) fn handle_event(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        request: RequestId,
+        event: TransportEvent,
+    ) {
+        let Some((question, inquiry)) = self.open.remove(&request) else { return };
+        match event {
+            TransportEvent::Head(head) => {
+                self.answered(turn, transport, question, inquiry, &head);
+            }
+            TransportEvent::Body(bytes) => {
+                self.received(turn, transport, question, inquiry, &bytes);
+            }
+            TransportEvent::End => self.ended(turn, transport, question),
+            TransportEvent::Failed(error) => {
+                self.failed(turn, transport, &question, error.fault.to_string());
+            }
+            TransportEvent::Response(_) | TransportEvent::Addresses(_) => {}
+        }
+    }
+
+    fn answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        question: Question,
+        inquiry: Inquiry,
+        head: &ResponseHead,
+    ) {
+        match self.manner(&question).receive(turn, transport, &inquiry, head) {
+            Reception::Accepted => match question {
+                Question::Stream { peer } => {
+                    transport.cancel(inquiry.request);
+                    self.note_stream(peer, is_stream(head));
+                }
+                question => drop(self.open.insert(inquiry.request, (question, inquiry))),
+            },
+            Reception::Redirected(inquiry) => {
+                self.open.insert(inquiry.request, (question, inquiry));
+            }
+            Reception::Refused(problem) => {
+                self.failed(turn, transport, &question, problem.to_string())
+            }
+        }
+    }
+
+    fn received(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        mut question: Question,
+        inquiry: Inquiry,
+        bytes: &[u8],
+    ) {
+        let fed = match &mut question {
+            Question::Info { body, .. } => {
+                body.extend_from_slice(bytes);
+                let fits = body.len() <= INFO_BYTES_MAX;
+                if fits { Ok(()) } else { Err("the answer is too long".to_string()) }
+            }
+            Question::Apps { parser, found, .. } => {
+                let mut items = Vec::new();
+                let fed = parser.feed(bytes, &mut items);
+                for item in items {
+                    found.add(item, &self.group, self.selection, self.names_max);
+                }
+                fed.map_err(|error| error.to_string())
+            }
+            Question::Stream { .. } => Ok(()),
+        };
+        match fed {
+            Ok(()) => drop(self.open.insert(inquiry.request, (question, inquiry))),
+            Err(problem) => {
+                transport.cancel(inquiry.request);
+                self.failed(turn, transport, &question, problem);
+            }
+        }
+    }
+
+    fn ended(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, question: Question) {
+        match question {
+            Question::Info { peer, body } => self.note_info(peer, info(&body)),
+            Question::Apps { peer, parser, found } => match parser.finish() {
+                Ok(()) => self.apps = Apps::Listed(peer, found),
+                Err(error) => self.apps_failed(turn, transport, peer, &error.to_string()),
+            },
+            Question::Stream { peer } => self.note_stream(peer, Err("it was closed".into())),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        question: &Question,
+        problem: String,
+    ) {
+        match question {
+            Question::Info { peer, .. } => self.note_info(*peer, Err(problem)),
+            Question::Stream { peer } => self.note_stream(*peer, Err(problem)),
+            Question::Apps { peer, .. } => self.apps_failed(turn, transport, *peer, &problem),
+        }
+    }
+
+    fn apps_failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        peer: usize,
+        problem: &str,
+    ) {
+        self.note_apps(peer, problem);
+        self.ask_for_apps(turn, transport, peer + 1);
+    }
+
+    fn note_info(&mut self, peer: usize, info: Result<String, String>) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.info = Some(info);
+        }
+    }
+
+    fn note_stream(&mut self, peer: usize, stream: Result<(), String>) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.stream = Some(stream);
+        }
+    }
+
+    fn note_apps(&mut self, peer: usize, problem: &str) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.apps = Some(problem.into());
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn give_up(&mut self, reason: &str) {
+        for (question, _) in std::mem::take(&mut self.open).into_values() {
+            match question {
+                Question::Info { peer, .. } => self.note_info(peer, Err(reason.into())),
+                Question::Stream { peer } => self.note_stream(peer, Err(reason.into())),
+                Question::Apps { peer, .. } => {
+                    self.note_apps(peer, reason);
+                    self.apps = Apps::Failed;
+                }
+            }
+        }
+    }
+
+    /// What the apps want; `None` while that is not known, or cannot be.
+    pub(super) fn found(&self) -> Option<&Found> {
+        match &self.apps {
+            Apps::Listed(_, found) => Some(found),
+            Apps::Asking | Apps::Failed => None,
+        }
+    }
+
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        // One that does not answer is no failure while another one does.
+        let verdict = match &self.apps {
+            Apps::Listed(..) => Verdict::Warn,
+            Apps::Asking | Apps::Failed => Verdict::Fail,
+        };
+        let mut findings: Vec<Finding> =
+            self.peers.iter().flat_map(|peer| peer.findings(verdict)).collect();
+        match &self.apps {
+            Apps::Listed(peer, found) => {
+                let url = self.peers.get(*peer).map(|peer| peer.url.origin().to_string());
+                findings.push(found.summary(&url.unwrap_or_default(), &self.group));
+                findings.extend(found.oddities.iter().cloned());
+            }
+            Apps::Asking | Apps::Failed => {
+                let remedy = "mend what is said of Marathon above; nothing is known of the domains";
+                findings.push(Finding::fail("apps", "no Marathon lists its apps", remedy));
+            }
+        }
+        findings
+    }
+}
+
+impl Question {
+    fn peer(&self) -> usize {
+        match self {
+            Question::Info { peer, .. }
+            | Question::Stream { peer }
+            | Question::Apps { peer, .. } => *peer,
+        }
+    }
+}
+
+impl Peer {
+    fn findings(&self, verdict: Verdict) -> Vec<Finding> {
+        let url = self.url.origin();
+        let bad = |seen: String, remedy: &str| Finding {
+            verdict,
+            ..Finding::fail("marathon", format!("{url}: {seen}"), remedy)
+        };
+        let mut findings = Vec::new();
+        match &self.info {
+            Some(Ok(text)) => findings.push(Finding::ok("marathon", format!("{url}: {text}"))),
+            Some(Err(problem)) => {
+                findings.push(bad(problem.clone(), "check --marathon, and that it runs"));
+                return findings;
+            }
+            None => {}
+        }
+        match &self.stream {
+            Some(Ok(())) => {
+                findings.push(Finding::ok("marathon", format!("{url}: the event stream opens")));
+            }
+            Some(Err(problem)) => {
+                let remedy =
+                    "see to it that /v2/events can be had; until then changes are seen late";
+                findings.push(bad(format!("the event stream does not open: {problem}"), remedy));
+            }
+            None => {}
+        }
+        if let Some(problem) = &self.apps {
+            let remedy = "see to it that /v2/apps can be had";
+            findings.push(bad(format!("no list of apps: {problem}"), remedy));
+        }
+        findings
+    }
+}
+
+/// What `/v2/info` says: `Marathon 1.11.24, leader 10.0.0.1:8080`.
+fn info(body: &[u8]) -> Result<String, String> {
+    let value: Value = serde_json::from_slice(body).map_err(|_| "/v2/info is no JSON")?;
+    let version = value["version"].as_str().ok_or("/v2/info names no version")?;
+    let leader = value["leader"].as_str().filter(|leader| !leader.is_empty());
+    Ok(format!("Marathon {version}, leader {}", leader.unwrap_or("not known")))
+}
+
+fn is_stream(head: &ResponseHead) -> Result<(), String> {
+    let content_type = head.headers.first("content-type").unwrap_or("");
+    if content_type.to_ascii_lowercase().starts_with(STREAM) {
+        return Ok(());
+    }
+    Err(format!("it is not {STREAM} but {content_type:?}"))
+}
+
+impl Found {
+    fn add(
+        &mut self,
+        item: Result<App, AppError>,
+        group: &str,
+        selection: Selection,
+        names_max: usize,
+    ) {
+        self.apps += 1;
+        let app = match item {
+            Ok(app) => app,
+            Err(error) => {
+                let seen = format!("{}: passed over: {error}", error.app());
+                self.note(seen, "mend the app".into());
+                return;
+            }
+        };
+        let claims = claims(&app, group, selection);
+        for name in claims.certificates.into_iter().flat_map(|claim| claim.names) {
+            self.domains.entry(name).or_insert_with(|| app.id.clone());
+        }
+        for it in claims.rejected {
+            let seen = format!("{} {}: {:?} passed over: {}", it.app, it.label, it.text, it.reason);
+            self.note(seen, "write a name that a public CA certifies".into());
+        }
+        for notice in claims.notices {
+            let remedy = match notice {
+                Notice::SeveralDomains { .. } => "give one of these, or leave one domain",
+                Notice::PortOutOfRange { .. } => "take the label away, or give the app the port",
+                // It is among the flaws below, with every group that is not ours.
+                Notice::NoGroup { .. } => continue,
+            };
+            self.note(format!("{} {}: {notice}", notice.app(), notice.label()), remedy.into());
+        }
+        for flaw in lint(&app, group, selection, names_max) {
+            self.note(flaw.to_string(), flaw.remedy(group));
+        }
+    }
+
+    fn note(&mut self, seen: String, remedy: String) {
+        self.oddities.insert(Finding::warn("label", seen, remedy));
+    }
+
+    fn summary(&self, url: &str, group: &str) -> Finding {
+        let apps = counted(self.apps as u64, "app");
+        let domains = counted(self.domains.len() as u64, "domain");
+        let seen = format!("{url}: {apps}, {domains} wanted in group {group:?}");
+        if self.domains.is_empty() {
+            let remedy = "label an app of that group with MARATHON_ACME_0_DOMAIN";
+            return Finding::warn("apps", seen, remedy);
+        }
+        Finding::ok("apps", seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_marathon_says_of_itself() {
+        let said = |text: &str| info(text.as_bytes());
+        let whole = r#"{"version":"1.11.24","leader":"10.0.0.1:8080","x":{}}"#;
+        assert_eq!(said(whole), Ok("Marathon 1.11.24, leader 10.0.0.1:8080".into()));
+        let alone = r#"{"version":"0.8.0","leader":null}"#;
+        assert_eq!(said(alone), Ok("Marathon 0.8.0, leader not known".into()));
+        assert_eq!(said("<html>"), Err("/v2/info is no JSON".into()));
+        assert_eq!(said("{}"), Err("/v2/info names no version".into()));
+    }
+
+    #[test]
+    fn apps_become_domains_and_oddities() {
+        let mut found = Found::default();
+        let labels = r#""labels":{"HAPROXY_GROUP":"external","HAPROXY_0_VHOST":"a.org",
+                        "MARATHON_ACME_0_DOMAIN":"a.org b.org","MARATHON_ACME_3_DOMAIN":"c.org"}"#;
+        let app = format!(r#"{{"id":"/a","portDefinitions":[{{}}],{labels}}}"#);
+        let mut add = |text: &str| {
+            found.add(App::parse(text.as_bytes()), "external", Selection::First, 100);
+        };
+        add(&app);
+        add("[]");
+        let domains: Vec<&str> = found.domains.keys().map(Domain::as_str).collect();
+        assert_eq!((found.apps, domains), (2, vec!["a.org"]));
+        assert_eq!(found.oddities.len(), 3, "{:?}", found.oddities);
+        let summary = found.summary("http://m", "external");
+        assert_eq!(summary.seen, "http://m: 2 apps, 1 domain wanted in group \"external\"");
+        assert_eq!(Found::default().summary("http://m", "x").verdict, Verdict::Warn);
+    }
+}

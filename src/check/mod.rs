@@ -1,0 +1,303 @@
+//! `--check`: looks at everything that a certificate hangs on, and says what it saw, a line each, with
+//! what to do. Changes nothing anywhere: takes no lock, writes no file, makes no account, orders nothing,
+//! signals nobody, listens nowhere; so it may run beside a daemon at work on the same storage.
+//!
+//! A machine of its own on the seam of the daemon, whose way to its peers it shares:
+//! names, CA, Marathons → load balancers, once they resolve → routes, once the domains are known.
+//! Each part asks, and judges its answers; here they are brought together. It ends when every question is
+//! answered, and at [`TIME_MAX`] whatever is not.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::keys::Keys;
+use crate::log::{Level, Record};
+use crate::seam::{Input, Loaded, Machine, Output, Signal};
+use crate::survey::Survey;
+use crate::time::{Instant, Now};
+use crate::turn::Turn;
+
+mod balancers;
+mod ca;
+mod marathons;
+mod names;
+pub mod report;
+mod routes;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+use balancers::Balancers;
+use ca::Ca;
+use marathons::Marathons;
+use names::Names;
+use report::{Finding, Look, Report};
+use routes::Routes;
+
+/// A check ends by then, whatever has not answered.
+pub const TIME_MAX: Duration = Duration::from_secs(60);
+/// Who is asked by hand is not waited for longer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many of a list's items are shown.
+const LISTED_MAX: usize = 5;
+
+/// The parts, in the order in which they are spoken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Options,
+    Storage,
+    Names,
+    Ca,
+    Marathons,
+    Balancers,
+    Routes,
+}
+
+const PARTS: [Part; 7] = [
+    Part::Options,
+    Part::Storage,
+    Part::Names,
+    Part::Ca,
+    Part::Marathons,
+    Part::Balancers,
+    Part::Routes,
+];
+
+/// The check. Drive it as [`Machine`] says; any input starts it.
+pub struct Checker {
+    config: Config,
+    survey: Survey,
+    remarks: Vec<Finding>,
+    transport: Transport,
+    names: Names,
+    ca: Ca,
+    marathons: Marathons,
+    balancers: Balancers,
+    routes: Routes,
+    report: Report,
+    /// How many of the parts were spoken of.
+    told: usize,
+    /// When it ends, once it has begun.
+    end_at: Option<Instant>,
+    /// It was told to end before it was done.
+    interrupted: bool,
+    over: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Checker {
+    /// A check of what these choices mean, of which something is to be said, with a storage that was
+    /// looked at already.
+    pub fn new(config: &Config, survey: Survey, remarks: &[Record], look: Look) -> Checker {
+        Checker {
+            config: config.clone(),
+            survey,
+            remarks: remarks.iter().map(remark).collect(),
+            transport: Transport::new(config.proxies.clone()),
+            names: Names::default(),
+            ca: Ca::default(),
+            marathons: Marathons::new(config),
+            balancers: Balancers::new(config),
+            routes: Routes::default(),
+            report: Report::new(look),
+            told: 0,
+            end_at: None,
+            interrupted: false,
+            over: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    fn start(&mut self, turn: &mut Turn<'_>) {
+        self.end_at = Some(turn.now.mono + TIME_MAX);
+        self.names.start(turn, &mut self.transport, &self.config);
+        self.ca.start(turn, &mut self.transport, &self.config);
+        self.marathons.start(turn, &mut self.transport);
+    }
+
+    fn take_in(&mut self, turn: &mut Turn<'_>, input: Input<'_>) {
+        match input {
+            Input::Connected(conn) => self.transport.handle_connected(turn, conn),
+            Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
+            Input::Closed(conn, reason) => self.transport.handle_closed(turn, conn, reason),
+            Input::Datagram(socket, from, bytes) => {
+                self.transport.handle_datagram(turn, socket, from, bytes);
+            }
+            Input::Loaded(Loaded::NameService { resolv_conf, hosts }) => {
+                self.transport.handle_name_service(turn, &resolv_conf, &hosts);
+            }
+            Input::Signal(Signal::Stop) => self.interrupted = true,
+            // Whatever else there is, is a daemon's.
+            _ => {}
+        }
+    }
+
+    /// Carries on until nothing moves any more.
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        self.transport.handle_timeout(turn);
+        loop {
+            self.advance(turn);
+            let Some((request, event)) = self.transport.poll_event() else { break };
+            self.route(turn, request, event);
+        }
+        if self.interrupted {
+            self.give_up("the check was interrupted");
+        } else if self.end_at.is_some_and(|at| at <= turn.now.mono) {
+            self.give_up(&format!("no answer within {} s", TIME_MAX.as_secs()));
+        }
+        self.outputs.extend(std::iter::from_fn(|| self.transport.poll_output()));
+        self.tell();
+    }
+
+    /// Begins what has become possible.
+    fn advance(&mut self, turn: &mut Turn<'_>) {
+        self.balancers.advance(turn, &mut self.transport, &self.names);
+        let ready = self.marathons.is_done() && self.names.is_done();
+        if ready && !self.routes.has_begun() {
+            let domains = self.marathons.found().into_iter().flat_map(|it| it.domains.keys());
+            self.routes.start(domains, &self.balancers.addresses());
+            self.routes.advance(turn, &mut self.transport);
+        }
+    }
+
+    fn route(&mut self, turn: &mut Turn<'_>, request: RequestId, event: TransportEvent) {
+        if self.names.awaits(request) {
+            self.names.handle_event(request, event);
+        } else if self.ca.awaits(request) {
+            self.ca.handle_event(turn, event);
+        } else if self.marathons.awaits(request) {
+            self.marathons.handle_event(turn, &mut self.transport, request, event);
+        } else if self.balancers.awaits(request) {
+            self.balancers.handle_event(request, event);
+        } else if self.routes.awaits(request) {
+            self.routes.handle_event(turn, &mut self.transport, request, event);
+        }
+    }
+
+    /// Whatever has no answer gets none.
+    fn give_up(&mut self, reason: &str) {
+        self.transport.close_all();
+        self.names.give_up(reason);
+        self.ca.give_up(reason);
+        self.marathons.give_up(reason);
+        self.balancers.give_up(reason);
+        self.routes.give_up(reason);
+    }
+
+    /// Speaks of every part that is done, in their order, and ends behind the last one.
+    fn tell(&mut self) {
+        while let Some(part) = PARTS.get(self.told).filter(|part| self.is_done(**part)) {
+            self.told += 1;
+            for finding in self.findings(*part) {
+                let line = self.report.line(&finding);
+                self.outputs.push_back(Output::Say(line));
+            }
+        }
+        if self.told < PARTS.len() {
+            let progress = self.report.progress(&self.waits_for());
+            self.outputs.extend(progress.map(Output::Say));
+            return;
+        }
+        self.over = true;
+        self.transport.close_all();
+        self.outputs.extend(std::iter::from_fn(|| self.transport.poll_output()));
+        self.outputs.extend(self.report.summary().map(Output::Say));
+        let status = if self.interrupted { 1 } else { self.report.status() };
+        self.outputs.push_back(Output::Exit(status));
+    }
+
+    fn is_done(&self, part: Part) -> bool {
+        match part {
+            Part::Options | Part::Storage => true,
+            Part::Names => self.names.is_done(),
+            Part::Ca => self.ca.is_done(),
+            Part::Marathons => self.marathons.is_done(),
+            Part::Balancers => self.balancers.is_done() && self.marathons.is_done(),
+            Part::Routes => self.routes.is_done(),
+        }
+    }
+
+    fn findings(&self, part: Part) -> Vec<Finding> {
+        let domains = || self.marathons.found().into_iter().flat_map(|it| &it.domains);
+        match part {
+            Part::Options => self.remarks.clone(),
+            Part::Storage => storage::findings(&self.survey),
+            Part::Names => self.names.findings(),
+            Part::Ca => self.ca.findings(&self.config),
+            Part::Marathons => self.marathons.findings(),
+            Part::Balancers => {
+                let wanted: BTreeSet<String> = domains().map(|(it, _)| it.to_string()).collect();
+                self.balancers.findings(&wanted, &self.survey.dir)
+            }
+            Part::Routes => {
+                let app = |domain: &_| Some(self.marathons.found()?.domains.get(domain)?.clone());
+                self.routes.findings(storage::has_daemon(&self.survey), app)
+            }
+        }
+    }
+
+    /// For whoever watches.
+    fn waits_for(&self) -> String {
+        let name = |part: &Part| match part {
+            Part::Options => "the options".to_string(),
+            Part::Storage => "the storage".to_string(),
+            Part::Names => "names".to_string(),
+            Part::Ca => "the CA".to_string(),
+            Part::Marathons => "Marathon".to_string(),
+            Part::Balancers => "load balancers".to_string(),
+            Part::Routes => counted(self.routes.left() as u64, "route"),
+        };
+        let left: Vec<String> =
+            PARTS.iter().filter(|part| !self.is_done(**part)).map(name).collect();
+        format!("waiting for {}", left.join(", "))
+    }
+}
+
+impl Machine for Checker {
+    fn handle_input(&mut self, now: Now, input: Input<'_>, keys: &mut dyn Keys) {
+        if self.over {
+            return;
+        }
+        // The answers are the report; how they came about is nobody's concern.
+        let mut log: Vec<Record> = Vec::new();
+        let mut turn = Turn { now, keys, log: &mut log };
+        if self.end_at.is_none() {
+            self.start(&mut turn);
+        }
+        self.take_in(&mut turn, input);
+        self.settle(&mut turn);
+    }
+
+    fn poll_output(&mut self) -> Output {
+        let wait = || [self.transport.poll_timeout(), self.end_at].into_iter().flatten().min();
+        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(wait()))
+    }
+}
+
+/// What is to be said of the options, on one line.
+fn remark(record: &Record) -> Finding {
+    let fields = record.fields.iter().map(|(name, value)| format!(" {name}={value}"));
+    let seen = format!("{}{}", record.message, fields.collect::<String>());
+    match record.level {
+        Level::Debug | Level::Info => Finding::ok("options", seen),
+        Level::Warn | Level::Error | Level::Critical => Finding::warn("options", seen, ""),
+    }
+}
+
+/// The first items of a list, and how many more there are.
+fn listed(items: &[&str]) -> String {
+    let shown: Vec<&str> = items.iter().take(LISTED_MAX).copied().collect();
+    match items.len().saturating_sub(LISTED_MAX) {
+        _ if items.is_empty() => "nothing".into(),
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// `1 app`, `2 apps`.
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}

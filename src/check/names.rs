@@ -1,0 +1,111 @@
+//! Whether every name that was given resolves, and to how many addresses. Asks nobody but name servers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::config::Config;
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::turn::Turn;
+use crate::url::Host;
+
+use super::report::Finding;
+
+const SUBJECT: &str = "name";
+
+/// The lookups, and what they found.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// Each name once, in the order in which they were given, with what it is for.
+    wanted: Vec<(String, &'static str)>,
+    /// Names that a proxy resolves, with the proxy.
+    proxied: Vec<(String, String)>,
+    open: BTreeMap<RequestId, String>,
+    found: BTreeMap<String, Result<Vec<IpAddr>, String>>,
+}
+
+impl Names {
+    /// Looks all of them up.
+    pub(super) fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        config: &Config,
+    ) {
+        for url in std::iter::once(&config.acme).chain(&config.marathon) {
+            let option = if *url == config.acme { "--acme" } else { "--marathon" };
+            match config.proxies.choose(url.origin()) {
+                None => self.want(&url.origin().host, option),
+                Some(proxy) => {
+                    self.proxied.push((url.origin().host.to_string(), proxy.to_string()));
+                    self.want(&proxy.host, "the proxy's variable");
+                }
+            }
+        }
+        config.lb.iter().for_each(|url| self.want(&url.origin().host, "--lb"));
+        for (name, _) in &self.wanted {
+            self.open.insert(transport.resolve(turn, &Host::Name(name.clone())), name.clone());
+        }
+    }
+
+    /// An address is its own answer.
+    fn want(&mut self, host: &Host, option: &'static str) {
+        if let Host::Name(name) = host
+            && self.wanted.iter().all(|(known, _)| known != name)
+        {
+            self.wanted.push((name.clone(), option));
+        }
+    }
+
+    pub(super) fn awaits(&self, request: RequestId) -> bool {
+        self.open.contains_key(&request)
+    }
+
+    pub(super) fn handle_event(&mut self, request: RequestId, event: TransportEvent) {
+        let Some(name) = self.open.remove(&request) else { return };
+        let found = match event {
+            TransportEvent::Addresses(addresses) => Ok(addresses),
+            TransportEvent::Failed(error) => Err(error.fault.to_string()),
+            _ => return,
+        };
+        self.found.insert(name, found);
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn give_up(&mut self, reason: &str) {
+        for name in std::mem::take(&mut self.open).into_values() {
+            self.found.insert(name, Err(reason.into()));
+        }
+    }
+
+    /// A host's addresses; `None` while they are looked for.
+    pub(super) fn addresses(&self, host: &Host) -> Option<Vec<IpAddr>> {
+        match host {
+            Host::Ip(address) => Some(vec![*address]),
+            Host::Name(name) => self.found.get(name).map(|it| it.clone().unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let proxied = self.proxied.iter().map(|(name, proxy)| {
+            Finding::ok(SUBJECT, format!("{name}: left to the proxy {proxy}"))
+        });
+        let looked_up = self.wanted.iter().filter_map(|(name, option)| {
+            Some(match self.found.get(name)? {
+                Ok(addresses) if addresses.len() == 1 => {
+                    Finding::ok(SUBJECT, format!("{name}: 1 address"))
+                }
+                Ok(addresses) => {
+                    Finding::ok(SUBJECT, format!("{name}: {} addresses", addresses.len()))
+                }
+                Err(problem) => {
+                    let remedy = format!("check the name in {option}, and /etc/resolv.conf");
+                    Finding::fail(SUBJECT, format!("{name}: {problem}"), remedy)
+                }
+            })
+        });
+        proxied.chain(looked_up).collect()
+    }
+}

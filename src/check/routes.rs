@@ -1,0 +1,326 @@
+//! Asks on port 80 of every load balancer for our own answer under each wanted domain, as a CA asks for
+//! a challenge; follows one redirect, as CAs do. Some at a time, and no more at an address where nobody
+//! listens.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use crate::challenge::CHALLENGE_PREFIX;
+use crate::daemon::transport::{Delivery, Fault, Outgoing, RequestId, Transport, TransportEvent};
+use crate::domain::Domain;
+use crate::http::{Method, Request, Response};
+use crate::seam::Trust;
+use crate::turn::Turn;
+use crate::url::{Host, Scheme, Url};
+
+use super::report::Finding;
+use super::{ANSWER_TIMEOUT, counted};
+
+const SUBJECT: &str = "route";
+/// Questions under way at once at most.
+const IN_FLIGHT_MAX: usize = 16;
+/// What may be somebody else's answer is read so far, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The questions, and their answers.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    waiting: VecDeque<Question>,
+    open: BTreeMap<RequestId, Question>,
+    /// What came of each domain, and at which addresses.
+    outcomes: BTreeMap<Domain, BTreeMap<Outcome, Vec<IpAddr>>>,
+    /// Addresses at which nobody listens on port 80.
+    unreachable: BTreeMap<IpAddr, String>,
+    begun: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Question {
+    domain: Domain,
+    address: IpAddr,
+    /// Whose name is asked for, when a redirect has led there.
+    via: Option<Url>,
+}
+
+/// What a domain's challenges meet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// We answer.
+    Pong,
+    /// Somebody else answers, with this status.
+    Other(u16),
+    /// A redirect to `https`, to there.
+    ToHttps(String),
+    /// A redirect to something else, or a second one.
+    Elsewhere(String),
+    /// Nobody answers: why.
+    Silent(String),
+}
+
+/// What came of one question.
+enum Step {
+    Over(Outcome),
+    Follow(Url),
+}
+
+impl Routes {
+    /// Asks for each of these domains at each of these addresses.
+    pub(super) fn start<'a>(
+        &mut self,
+        domains: impl Iterator<Item = &'a Domain>,
+        addresses: &BTreeSet<IpAddr>,
+    ) {
+        self.begun = true;
+        for domain in domains {
+            for address in addresses {
+                let (domain, address) = (domain.clone(), *address);
+                self.waiting.push_back(Question { domain, address, via: None });
+            }
+        }
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Asks as many as may be under way.
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        while self.open.len() < IN_FLIGHT_MAX
+            && let Some(question) = self.waiting.pop_front()
+        {
+            if !self.unreachable.contains_key(&question.address) {
+                self.ask(turn, transport, question);
+            }
+        }
+    }
+
+    fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, question: Question) {
+        let url = match &question.via {
+            Some(url) => url.clone(),
+            None => {
+                match Url::parse(&format!("http://{}{CHALLENGE_PREFIX}ping", question.domain)) {
+                    Ok(url) => url,
+                    Err(error) => return self.note(question, Outcome::Silent(error.to_string())),
+                }
+            }
+        };
+        let outgoing = Outgoing {
+            request: Request::new(Method::Get, url),
+            trust: Trust::WebPki,
+            timeout: Some(ANSWER_TIMEOUT),
+            silence: None,
+            address: Some(question.address),
+            delivery: Delivery::Whole { body_bytes_max: ANSWER_BYTES_MAX },
+        };
+        self.open.insert(transport.send(turn, outgoing), question);
+    }
+
+    pub(super) fn awaits(&self, request: RequestId) -> bool {
+        self.open.contains_key(&request)
+    }
+
+    pub(super) fn handle_event(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        request: RequestId,
+        event: TransportEvent,
+    ) {
+        let Some(question) = self.open.remove(&request) else { return };
+        match event {
+            TransportEvent::Response(response) => match step(&question, &response) {
+                Step::Over(outcome) => self.note(question, outcome),
+                Step::Follow(url) => {
+                    self.ask(turn, transport, Question { via: Some(url), ..question });
+                }
+            },
+            TransportEvent::Failed(error) if matches!(error.fault, Fault::Connect(_)) => {
+                self.unreachable.insert(question.address, error.fault.to_string());
+            }
+            TransportEvent::Failed(error) => {
+                self.note(question, Outcome::Silent(error.fault.to_string()));
+            }
+            _ => {}
+        }
+        self.advance(turn, transport);
+    }
+
+    fn note(&mut self, Question { domain, address, .. }: Question, outcome: Outcome) {
+        self.outcomes.entry(domain).or_default().entry(outcome).or_default().push(address);
+    }
+
+    /// How many questions have no answer yet.
+    pub(super) fn left(&self) -> usize {
+        self.waiting.len() + self.open.len()
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.begun && self.left() == 0
+    }
+
+    pub(super) fn give_up(&mut self, reason: &str) {
+        self.begun = true;
+        for question in std::mem::take(&mut self.open).into_values() {
+            self.note(question, Outcome::Silent(reason.into()));
+        }
+        for question in std::mem::take(&mut self.waiting) {
+            self.note(question, Outcome::Silent("there was no time left to ask".into()));
+        }
+    }
+
+    /// What is to be said: a line for each domain and each thing that came of it. `at_work` says whether
+    /// there is a daemon that could answer, `app` which app wants a domain.
+    pub(super) fn findings(
+        &self,
+        at_work: bool,
+        app: impl Fn(&Domain) -> Option<String>,
+    ) -> Vec<Finding> {
+        let unreachable = self.unreachable.iter().map(|(address, problem)| {
+            let remedy = "let marathon-lb listen on port 80 there: CAs ask for challenges on it";
+            Finding::fail(SUBJECT, format!("{address}: {problem}"), remedy)
+        });
+        let mut findings: Vec<Finding> = unreachable.collect();
+        for (domain, outcomes) in &self.outcomes {
+            for (outcome, addresses) in outcomes {
+                let app = app(domain).unwrap_or_default();
+                findings.push(outcome.finding(domain, addresses, at_work, &app));
+            }
+        }
+        findings
+    }
+}
+
+/// What an answer means.
+fn step(question: &Question, response: &Response) -> Step {
+    let status = response.head.status;
+    if status == 200 && is_pong(&response.body) {
+        return Step::Over(Outcome::Pong);
+    }
+    let location = response.head.headers.first("location");
+    let Some(location) = location.filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308)) else {
+        return Step::Over(Outcome::Other(status));
+    };
+    let target = format!("{CHALLENGE_PREFIX}ping");
+    match Url::parse(location) {
+        Ok(url) if url.origin().scheme == Scheme::Https => {
+            Step::Over(Outcome::ToHttps(location.into()))
+        }
+        Ok(url) if question.via.is_none() && url.target() == target && leads_back(&url) => {
+            Step::Follow(url)
+        }
+        _ => Step::Over(Outcome::Elsewhere(location.into())),
+    }
+}
+
+/// Whether a redirect leads to port 80 of a name, which is taken for one of the same load balancer.
+fn leads_back(url: &Url) -> bool {
+    url.origin().port == 80 && matches!(url.origin().host, Host::Name(_))
+}
+
+fn is_pong(body: &[u8]) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    value.is_some_and(|value| value["message"] == "pong")
+}
+
+impl Outcome {
+    fn finding(&self, domain: &Domain, at: &[IpAddr], at_work: bool, app: &str) -> Finding {
+        let balancers = counted(at.len() as u64, "load balancer");
+        let addresses: Vec<String> = at.iter().map(ToString::to_string).collect();
+        let addresses = addresses.join(", ");
+        let weight = "give marathon-acme's app a higher HAPROXY_0_BACKEND_WEIGHT";
+        match self {
+            Outcome::Pong => {
+                Finding::ok(SUBJECT, format!("{domain}: we answer, by way of {balancers}"))
+            }
+            // HAProxy's own words for a back end without a server.
+            Outcome::Other(status @ 502..=504) if !at_work => {
+                let seen =
+                    format!("{domain} at {addresses}: status {status}, and no daemon is at work");
+                Finding::warn(SUBJECT, seen, "start marathon-acme, then check again")
+            }
+            Outcome::Other(status @ 502..=504) => {
+                let seen = format!("{domain} at {addresses}: status {status}, nobody answers");
+                let remedy =
+                    "see to it that marathon-acme is healthy, and where challenges are sent";
+                Finding::fail(SUBJECT, seen, remedy)
+            }
+            Outcome::Other(status) => {
+                let seen =
+                    format!("{domain} at {addresses}: something else answers, status {status}");
+                Finding::fail(SUBJECT, seen, weight)
+            }
+            Outcome::ToHttps(location) => {
+                let seen = format!("{domain} at {addresses}: sent on to {location}");
+                let remedy = format!("HAPROXY_n_REDIRECT_TO_HTTPS of {app} comes first; {weight}");
+                Finding::fail(SUBJECT, seen, remedy)
+            }
+            Outcome::Elsewhere(location) => {
+                let seen = format!("{domain} at {addresses}: sent on to {location}");
+                Finding::fail(SUBJECT, seen, weight)
+            }
+            Outcome::Silent(problem) => {
+                let seen = format!("{domain} at {addresses}: {problem}");
+                Finding::fail(SUBJECT, seen, "see to it that marathon-lb answers on port 80")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Verdict;
+    use super::*;
+    use crate::http::{Headers, ResponseHead};
+
+    fn question(via: Option<&str>) -> Question {
+        let via = via.map(|url| Url::parse(url).unwrap());
+        let domain = Domain::parse("a.example.com").unwrap();
+        Question { domain, address: [10, 0, 0, 1].into(), via }
+    }
+
+    fn outcome(via: Option<&str>, status: u16, location: Option<&str>, body: &str) -> String {
+        let mut headers = Headers::new();
+        location.into_iter().for_each(|location| headers.push("Location", location));
+        let response = Response { head: ResponseHead { status, headers }, body: body.into() };
+        match step(&question(via), &response) {
+            Step::Over(outcome) => format!("{outcome:?}"),
+            Step::Follow(url) => format!("follow {url}"),
+        }
+    }
+
+    #[test]
+    fn answers_and_what_they_mean() {
+        let ours = "http://acme.example.com/.well-known/acme-challenge/ping";
+        let secure = "https://a.example.com/.well-known/acme-challenge/ping";
+        let pong = r#"{"message": "pong"}"#;
+        assert_eq!(outcome(None, 200, None, pong), "Pong");
+        assert_eq!(outcome(None, 200, None, "<html>"), "Other(200)");
+        assert_eq!(outcome(None, 503, None, pong), "Other(503)");
+        assert_eq!(outcome(None, 302, None, ""), "Other(302)");
+        assert_eq!(outcome(None, 301, Some(secure), ""), format!("ToHttps({secure:?})"));
+        assert_eq!(outcome(None, 302, Some(ours), ""), format!("follow {ours}"));
+        assert_eq!(outcome(Some(ours), 302, Some(ours), ""), format!("Elsewhere({ours:?})"));
+        for elsewhere in ["http://x.org/", "http://x.org:81/.well-known/acme-challenge/ping", "/x"]
+        {
+            assert_eq!(
+                outcome(None, 302, Some(elsewhere), ""),
+                format!("Elsewhere({elsewhere:?})")
+            );
+        }
+    }
+
+    #[test]
+    fn where_no_daemon_is_at_work_nobody_can_answer() {
+        let domain = Domain::parse("a.example.com").unwrap();
+        let verdict = |outcome: Outcome, at_work| {
+            outcome.finding(&domain, &[[10, 0, 0, 1].into()], at_work, "/a").verdict
+        };
+        assert_eq!(verdict(Outcome::Other(503), false), Verdict::Warn);
+        assert_eq!(verdict(Outcome::Other(503), true), Verdict::Fail);
+        assert_eq!(verdict(Outcome::Other(404), false), Verdict::Fail);
+        assert_eq!(verdict(Outcome::Pong, true), Verdict::Ok);
+        let https = Outcome::ToHttps("https://a.example.com/".into());
+        let finding = https.finding(&domain, &[[10, 0, 0, 1].into()], true, "/shop");
+        assert!(finding.remedy.contains("HAPROXY_n_REDIRECT_TO_HTTPS of /shop"), "{finding:?}");
+    }
+}

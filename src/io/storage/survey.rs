@@ -1,0 +1,164 @@
+//! The survey of the storage directory: asks the system who may do what, and how much room there is.
+//! Takes no lock, writes nothing, makes no directory, and reads no file that holds a key.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{Access, access, statvfs};
+
+use super::{PRIVATE_MODE, Storage, domain_of, failed, optional};
+use crate::survey::{LockState, OddMode, Survey};
+
+/// The nine bits of a file's mode that are about permissions.
+const PERMISSIONS: u32 = 0o777;
+/// Folders in which the daemon makes and removes files; the first is the storage directory itself.
+const WRITTEN: [&str; 5] = ["", "certs", "challenges", "archive", "tmp"];
+/// Files of ours that hold nothing but what the daemon itself reads.
+const PRIVATE: [&str; 2] = ["client.key", "state.json"];
+/// Files that the daemon reads or changes, where they are there.
+const USED: [&str; 3] = ["client.key", "state.json", "lock"];
+
+/// Looks at the storage in `dir`, whose certificates are written with `cert_mode`.
+pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
+    let mut survey = Survey {
+        dir: dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf()),
+        missing: Storage::check(dir).err(),
+        barred: Vec::new(),
+        free_bytes: None,
+        free_files: None,
+        certificates: 0,
+        foreign: Vec::new(),
+        odd_modes: Vec::new(),
+        lock: LockState::Free,
+    };
+    if survey.missing.is_some() {
+        return survey;
+    }
+    if let Ok(room) = statvfs(dir) {
+        survey.free_bytes = Some(room.f_bavail.saturating_mul(room.f_frsize));
+        // Some file systems make files as they are wanted, and count none.
+        survey.free_files = (room.f_files > 0).then_some(room.f_favail);
+    }
+    // Nothing is written, so by whom does not matter.
+    let storage = Storage::new(dir.into(), cert_mode, 0);
+    let mut pems = vec!["default.pem".to_string()];
+    match optional(storage.names("certs")) {
+        Ok(names) => {
+            for file in names.unwrap_or_default() {
+                if domain_of(&file).is_some() {
+                    survey.certificates += 1;
+                    pems.push(format!("certs/{file}"));
+                } else {
+                    survey.foreign.push(file);
+                }
+            }
+        }
+        Err(error) => survey.barred.push(error),
+    }
+    survey.odd_modes = odd_modes(dir, &pems, cert_mode);
+    let wanted = WRITTEN.iter().map(|path| (*path, Kind::Folder));
+    let wanted = wanted.chain(USED.iter().map(|path| (*path, Kind::Used)));
+    let wanted = wanted.chain(pems.iter().map(|path| (path.as_str(), Kind::Read)));
+    for error in wanted.filter_map(|(path, kind)| barred(dir, path, kind)) {
+        if survey.barred.iter().all(|known| known.path != error.path) {
+            survey.barred.push(error);
+        }
+    }
+    survey.lock = lock_state(&dir.join("lock"));
+    survey
+}
+
+/// What the daemon does with a path.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Finds, makes and removes what is in it.
+    Folder,
+    /// Reads and replaces it, or writes into it.
+    Used,
+    /// Reads it.
+    Read,
+}
+
+/// Why the daemon could not do that with a path, by the system's own account; what is missing is made.
+fn barred(dir: &Path, path: &str, kind: Kind) -> Option<crate::seam::StoreError> {
+    let wanted = match kind {
+        Kind::Folder => Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK,
+        Kind::Used => Access::READ_OK | Access::WRITE_OK,
+        Kind::Read => Access::READ_OK,
+    };
+    let found = access(dir.join(path), wanted).map_err(io::Error::from);
+    let shown = if path.is_empty() { "." } else { path };
+    found.err().filter(|it| it.kind() != io::ErrorKind::NotFound).map(|it| failed(shown, &it))
+}
+
+/// Files of ours that have another mode than they are written with.
+fn odd_modes(dir: &Path, pems: &[String], cert_mode: u32) -> Vec<OddMode> {
+    let private = PRIVATE.iter().map(|path| (path.to_string(), PRIVATE_MODE));
+    let ours = private.chain(pems.iter().map(|path| (path.clone(), cert_mode)));
+    let odd = ours.filter_map(|(path, expected)| {
+        let found = std::fs::metadata(dir.join(&path)).ok().filter(std::fs::Metadata::is_file)?;
+        let mode = found.permissions().mode() & PERMISSIONS;
+        (mode != expected).then_some(OddMode { path, mode, expected })
+    });
+    odd.collect()
+}
+
+/// An instance that lives writes into its lock every few seconds; one that ended in order has emptied
+/// it. The system's own lock could be asked only by taking it.
+fn lock_state(path: &Path) -> LockState {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => LockState::Free,
+        Err(_) => LockState::Unknown,
+        Ok(found) if found.len() == 0 => LockState::Free,
+        Ok(found) => {
+            let age = found.modified().ok().map(|at| SystemTime::now().duration_since(at));
+            // A time that is yet to come is as fresh as can be.
+            age.map_or(LockState::Unknown, |age| LockState::Held {
+                beat_age: age.unwrap_or(Duration::ZERO),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::domain::Domain;
+    use crate::seam::{Change, StoreErrorKind};
+    use crate::secret::Secret;
+
+    #[test]
+    fn a_directory_that_is_missing_is_all_that_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let survey = survey(&dir.path().join("no"), 0o600);
+        assert_eq!(survey.missing.unwrap().kind, StoreErrorKind::Missing);
+        assert!(survey.barred.is_empty());
+    }
+
+    #[test]
+    fn what_lies_there_is_counted_and_who_works_there_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(survey(dir.path(), 0o600).lock, LockState::Free);
+        let mut storage = Storage::new(dir.path().into(), 0o600, 1);
+        storage.open().unwrap();
+        let name = Domain::parse("a.example.com").unwrap();
+        storage.change(Change::Certificate(name, Secret::new("a".into()))).unwrap();
+        fs::write(dir.path().join("certs/README"), "not ours").unwrap();
+        let found = survey(dir.path(), 0o600);
+        assert_eq!((found.certificates, &*found.foreign), (1, &["README".to_string()][..]));
+        assert!(found.barred.is_empty() && found.odd_modes.is_empty(), "{found:?}");
+        assert!(found.free_bytes.is_some());
+        let fresh =
+            |state| matches!(state, LockState::Held { beat_age } if beat_age.as_secs() < 60);
+        assert!(fresh(found.lock));
+        let odd = survey(dir.path(), 0o640).odd_modes;
+        let path = "certs/a.example.com.pem".to_string();
+        assert_eq!(odd, [OddMode { path, mode: 0o600, expected: 0o640 }]);
+        storage.change(Change::Release).unwrap();
+        assert_eq!(survey(dir.path(), 0o600).lock, LockState::Free);
+    }
+}
