@@ -42,7 +42,8 @@
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
-//! | more words | [`seam`], [`turn`], [`keys`], [`log`], [`backoff`], [`printable`]: what the parts share |
+//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what the parts share |
+//! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
 //! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
@@ -91,6 +92,7 @@ pub mod config;
 pub mod daemon;
 pub mod dns;
 pub mod domain;
+pub mod hint;
 pub mod http;
 pub mod io;
 pub mod keys;
@@ -100,6 +102,7 @@ pub mod marathon;
 pub mod pki;
 pub mod printable;
 pub mod proxy;
+pub mod repeats;
 pub mod seam;
 pub mod secret;
 pub mod survey;

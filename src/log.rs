@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::hint::Hint;
+
 /// How much a record matters. The order is that of `--log-level`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -75,5 +77,14 @@ impl Record {
     pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Record {
         self.fields.push((name, value.to_string()));
         self
+    }
+
+    /// This record with what may help, where that is known.
+    #[must_use]
+    pub fn hinted(self, hint: Option<Hint>) -> Record {
+        match hint {
+            Some(hint) => self.with("hint", hint),
+            None => self,
+        }
     }
 }

@@ -153,6 +153,9 @@ pub enum Output {
     Log(Record),
     /// Tells the service manager how it stands, in one short line; said when it has changed.
     Status(String),
+    /// Shows to whoever sits at a terminal how far it is with many orders, in one short line; said when
+    /// it has changed, and empty once they are done.
+    Progress(String),
     /// Writes a text to standard output, as it is, and waits until it is written: what somebody asked
     /// for who waits for it. Where it cannot be written the process ends with status 1. Not a daemon's.
     Say(String),

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::hint::{Complaint, Hint};
 use crate::http::{Headers, Method, Request, Response};
 use crate::keys::{AccountKey, KeyError, Keys};
 use crate::time::UnixTime;
@@ -104,7 +105,7 @@ pub enum CallError {
     /// There was no answer.
     Transport {
         /// The transport's words.
-        text: String,
+        text: Complaint,
         /// The name does not resolve, or nobody listens there.
         lasting: bool,
     },
@@ -134,6 +135,16 @@ impl CallError {
                 *retry_after
             }
             CallError::Malformed(_) | CallError::Transport { .. } | CallError::Key(_) => None,
+        }
+    }
+
+    /// What may help.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            CallError::Problem { problem, .. } => problem.hint(),
+            CallError::Status { status: 429, .. } => Some(Hint::Limited),
+            CallError::Transport { text, .. } => text.hint,
+            CallError::Status { .. } | CallError::Malformed(_) | CallError::Key(_) => None,
         }
     }
 
@@ -193,7 +204,7 @@ impl fmt::Display for CallError {
             CallError::Problem { problem, .. } => problem.fmt(f),
             CallError::Status { status, near, .. } => write!(f, "status {status}: {near}"),
             CallError::Malformed(malformed) => malformed.fmt(f),
-            CallError::Transport { text, .. } => f.write_str(text),
+            CallError::Transport { text, .. } => text.fmt(f),
             CallError::Key(error) => error.fmt(f),
         }
     }

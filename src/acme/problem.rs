@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::hint::Hint;
+
 use super::types::{LIST_MAX, one_line};
 
 const ERROR_PREFIX: &str = "urn:ietf:params:acme:error:";
@@ -81,6 +83,15 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// What may help: by its own words, or by what all of its subproblems have in common.
+    pub fn hint(&self) -> Option<Hint> {
+        let mut subs = self.subproblems.iter().map(Subproblem::hint);
+        let Some(first) = subs.next() else { return Hint::of_problem(&self.name, &self.detail) };
+        if subs.all(|hint| hint == first) { first } else { None }
+    }
+}
+
 impl ProblemKind {
     fn of(name: &str) -> ProblemKind {
         match name {
@@ -103,6 +114,11 @@ impl ProblemKind {
 }
 
 impl Subproblem {
+    /// What may help.
+    pub fn hint(&self) -> Option<Hint> {
+        Hint::of_problem(&self.name, &self.detail)
+    }
+
     fn of(value: &Value) -> Option<Subproblem> {
         let identifier = value["identifier"]["value"].as_str().map(one_line);
         Some(Subproblem { identifier, name: problem_name(value)?, detail: detail(value) })

@@ -174,7 +174,9 @@ impl Marathons {
             Reception::Redirected(inquiry) => {
                 self.open.insert(inquiry.request, (question, inquiry));
             }
-            Reception::Refused(problem) => self.failed(turn, transport, &question, problem),
+            Reception::Refused(problem) => {
+                self.failed(turn, transport, &question, problem.to_string())
+            }
         }
     }
 
@@ -405,6 +407,8 @@ impl Found {
             let remedy = match notice {
                 Notice::SeveralDomains { .. } => "give one of these, or leave one domain",
                 Notice::PortOutOfRange { .. } => "take the label away, or give the app the port",
+                // It is among the flaws below, with every group that is not ours.
+                Notice::NoGroup { .. } => continue,
             };
             self.note(format!("{} {}: {notice}", notice.app(), notice.label()), remedy.into());
         }

@@ -212,7 +212,7 @@ fn errors_name_the_option_and_the_fix() {
         (
             "-a https://acme-v01.api.letsencrypt.org/directory /s",
             "--acme https://acme-v01.api.letsencrypt.org/directory: ACME v1 is switched off \
-             everywhere; use --acme https://acme-v02.api.letsencrypt.org/directory",
+             everywhere; name an ACME v2 directory: --acme https://acme-v02.api.letsencrypt.org/directory",
         ),
         (
             "-a http://ca.example/dir /s",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Config, ExternalAccount, Listen, LogFormat, Mode};
 use crate::domain::Domain;
+use crate::hint::Hint;
 use crate::keys::KeyType;
 use crate::log::Level;
 use crate::url::{Host, Url};
@@ -129,7 +130,7 @@ fn acme(text: &str) -> Result<Url, UsageError> {
         && host.contains("v01")
     {
         let instead = if host.contains("staging") { ACME_STAGING } else { ACME };
-        let fix = format!("ACME v1 is switched off everywhere; use --acme {instead}");
+        let fix = format!("{}: --acme {instead}", Hint::AcmeV1);
         return Err(wrong("acme", text, fix));
     }
     if !acme.is_private() {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::domain::Domain;
+use crate::hint::{Complaint, Hint};
 use crate::time::UnixTime;
 use crate::url::{Host, Url};
 
@@ -53,6 +54,23 @@ pub enum Limit {
     CertificatesPerSet,
     /// Failed authorizations of one name.
     FailedAuthorizations(Domain),
+}
+
+impl Limit {
+    /// What may help.
+    pub fn hint(&self) -> Hint {
+        match self {
+            Limit::OrdersPerAccount => Hint::LimitOrders,
+            Limit::CertificatesPerDomain(_) => Hint::LimitDomain,
+            Limit::CertificatesPerSet => Hint::LimitSame,
+            Limit::FailedAuthorizations(_) => Hint::LimitFailures,
+        }
+    }
+
+    /// As what keeps an order back.
+    pub fn complaint(&self) -> Complaint {
+        Complaint::new(self.to_string(), Some(self.hint()))
+    }
 }
 
 /// What a limit still allows at once.

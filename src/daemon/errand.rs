@@ -6,6 +6,7 @@
 
 use crate::config::Mode;
 use crate::domain::Domain;
+use crate::hint::{Hint, advised};
 use crate::log::Record;
 use crate::pki::Bundle;
 use crate::seam::{Change, StoreError};
@@ -129,14 +130,18 @@ impl Daemon {
         }
         let trouble = self.storage.write_trouble();
         if let Some(trouble) = trouble.filter(|_| self.storage.failures() >= FAILURES_MAX) {
-            return Some(format!("the storage: {trouble}"));
+            return Some(format!(
+                "the storage: {}",
+                advised(trouble, Hint::of_storage(trouble.kind))
+            ));
         }
         if self.watcher.failures() >= FAILURES_MAX {
             let problem = self.watcher.status().problem.clone().unwrap_or_default();
-            return Some(format!("Marathon: {problem}"));
+            return Some(format!("Marathon: {}", problem.advised()));
         }
         if !done && self.issuer.failures() >= FAILURES_MAX {
-            return Some(format!("the CA: {}", self.issuer.status().problem.unwrap_or_default()));
+            let problem = self.issuer.status().problem.unwrap_or_default();
+            return Some(format!("the CA: {}", problem.advised()));
         }
         if done && self.reloader.failures() >= FAILURES_MAX {
             let failing = self.reloader.failing().join(", ");

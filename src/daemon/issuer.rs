@@ -20,6 +20,7 @@ use crate::daemon::certificates::NewOrder;
 use crate::daemon::memory::AccountMemory;
 use crate::daemon::queues::Queues;
 use crate::domain::Domain;
+use crate::hint::Complaint;
 use crate::http::{Method, Request, Response};
 use crate::keys::{AccountKey, KeyType};
 use crate::secret::Secret;
@@ -64,7 +65,7 @@ pub struct CallId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallFailure {
     /// What happened, for the operator.
-    pub text: String,
+    pub text: Complaint,
     /// The name does not resolve, or nobody listens there.
     pub lasting: bool,
 }
@@ -151,7 +152,7 @@ pub struct IssuerStatus {
     /// Orders that wait.
     pub queued: usize,
     /// Why there is no account yet.
-    pub problem: Option<String>,
+    pub problem: Option<Complaint>,
 }
 
 /// The CA's side of the daemon.
@@ -167,7 +168,7 @@ pub struct Issuer {
     /// When the stage's call is to be made; nothing while it is under way.
     call_at: Option<Instant>,
     backoff: Backoff,
-    problem: Option<String>,
+    problem: Option<Complaint>,
     counts: CaCounts,
     /// Whether the operator was told of the account.
     said_registered: bool,
@@ -197,6 +198,8 @@ pub struct Issuer {
     hold: Option<Instant>,
     /// The process ends soon.
     stopping: bool,
+    /// Whether the operator was told that the CA's clock shows another time.
+    said_clocks_differ: bool,
     questions: Questions,
     revocation: Option<Revocation>,
     outputs: VecDeque<IssuerOutput>,
@@ -212,7 +215,7 @@ enum Stage {
     Registering,
     Registered,
     /// Only a person can help; the reason.
-    Stuck(String),
+    Stuck(Complaint),
 }
 
 /// Whose call it is.
@@ -264,6 +267,7 @@ impl Issuer {
             begun_before: BTreeSet::new(),
             hold: None,
             stopping: false,
+            said_clocks_differ: false,
             questions: Questions::default(),
             revocation: None,
             outputs: VecDeque::new(),
@@ -312,6 +316,7 @@ impl Issuer {
         let of_the_ca = !matches!(call, Call::Question { .. });
         if let Some(response) = result.as_ref().ok().filter(|_| of_the_ca) {
             self.nonces.bank(turn.now.mono, &response.head.headers);
+            self.compare_clocks(turn, &response.head.headers);
         }
         let transport = |CallFailure { text, lasting }| CallError::Transport { text, lasting };
         let wall = turn.now.wall;
@@ -338,7 +343,7 @@ impl Issuer {
         let Some((owner, post, bad_nonces)) = self.waiting.pop_front() else { return };
         match reply {
             Ok(_) if self.nonces.is_empty() => {
-                let text = "the CA gave no nonce".to_string();
+                let text = "the CA gave no nonce".into();
                 self.replied(turn, owner, Err(CallError::Transport { text, lasting: false }));
             }
             Ok(_) => self.post(turn, owner, post, bad_nonces),
@@ -414,6 +419,11 @@ impl Issuer {
     /// What was asked of the CA.
     pub fn counts(&self) -> &CaCounts {
         &self.counts
+    }
+
+    /// How many orders have not ended.
+    pub fn orders_open(&self) -> usize {
+        self.orders.len() + self.announced.len() + self.queue.len()
     }
 
     /// How it stands with the CA.

@@ -14,6 +14,7 @@ use crate::daemon::certificates::{Advice, Life, Trouble, When};
 use crate::daemon::reloader::UpToDate;
 use crate::daemon::wish::Source;
 use crate::domain::Domain;
+use crate::hint::{Complaint, Hint};
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -100,7 +101,7 @@ impl CertificateMemory {
     pub fn error(&self) -> Option<String> {
         let left_out = self.left_out.iter();
         let left_out = left_out.map(|(name, trouble)| format!("{name}: {}", trouble.error)).next();
-        self.trouble.as_ref().map(|trouble| trouble.error.clone()).or(left_out)
+        self.trouble.as_ref().map(|trouble| trouble.error.text.clone()).or(left_out)
     }
 
     /// When the next order is made because the last one failed; nothing when a person must act.
@@ -269,7 +270,9 @@ fn read_trouble(value: &Value) -> Option<Trouble> {
         _ => When::At(time(&value["retry"])?),
     };
     let not_before = time(&value["not_before"]);
-    let (failures, error) = (count(&value["failures"]), text(&value["error"])?);
+    let hint = value["hint"].as_str().and_then(Hint::by_id);
+    let error = Complaint::new(text(&value["error"])?, hint);
+    let failures = count(&value["failures"]);
     let until_restart = value["until_restart"].as_bool() == Some(true);
     Some(Trouble { failures, error, retry, not_before, until_restart })
 }

@@ -47,7 +47,7 @@ use journal::Journal;
 use left_overs::LeftOvers;
 use memory::CaMemory;
 use reloader::Reloader;
-use standing::Standing;
+use standing::{Progress, Standing};
 use storekeeper::{Purpose, Storekeeper};
 use transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use watcher::Watcher;
@@ -89,6 +89,7 @@ pub struct Daemon {
     started: Option<UnixTime>,
     /// What was said last of how it stands.
     standing: Standing,
+    progress: Progress,
     log: Vec<Record>,
     outputs: VecDeque<Output>,
     wait: Option<Instant>,
@@ -119,6 +120,7 @@ impl Daemon {
             over: false,
             started: None,
             standing: Standing::default(),
+            progress: Progress::default(),
             log: remarks,
             outputs: VecDeque::new(),
             wait: None,
@@ -284,7 +286,7 @@ impl Daemon {
                 TransportEvent::Response(response) => Ok(response),
                 TransportEvent::Failed(error) => {
                     let lasting = error.is_lasting();
-                    Err(CallFailure { text: error.to_string(), lasting })
+                    Err(CallFailure { text: error.complaint(Trust::Acme), lasting })
                 }
                 // Only streamed requests and lookups have other events.
                 _ => return,
@@ -362,6 +364,7 @@ impl Daemon {
             IssuerOutput::Refused(_) => self.errand.refuse(),
             IssuerOutput::Revoked(result) => self.revoked(turn, result),
             IssuerOutput::Finished { order, result } => {
+                self.progress.ended(result.is_ok());
                 self.certificates.finished(turn, order, result);
             }
         }
@@ -411,6 +414,7 @@ impl Machine for Daemon {
         }
         if !self.over && !is_of_a_stranger {
             self.say_standing(now);
+            self.say_progress();
         }
         self.log = log;
     }

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 
 use crate::daemon::front::{ChallengeCounts, Front, Reports};
 use crate::daemon::status::{Health, Inquiry, Sources, is_costly};
+use crate::hint::{Hint, advised};
 use crate::http::ServerResponse;
 use crate::time::UnixTime;
 
@@ -31,13 +32,13 @@ impl Daemon {
     fn health(&self) -> Health {
         let mut health = Health::default();
         if let Some(trouble) = self.storage.write_trouble() {
-            health.storage = Some(trouble.to_string());
+            health.storage = Some(advised(trouble, Hint::of_storage(trouble.kind)));
         }
         if let Some(problem) = &self.watcher.status().problem {
-            health.troubles.push(format!("marathon: {problem}"));
+            health.troubles.push(format!("marathon: {}", problem.advised()));
         }
         if let Some(problem) = self.issuer.status().problem {
-            health.troubles.push(format!("ca: {problem}"));
+            health.troubles.push(format!("ca: {}", problem.advised()));
         }
         for lb in self.reloader.failing() {
             health.troubles.push(format!("lb: {lb} has not acknowledged a reload"));

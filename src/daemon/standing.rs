@@ -1,5 +1,5 @@
-//! How the daemon stands, in one short line for the service manager. Said when it has changed, never
-//! with a word of a peer in it.
+//! How the daemon stands, in one short line for the service manager, and how far it is with many orders,
+//! in one for a person at a terminal. Said when it has changed, never with a word of a peer in it.
 
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use super::certificates::Counts;
 /// Certificates are counted anew after this time at the earliest: it takes a look at every one.
 const COUNT_PAUSE: Duration = Duration::from_secs(1);
 
+/// So many orders at once are worth a line that shows how far they are.
+const MANY: usize = 5;
+
 /// What was said last, and what it was made from.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
@@ -22,7 +25,47 @@ pub(super) struct Standing {
     counted: Option<(u64, Instant)>,
 }
 
+/// How far the orders are, from the first one until none is left.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    ended: usize,
+    failed: usize,
+    said: String,
+}
+
+impl Progress {
+    /// An order came to its end.
+    pub(super) fn ended(&mut self, well: bool) {
+        self.ended += 1;
+        self.failed += usize::from(!well);
+    }
+
+    /// What is to be said with so many orders that have not ended, when that is another thing.
+    fn next(&mut self, open: usize) -> Option<String> {
+        if open == 0 {
+            (self.ended, self.failed) = (0, 0);
+        }
+        let all = self.ended + open;
+        let text = match (all, self.failed) {
+            (..MANY, _) => String::new(),
+            (_, 0) => format!("ordering {} of {all}", self.ended),
+            (_, failed) => format!("ordering {} of {all}, {failed} failed", self.ended),
+        };
+        if text == self.said {
+            return None;
+        }
+        self.said.clone_from(&text);
+        Some(text)
+    }
+}
+
 impl Daemon {
+    /// Says how far the orders are, if it has not said just that.
+    pub(super) fn say_progress(&mut self) {
+        let open = if self.end_by.is_some() { 0 } else { self.issuer.orders_open() };
+        self.outputs.extend(self.progress.next(open).map(Output::Progress));
+    }
+
     /// Says how it stands, if it has not said just that.
     pub(super) fn say_standing(&mut self, now: Now) {
         self.count_certificates(now);
@@ -98,5 +141,23 @@ mod tests {
         let counts = Counts { valid: 1, pending: 2, unwanted: 3, ..Counts::default() };
         assert_eq!(line(&counts), "1 certificate valid, 2 pending, 3 unwanted");
         assert_eq!(line(&Counts::default()), "0 certificates valid");
+    }
+
+    #[test]
+    fn many_orders_show_how_far_they_are_until_none_is_left() {
+        let mut progress = Progress::default();
+        let mut said = |ended: Option<bool>, open| {
+            ended.into_iter().for_each(|well| progress.ended(well));
+            progress.next(open)
+        };
+        assert_eq!(said(None, 4), None, "few");
+        assert_eq!(said(None, 6).as_deref(), Some("ordering 0 of 6"));
+        assert_eq!(said(None, 6), None, "said already");
+        assert_eq!(said(Some(true), 5).as_deref(), Some("ordering 1 of 6"));
+        assert_eq!(said(Some(false), 4).as_deref(), Some("ordering 2 of 6, 1 failed"));
+        assert_eq!(said(Some(true), 1).as_deref(), Some(""), "the others do not begin now");
+        assert_eq!(said(Some(true), 2).as_deref(), Some("ordering 4 of 6, 1 failed"));
+        assert_eq!(said(Some(true), 0).as_deref(), Some(""));
+        assert_eq!(said(None, 5).as_deref(), Some("ordering 0 of 5"), "counted anew");
     }
 }

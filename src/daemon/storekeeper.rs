@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::domain::Domain;
+use crate::hint::Hint;
 use crate::log::Record;
 use crate::seam::{Change, Inventory, Load, Output, StoreError, StoreErrorKind, WriteId};
 use crate::time::Instant;
@@ -195,7 +196,8 @@ impl Storekeeper {
         }
         let until = now + self.backoff.pause(turn.keys);
         let line = Record::error("storage", "not usable").with("error", &trouble);
-        turn.log(line.with("next_try", turn.now.wall.plus(until.since(now))));
+        let line = line.with("next_try", turn.now.wall.plus(until.since(now)));
+        turn.log(line.hinted(Hint::of_storage(trouble.kind)));
         match &mut self.state {
             State::Active { disk, .. } => *disk = Disk::Doubtful { until, trouble },
             _ => self.state = State::Pausing { until, trouble },
@@ -293,7 +295,7 @@ impl Storekeeper {
             Err(error) if is_about_the_lock(error.kind) => {}
             Err(error) => {
                 let line = Record::warn("storage", "a change was not made");
-                turn.log(line.with("error", error));
+                turn.log(line.with("error", error).hinted(Hint::of_storage(error.kind)));
             }
         }
         Some(purpose)

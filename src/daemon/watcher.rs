@@ -12,6 +12,7 @@ use crate::daemon::queues::Queues;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::daemon::wish::Wish;
 use crate::domain::Domain;
+use crate::hint::{Complaint, Hint};
 use crate::log::Record;
 use crate::marathon::event;
 use crate::time::{Instant, UnixTime};
@@ -63,6 +64,8 @@ pub struct Oddity {
     pub label: String,
     /// What is odd, and what was done about it.
     pub text: String,
+    /// What may help.
+    pub hint: Option<Hint>,
 }
 
 /// How it stands with Marathon.
@@ -73,7 +76,7 @@ pub struct MarathonStatus {
     /// When the last good sync ended.
     pub last_sync: Option<UnixTime>,
     /// The trouble that is not over yet.
-    pub problem: Option<String>,
+    pub problem: Option<Complaint>,
 }
 
 /// What came from Marathon in this process.
@@ -176,12 +179,12 @@ impl Watcher {
         wanted
     }
 
-    fn sync_failed(&mut self, turn: &mut Turn<'_>, problem: String) {
+    fn sync_failed(&mut self, turn: &mut Turn<'_>, problem: Complaint) {
         self.counts.syncs_failed += 1;
         let pause = self.sync_backoff.pause(turn.keys);
         self.plan(turn.now.mono + pause);
         let line = Record::error("marathon", "sync failed").with("error", &problem);
-        turn.log(line.with("next_try", turn.now.wall.plus(pause)));
+        turn.log(line.with("next_try", turn.now.wall.plus(pause)).hinted(problem.hint));
         self.status.problem = Some(problem);
     }
 
@@ -234,7 +237,7 @@ impl Watcher {
             let line = Record::warn("sync", &*oddity.text).with("app", &oddity.app);
             let labelled =
                 if oddity.label.is_empty() { line } else { line.with("label", &oddity.label) };
-            turn.log(labelled);
+            turn.log(labelled.hinted(oddity.hint));
         }
         self.oddities.clone_from(&wanted.oddities);
         let line = Record::debug("sync", "complete").with("apps", wanted.apps);

@@ -3,7 +3,8 @@
 //!
 //! It sleeps until a socket is ready or the machine's deadline has come, and has no deadlines of its
 //! own but for connections that linger, for a stop that hangs, for accepting again after the system
-//! ran out of descriptors, for a log that nobody reads, and for the service manager's watchdog.
+//! ran out of descriptors, for a log that nobody reads or that holds back what it has said before, and
+//! for the service manager's watchdog.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Write as _};
@@ -162,7 +163,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let listener = self.parts.listener.as_ref();
         let listening = listener.map_or(Ok(nowhere), TcpListener::local_addr)?;
         if let Some(line) = self.parts.descriptors.remark() {
-            self.parts.logger.write(self.clock.now().wall, &line);
+            self.parts.logger.write(self.clock.now(), line);
         }
         self.parts.notifier.ready(self.clock.now().mono);
         self.tell(machine, Input::Started { listening });
@@ -172,6 +173,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             if let Some(status) = self.exit {
                 self.parts.notifier.stopping();
                 self.flush_all();
+                self.parts.logger.finish(self.clock.now());
                 return Ok(status);
             }
             match self.poll.poll(&mut events, self.sleep()) {
@@ -197,9 +199,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             return Some(Duration::ZERO);
         }
         let lingering = self.lingering.first().map(|(until, _)| *until);
-        let watchdog = self.parts.notifier.wake_at();
-        let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering, watchdog];
-        let until = deadlines.into_iter().flatten().min();
+        let tells = [self.parts.notifier.wake_at(), self.parts.logger.wake_at()];
+        let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering];
+        let until = deadlines.into_iter().chain(tells).flatten().min();
         let sleep = until.map(|until| until.since(self.clock.now().mono));
         let waits = self.parts.logger.is_waiting() || self.parts.notifier.is_waiting();
         let offer = waits.then_some(OFFER_PAUSE);
@@ -207,9 +209,10 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     }
 
     fn heed_deadlines(&mut self, machine: &mut dyn Machine) {
-        self.parts.logger.flush();
+        let now = self.clock.now();
+        self.parts.logger.turned(now);
         self.end_overdue();
-        let now = self.clock.now().mono;
+        let now = now.mono;
         self.notify(now);
         if self.accept_at.is_some() {
             self.accept(machine);
@@ -226,7 +229,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     fn notify(&mut self, now: Instant) {
         self.parts.notifier.turned(now);
         if let Some(line) = self.parts.notifier.take_trouble() {
-            self.parts.logger.write(self.clock.now().wall, &line);
+            self.parts.logger.write(self.clock.now(), line);
         }
     }
 
@@ -332,8 +335,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 self.answers.push_back(Answer::Measured(conn, usage::measure()));
             }
             Output::Status(text) => self.parts.notifier.status(&text),
+            Output::Progress(text) => self.parts.logger.progress(&text),
             Output::Say(text) => self.say(&text),
-            Output::Log(record) => self.parts.logger.write(self.clock.now().wall, &record),
+            Output::Log(record) => self.parts.logger.write(self.clock.now(), record),
             Output::Wait(_) | Output::Exit(_) => {}
         }
     }

@@ -11,6 +11,7 @@ use rustix::net::{
 };
 
 use crate::config::Listen;
+use crate::hint::Hint;
 
 /// Connections that wait to be accepted: who finds no room comes again a second later (RFC 6298), too
 /// late for some.
@@ -88,7 +89,11 @@ pub(super) fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}: {}; choose another with --listen", self.address, self.error)
+        write!(f, "cannot listen on {}: {}; ", self.address, self.error)?;
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => Hint::PortTaken.fmt(f),
+            _ => f.write_str("choose another with --listen"),
+        }
     }
 }
 

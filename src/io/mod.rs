@@ -99,11 +99,11 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let run = || -> io::Result<u8> {
         let mut logger = Logger::new(config.log_level, config.log_format)?;
         if let Some(remark) = remark {
-            logger.write(Clock::start().now().wall, &remark);
+            logger.write(Clock::start().now(), remark);
         }
         if let Some(admin) = &admin {
             let line = Record::info("main", "listening for the operator");
-            logger.write(Clock::start().now().wall, &line.with("address", admin.local_addr()?));
+            logger.write(Clock::start().now(), line.with("address", admin.local_addr()?));
         }
         let descriptors = Descriptors::claim();
         let notifier = Notifier::from_environment();

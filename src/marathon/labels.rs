@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::config::Config;
 use crate::domain::{Domain, DomainError};
+use crate::hint::Hint;
 
 use super::app::{App, shown};
 
@@ -77,6 +78,13 @@ pub enum Notice {
         /// How many there are.
         count: usize,
     },
+    /// No label says whose load balancers the port is for.
+    NoGroup {
+        /// The app's id.
+        app: String,
+        /// The label's name.
+        label: String,
+    },
     /// The app has no port of that index.
     PortOutOfRange {
         /// The app's id.
@@ -99,7 +107,15 @@ pub fn claims(app: &App, group: &str, selection: Selection) -> Claims {
     let mut lists = Vec::new();
     let labels =
         app.labels.iter().filter_map(|(name, list)| Some((name, domain_index(name)?, list)));
-    for (label, index, list) in labels.filter(|(_, index, _)| is_ours(&app.labels, index, group)) {
+    for (label, index, list) in labels {
+        if !is_ours(&app.labels, index, group) {
+            // What is another group's is none of our business; what is nobody's was forgotten.
+            if groups(&app.labels, index).is_none() && !list.trim().is_empty() {
+                let (app, label) = (shown(&app.id), shown(label));
+                claims.notices.push(Notice::NoGroup { app, label });
+            }
+            continue;
+        }
         match index.parse::<usize>().ok().filter(|index| *index < app.ports) {
             Some(port_index) => lists.push((port_index, label, list)),
             None => {
@@ -168,23 +184,41 @@ pub(super) fn domain_index(label: &str) -> Option<&str> {
 /// Whether the port belongs to our load balancers, as marathon-lb decides it: its label lists groups
 /// separated by commas; the group `*` takes every app.
 pub(super) fn is_ours(labels: &BTreeMap<String, String>, index: &str, group: &str) -> bool {
-    let own = labels.get(&format!("HAPROXY_{index}_GROUP"));
-    let list = own.or_else(|| labels.get("HAPROXY_GROUP"));
+    let list = groups(labels, index);
     group == "*" || list.is_some_and(|list| list.split(',').any(|each| each.trim() == group))
 }
 
+/// The label that says whose a port is.
+fn groups<'a>(labels: &'a BTreeMap<String, String>, index: &str) -> Option<&'a String> {
+    let own = labels.get(&format!("HAPROXY_{index}_GROUP"));
+    own.or_else(|| labels.get("HAPROXY_GROUP"))
+}
+
 impl Notice {
+    /// What may help.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Notice::SeveralDomains { .. } => None,
+            Notice::NoGroup { .. } => Some(Hint::NoGroup),
+            Notice::PortOutOfRange { .. } => Some(Hint::PortIndex),
+        }
+    }
+
     /// The app's id.
     pub fn app(&self) -> &str {
         match self {
-            Notice::SeveralDomains { app, .. } | Notice::PortOutOfRange { app, .. } => app,
+            Notice::SeveralDomains { app, .. }
+            | Notice::NoGroup { app, .. }
+            | Notice::PortOutOfRange { app, .. } => app,
         }
     }
 
     /// The label's name.
     pub fn label(&self) -> &str {
         match self {
-            Notice::SeveralDomains { label, .. } | Notice::PortOutOfRange { label, .. } => label,
+            Notice::SeveralDomains { label, .. }
+            | Notice::NoGroup { label, .. }
+            | Notice::PortOutOfRange { label, .. } => label,
         }
     }
 }
@@ -197,6 +231,9 @@ impl fmt::Display for Notice {
                 "label names {count} domains, only the first gets a certificate without \
                  --allow-multiple-certs or --san"
             ),
+            Notice::NoGroup { .. } => {
+                f.write_str("label passed over: the app has no HAPROXY_GROUP")
+            }
             Notice::PortOutOfRange { ports, .. } => {
                 write!(f, "label passed over: the app has {ports} ports, counted from 0")
             }
@@ -240,6 +277,11 @@ mod tests {
         for (labels, group, count) in cases {
             let found = claims(&app(1, labels), group, Selection::First);
             assert_eq!(found.certificates.len(), *count, "{labels:?} {group}");
+            let forgotten = !labels
+                .iter()
+                .any(|(name, _)| matches!(*name, "HAPROXY_GROUP" | "HAPROXY_0_GROUP"));
+            let forgotten = usize::from(forgotten && *group != "*");
+            assert_eq!(found.notices.len(), forgotten, "{labels:?} {group}");
         }
     }
 

@@ -100,7 +100,8 @@ fn html() -> Outcome {
     let portal = play(Fixed::new(page), options)?;
     let directory = format!("https://{}/directory", portal.address());
     site.deploy("/a", "a.example.com");
-    let mut daemon = site.daemon("daemon", &site.arguments(&directory, &root), &[])?;
+    let arguments = site.arguments(&directory, &root);
+    let mut daemon = site.daemon("daemon", &arguments, &["--log-level=debug"])?;
     daemon.wait_for("cannot register with the CA")?;
     let line = daemon.line("cannot register with the CA");
     expect(

@@ -7,10 +7,12 @@ mod check;
 mod command_line;
 mod crash;
 mod fixed;
+mod hints;
 mod instances;
 mod leaks;
 mod life;
 mod listener;
+mod logs;
 mod marathon;
 mod memory;
 mod names;
@@ -158,6 +160,8 @@ fn main() -> ExitCode {
         privileges::TESTS,
         listener::TESTS,
         status::TESTS,
+        logs::TESTS,
+        hints::TESTS,
         command_line::TESTS,
         check::TESTS,
         systemd::TESTS,

@@ -94,7 +94,8 @@ fn odd_apps() -> Outcome {
 }
 
 fn spoilt_lists() -> Outcome {
-    let (site, ca, mut daemon) = running(&[])?;
+    // Every one of the failures is waited for.
+    let (site, ca, mut daemon) = running(&["--log-level=debug"])?;
     site.deploy("/a", "a.example.com");
     site.wait_for_certificate(&daemon, "a.example.com")?;
     let answers = [

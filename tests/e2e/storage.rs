@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use marathon_acme::hint::Hint;
 use stand_ins::ca::Settings;
 
 use crate::process::{Outcome, Signal, expect, get, wait_until};
@@ -73,6 +74,13 @@ impl Trouble {
         }
     }
 
+    const fn hint(self) -> Hint {
+        match self {
+            Trouble::ReadOnly => Hint::StorageReadOnly,
+            Trouble::Full => Hint::StorageFull,
+        }
+    }
+
     fn begin(self, mounted: &Mounted<'_>) -> Outcome {
         match self {
             Trouble::ReadOnly => mounted.freeze(),
@@ -111,7 +119,11 @@ fn unwritable(trouble: Trouble) -> Outcome {
     site.deploy("/a", "a.example.com");
     daemon.wait_for(trouble.words())?;
     let health = answers(" 503 ")?;
-    expect(health.contains("degraded") && health.contains(trouble.words()), || health)?;
+    expect(health.contains("degraded") && health.contains(trouble.words()), || health.clone())?;
+    let hint = trouble.hint().text();
+    expect(health.contains(&format!("; try: {hint}")), || health)?;
+    let said = daemon.line(trouble.words());
+    expect(said.contains(&format!("hint=\"{hint}\"")), || said)?;
     trouble.end(&mounted)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
     answers("\"ok\"").map(|_| ())

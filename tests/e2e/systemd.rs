@@ -197,6 +197,8 @@ fn deaf() -> Outcome {
     let site = Site::new()?;
     let mut command = alone(&site, AS_OURS);
     command.env("NOTIFY_SOCKET", site.folder().join("nobody")).env("WATCHDOG_USEC", WATCHDOG_USEC);
+    // The second line is said at once, too.
+    command.arg("--log-level=debug");
     let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
     daemon.wait_for_count("sync failed", 2)?;
     let count = daemon.output().matches("the service manager cannot be told").count();

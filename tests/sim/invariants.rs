@@ -153,8 +153,9 @@ pub(crate) fn orders(world: &World, allowed: &BTreeMap<String, u64>) -> Result<(
             }
             let pause = RETRY_PAUSES[failures.min(RETRY_PAUSES.len() - 1)] / 4 * 3;
             let too_early = at < before + pause;
-            // It is that of an instance that did not know of the one before, nor the other way round.
-            if too_early && disturbed(world, before, at) {
+            // It is that of an instance that did not know of the one before, nor the other way round. One
+            // that has stood still sends what it had decided on before in the moment in which it wakes.
+            if too_early && disturbed(world, before.saturating_sub(SECOND), at) {
                 continue;
             }
             failures += 1;

@@ -415,7 +415,9 @@ impl World {
             }
             Output::CloseSocket { socket } => self.network.close_socket(socket),
             Output::Log(record) => self.note(record),
-            Output::Status(text) => assert!(!text.contains('\n'), "{text:?} is one line"),
+            Output::Status(text) | Output::Progress(text) => {
+                assert!(!text.contains('\n'), "{text:?} is one line");
+            }
             Output::Store { .. }
             | Output::Load(_)
             | Output::Measure(_)

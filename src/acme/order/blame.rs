@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::acme::call::CallError;
 use crate::acme::types::{Problem, ProblemKind};
 use crate::domain::Domain;
+use crate::hint::Complaint;
 
 use super::error::{OrderError, Refusal};
 
@@ -15,11 +16,11 @@ const ABOUT_NAMES: [&str; 4] = ["rejectedIdentifier", "unsupportedIdentifier", "
 const ABOUT_VALIDATION: [&str; 3] = ["connection", "incorrectResponse", "tls"];
 
 /// The names at fault, each with the reason.
-type Blamed = BTreeMap<Domain, String>;
+type Blamed = BTreeMap<Domain, Complaint>;
 
 impl OrderError {
-    /// Which of the order's names are at fault, each with the reason as text.
-    pub fn blamed(&self, names: &[Domain]) -> BTreeMap<Domain, String> {
+    /// Which of the order's names are at fault, each with the reason.
+    pub fn blamed(&self, names: &[Domain]) -> BTreeMap<Domain, Complaint> {
         match self {
             OrderError::Invalid { refusals } => {
                 let mut blamed: Blamed =
@@ -32,7 +33,7 @@ impl OrderError {
             }
             OrderError::NoHttp01 { identifier } => {
                 let mine = known(identifier, names).or(only(names));
-                mine.map(|name| (name.clone(), self.to_string())).into_iter().collect()
+                mine.map(|name| (name.clone(), self.to_string().into())).into_iter().collect()
             }
             OrderError::Call(CallError::Problem { problem, .. }) => {
                 let mut blamed = by_problem(problem, names, self.is_paused());
@@ -40,7 +41,7 @@ impl OrderError {
                     && blamed.is_empty()
                     && is_a_names_fault(problem)
                 {
-                    blamed.insert(name.clone(), problem.to_string());
+                    blamed.insert(name.clone(), reason(Some(problem)));
                 }
                 blamed
             }
@@ -66,13 +67,14 @@ fn by_problem(problem: &Problem, names: &[Domain], paused: bool) -> Blamed {
     for sub in &problem.subproblems {
         let identifier = sub.identifier.as_deref().unwrap_or_default();
         if let Some(name) = known(identifier, names) {
-            blamed.entry(name.clone()).or_insert_with(|| format!("{}: {}", sub.name, sub.detail));
+            let text = format!("{}: {}", sub.name, sub.detail);
+            blamed.entry(name.clone()).or_insert_with(|| Complaint::new(text, sub.hint()));
         }
     }
     if blamed.is_empty() && problem.subproblems.is_empty() && (paused || is_about_names(problem)) {
         let spoken_of = |word: &str| known(word, names);
         let found = words(&problem.detail).filter_map(spoken_of);
-        blamed.extend(found.map(|name| (name.clone(), problem.to_string())));
+        blamed.extend(found.map(|name| (name.clone(), reason(Some(problem)))));
     }
     blamed
 }
@@ -103,8 +105,9 @@ fn is_a_names_fault(problem: &Problem) -> bool {
     is_about_names(problem) || ABOUT_VALIDATION.contains(&&*problem.name)
 }
 
-fn reason(problem: Option<&Problem>) -> String {
-    problem.map_or_else(|| "the CA gives no reason".to_string(), Problem::to_string)
+fn reason(problem: Option<&Problem>) -> Complaint {
+    let told = |problem: &Problem| Complaint::new(problem.to_string(), problem.hint());
+    problem.map_or_else(|| "the CA gives no reason".into(), told)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::acme::call::CallError;
 use crate::acme::types::{AuthorizationObject, Problem, ProblemKind};
+use crate::hint::{Complaint, Hint};
 
 /// Refusals that are shown at most; a certificate can have a hundred names.
 const REFUSALS_SHOWN_MAX: usize = 10;
@@ -41,7 +42,7 @@ pub enum OrderError {
     /// There is no account to order with, and there will be none until a person acts.
     Unregistered {
         /// Why.
-        reason: String,
+        reason: Complaint,
     },
 }
 
@@ -70,6 +71,10 @@ impl Refusal {
             subproblems: Vec::new(),
         };
         Refusal { identifier: Some(identifier), problem: Some(problem) }
+    }
+
+    pub(super) fn hint(&self) -> Option<Hint> {
+        self.problem.as_ref().and_then(Problem::hint)
     }
 
     /// The name, when the CA has looked at its challenge and found it wanting.
@@ -162,6 +167,20 @@ impl OrderError {
                 refusals.iter().filter_map(Refusal::failed_validation).cloned().collect()
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// What may help: where names were refused, what all of them have in common.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            OrderError::Invalid { refusals } => {
+                let mut hints = refusals.iter().map(Refusal::hint);
+                let first = hints.next()?;
+                if hints.all(|hint| hint == first) { first } else { None }
+            }
+            OrderError::Call(error) => error.hint(),
+            OrderError::Unregistered { reason } => reason.hint,
+            _ => None,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::daemon::issuer::OrderId;
 use crate::daemon::memory::{Attempt, CertificateMemory};
 use crate::daemon::wish::Wish;
 use crate::domain::Domain;
+use crate::hint::Complaint;
 use crate::log::Record;
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -83,7 +84,7 @@ pub(super) enum Step {
 pub(super) struct Held {
     pub(super) until: UnixTime,
     /// In words.
-    pub(super) reason: String,
+    pub(super) reason: Complaint,
     pub(super) why: Why,
 }
 
@@ -91,7 +92,7 @@ impl Held {
     /// A limit of the CA has no room before `until`.
     pub(super) fn budget(now: UnixTime, limit: &Limit, until: UnixTime) -> Held {
         let until = until.max(now.plus(HOLD_MIN));
-        Held { until, reason: limit.to_string(), why: Why::Budget }
+        Held { until, reason: limit.complaint(), why: Why::Budget }
     }
 }
 
@@ -314,16 +315,27 @@ impl Entry {
         let Some(attempt) = self.memory.attempt.take() else { return };
         let (before, spread) = (self.memory.trouble.as_ref(), Spread::draw(turn.keys));
         // From when it was made: a program that ends again and again must not make it wait for ever.
-        self.memory.trouble =
-            Some(Trouble::grown(before, attempt.at, error.to_string(), FollowUp::LATER, spread));
+        self.memory.trouble = Some(Trouble::grown(
+            before,
+            attempt.at,
+            error.to_string().into(),
+            FollowUp::LATER,
+            spread,
+        ));
     }
 
     /// A name of the label is not ordered before that time; one that failed knows why already.
-    pub(super) fn leave_out(&mut self, now: UnixTime, name: &Domain, until: UnixTime, why: &str) {
+    pub(super) fn leave_out(
+        &mut self,
+        now: UnixTime,
+        name: &Domain,
+        until: UnixTime,
+        why: Complaint,
+    ) {
         let until = until.max(now.plus(HOLD_MIN));
         let trouble = self.memory.left_out.entry(name.clone()).or_insert_with(|| Trouble {
             failures: 0,
-            error: why.to_string(),
+            error: why,
             retry: When::At(until),
             not_before: None,
             until_restart: false,
@@ -337,7 +349,8 @@ impl Entry {
         let known = self.held.as_ref().is_some_and(|before| before.reason == held.reason);
         if !known {
             let line = Record::warn("order", "held back").with("name", name);
-            turn.log(line.with("limit", &held.reason).with("until", held.until));
+            let line = line.with("limit", &held.reason).with("until", held.until);
+            turn.log(line.hinted(held.reason.hint));
         }
         self.held = Some(held);
     }

@@ -8,8 +8,10 @@ use crate::daemon::budget::Limit;
 use crate::daemon::issuer::{Issued, OrderError, OrderId};
 use crate::daemon::memory::Attempt;
 use crate::domain::Domain;
+use crate::hint::{Complaint, Hint};
 use crate::keys::jittered;
 use crate::log::Record;
+use crate::pki::BundleError;
 use crate::seam::StoreError;
 use crate::turn::Turn;
 use crate::url::Url;
@@ -39,7 +41,7 @@ impl Certificates {
             if let Err((limit, until)) = room {
                 // One name of several has failed too often: the others go on without it.
                 if let (Limit::FailedAuthorizations(failed), [_, _, ..]) = (&limit, &*names) {
-                    entry.leave_out(now, failed, until, &limit.to_string());
+                    entry.leave_out(now, failed, until, limit.complaint());
                     return self.put_back(turn, &name, order, None);
                 }
                 let held = Held::budget(now, &limit, until);
@@ -108,7 +110,8 @@ impl Certificates {
                         budget.order_unmade(turn.now.wall, &names);
                     }
                     let until = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
-                    let reason = format!("the storage: {error}");
+                    let hint = Hint::of_storage(error.kind);
+                    let reason = Complaint::new(format!("the storage: {error}"), hint);
                     let held = Held { until, reason, why: Why::Disk };
                     self.put_back(turn, &name, order, Some(held));
                 }
@@ -169,7 +172,9 @@ impl Certificates {
             Err(error) => {
                 let line = Record::error("order", "the CA's certificate is not usable");
                 turn.log(line.with("name", &name).with("error", &error));
-                let failure = Failure { error: error.to_string(), follow_up: FollowUp::LATER };
+                let clock = matches!(error, BundleError::NotYetValid(_) | BundleError::Expired(_));
+                let error = Complaint::new(error.to_string(), clock.then_some(Hint::Clock));
+                let failure = Failure { error, follow_up: FollowUp::LATER };
                 self.blame(turn, &name, BTreeMap::new(), &failure);
             }
             Ok((pem, stored)) => {
@@ -213,7 +218,7 @@ impl Certificates {
             error if error.is_paused() => FollowUp::Paused,
             error => FollowUp::Retry { retry_after: error.retry_after() },
         };
-        let failure = Failure { error: error.to_string(), follow_up };
+        let failure = Failure { error: Complaint::new(error.to_string(), error.hint()), follow_up };
         self.blame(turn, name, error.blamed(names), &failure);
     }
 
@@ -223,7 +228,7 @@ impl Certificates {
         &mut self,
         turn: &mut Turn<'_>,
         name: &Domain,
-        blamed: BTreeMap<Domain, String>,
+        blamed: BTreeMap<Domain, Complaint>,
         failure: &Failure,
     ) {
         let Some(entry) = self.entries.get_mut(name) else { return };
@@ -232,7 +237,7 @@ impl Certificates {
         entry.step = Step::Resting;
         let (now, spread) = (turn.now.wall, Spread::draw(turn.keys));
         let acted = std::mem::take(&mut entry.acted);
-        let grown = |before: Option<&Trouble>, error: String| {
+        let grown = |before: Option<&Trouble>, error: Complaint| {
             let mut trouble = Trouble::grown(before, now, error, failure.follow_up, spread);
             if acted {
                 trouble.acted_upon(now);
@@ -253,7 +258,9 @@ impl Certificates {
         // The CA answers, so what kept the certificate as a whole is over.
         let whole = entry.memory.trouble.take().filter(|_| alone);
         for (domain, reason) in blamed {
-            let reason = if alone { failure.error.clone() } else { reason };
+            let hint = reason.hint.or(failure.error.hint);
+            let text = if alone { failure.error.text.clone() } else { reason.text };
+            let reason = Complaint::new(text, hint);
             let trouble = grown(worse(&whole, entry.memory.left_out.get(&domain)), reason);
             turn.log(if alone {
                 failed_line(name, &trouble)
@@ -279,7 +286,8 @@ impl Certificates {
             let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
             *again_at = Some(at);
             let line = Record::error("storage", "cannot write certificate, it is kept in memory");
-            turn.log(line.with("name", name).with("error", error).with("next_try", at));
+            let line = line.with("name", name).with("error", &error).with("next_try", at);
+            turn.log(line.hinted(Hint::of_storage(error.kind)));
             return self.reindex(name);
         }
         self.order_counts.issued += 1;
@@ -317,7 +325,8 @@ impl Certificates {
                 let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
                 *again_at = Some(at);
                 let line = Record::error("storage", "cannot archive certificate");
-                turn.log(line.with("name", name).with("error", error).with("next_try", at));
+                let line = line.with("name", name).with("error", &error).with("next_try", at);
+                turn.log(line.hinted(Hint::of_storage(error.kind)));
                 self.reindex(name);
             }
         }
@@ -360,7 +369,7 @@ impl Certificates {
 
 /// A failure on its way to whoever is to blame.
 struct Failure {
-    error: String,
+    error: Complaint,
     follow_up: FollowUp,
 }
 
@@ -381,11 +390,12 @@ fn left_out_line(name: &Domain, domain: &Domain, trouble: &Trouble) -> Record {
 
 fn next_try(line: Record, trouble: &Trouble) -> Record {
     let line = line.with("failures", trouble.failures);
-    match trouble.retry {
+    let line = match trouble.retry {
         When::At(at) => line.with("next_try", at),
         When::Never => line
             .with("next_try", "when the CA has been asked to unpause it and the app was restarted"),
-    }
+    };
+    line.hinted(trouble.error.hint)
 }
 
 fn issued_line(name: &Domain, stored: &Stored, life: &Life) -> Record {

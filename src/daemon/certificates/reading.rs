@@ -2,6 +2,7 @@
 //! machine. Never removes a file that HAProxy can load.
 
 use crate::domain::Domain;
+use crate::hint::Hint;
 use crate::keys::jittered;
 use crate::log::Record;
 use crate::pki::BundleError;
@@ -52,7 +53,8 @@ impl Certificates {
             Err(error) => {
                 let at = turn.now.wall.plus(jittered(turn.keys, READ_PAUSE));
                 let line = Record::error("storage", "cannot read certificate");
-                turn.log(line.with("name", name).with("error", error).with("next_try", at));
+                let line = line.with("name", name).with("error", &error).with("next_try", at);
+                turn.log(line.hinted(Hint::of_storage(error.kind)));
                 self.step(name, Step::Reading { again_at: Some(at) });
             }
         }

@@ -281,23 +281,6 @@ fn a_third_of_the_lifetime_is_left_or_half_of_a_short_one() {
 }
 
 #[test]
-fn failures_come_back_ever_later() {
-    let mut case = Case::new();
-    case.want(&[("a.org", "1")]);
-    for (failures, pause) in (1..=7).map(pause_after).enumerate() {
-        case.fail(failures as u64, None);
-        assert_eq!(case.certificates.failing(), 1);
-        let (slept, outputs) = case.sleep();
-        assert_eq!(outputs, [format!("order {} a.org", failures + 1)]);
-        let range = pause * 3 / 4..=pause * 5 / 4 + Duration::from_secs(1);
-        assert!(range.contains(&slept), "{slept:?} for {pause:?}");
-    }
-    case.issue(7, "a.org", 90);
-    case.written("a.org");
-    assert_eq!(case.certificates.failing(), 0);
-}
-
-#[test]
 fn an_operators_act_makes_it_due_but_never_inside_a_retry_after() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);

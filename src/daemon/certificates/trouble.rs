@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::acme::call::RETRY_AFTER_MAX;
+use crate::hint::Complaint;
 use crate::keys::{Keys, jittered};
 use crate::time::UnixTime;
 
@@ -22,7 +23,7 @@ pub struct Trouble {
     /// How many.
     pub failures: u32,
     /// The last one's error.
-    pub error: String,
+    pub error: Complaint,
     /// When it is tried again. Never: the CA has paused the name, and a person must act.
     pub retry: When,
     /// The CA's own `Retry-After`: not even an operator's act makes it due before.
@@ -54,7 +55,7 @@ impl Trouble {
     pub(super) fn grown(
         before: Option<&Trouble>,
         now: UnixTime,
-        error: String,
+        error: Complaint,
         follow_up: FollowUp,
         spread: Spread,
     ) -> Trouble {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::acme::renewal_info::Window;
 use crate::daemon::budget::Left;
 use crate::domain::Domain;
+use crate::hint::Complaint;
 use crate::time::UnixTime;
 
 use super::entry::{Entry, Held};
@@ -129,8 +130,8 @@ impl<'a> View<'a> {
     }
 
     /// What keeps the next order back, and until when.
-    pub fn held(&self) -> Option<(&'a str, UnixTime)> {
-        self.entry.held.as_ref().map(|held| (held.reason.as_str(), held.until))
+    pub fn held(&self) -> Option<(&'a Complaint, UnixTime)> {
+        self.entry.held.as_ref().map(|held| (&held.reason, held.until))
     }
 
     /// What is next.
@@ -154,7 +155,7 @@ impl Certificates {
     pub fn held(&self) -> BTreeMap<String, UnixTime> {
         let mut held = BTreeMap::new();
         for Held { until, reason, .. } in self.entries.values().filter_map(|it| it.held.as_ref()) {
-            let earliest = held.entry(reason.clone()).or_insert(*until);
+            let earliest = held.entry(reason.text.clone()).or_insert(*until);
             *earliest = (*earliest).min(*until);
         }
         held

@@ -8,10 +8,12 @@ use crate::acme::call::CallError;
 use crate::acme::jws::thumbprint;
 use crate::acme::types::{Directory, Problem, ProblemKind};
 use crate::daemon::memory::{AccountMemory, CaMemory};
-use crate::http::{Method, Request, Response};
+use crate::hint::{Complaint, Hint};
+use crate::http::{Headers, Method, Request, Response};
 use crate::log::{Level, Record};
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
+use crate::time::UnixTime;
 use crate::turn::Turn;
 use crate::url::Url;
 
@@ -19,6 +21,8 @@ use super::{Call, DIRECTORY_AGE_MAX, Issuer, IssuerOutput, OVERLOAD_PAUSE_MAX, O
 
 /// A `Retry-After` while registering is followed up to this.
 const REGISTRATION_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// Clocks that are further apart are worth a word.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
 /// A profile that the CA has given up is looked for again after this.
 const PROFILE_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -45,7 +49,7 @@ impl Issuer {
                     self.stage = Stage::StoringKey(pem.clone());
                     self.outputs.push_back(IssuerOutput::StoreAccountKey(pem));
                 }
-                Err(error) => self.get_stuck(turn, format!("no account key: {error}")),
+                Err(error) => self.get_stuck(turn, format!("no account key: {error}").into()),
             },
         }
     }
@@ -65,7 +69,8 @@ impl Issuer {
             Err(error) => {
                 let pause = self.backoff.pause(turn.keys);
                 self.call_at = Some(turn.now.mono + pause);
-                self.problem = Some(format!("client.key: {error}"));
+                let hint = Hint::of_storage(error.kind);
+                self.problem = Some(Complaint::new(format!("client.key: {error}"), hint));
             }
         }
     }
@@ -77,7 +82,8 @@ impl Issuer {
                 self.enter(turn, Stage::ReadingDirectory);
             }
             Err(error) => {
-                self.get_stuck(turn, format!("client.key: {error}; it is never overwritten"));
+                let text = format!("client.key: {error}; it is never overwritten");
+                self.get_stuck(turn, text.into());
             }
         }
     }
@@ -88,9 +94,9 @@ impl Issuer {
     }
 
     /// Nothing is tried any more; waiting orders are told.
-    fn get_stuck(&mut self, turn: &mut Turn<'_>, reason: String) {
+    fn get_stuck(&mut self, turn: &mut Turn<'_>, reason: Complaint) {
         let line = Record::new(Level::Critical, "acme", "cannot order until this is mended");
-        turn.log(line.with("error", &reason));
+        turn.log(line.with("error", &reason).hinted(reason.hint));
         self.problem = Some(reason.clone());
         self.stage = Stage::Stuck(reason);
         self.call_at = None;
@@ -135,11 +141,15 @@ impl Issuer {
             .and_then(|response| Directory::parse(&response.body).map_err(CallError::Malformed));
         let directory = match directory {
             Ok(directory) => directory,
-            Err(error) => return self.try_again(turn, &error),
+            Err(error) => {
+                let hint = error.hint().or(is_no_directory(&error).then_some(Hint::CaUrl));
+                return self.try_again(turn, &error, hint);
+            }
         };
         if let Some(reason) = self.profile_missing(&directory) {
+            let reason = Complaint::new(reason, Some(Hint::Profile));
             if self.directory.is_none() {
-                self.outputs.push_back(IssuerOutput::Refused(reason.clone()));
+                self.outputs.push_back(IssuerOutput::Refused(reason.text.clone()));
                 return self.get_stuck(turn, reason);
             }
             return self.put_off(turn, reason, PROFILE_PAUSE);
@@ -178,7 +188,7 @@ impl Issuer {
             Err(error) => {
                 return match self.refusal(&error) {
                     Some(reason) => self.get_stuck(turn, reason),
-                    None => self.try_again(turn, &error),
+                    None => self.try_again(turn, &error, error.hint()),
                 };
             }
         };
@@ -195,7 +205,7 @@ impl Issuer {
     }
 
     /// Why only a person can help, when that is so.
-    fn refusal(&self, error: &CallError) -> Option<String> {
+    fn refusal(&self, error: &CallError) -> Option<Complaint> {
         let CallError::Problem { problem: Problem { kind, name, detail, .. }, status, .. } = error
         else {
             return None;
@@ -204,33 +214,41 @@ impl Issuer {
         let required = self.directory.as_ref().is_some_and(|(it, _)| it.external_account_required);
         let lasting = (400..500).contains(status)
             && !matches!(kind, ProblemKind::BadNonce | ProblemKind::RateLimited);
-        match (kind, name.as_str()) {
-            (ProblemKind::ExternalAccountRequired, _) if !bound => Some(format!(
-                "the CA wants an external account binding (--eab-kid, --eab-hmac-key): {detail}"
-            )),
-            _ if required && !bound && lasting => Some(format!(
-                "the CA wants an external account binding (--eab-kid, --eab-hmac-key): {detail}"
-            )),
-            _ if bound && lasting => Some(format!(
-                "the CA refused the account or its external binding ({name}): {detail}; check \
-                 --eab-kid and --eab-hmac-key, which many CAs take only once"
-            )),
-            (ProblemKind::Unauthorized, _) => Some(format!(
-                "the CA does not let the account of client.key order: {detail}; if it was \
-                 deactivated, move client.key away, so that a new account is made"
-            )),
+        let (text, hint) = match (kind, name.as_str()) {
+            (ProblemKind::ExternalAccountRequired, _) if !bound => {
+                (wants_binding(detail), Hint::BindingMissing)
+            }
+            _ if required && !bound && lasting => (wants_binding(detail), Hint::BindingMissing),
+            _ if bound && lasting => {
+                let text = format!(
+                    "the CA refused the account or its external binding ({name}): {detail}; check \
+                     --eab-kid and --eab-hmac-key, which many CAs take only once"
+                );
+                (text, Hint::BindingWrong)
+            }
+            (ProblemKind::Unauthorized, _) => {
+                let text = format!(
+                    "the CA does not let the account of client.key order: {detail}; if it was \
+                     deactivated, move client.key away, so that a new account is made"
+                );
+                (text, Hint::Account)
+            }
             (ProblemKind::UserActionRequired, _) => {
-                Some(format!("the CA wants something done first: {detail}"))
+                (format!("the CA wants something done first: {detail}"), Hint::Terms)
             }
             (_, "invalidContact" | "unsupportedContact") => {
-                Some(format!("the CA refused the contact, check --email: {detail}"))
+                (format!("the CA refused the contact, check --email: {detail}"), Hint::Contact)
             }
-            (_, "badPublicKey" | "badSignatureAlgorithm") => Some(format!(
-                "the CA does not take the key in client.key: {detail}; move it away, so that a new \
-                 one is made"
-            )),
-            _ => None,
-        }
+            (_, "badPublicKey" | "badSignatureAlgorithm") => {
+                let text = format!(
+                    "the CA does not take the key in client.key: {detail}; move it away, so that a \
+                     new one is made"
+                );
+                (text, Hint::AccountKey)
+            }
+            _ => return None,
+        };
+        Some(Complaint::new(text, Some(hint)))
     }
 
     fn is_registered(&mut self, turn: &mut Turn<'_>, account: AccountMemory) {
@@ -276,9 +294,21 @@ impl Issuer {
             // It is sent again when the directory is read next, which is within a day of an order.
             Err(error) => {
                 let line = Record::error("acme", "the CA did not take the new contact");
-                turn.log(line.with("error", error));
+                turn.log(line.with("error", &error).hinted(error.hint()));
             }
         }
+    }
+
+    /// What is planned by a wrong clock comes at a wrong time; said once, until they agree again.
+    pub(super) fn compare_clocks(&mut self, turn: &mut Turn<'_>, headers: &Headers) {
+        let Some(theirs) = headers.first("date").and_then(UnixTime::from_http_date) else { return };
+        let ours = turn.now.wall;
+        let apart = ours.since(theirs).max(theirs.since(ours)) > CLOCKS_APART_MAX;
+        if apart && !self.said_clocks_differ {
+            let line = Record::warn("acme", "the CA's clock shows another time");
+            turn.log(line.with("ours", ours).with("theirs", theirs).hinted(Some(Hint::Clock)));
+        }
+        self.said_clocks_differ = apart;
     }
 
     /// The CA does not know the account any more.
@@ -302,18 +332,27 @@ impl Issuer {
     }
 
     /// Registering failed; the directory may have changed, so it is read again.
-    fn try_again(&mut self, turn: &mut Turn<'_>, error: &CallError) {
+    fn try_again(&mut self, turn: &mut Turn<'_>, error: &CallError, hint: Option<Hint>) {
         let asked = error.retry_after().unwrap_or_default().min(REGISTRATION_PAUSE_MAX);
         let pause = self.backoff.pause(turn.keys).max(asked);
-        self.put_off(turn, error.to_string(), pause);
+        self.put_off(turn, Complaint::new(error.to_string(), hint), pause);
     }
 
-    fn put_off(&mut self, turn: &mut Turn<'_>, problem: String, pause: Duration) {
+    fn put_off(&mut self, turn: &mut Turn<'_>, problem: Complaint, pause: Duration) {
         let line = Record::error("acme", "cannot register with the CA");
         let line = line.with("directory", &self.directory_url).with("error", &problem);
-        turn.log(line.with("next_try", turn.now.wall.plus(pause)));
+        turn.log(line.with("next_try", turn.now.wall.plus(pause)).hinted(problem.hint));
         self.problem = Some(problem);
         self.stage = Stage::ReadingDirectory;
         self.call_at = Some(turn.now.mono + pause);
     }
+}
+
+fn wants_binding(detail: &str) -> String {
+    format!("the CA wants an external account binding (--eab-kid, --eab-hmac-key): {detail}")
+}
+
+/// Whether what should be the directory is another thing for good, as far as an answer can tell.
+fn is_no_directory(error: &CallError) -> bool {
+    matches!(error, CallError::Malformed(_) | CallError::Status { status: 300..=410, .. })
 }

@@ -111,7 +111,7 @@ impl Issuer {
                 self.send_revocation(turn, false);
             }
             Stage::Stuck(reason) => {
-                let reason = reason.clone();
+                let reason = reason.advised();
                 self.end_revocation(Err(reason));
             }
             _ => {}

@@ -16,7 +16,7 @@ fn at(seconds: i64) -> UnixTime {
 fn full() -> Memory {
     let trouble = |retry| Trouble {
         failures: 3,
-        error: "caa: \"no\"\u{7}".into(),
+        error: Complaint::new("caa: \"no\"\u{7}", Some(Hint::Caa)),
         retry,
         not_before: Some(at(1_795_000_000)),
         until_restart: true,

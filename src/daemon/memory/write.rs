@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::daemon::certificates::{self, When};
 use crate::daemon::reloader::UpToDate;
 use crate::domain::Domain;
+use crate::hint::Hint;
 use crate::time::UnixTime;
 
 use super::{AccountMemory, CaMemory, CertificateMemory};
@@ -89,6 +90,8 @@ struct Advice<'a> {
 struct Trouble<'a> {
     failures: u32,
     error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
     retry: Retry,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
@@ -176,6 +179,7 @@ impl<'a> Trouble<'a> {
         Trouble {
             failures: trouble.failures,
             error: &trouble.error,
+            hint: trouble.error.hint.map(Hint::id),
             retry: match trouble.retry {
                 When::At(at) => Retry::At(at.as_millis()),
                 When::Never => Retry::Never("never"),

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use crate::hint::{Complaint, Hint};
 use crate::http::{Request, Response};
 use crate::lb;
 use crate::seam::Trust;
@@ -34,7 +35,7 @@ pub(super) struct Balancer {
     /// When it acknowledged a signal of this process.
     pub(super) reloaded: Option<UnixTime>,
     /// Why it did not acknowledge the last signal.
-    pub(super) problem: Option<String>,
+    pub(super) problem: Option<Complaint>,
     step: Step,
 }
 
@@ -74,7 +75,7 @@ pub(super) enum Progress {
     /// The load balancer has loaded what was written before the signal.
     Acknowledged,
     /// It has not; in the peer's words or ours.
-    Failed(String),
+    Failed(Complaint),
 }
 
 impl Balancer {
@@ -129,7 +130,7 @@ impl Balancer {
     ) -> Progress {
         let answer = match event {
             TransportEvent::Response(response) => Ok(response),
-            TransportEvent::Failed(error) => Err(error.to_string()),
+            TransportEvent::Failed(error) => Err(error.complaint(Trust::WebPki)),
             // Only streamed requests and lookups have other events.
             _ => return Progress::Going,
         };
@@ -147,7 +148,10 @@ impl Balancer {
             },
             Step::Signalling { generation, before, .. } => {
                 let refused = |response: Response| {
-                    lb::acknowledged(&response).map_err(|refusal| refusal.to_string())
+                    lb::acknowledged(&response).map_err(|refusal| {
+                        let hint = Hint::of_balancer(refusal.status);
+                        Complaint::new(refusal.to_string(), hint)
+                    })
                 };
                 match (answer.and_then(refused), before) {
                     (Err(problem), _) => Progress::Failed(problem),
@@ -169,9 +173,8 @@ impl Balancer {
                 }
                 if now >= until {
                     let patience = RELOAD_PATIENCE.as_secs();
-                    return Progress::Failed(format!(
-                        "it said 200, but no new process came in {patience} s"
-                    ));
+                    let text = format!("it said 200, but no new process came in {patience} s");
+                    return Progress::Failed(Complaint::new(text, Some(Hint::LbNoReload)));
                 }
                 let look = Look::Due(now + LOOK_PAUSE);
                 self.step = Step::Watching { look, generation, before, new, until };

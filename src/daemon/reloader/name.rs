@@ -11,8 +11,10 @@ use super::balancer::{Balancer, Progress};
 use super::view::{BalancerView, NameView, ReloadCounts};
 use crate::backoff::Backoff;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::hint::Complaint;
 use crate::keys::jittered;
 use crate::log::Record;
+use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::{Host, Url};
@@ -48,7 +50,7 @@ pub(super) struct Name {
     balancers: BTreeMap<IpAddr, Balancer>,
     counts: ReloadCounts,
     /// Why its addresses are not known.
-    problem: Option<String>,
+    problem: Option<Complaint>,
 }
 
 #[derive(Debug)]
@@ -82,13 +84,13 @@ impl Name {
             address: *address,
             in_sync: it.acknowledged >= self.owed,
             reloaded: it.reloaded,
-            problem: it.problem.as_deref(),
+            problem: it.problem.as_ref(),
         });
         NameView {
             url: &self.url,
             in_sync: self.is_clean(),
             balancers: balancers.collect(),
-            problem: self.problem.as_deref(),
+            problem: self.problem.as_ref(),
             counts: self.counts,
         }
     }
@@ -171,7 +173,7 @@ impl Name {
             }
             (None, TransportEvent::Failed(error)) => {
                 self.rest(turn);
-                (None, Progress::Failed(error.to_string()))
+                (None, Progress::Failed(error.complaint(Trust::WebPki)))
             }
             (None, _) => return Outcome::Going,
         };
@@ -182,7 +184,7 @@ impl Name {
                 Outcome::Acknowledged
             }
             Progress::Failed(problem) => {
-                self.failed(turn, address, &problem);
+                self.failed(turn, address, problem);
                 Outcome::Failed
             }
         }
@@ -240,12 +242,8 @@ impl Name {
         }
     }
 
-    fn failed(&mut self, turn: &mut Turn<'_>, address: Option<IpAddr>, problem: &str) {
+    fn failed(&mut self, turn: &mut Turn<'_>, address: Option<IpAddr>, problem: Complaint) {
         self.counts.failed += 1;
-        match address.and_then(|address| self.balancers.get_mut(&address)) {
-            Some(balancer) => balancer.problem = Some(problem.into()),
-            None => self.problem = Some(problem.into()),
-        }
         let line = Record::error("lb", "reload not acknowledged").with("lb", self.url.origin());
         let line = about(line, address);
         // One pause for all that failed: a later failure must not put off an earlier one's retry.
@@ -259,7 +257,12 @@ impl Name {
             }
         };
         let next_try = turn.now.wall.plus(until.since(turn.now.mono));
-        turn.log(line.with("error", problem).with("next_try", next_try));
+        let line = line.with("error", &problem).with("next_try", next_try);
+        turn.log(line.hinted(problem.hint));
+        match address.and_then(|address| self.balancers.get_mut(&address)) {
+            Some(balancer) => balancer.problem = Some(problem),
+            None => self.problem = Some(problem),
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::hint::Complaint;
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -24,7 +25,7 @@ pub struct NameView<'a> {
     /// Its addresses, as far as they are known.
     pub balancers: Vec<BalancerView<'a>>,
     /// Why they are not known.
-    pub problem: Option<&'a str>,
+    pub problem: Option<&'a Complaint>,
     /// Its signals.
     pub counts: ReloadCounts,
 }
@@ -39,5 +40,5 @@ pub struct BalancerView<'a> {
     /// When it last acknowledged a signal of this process.
     pub reloaded: Option<UnixTime>,
     /// Why it did not acknowledge the last one.
-    pub problem: Option<&'a str>,
+    pub problem: Option<&'a Complaint>,
 }

@@ -8,6 +8,7 @@ use crate::challenge;
 use crate::daemon::certificates::{Next, View, When};
 use crate::daemon::reloader::NameView;
 use crate::domain::Domain;
+use crate::hint::Hint;
 use crate::http::ServerResponse;
 use crate::time::UnixTime;
 
@@ -41,6 +42,8 @@ struct Ca<'a> {
     account: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
     orders_running: usize,
     orders_queued: usize,
     limits: Vec<Limit>,
@@ -61,6 +64,8 @@ struct Marathon<'a> {
     apps: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -69,6 +74,8 @@ struct LoadBalancer<'a> {
     in_sync: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
     addresses: Vec<Address<'a>>,
 }
 
@@ -80,6 +87,8 @@ struct Address<'a> {
     reloaded: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -87,6 +96,8 @@ struct Rejected<'a> {
     app: &'a str,
     label: &'a str,
     reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -127,6 +138,8 @@ struct Problem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<&'a str>,
     error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
     failures: u32,
     /// Nothing when a person must act.
     next_try: Option<Time>,
@@ -135,6 +148,8 @@ struct Problem<'a> {
 #[derive(Serialize)]
 struct Held<'a> {
     reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
     until: Time,
 }
 
@@ -151,8 +166,12 @@ impl<'a> Status<'a> {
     fn of(sources: &Sources<'a>) -> Status<'a> {
         let reasons: Vec<String> = sources.health.reasons().collect();
         let oddities = sources.watcher.oddities();
-        let rejected =
-            oddities.map(|it| Rejected { app: &it.app, label: &it.label, reason: &it.text });
+        let rejected = oddities.map(|it| Rejected {
+            app: &it.app,
+            label: &it.label,
+            reason: &it.text,
+            hint: it.hint.map(Hint::text),
+        });
         Status {
             version: env!("CARGO_PKG_VERSION"),
             now: Time(sources.now),
@@ -180,7 +199,8 @@ impl<'a> Ca<'a> {
         Ca {
             directory: sources.directory,
             account: status.account.map(|url| url.to_string()),
-            problem: status.problem,
+            hint: status.problem.as_ref().and_then(|it| it.hint).map(Hint::text),
+            problem: status.problem.map(|it| it.text),
             orders_running: status.running,
             orders_queued: status.queued,
             limits: left
@@ -198,6 +218,7 @@ impl<'a> Marathon<'a> {
             last_sync: status.last_sync.map(Time),
             apps: sources.watcher.counts().apps,
             problem: status.problem.as_deref(),
+            hint: status.problem.as_ref().and_then(|it| it.hint).map(Hint::text),
         }
     }
 }
@@ -208,12 +229,14 @@ impl<'a> LoadBalancer<'a> {
             address: it.address,
             in_sync: it.in_sync,
             reloaded: it.reloaded.map(Time),
-            problem: it.problem,
+            problem: it.problem.map(|it| &**it),
+            hint: it.problem.and_then(|it| it.hint).map(Hint::text),
         });
         LoadBalancer {
             url: view.url.origin().to_string(),
             in_sync: view.in_sync,
-            problem: view.problem,
+            problem: view.problem.map(|it| &**it),
+            hint: view.problem.and_then(|it| it.hint).map(Hint::text),
             addresses: addresses.collect(),
         }
     }
@@ -225,6 +248,7 @@ impl<'a> Certificate<'a> {
         let problems = view.troubles().map(|(domain, trouble)| Problem {
             domain: domain.map(Domain::as_str),
             error: &trouble.error,
+            hint: trouble.error.hint.map(Hint::text),
             failures: trouble.failures,
             next_try: match trouble.retry {
                 When::At(at) => Some(Time(at)),
@@ -245,7 +269,11 @@ impl<'a> Certificate<'a> {
             step: view.step(),
             next: view.next().map(|next| Step::of(now, next)),
             problems: problems.collect(),
-            held: view.held().map(|(reason, until)| Held { reason, until: Time(until) }),
+            held: view.held().map(|(reason, until)| Held {
+                reason,
+                hint: reason.hint.map(Hint::text),
+                until: Time(until),
+            }),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::daemon::certificates::{Next, State, Task, View, When, Why};
 use crate::daemon::reloader::{BalancerView, NameView};
+use crate::hint::Hint;
 use crate::http::ServerResponse;
 
 use super::Sources;
@@ -245,7 +246,9 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
     html.element("<br><span class=\"small\">", next(sources, view), "</span>");
     if let Some((reason, until)) = view.held() {
         let held = format!("held back by {reason} until {until}");
-        html.element("<p class=\"small\">", held, "</p>");
+        html.element("<p class=\"small\">", held, "");
+        hint(html, reason.hint);
+        html.raw("</p>");
     }
     for (domain, trouble) in view.troubles() {
         html.raw("<p class=\"said small\">");
@@ -253,6 +256,7 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
             html.element("", domain, ": ");
         }
         html.text(&trouble.error);
+        hint(html, trouble.error.hint);
         let times = counted(usize::try_from(trouble.failures).unwrap_or(usize::MAX), "failure");
         html.element("<br><span class=\"faint\">", times, "");
         match trouble.retry {
@@ -260,6 +264,13 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
             When::Never => html.raw(", waits until the app is restarted"),
         };
         html.raw("</span></p>");
+    }
+}
+
+/// What may help, below what went wrong.
+fn hint(html: &mut Html, hint: Option<Hint>) {
+    if let Some(hint) = hint {
+        html.element("<br><b>Try:</b> ", hint, "");
     }
 }
 
@@ -296,7 +307,11 @@ fn nobody(html: &mut Html, view: &NameView<'_>) {
         "</b></td><td class=\"life-of\">",
     );
     match view.problem {
-        Some(problem) => html.element("</td><td><p class=\"said small\">", problem, "</p>"),
+        Some(problem) => {
+            html.element("</td><td><p class=\"said small\">", problem, "");
+            hint(html, problem.hint);
+            html.raw("</p>")
+        }
         None => html.raw("</td><td><span class=\"faint\">not looked up yet</span>"),
     };
     html.raw("</td></tr>");
@@ -320,7 +335,9 @@ fn load_balancer(
         false => "</td><td><span class=\"bad\">owes a reload</span>",
     });
     if let Some(problem) = balancer.problem.filter(|_| !balancer.in_sync) {
-        html.element("<p class=\"said small\">", problem, "</p>");
+        html.element("<p class=\"said small\">", problem, "");
+        hint(html, problem.hint);
+        html.raw("</p>");
     }
     html.raw("</td></tr>");
 }
@@ -335,7 +352,9 @@ fn rejected(html: &mut Html, sources: &Sources<'_>) {
     for oddity in oddities.take(ROWS) {
         html.element("<tr><td class=\"name\">", &oddity.app, "");
         html.element("<br><span class=\"small faint\">", &oddity.label, "</span></td>");
-        html.element("<td>", &oddity.text, "</td></tr>");
+        html.element("<td>", &oddity.text, "");
+        hint(html, oddity.hint);
+        html.raw("</td></tr>");
     }
     html.raw("</tbody></table>");
 }

@@ -7,6 +7,7 @@ use crate::daemon::certificates::{CertificatesOutput, Trouble, When};
 use crate::daemon::memory::CertificateMemory;
 use crate::daemon::wish::{Source, Wish};
 use crate::domain::Domain;
+use crate::hint::{Complaint, Hint};
 use crate::seam::Usage;
 use crate::testing::{Bench, config};
 
@@ -49,7 +50,7 @@ impl Case {
             let later = case.bench.now.wall.plus(std::time::Duration::from_secs(600));
             let trouble = Trouble {
                 failures: 2,
-                error: EVIL.into(),
+                error: Complaint::new(EVIL, Some(Hint::PortClosed)),
                 retry: When::At(later),
                 not_before: None,
                 until_restart: false,
@@ -129,6 +130,8 @@ fn the_page_says_what_failed_and_what_is_next() {
     let case = Case::wanting(1);
     let page = case.page("");
     assert!(page.contains("2 failures, next try in 10 minutes"), "{page}");
+    let hint = format!("<br><b>Try:</b> {}", Hint::PortClosed);
+    assert!(page.contains(&hint), "{page}");
     assert!(page.contains("none in service") && page.contains("not read yet"));
     let case = Case::wanting(0);
     let page = case.page("");
@@ -146,6 +149,7 @@ fn json_has_everything() {
     };
     assert_eq!((&failing["state"], &pending["state"]), (&"failing".into(), &"pending".into()));
     assert_eq!(failing["problems"][0]["error"], EVIL);
+    assert_eq!(failing["problems"][0]["hint"], Hint::PortClosed.text());
     assert_eq!(failing["problems"][0]["next_try"], "2026-11-23T00:10:00Z");
     assert_eq!(failing["next"]["at"], "2026-11-23T00:10:00Z");
     assert_eq!((&pending["step"], pending.get("next")), (&"queued".into(), None));

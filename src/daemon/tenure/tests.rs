@@ -60,7 +60,7 @@ impl Case {
         loop {
             match self.daemon.poll_output() {
                 Output::Wait(_) => return outputs,
-                Output::Log(_) | Output::Status(_) => {}
+                Output::Log(_) | Output::Status(_) | Output::Progress(_) => {}
                 Output::Send { conn: PEER, bytes } => {
                     outputs.push(String::from_utf8(bytes.to_vec()).unwrap());
                 }

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::dns::DnsError;
+use crate::hint::{Complaint, Hint};
 use crate::http::{HttpError, RequestError};
-use crate::seam::CloseReason;
+use crate::seam::{CloseReason, Trust};
 
 /// A request that failed, or a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,16 @@ impl TransportError {
     pub fn is_lasting(&self) -> bool {
         self.proxy.is_none() && self.fault.is_lasting()
     }
+
+    /// Its words, with what may help a peer that is trusted so.
+    pub fn complaint(&self, trust: Trust) -> Complaint {
+        let hint = if self.proxy.is_some() && self.fault.is_the_first_hops() {
+            Some(Hint::Proxy)
+        } else {
+            self.fault.hint(trust)
+        };
+        Complaint::new(self.to_string(), hint)
+    }
 }
 
 impl Fault {
@@ -99,6 +110,22 @@ impl Fault {
             Fault::Timeout { awaited, .. } => *awaited == Awaited::Addresses,
             Fault::Connect(attempts) => !attempts.iter().any(is_tls),
             Fault::Request(_) | Fault::Closed(_) | Fault::Http(_) | Fault::TooLarge { .. } => false,
+        }
+    }
+
+    fn hint(&self, trust: Trust) -> Option<Hint> {
+        match self {
+            Fault::Dns(DnsError::NoSuchName { .. } | DnsError::NoAddress { .. }) => {
+                Some(Hint::NameUnknown)
+            }
+            Fault::Dns(DnsError::ServerFailure { .. } | DnsError::TimedOut { .. })
+            | Fault::Timeout { awaited: Awaited::Addresses, .. } => Some(Hint::Resolver),
+            Fault::Connect(attempts) => {
+                let ends = attempts.iter().map(|attempt| attempt.reason.as_ref());
+                Hint::of_connecting(ends, trust)
+            }
+            Fault::Closed(CloseReason::Tls(text)) => Hint::of_tls(text, trust),
+            _ => None,
         }
     }
 
@@ -217,5 +244,33 @@ mod tests {
             TransportError { peer: "https://ca.example".into(), proxy, address: None, fault }
         };
         assert!(error(None).is_lasting() && !error(Some("http://proxy:3128")).is_lasting());
+    }
+
+    #[test]
+    fn what_may_help_goes_by_the_fault_and_by_whose_it_is() {
+        let server = [192, 0, 2, 1].into();
+        let attempt = |reason| Attempt { address: ([192, 0, 2, 2], 443).into(), reason };
+        let tls = || CloseReason::Tls("invalid peer certificate: UnknownIssuer".into());
+        let silence = Fault::timeout(Awaited::Head, Duration::from_secs(1));
+        let cases = [
+            (Fault::Dns(DnsError::NoSuchName { server }), Some(Hint::NameUnknown)),
+            (Fault::Dns(DnsError::TimedOut { servers: vec![server] }), Some(Hint::Resolver)),
+            (Fault::Connect(vec![attempt(Some(CloseReason::Refused))]), Some(Hint::PeerRefused)),
+            (Fault::Connect(vec![attempt(Some(tls()))]), Some(Hint::MarathonCa)),
+            (Fault::Closed(tls()), Some(Hint::MarathonCa)),
+            (silence, None),
+            (Fault::Proxy(407), None),
+        ];
+        for (fault, expected) in cases {
+            let by = |proxy: Option<&str>| {
+                let (proxy, fault) = (proxy.map(Into::into), fault.clone());
+                let error = TransportError { peer: "x".into(), proxy, address: None, fault };
+                error.complaint(Trust::Marathon).hint
+            };
+            assert_eq!(by(None), expected, "{fault}");
+            let proxys = fault.is_the_first_hops();
+            let expected = if proxys { Some(Hint::Proxy) } else { expected };
+            assert_eq!(by(Some("http://proxy:3128")), expected, "{fault}");
+        }
     }
 }

@@ -158,7 +158,7 @@ fn split(
         let text = format!(
             "{asked} domains are more than the {names_max} of one certificate: there are {count}"
         );
-        oddities.insert(Oddity { app: source.app, label: group.label, text });
+        oddities.insert(Oddity { app: source.app, label: group.label, text, hint: None });
     }
     (certificates, oddities)
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport};
+use crate::hint::{Complaint, Hint};
 use crate::http::{Headers, Method, Request, ResponseHead};
 use crate::seam::Trust;
 use crate::turn::Turn;
@@ -38,7 +39,7 @@ pub enum Reception {
     /// The leader is asked instead.
     Redirected(Inquiry),
     /// Nothing more comes; the reason, in words that tell what to do.
-    Refused(String),
+    Refused(Complaint),
 }
 
 impl Manner {
@@ -78,12 +79,12 @@ impl Manner {
         let leader = match head.status {
             200 => return Reception::Accepted,
             301 | 302 | 303 | 307 | 308 if !inquiry.redirected => {
-                leader(&inquiry.url, head.headers.first("location"))
+                leader(&inquiry.url, head.headers.first("location")).map_err(Complaint::from)
             }
             status @ (301 | 302 | 303 | 307 | 308) => {
-                Err(format!("status {status}: a second redirect, which is not followed"))
+                Err(format!("status {status}: a second redirect, which is not followed").into())
             }
-            status => Err(refusal(status)),
+            status => Err(Complaint::new(refusal(status), Hint::of_marathon(status))),
         };
         transport.cancel(inquiry.request);
         match leader {

@@ -2,9 +2,11 @@
 
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::hint::Complaint;
 use crate::http::{ResponseHead, SseEvent, SseParser};
 use crate::log::Record;
 use crate::marathon::event::{self, Event, Relevance};
+use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Url;
@@ -20,7 +22,7 @@ pub(super) enum StreamNews {
     /// An event came that means that apps may have changed.
     Event(Event),
     /// The stream is gone or could not be opened; the reason.
-    Lost(String),
+    Lost(Complaint),
 }
 
 /// The stream's machine.
@@ -85,7 +87,7 @@ impl Stream {
             TransportEvent::Head(head) => self.answered(turn, transport, &head),
             TransportEvent::Body(bytes) => self.received(turn, &bytes),
             TransportEvent::End => self.lost(turn, "Marathon closed it".into()),
-            TransportEvent::Failed(error) => self.lost(turn, error.to_string()),
+            TransportEvent::Failed(error) => self.lost(turn, error.complaint(Trust::Marathon)),
             TransportEvent::Response(_) | TransportEvent::Addresses(_) => Vec::new(),
         }
     }
@@ -122,7 +124,7 @@ impl Stream {
         if !content_type.to_ascii_lowercase().starts_with(self.manner.accept) {
             transport.cancel(request);
             let problem = format!("it is not {} but {content_type:?}", self.manner.accept);
-            return self.lost(turn, problem);
+            return self.lost(turn, problem.into());
         }
         let line = Record::info("marathon", "attached to the event stream");
         turn.log(line.with("url", url.origin()));
@@ -160,7 +162,7 @@ impl Stream {
 
     /// Plans to open it again. A stream that never said anything counts as a failure of that
     /// Marathon: a fresh leader may answer 200 and close at once.
-    fn lost(&mut self, turn: &mut Turn<'_>, problem: String) -> Vec<StreamNews> {
+    fn lost(&mut self, turn: &mut Turn<'_>, problem: Complaint) -> Vec<StreamNews> {
         let (origin, pause) = match &self.state {
             State::Pausing { .. } => return Vec::new(),
             State::Attached { url, heard: true, .. } => {
@@ -172,7 +174,8 @@ impl Stream {
         };
         self.state = State::Pausing { until: Some(turn.now.mono + pause) };
         let line = Record::error("marathon", "no event stream").with("url", origin);
-        turn.log(line.with("error", &problem).with("next_try", turn.now.wall.plus(pause)));
+        let line = line.with("error", &problem).with("next_try", turn.now.wall.plus(pause));
+        turn.log(line.hinted(problem.hint));
         vec![StreamNews::Lost(problem)]
     }
 

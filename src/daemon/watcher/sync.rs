@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::hint::Complaint;
 use crate::http::ResponseHead;
 use crate::log::Record;
 use crate::marathon::{App, AppError, AppsParser, Claim, Selection, claims};
+use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Url;
@@ -25,7 +27,7 @@ pub(super) enum SyncNews {
     /// A complete, well-formed answer.
     Complete(Wanted),
     /// Every Marathon failed; the last one's problem.
-    Failed(String),
+    Failed(Complaint),
 }
 
 /// The sync's machine.
@@ -97,7 +99,9 @@ impl Sync {
             TransportEvent::Head(head) => self.answered(turn, transport, &head),
             TransportEvent::Body(bytes) => self.received(turn, transport, &bytes),
             TransportEvent::End => self.ended(turn, transport),
-            TransportEvent::Failed(error) => self.failed(turn, transport, &error.to_string()),
+            TransportEvent::Failed(error) => {
+                self.failed(turn, transport, error.complaint(Trust::Marathon))
+            }
             TransportEvent::Response(_) | TransportEvent::Addresses(_) => None,
         }
     }
@@ -120,7 +124,7 @@ impl Sync {
                 self.state = State::Asking { inquiry, deadline };
                 None
             }
-            Reception::Refused(problem) => self.failed(turn, transport, &problem),
+            Reception::Refused(problem) => self.failed(turn, transport, problem),
         }
     }
 
@@ -139,7 +143,7 @@ impl Sync {
         }
         let problem = fed.err()?.to_string();
         transport.cancel(request);
-        self.failed(turn, transport, &problem)
+        self.failed(turn, transport, problem.into())
     }
 
     fn ended(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) -> Option<SyncNews> {
@@ -150,7 +154,7 @@ impl Sync {
                 self.round.succeeded();
                 Some(SyncNews::Complete(found.wanted(self.names_max)))
             }
-            Err(error) => self.go_on(turn, transport, &inquiry.url, &error.to_string()),
+            Err(error) => self.go_on(turn, transport, &inquiry.url, error.to_string().into()),
         }
     }
 
@@ -158,7 +162,7 @@ impl Sync {
         &mut self,
         turn: &mut Turn<'_>,
         transport: &mut Transport,
-        problem: &str,
+        problem: Complaint,
     ) -> Option<SyncNews> {
         match std::mem::replace(&mut self.state, State::Resting) {
             State::Resting => None,
@@ -174,16 +178,16 @@ impl Sync {
         turn: &mut Turn<'_>,
         transport: &mut Transport,
         asked: &Url,
-        problem: &str,
+        problem: Complaint,
     ) -> Option<SyncNews> {
-        let problem = format!("{}: {problem}", asked.origin());
+        let Complaint { text, hint } = problem;
+        let problem = Complaint::new(format!("{}: {text}", asked.origin()), hint);
         self.round.next(turn);
         if self.round.is_complete() {
             return Some(SyncNews::Failed(problem));
         }
-        turn.log(
-            Record::warn("marathon", "sync goes on to the next address").with("error", problem),
-        );
+        let line = Record::warn("marathon", "sync goes on to the next address");
+        turn.log(line.with("error", &problem).hinted(hint));
         self.start(turn, transport);
         None
     }
@@ -201,7 +205,7 @@ impl Sync {
             transport.cancel(inquiry.request);
         }
         let problem = format!("no whole answer within {} s", SYNC_DEADLINE.as_secs());
-        self.failed(turn, transport, &problem)
+        self.failed(turn, transport, problem.into())
     }
 
     /// Bytes of an app that is not whole.
@@ -230,7 +234,7 @@ impl Found {
             Err(error) => {
                 let (app, label) = (error.app().to_string(), String::new());
                 let text = format!("app passed over: {error}");
-                wanted.oddities.insert(Oddity { app, label, text });
+                wanted.oddities.insert(Oddity { app, label, text, hint: None });
                 return;
             }
         };
@@ -238,11 +242,13 @@ impl Found {
         wanted.rejected_domains += claims.rejected.len();
         for rejected in claims.rejected {
             let text = format!("domain {:?} passed over: {}", rejected.text, rejected.reason);
-            wanted.oddities.insert(Oddity { app: rejected.app, label: rejected.label, text });
+            let (app, label) = (rejected.app, rejected.label);
+            wanted.oddities.insert(Oddity { app, label, text, hint: None });
         }
         for notice in claims.notices {
             let (app, label) = (notice.app().to_string(), notice.label().to_string());
-            wanted.oddities.insert(Oddity { app, label, text: notice.to_string() });
+            let (text, hint) = (notice.to_string(), notice.hint());
+            wanted.oddities.insert(Oddity { app, label, text, hint });
         }
         for Claim { port_index, label, names } in claims.certificates {
             let (app, version) = (app.id.clone(), app.version.clone());

@@ -259,7 +259,7 @@ fn sent_on(from: &str, location: &str) -> Result<(String, String), String> {
     let answer = format!("HTTP/1.1 307 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
     match case.answer(first[0].conn, &answer).pop() {
         Some(sent) => Ok((sent.to.to_string(), sent.text)),
-        None => Err(case.watcher.status().problem.clone().unwrap_or_default()),
+        None => Err(case.watcher.status().problem.clone().unwrap_or_default().text),
     }
 }
 

@@ -3,6 +3,23 @@
 use super::*;
 
 #[test]
+fn failures_come_back_ever_later() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    for (failures, pause) in (1..=7).map(pause_after).enumerate() {
+        case.fail(failures as u64, None);
+        assert_eq!(case.certificates.failing(), 1);
+        let (slept, outputs) = case.sleep();
+        assert_eq!(outputs, [format!("order {} a.org", failures + 1)]);
+        let range = pause * 3 / 4..=pause * 5 / 4 + Duration::from_secs(1);
+        assert!(range.contains(&slept), "{slept:?} for {pause:?}");
+    }
+    case.issue(7, "a.org", 90);
+    case.written("a.org");
+    assert_eq!(case.certificates.failing(), 0);
+}
+
+#[test]
 fn failures_of_different_kinds_count_on() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);

@@ -92,9 +92,32 @@ fn what_only_a_person_can_mend_is_said_and_not_tried_again() {
         case.run();
         let problem = case.issuer.status().problem.expect("it is said");
         assert!(problem.contains(words) && problem.contains("of a test"), "{kind}: {problem}");
+        assert!(problem.hint.is_some(), "{kind}");
         assert_eq!(case.asked_for("POST account"), 1, "{kind}");
         assert_eq!((case.issued(), case.finished.len()), (0, 1), "the order is told");
     }
+}
+
+#[test]
+fn a_clock_that_is_far_off_the_cas_is_said_once_until_they_agree() {
+    let mut case = Case::registered();
+    assert_eq!(case.bench.now.wall.to_string(), "2026-11-23T00:00:00Z");
+    let mut shows = |date: &str| {
+        let mut headers = Headers::new();
+        headers.push("Date", format!("{date} GMT"));
+        case.issuer.compare_clocks(&mut case.bench.turn(), &headers);
+        case.bench.logged("the CA's clock shows another time")
+    };
+    let dates = [
+        "Mon, 23 Nov 2026 00:00:00",
+        "Mon, 23 Nov 2026 01:00:00",
+        "Sun, 22 Nov 2026 22:59:59",
+        "Sun, 22 Nov 2026 12:00:00",
+        "Mon, 23 Nov 2026 00:01:00",
+        "Tue, 24 Nov 2026 00:00:00",
+    ];
+    let found = dates.map(&mut shows);
+    assert_eq!(found, [0, 0, 1, 1, 1, 2]);
 }
 
 #[test]

@@ -207,7 +207,9 @@ impl World {
             Output::Load(load) => self.loads.push_back(load),
             Output::Measure(conn) => self.measures.push_back(conn),
             Output::Log(record) => self.check_record(&record),
-            Output::Status(text) => assert!(!text.contains("PRIVATE KEY"), "a key is told"),
+            Output::Status(text) | Output::Progress(text) => {
+                assert!(!text.contains("PRIVATE KEY"), "a key is told")
+            }
             Output::Exit(_) => self.over = true,
             Output::Say(_) => unreachable!("a daemon has a log"),
             Output::Wait(_) => unreachable!("it ends the turn"),
