@@ -224,7 +224,7 @@ impl Conditions {
     fn redirects(&self, words: &[String]) -> bool {
         is_redirect(words)
             && !is_redirect_to_https(words)
-            && self.asked(words).iter().any(asks_for_challenges)
+            && self.asked(words).iter().any(|terms| asks_for_challenges(terms))
     }
 }
 
