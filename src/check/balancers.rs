@@ -1,24 +1,26 @@
 //! Asks every load balancer, at every address, how it is and how it is configured; judges whether it
 //! loads our certificates and sends challenges to us. Signals none of them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
 use crate::config::Config;
-use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::http::{Request, Response};
 use crate::lb::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Route, Rule};
 use crate::lb::{self, ANSWER_BYTES_MAX};
-use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::Url;
 
 use super::names::Names;
+use super::open::Open;
 use super::report::Finding;
-use super::{ANSWER_TIMEOUT, listed};
+use super::{at, listed};
 
 const SUBJECT: &str = "lb";
+
+/// Whether a host wants a certificate.
+pub(super) type Wanted<'a> = &'a dyn Fn(&str) -> bool;
 
 /// The questions, and their answers.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub(super) struct Balancers {
     /// Those whose addresses are not known yet.
     unresolved: Vec<Url>,
     each: Vec<Balancer>,
-    open: BTreeMap<RequestId, (usize, Question)>,
+    open: Open<(usize, Question)>,
 }
 
 /// One address of one `--lb`.
@@ -50,7 +52,7 @@ enum Question {
 
 impl Balancers {
     pub(super) fn new(config: &Config) -> Balancers {
-        Balancers { unresolved: config.lb.clone(), each: Vec::new(), open: BTreeMap::new() }
+        Balancers { unresolved: config.lb.clone(), each: Vec::new(), open: Open::default() }
     }
 
     /// Asks those whose addresses have become known.
@@ -77,25 +79,19 @@ impl Balancers {
         let (health, configuration, shows_pids) = (None, None, None);
         let url = url.clone();
         for question in [Question::Health, Question::Configuration, Question::Pids] {
-            let outgoing = Outgoing {
-                request: question.request(&url),
-                trust: Trust::WebPki,
-                timeout: Some(ANSWER_TIMEOUT),
-                silence: None,
-                address: Some(address),
-                delivery: Delivery::Whole { body_bytes_max: question.body_bytes_max() },
-            };
+            let request = question.request(&url);
+            let outgoing = at(address, request, question.body_bytes_max());
             self.open.insert(transport.send(turn, outgoing), (index, question));
         }
         self.each.push(Balancer { url, address, health, configuration, shows_pids });
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.contains_key(&request)
+        self.open.awaits(request)
     }
 
     pub(super) fn handle_event(&mut self, request: RequestId, event: TransportEvent) {
-        let Some((index, question)) = self.open.remove(&request) else { return };
+        let Some((index, question)) = self.open.take(request) else { return };
         let result = match event {
             TransportEvent::Response(response) => Ok(response),
             TransportEvent::Failed(error) => Err(error.fault.to_string()),
@@ -107,11 +103,11 @@ impl Balancers {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.open.is_empty() && self.unresolved.is_empty()
+        self.open.len() == 0 && self.unresolved.is_empty()
     }
 
     pub(super) fn give_up(&mut self, reason: &str) {
-        for (index, question) in std::mem::take(&mut self.open).into_values() {
+        for (index, question) in self.open.take_all() {
             if let Some(balancer) = self.each.get_mut(index) {
                 balancer.note(question, Err(reason.into()));
             }
@@ -120,13 +116,23 @@ impl Balancers {
     }
 
     /// Every address, each once.
-    pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.each.iter().map(|balancer| balancer.address).collect()
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for Balancer { address, .. } in &self.each {
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        }
+        addresses
     }
 
     /// What is to be said of them, when these hosts want certificates and the storage is there.
-    pub(super) fn findings(&self, wanted: &BTreeSet<String>, storage_dir: &Path) -> Vec<Finding> {
-        self.each.iter().flat_map(|it| it.findings(wanted, storage_dir)).collect()
+    pub(super) fn findings(&self, wanted: Wanted<'_>, storage_dir: &Path) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for balancer in &self.each {
+            findings.extend(balancer.findings(wanted, storage_dir));
+        }
+        findings
     }
 }
 
@@ -167,16 +173,16 @@ impl Balancer {
         }
     }
 
-    fn findings(&self, wanted: &BTreeSet<String>, storage_dir: &Path) -> Vec<Finding> {
+    fn findings(&self, wanted: Wanted<'_>, storage_dir: &Path) -> Vec<Finding> {
         let here = format!("{} at {}", self.url.origin(), self.address);
-        let at =
+        let about =
             |finding: Finding| Finding { seen: format!("{here}: {}", finding.seen), ..finding };
         let health = match &self.health {
             None => return Vec::new(),
             Some(Ok(())) => Finding::ok(SUBJECT, "healthy"),
             Some(Err(problem)) => {
                 let remedy = "check --lb, and that marathon-lb runs there with port 9090 open";
-                return vec![at(Finding::fail(SUBJECT, problem, remedy))];
+                return vec![about(Finding::fail(SUBJECT, problem, remedy))];
             }
         };
         let mut findings = vec![health];
@@ -200,7 +206,7 @@ impl Balancer {
                 Finding::warn(SUBJECT, seen, remedy)
             }
         });
-        findings.into_iter().map(at).collect()
+        findings.into_iter().map(about).collect()
     }
 }
 
@@ -237,7 +243,7 @@ fn certificates(loaded: &[&str], storage_dir: &Path) -> Finding {
 }
 
 /// Whether challenges on port 80 come to us, by the order of the rules.
-fn challenges(route: &Route, wanted: &BTreeSet<String>) -> Finding {
+fn challenges(route: &Route, wanted: Wanted<'_>) -> Finding {
     let labels = "give marathon-acme's app the labels of the README";
     let rule = match route {
         Route::NoFrontend => {
@@ -266,8 +272,7 @@ fn challenges(route: &Route, wanted: &BTreeSet<String>) -> Finding {
     }
     let weight =
         "give marathon-acme's app HAPROXY_0_BACKEND_WEIGHT 2, or more than the others have";
-    let is_wanted = |host: &String| wanted.contains(host);
-    let mut hidden = behind.iter().flatten().filter(|host| is_wanted(host));
+    let mut hidden = behind.iter().flatten().filter(|host| wanted(host));
     if behind.iter().any(Vec::is_empty) {
         return Finding::fail(SUBJECT, format!("{seen} only behind its map of hosts"), weight);
     }
@@ -322,7 +327,6 @@ mod tests {
         let rule = Rule { backend: "acme".into(), servers: 1, ..Rule::default() };
         let behind =
             |hosts: &[&str]| vec![hosts.iter().map(ToString::to_string).collect::<Vec<String>>()];
-        let wanted = BTreeSet::from(["a.org".to_string()]);
         let cases = [
             (Route::NoFrontend, Verdict::Fail, "no front end"),
             (Route::AllToHttps, Verdict::Fail, "everything on port 80 to https"),
@@ -344,7 +348,7 @@ mod tests {
             (Route::Rule(Rule { behind: behind(&[]), ..rule }), Verdict::Fail, "map of hosts"),
         ];
         for (route, verdict, words) in cases {
-            let finding = challenges(&route, &wanted);
+            let finding = challenges(&route, &|host| host == "a.org");
             assert_eq!(finding.verdict, verdict, "{route:?}: {finding:?}");
             assert!(finding.seen.contains(words), "{finding:?}");
         }

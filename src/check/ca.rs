@@ -12,7 +12,7 @@ use crate::time::UnixTime;
 use crate::turn::Turn;
 
 use super::report::Finding;
-use super::{ANSWER_TIMEOUT, counted};
+use super::{ANSWER_TIMEOUT, counted, problem};
 
 /// A directory is a few KiB; a CA may list many profiles. In bytes.
 const DIRECTORY_BYTES_MAX: usize = 1024 * 1024;
@@ -63,7 +63,7 @@ impl Ca {
     pub(super) fn handle_event(&mut self, turn: &Turn<'_>, event: TransportEvent) {
         self.answer = match event {
             TransportEvent::Response(response) => Some(Answer::of(turn.now.wall, &response)),
-            TransportEvent::Failed(error) => Some(Err(error.to_string())),
+            TransportEvent::Failed(error) => Some(Err(problem(&error))),
             _ => return,
         };
         self.open = None;

@@ -1,7 +1,7 @@
 //! Asks every Marathon who it is and whether its event stream opens, and the first that answers for its
 //! apps, of which it keeps what they want and what is odd about them. Marathon is changed by none of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,8 +16,9 @@ use crate::marathon::{App, AppError, AppsParser, Notice, Selection, claims, even
 use crate::turn::Turn;
 use crate::url::Url;
 
-use super::counted;
+use super::open::Open;
 use super::report::{Finding, Verdict};
+use super::{counted, problem};
 
 /// `/v2/info` is some KiB; in bytes.
 const INFO_BYTES_MAX: usize = 1024 * 1024;
@@ -30,7 +31,7 @@ const STREAM: &str = "text/event-stream";
 #[derive(Debug)]
 pub(super) struct Marathons {
     peers: Vec<Peer>,
-    open: BTreeMap<RequestId, (Question, Inquiry)>,
+    open: Open<(Question, Inquiry)>,
     timeout: Duration,
     group: String,
     selection: Selection,
@@ -74,7 +75,7 @@ pub(super) struct Found {
     /// The domains that are to have certificates, each with the first app that wants it.
     pub(super) domains: BTreeMap<Domain, String>,
     /// What is odd about labels.
-    oddities: BTreeSet<Finding>,
+    oddities: Vec<Finding>,
 }
 
 impl Marathons {
@@ -82,7 +83,7 @@ impl Marathons {
         let peer = |url: &Url| Peer { url: url.clone(), info: None, stream: None, apps: None };
         Marathons {
             peers: config.marathon.iter().map(peer).collect(),
-            open: BTreeMap::new(),
+            open: Open::default(),
             timeout: config.marathon_timeout.min(TIMEOUT_MAX),
             group: config.group.clone(),
             selection: config.into(),
@@ -128,7 +129,7 @@ impl Marathons {
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.contains_key(&request)
+        self.open.awaits(request)
     }
 
     pub(super) fn handle_event(
@@ -138,7 +139,7 @@ impl Marathons {
         request: RequestId,
         event: TransportEvent,
     ) {
-        let Some((question, inquiry)) = self.open.remove(&request) else { return };
+        let Some((question, inquiry)) = self.open.take(request) else { return };
         match event {
             TransportEvent::Head(head) => {
                 self.answered(turn, transport, question, inquiry, &head);
@@ -148,7 +149,7 @@ impl Marathons {
             }
             TransportEvent::End => self.ended(turn, transport, question),
             TransportEvent::Failed(error) => {
-                self.failed(turn, transport, &question, error.fault.to_string());
+                self.failed(turn, transport, &question, problem(&error));
             }
             TransportEvent::Response(_) | TransportEvent::Addresses(_) => {}
         }
@@ -168,7 +169,7 @@ impl Marathons {
                     transport.cancel(inquiry.request);
                     self.note_stream(peer, is_stream(head));
                 }
-                question => drop(self.open.insert(inquiry.request, (question, inquiry))),
+                question => self.open.insert(inquiry.request, (question, inquiry)),
             },
             Reception::Redirected(inquiry) => {
                 self.open.insert(inquiry.request, (question, inquiry));
@@ -204,7 +205,7 @@ impl Marathons {
             Question::Stream { .. } => Ok(()),
         };
         match fed {
-            Ok(()) => drop(self.open.insert(inquiry.request, (question, inquiry))),
+            Ok(()) => self.open.insert(inquiry.request, (question, inquiry)),
             Err(problem) => {
                 transport.cancel(inquiry.request);
                 self.failed(turn, transport, &question, problem);
@@ -267,11 +268,11 @@ impl Marathons {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.open.is_empty()
+        self.open.len() == 0
     }
 
     pub(super) fn give_up(&mut self, reason: &str) {
-        for (question, _) in std::mem::take(&mut self.open).into_values() {
+        for (question, _) in self.open.take_all() {
             match question {
                 Question::Info { peer, .. } => self.note_info(peer, Err(reason.into())),
                 Question::Stream { peer } => self.note_stream(peer, Err(reason.into())),
@@ -297,8 +298,10 @@ impl Marathons {
             Apps::Listed(..) => Verdict::Warn,
             Apps::Asking | Apps::Failed => Verdict::Fail,
         };
-        let mut findings: Vec<Finding> =
-            self.peers.iter().flat_map(|peer| peer.findings(verdict)).collect();
+        let mut findings = Vec::new();
+        for peer in &self.peers {
+            findings.extend(peer.findings(verdict));
+        }
         match &self.apps {
             Apps::Listed(peer, found) => {
                 let url = self.peers.get(*peer).map(|peer| peer.url.origin().to_string());
@@ -415,7 +418,7 @@ impl Found {
     }
 
     fn note(&mut self, seen: String, remedy: String) {
-        self.oddities.insert(Finding::warn("label", seen, remedy));
+        self.oddities.push(Finding::warn("label", seen, remedy));
     }
 
     fn summary(&self, url: &str, group: &str) -> Finding {

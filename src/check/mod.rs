@@ -7,14 +7,18 @@
 //! Each part asks, and judges its answers; here they are brought together. It ends when every question is
 //! answered, and at [`TIME_MAX`] whatever is not.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport};
+use crate::daemon::transport::{TransportError, TransportEvent};
+use crate::domain::Domain;
+use crate::http::Request;
 use crate::keys::Keys;
 use crate::log::{Level, Record};
-use crate::seam::{Input, Loaded, Machine, Output, Signal};
+use crate::seam::{Input, Loaded, Machine, Output, Signal, Trust};
 use crate::survey::Survey;
 use crate::time::{Instant, Now};
 use crate::turn::Turn;
@@ -23,6 +27,7 @@ mod balancers;
 mod ca;
 mod marathons;
 mod names;
+mod open;
 pub mod report;
 mod routes;
 mod storage;
@@ -221,7 +226,6 @@ impl Checker {
     }
 
     fn findings(&self, part: Part) -> Vec<Finding> {
-        let domains = || self.marathons.found().into_iter().flat_map(|it| &it.domains);
         match part {
             Part::Options => self.remarks.clone(),
             Part::Storage => storage::findings(&self.survey),
@@ -229,7 +233,12 @@ impl Checker {
             Part::Ca => self.ca.findings(&self.config),
             Part::Marathons => self.marathons.findings(),
             Part::Balancers => {
-                let wanted: BTreeSet<String> = domains().map(|(it, _)| it.to_string()).collect();
+                let found = self.marathons.found();
+                let wanted = |host: &str| {
+                    let domain = Domain::parse(host).ok();
+                    domain
+                        .is_some_and(|it| found.is_some_and(|apps| apps.domains.contains_key(&it)))
+                };
                 self.balancers.findings(&wanted, &self.survey.dir)
             }
             Part::Routes => {
@@ -248,6 +257,7 @@ impl Checker {
             Part::Ca => "the CA".to_string(),
             Part::Marathons => "Marathon".to_string(),
             Part::Balancers => "load balancers".to_string(),
+            Part::Routes if !self.routes.has_begun() => "routes".to_string(),
             Part::Routes => counted(self.routes.left() as u64, "route"),
         };
         let left: Vec<String> =
@@ -284,6 +294,26 @@ fn remark(record: &Record) -> Finding {
     match record.level {
         Level::Debug | Level::Info => Finding::ok("options", seen),
         Level::Warn | Level::Error | Level::Critical => Finding::warn("options", seen, ""),
+    }
+}
+
+/// Why a peer that is named already did not answer, and by which proxy.
+fn problem(error: &TransportError) -> String {
+    match &error.proxy {
+        Some(proxy) => format!("by proxy {proxy}: {}", error.fault),
+        None => error.fault.to_string(),
+    }
+}
+
+/// A question to a load balancer at one of its addresses, whose answer is wanted whole.
+fn at(address: IpAddr, request: Request, body_bytes_max: usize) -> Outgoing {
+    Outgoing {
+        request,
+        trust: Trust::WebPki,
+        timeout: Some(ANSWER_TIMEOUT),
+        silence: None,
+        address: Some(address),
+        delivery: Delivery::Whole { body_bytes_max },
     }
 }
 

@@ -1,6 +1,5 @@
 //! Whether every name that was given resolves, and to how many addresses. Asks nobody but name servers.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::config::Config;
@@ -8,6 +7,7 @@ use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::turn::Turn;
 use crate::url::Host;
 
+use super::open::Open;
 use super::report::Finding;
 
 const SUBJECT: &str = "name";
@@ -19,8 +19,8 @@ pub(super) struct Names {
     wanted: Vec<(String, &'static str)>,
     /// Names that a proxy resolves, with the proxy.
     proxied: Vec<(String, String)>,
-    open: BTreeMap<RequestId, String>,
-    found: BTreeMap<String, Result<Vec<IpAddr>, String>>,
+    open: Open<String>,
+    found: Vec<(String, Result<Vec<IpAddr>, String>)>,
 }
 
 impl Names {
@@ -57,26 +57,26 @@ impl Names {
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.contains_key(&request)
+        self.open.awaits(request)
     }
 
     pub(super) fn handle_event(&mut self, request: RequestId, event: TransportEvent) {
-        let Some(name) = self.open.remove(&request) else { return };
+        let Some(name) = self.open.take(request) else { return };
         let found = match event {
             TransportEvent::Addresses(addresses) => Ok(addresses),
             TransportEvent::Failed(error) => Err(error.fault.to_string()),
             _ => return,
         };
-        self.found.insert(name, found);
+        self.found.push((name, found));
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.open.is_empty()
+        self.open.len() == 0
     }
 
     pub(super) fn give_up(&mut self, reason: &str) {
-        for name in std::mem::take(&mut self.open).into_values() {
-            self.found.insert(name, Err(reason.into()));
+        for name in self.open.take_all() {
+            self.found.push((name, Err(reason.into())));
         }
     }
 
@@ -84,8 +84,12 @@ impl Names {
     pub(super) fn addresses(&self, host: &Host) -> Option<Vec<IpAddr>> {
         match host {
             Host::Ip(address) => Some(vec![*address]),
-            Host::Name(name) => self.found.get(name).map(|it| it.clone().unwrap_or_default()),
+            Host::Name(name) => self.found(name).map(|it| it.clone().unwrap_or_default()),
         }
+    }
+
+    fn found(&self, name: &str) -> Option<&Result<Vec<IpAddr>, String>> {
+        self.found.iter().find(|(known, _)| known == name).map(|(_, found)| found)
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
@@ -93,12 +97,11 @@ impl Names {
             Finding::ok(SUBJECT, format!("{name}: left to the proxy {proxy}"))
         });
         let looked_up = self.wanted.iter().filter_map(|(name, option)| {
-            Some(match self.found.get(name)? {
-                Ok(addresses) if addresses.len() == 1 => {
-                    Finding::ok(SUBJECT, format!("{name}: 1 address"))
-                }
+            Some(match self.found(name)? {
                 Ok(addresses) => {
-                    Finding::ok(SUBJECT, format!("{name}: {} addresses", addresses.len()))
+                    let count = addresses.len() as u64;
+                    let addresses = if count == 1 { "address" } else { "addresses" };
+                    Finding::ok(SUBJECT, format!("{name}: {count} {addresses}"))
                 }
                 Err(problem) => {
                     let remedy = format!("check the name in {option}, and /etc/resolv.conf");

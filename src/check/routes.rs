@@ -2,19 +2,19 @@
 //! a challenge; follows one redirect, as CAs do. Some at a time, and no more at an address where nobody
 //! listens.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use crate::challenge::CHALLENGE_PREFIX;
-use crate::daemon::transport::{Delivery, Fault, Outgoing, RequestId, Transport, TransportEvent};
+use crate::daemon::transport::{Fault, RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
 use crate::http::{Method, Request, Response};
-use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::{Host, Scheme, Url};
 
+use super::open::Open;
 use super::report::Finding;
-use super::{ANSWER_TIMEOUT, counted};
+use super::{at, counted};
 
 const SUBJECT: &str = "route";
 /// Questions under way at once at most.
@@ -26,24 +26,27 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     waiting: VecDeque<Question>,
-    open: BTreeMap<RequestId, Question>,
-    /// What came of each domain, and at which addresses.
-    outcomes: BTreeMap<Domain, BTreeMap<Outcome, Vec<IpAddr>>>,
+    open: Open<Question>,
+    domains: Vec<(Domain, Outcomes)>,
     /// Addresses at which nobody listens on port 80.
-    unreachable: BTreeMap<IpAddr, String>,
+    unreachable: Vec<(IpAddr, String)>,
     begun: bool,
 }
 
+/// What came of a domain, and at which addresses.
+type Outcomes = Vec<(Outcome, Vec<IpAddr>)>;
+
 #[derive(Clone, Debug)]
 struct Question {
-    domain: Domain,
+    /// The index of its domain.
+    domain: usize,
     address: IpAddr,
     /// Whose name is asked for, when a redirect has led there.
     via: Option<Url>,
 }
 
 /// What a domain's challenges meet.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     /// We answer.
     Pong,
@@ -68,13 +71,14 @@ impl Routes {
     pub(super) fn start<'a>(
         &mut self,
         domains: impl Iterator<Item = &'a Domain>,
-        addresses: &BTreeSet<IpAddr>,
+        addresses: &[IpAddr],
     ) {
         self.begun = true;
         for domain in domains {
+            let index = self.domains.len();
+            self.domains.push((domain.clone(), Vec::new()));
             for address in addresses {
-                let (domain, address) = (domain.clone(), *address);
-                self.waiting.push_back(Question { domain, address, via: None });
+                self.waiting.push_back(Question { domain: index, address: *address, via: None });
             }
         }
     }
@@ -88,35 +92,28 @@ impl Routes {
         while self.open.len() < IN_FLIGHT_MAX
             && let Some(question) = self.waiting.pop_front()
         {
-            if !self.unreachable.contains_key(&question.address) {
+            if self.unreachable.iter().all(|(address, _)| *address != question.address) {
                 self.ask(turn, transport, question);
             }
         }
     }
 
     fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, question: Question) {
+        let Some((domain, _)) = self.domains.get(question.domain) else { return };
         let url = match &question.via {
             Some(url) => url.clone(),
-            None => {
-                match Url::parse(&format!("http://{}{CHALLENGE_PREFIX}ping", question.domain)) {
-                    Ok(url) => url,
-                    Err(error) => return self.note(question, Outcome::Silent(error.to_string())),
-                }
-            }
+            None => match Url::parse(&format!("http://{domain}{CHALLENGE_PREFIX}ping")) {
+                Ok(url) => url,
+                Err(error) => return self.note(&question, Outcome::Silent(error.to_string())),
+            },
         };
-        let outgoing = Outgoing {
-            request: Request::new(Method::Get, url),
-            trust: Trust::WebPki,
-            timeout: Some(ANSWER_TIMEOUT),
-            silence: None,
-            address: Some(question.address),
-            delivery: Delivery::Whole { body_bytes_max: ANSWER_BYTES_MAX },
-        };
+        let request = Request::new(Method::Get, url);
+        let outgoing = at(question.address, request, ANSWER_BYTES_MAX);
         self.open.insert(transport.send(turn, outgoing), question);
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.contains_key(&request)
+        self.open.awaits(request)
     }
 
     pub(super) fn handle_event(
@@ -126,27 +123,34 @@ impl Routes {
         request: RequestId,
         event: TransportEvent,
     ) {
-        let Some(question) = self.open.remove(&request) else { return };
+        let Some(question) = self.open.take(request) else { return };
         match event {
             TransportEvent::Response(response) => match step(&question, &response) {
-                Step::Over(outcome) => self.note(question, outcome),
+                Step::Over(outcome) => self.note(&question, outcome),
                 Step::Follow(url) => {
                     self.ask(turn, transport, Question { via: Some(url), ..question });
                 }
             },
             TransportEvent::Failed(error) if matches!(error.fault, Fault::Connect(_)) => {
-                self.unreachable.insert(question.address, error.fault.to_string());
+                let known = self.unreachable.iter().any(|(at, _)| *at == question.address);
+                if !known {
+                    self.unreachable.push((question.address, error.fault.to_string()));
+                }
             }
             TransportEvent::Failed(error) => {
-                self.note(question, Outcome::Silent(error.fault.to_string()));
+                self.note(&question, Outcome::Silent(error.fault.to_string()));
             }
             _ => {}
         }
         self.advance(turn, transport);
     }
 
-    fn note(&mut self, Question { domain, address, .. }: Question, outcome: Outcome) {
-        self.outcomes.entry(domain).or_default().entry(outcome).or_default().push(address);
+    fn note(&mut self, question: &Question, outcome: Outcome) {
+        let Some((_, outcomes)) = self.domains.get_mut(question.domain) else { return };
+        match outcomes.iter_mut().find(|(known, _)| *known == outcome) {
+            Some((_, addresses)) => addresses.push(question.address),
+            None => outcomes.push((outcome, vec![question.address])),
+        }
     }
 
     /// How many questions have no answer yet.
@@ -160,11 +164,11 @@ impl Routes {
 
     pub(super) fn give_up(&mut self, reason: &str) {
         self.begun = true;
-        for question in std::mem::take(&mut self.open).into_values() {
-            self.note(question, Outcome::Silent(reason.into()));
+        for question in self.open.take_all() {
+            self.note(&question, Outcome::Silent(reason.into()));
         }
         for question in std::mem::take(&mut self.waiting) {
-            self.note(question, Outcome::Silent("there was no time left to ask".into()));
+            self.note(&question, Outcome::Silent("there was no time left to ask".into()));
         }
     }
 
@@ -180,7 +184,7 @@ impl Routes {
             Finding::fail(SUBJECT, format!("{address}: {problem}"), remedy)
         });
         let mut findings: Vec<Finding> = unreachable.collect();
-        for (domain, outcomes) in &self.outcomes {
+        for (domain, outcomes) in &self.domains {
             for (outcome, addresses) in outcomes {
                 let app = app(domain).unwrap_or_default();
                 findings.push(outcome.finding(domain, addresses, at_work, &app));
@@ -274,8 +278,7 @@ mod tests {
 
     fn question(via: Option<&str>) -> Question {
         let via = via.map(|url| Url::parse(url).unwrap());
-        let domain = Domain::parse("a.example.com").unwrap();
-        Question { domain, address: [10, 0, 0, 1].into(), via }
+        Question { domain: 0, address: [10, 0, 0, 1].into(), via }
     }
 
     fn outcome(via: Option<&str>, status: u16, location: Option<&str>, body: &str) -> String {

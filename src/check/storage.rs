@@ -1,7 +1,5 @@
 //! Judges the survey of the storage directory. Looks at nothing itself.
 
-use std::collections::BTreeMap;
-
 use crate::daemon::storekeeper::LEASE;
 use crate::survey::{LockState, Survey};
 
@@ -30,7 +28,7 @@ pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
         return vec![Finding::fail(SUBJECT, error.to_string(), remedy)];
     }
     let mut findings = Vec::new();
-    let barred = survey.barred.iter().map(|error| (&error.detail, error.path.as_str()));
+    let barred = survey.barred.iter().map(|error| (error.detail.clone(), error.path.as_str()));
     for (detail, paths) in grouped(barred) {
         let remedy = format!("let the daemon's user read and write below {dir}");
         findings.push(Finding::fail(
@@ -53,24 +51,26 @@ pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
         let seen = format!("in certs/, where HAProxy loads all, is not ours: {}", listed(&names));
         findings.push(Finding::warn(SUBJECT, seen, "move it to unmanaged-certs/"));
     }
-    let odd = survey.odd_modes.iter().map(|odd| ((odd.mode, odd.expected), odd.path.as_str()));
-    for ((mode, expected), paths) in grouped(odd) {
-        let seen = format!("mode {mode:04o} in place of {expected:04o}: {}", listed(&paths));
-        findings.push(Finding::warn(
-            SUBJECT,
-            seen,
-            format!("chmod {expected:04o}, or give --cert-mode"),
-        ));
+    let odd = survey.odd_modes.iter().map(|odd| {
+        let seen = format!("mode {:04o} in place of {:04o}", odd.mode, odd.expected);
+        (seen, odd.path.as_str())
+    });
+    for (seen, paths) in grouped(odd) {
+        let remedy = "chmod it, or give --cert-mode";
+        findings.push(Finding::warn(SUBJECT, format!("{seen}: {}", listed(&paths)), remedy));
     }
     findings.push(lock(survey));
     findings
 }
 
 /// What has something in common, together.
-fn grouped<'a, K: Ord>(items: impl Iterator<Item = (K, &'a str)>) -> BTreeMap<K, Vec<&'a str>> {
-    let mut groups: BTreeMap<K, Vec<&str>> = BTreeMap::new();
+fn grouped<'a>(items: impl Iterator<Item = (String, &'a str)>) -> Vec<(String, Vec<&'a str>)> {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for (key, item) in items {
-        groups.entry(key).or_default().push(item);
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, items)) => items.push(item),
+            None => groups.push((key, vec![item])),
+        }
     }
     groups
 }

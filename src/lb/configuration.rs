@@ -86,7 +86,10 @@ enum Criterion {
 struct Conditions(BTreeMap<String, Vec<Criterion>>);
 
 /// What must hold together for a rule: what is asked for, and whether it must not be so.
-type Terms = Vec<(Vec<Criterion>, bool)>;
+type Terms = Vec<Term>;
+
+/// Any of these, or none of them where that is barred.
+type Term = (Vec<Criterion>, bool);
 
 impl Configuration {
     /// Takes a configuration apart.
@@ -221,7 +224,7 @@ impl Conditions {
     fn redirects(&self, words: &[String]) -> bool {
         is_redirect(words)
             && !is_redirect_to_https(words)
-            && self.asked(words).iter().any(asks_for_challenges)
+            && self.asked(words).iter().any(|terms| asks_for_challenges(terms))
     }
 }
 
@@ -245,7 +248,7 @@ fn is_host(asked: &[Criterion]) -> bool {
     asked.iter().all(|criterion| matches!(criterion, Criterion::Host(_)))
 }
 
-fn asks_for_challenges(terms: &Terms) -> bool {
+fn asks_for_challenges(terms: &[Term]) -> bool {
     terms.iter().any(|(asked, barred)| !barred && asked.contains(&Criterion::Challenge))
 }
 
@@ -274,7 +277,7 @@ fn hosts_of(words: &[String], alternatives: &[Terms]) -> Vec<Vec<String>> {
 /// not spoken already.
 fn is_for_all(words: &[String], conditions: &Conditions) -> bool {
     let is_free = |terms: &Terms| {
-        let excluded = |(asked, barred): &(Vec<Criterion>, bool)| {
+        let excluded = |(asked, barred): &Term| {
             !barred || asked.contains(&Criterion::Challenge) || is_host(asked)
         };
         !terms.iter().any(excluded)

@@ -303,7 +303,7 @@ fn storage() -> Outcome {
     fs::set_permissions(&certs, fs::Permissions::from_mode(0o555)).map_err(text)?;
     let lines = [
         "warn  storage  in certs/, where HAProxy loads all, is not ours: README; move it",
-        "warn  storage  mode 0644 in place of 0600: certs/a.example.com.pem; chmod 0600",
+        "warn  storage  mode 0644 in place of 0600: certs/a.example.com.pem; chmod it",
     ];
     let (_, said) = ground.check(&[])?;
     expect(lines.iter().all(|line| said.contains(line)), || said)?;

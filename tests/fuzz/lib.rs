@@ -18,6 +18,7 @@
 //! | `apps` | Marathon's list of apps | the split; the same apps as a JSON library finds |
 //! | `event` | an event's name and data | the name decides, or the type in the data |
 //! | `labels` | an app's labels | only ports that there are; three ways to choose names agree |
+//! | `configuration` | HAProxy's configuration | any layout means the same; each path once |
 //! | `acme` | the objects of a CA | limits; one line of text; any layout of the JSON means the same |
 //! | `acme_fields` | `Retry-After`, `Link`, nonces, dates | limits; dates read back as written |
 //! | `pem` | certificate files and chains | what is taken for whole stays so when written anew |

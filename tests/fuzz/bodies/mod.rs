@@ -7,6 +7,7 @@ pub mod account_key;
 pub mod acme;
 pub mod acme_fields;
 pub mod apps;
+pub mod configuration;
 pub mod daemon;
 pub mod dns;
 pub mod domain;
@@ -28,11 +29,12 @@ pub mod url;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Body); 18] = [
+pub const TARGETS: [(&str, Body); 19] = [
     ("account_key", account_key::run),
     ("acme", acme::run),
     ("acme_fields", acme_fields::run),
     ("apps", apps::run),
+    ("configuration", configuration::run),
     ("daemon", daemon::run),
     ("dns", dns::run),
     ("domain", domain::run),
