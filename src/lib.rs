@@ -42,7 +42,7 @@
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
-//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what the parts share |
+//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`], [`collect`]: what is shared |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
@@ -88,6 +88,7 @@ pub mod backoff;
 pub mod challenge;
 pub mod check;
 pub mod cli;
+pub mod collect;
 pub mod config;
 pub mod daemon;
 pub mod dns;

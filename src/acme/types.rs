@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::collect::Collect;
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -144,7 +145,7 @@ fn profiles(value: &Value) -> BTreeMap<String, String> {
     let described = |(name, value): (&String, &Value)| {
         (one_line(name), value.as_str().map(one_line).unwrap_or_default())
     };
-    value.as_object().into_iter().flatten().take(LIST_MAX).map(described).collect()
+    value.as_object().into_iter().flatten().take(LIST_MAX).map(described).into_map()
 }
 
 impl OrderObject {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::collect::Collect;
 use crate::config::LogFormat;
 use crate::domain::Domain;
 use crate::pki::bundle::Bundle;
@@ -60,7 +61,7 @@ pub fn list(
     // These come last, so that they take the place of the others.
     let stored = certificates.iter().map(|(name, file)| (name, Some(file)));
     let found: BTreeMap<&Domain, Option<&Result<Secret, StoreError>>> =
-        failed.chain(stored).collect();
+        failed.chain(stored).into_map();
     let rows = found.into_iter().map(|(name, file)| Row::new(name, file, memory.get(name)));
     let rows: Vec<Row> = rows.collect();
     match format {

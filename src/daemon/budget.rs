@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::collect::{Collect, sorted_by};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::time::UnixTime;
@@ -148,12 +149,12 @@ impl Budget {
             .iter()
             .map(|(name, at)| (Limit::FailedAuthorizations(name.clone()), FAILURES, *at));
         let all = orders.chain(domains).chain(failures);
-        let mut left: Vec<Left> = all
+        let left: Vec<Left> = all
             .map(|(limit, rate, at)| Left { limit, tokens: rate.left(now, at), of: rate.tokens })
             .filter(|left| left.tokens < left.of)
             .collect();
-        left.sort_by_key(|left| u64::from(left.tokens) * 1000 / u64::from(left.of));
-        left
+        let part = |left: &Left| u64::from(left.tokens) * 1000 / u64::from(left.of);
+        sorted_by(left, |one, other| part(one).cmp(&part(other)))
     }
 
     /// Counts an order that was just made, and the certificate that it may lead to.
@@ -213,7 +214,7 @@ impl Budget {
     /// Counts the names whose authorizations failed, and nothing else.
     pub fn validations_failed(&mut self, now: UnixTime, failed: &[Domain]) {
         self.forget_past(now);
-        for name in failed.iter().collect::<BTreeSet<_>>() {
+        for name in failed.iter().into_set() {
             take(&mut self.failures, name.clone(), FAILURES, now);
         }
     }
@@ -229,7 +230,7 @@ impl Budget {
 
     /// For `state.json`: times in milliseconds since 1970.
     pub fn to_json(&self) -> Value {
-        let failures = self.failures.iter().map(|(name, at)| (name.to_string(), *at)).collect();
+        let failures = self.failures.iter().map(|(name, at)| (name.to_string(), *at)).into_map();
         json!({
             "orders": self.orders.map(UnixTime::as_millis),
             "domains": times(&self.domains),
@@ -319,17 +320,17 @@ fn sweep<K: Ord>(buckets: &mut BTreeMap<K, UnixTime>, rate: Rate, now: UnixTime)
 }
 
 fn registered_domains(names: &[Domain]) -> BTreeSet<String> {
-    names.iter().map(registered_domain).collect()
+    names.iter().map(registered_domain).into_set()
 }
 
 /// The same text for the same names.
 fn set(names: &[Domain]) -> String {
-    let names: BTreeSet<&str> = names.iter().map(Domain::as_str).collect();
+    let names: BTreeSet<&str> = names.iter().map(Domain::as_str).into_set();
     names.into_iter().collect::<Vec<_>>().join(" ")
 }
 
 fn times(buckets: &BTreeMap<String, UnixTime>) -> BTreeMap<&String, i64> {
-    buckets.iter().map(|(key, at)| (key, at.as_millis())).collect()
+    buckets.iter().map(|(key, at)| (key, at.as_millis())).into_map()
 }
 
 fn time(value: &Value) -> Option<UnixTime> {
@@ -338,7 +339,7 @@ fn time(value: &Value) -> Option<UnixTime> {
 
 fn read<K: Ord>(value: &Value, key: impl Fn(&str) -> Option<K>) -> BTreeMap<K, UnixTime> {
     let entries = value.as_object().into_iter().flatten();
-    entries.filter_map(|(text, at)| Some((key(text)?, time(at)?))).collect()
+    entries.filter_map(|(text, at)| Some((key(text)?, time(at)?))).into_map()
 }
 
 /// `300 … in 3 h`, with the words of the limit between.

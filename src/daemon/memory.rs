@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::acme::renewal_info::Window;
+use crate::collect::Collect;
 use crate::daemon::budget::Budget;
 use crate::daemon::certificates::{Advice, Life, Trouble, When};
 use crate::daemon::reloader::UpToDate;
@@ -150,13 +151,13 @@ impl Memory {
             return Err(Damaged);
         }
         let reload_owed = value["reload_owed"].as_bool().ok_or(Damaged)?;
-        let cas = members(&value["cas"]).map(|(url, ca)| (url.clone(), read_ca(ca))).collect();
+        let cas = members(&value["cas"]).map(|(url, ca)| (url.clone(), read_ca(ca))).into_map();
         let certificates = members(&value["certificates"])
             .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_certificate(it))))
-            .collect();
+            .into_map();
         let reloaded = members(&value["reloaded"])
             .map(|(url, addresses)| (url.clone(), read_addresses(addresses)))
-            .collect();
+            .into_map();
         Ok(Memory { reload_owed, reloaded, cas, certificates })
     }
 
@@ -174,10 +175,10 @@ pub fn to_bytes<'a>(
     cas: &BTreeMap<String, CaMemory>,
     certificates: impl Iterator<Item = (&'a Domain, &'a CertificateMemory)>,
 ) -> Vec<u8> {
-    let cas = cas.iter().map(|(url, ca)| (url.as_str(), write::Ca::of(ca))).collect();
+    let cas = cas.iter().map(|(url, ca)| (url.as_str(), write::Ca::of(ca))).into_map();
     let known = certificates.filter(|(_, memory)| **memory != CertificateMemory::default());
     let certificates =
-        known.map(|(name, memory)| (name.as_str(), write::Certificate::of(memory))).collect();
+        known.map(|(name, memory)| (name.as_str(), write::Certificate::of(memory))).into_map();
     let state = write::State { version: VERSION, reload_owed, reloaded, cas, certificates };
     // Maps of texts and plain members cannot fail to become JSON; an empty file would be damaged, and
     // set aside at the next start.
@@ -188,7 +189,7 @@ pub fn to_bytes<'a>(
 
 fn read_addresses(value: &Value) -> BTreeSet<IpAddr> {
     let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-    texts.filter_map(|text| text.parse().ok()).collect()
+    texts.filter_map(|text| text.parse().ok()).into_set()
 }
 
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -229,7 +230,7 @@ fn read_certificate(value: &Value) -> CertificateMemory {
     };
     let left_out = members(&value["left_out"])
         .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_trouble(it)?)))
-        .collect();
+        .into_map();
     CertificateMemory {
         source,
         life: read_life(&value["life"]),

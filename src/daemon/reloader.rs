@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::collect::Collect;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::time::Instant;
 use crate::turn::Turn;
@@ -69,7 +70,7 @@ impl Reloader {
     /// Who has loaded all that was written.
     pub fn up_to_date(&self) -> UpToDate {
         let names = self.names.iter();
-        names.map(|name| (name.url().origin().to_string(), name.up_to_date().collect())).collect()
+        names.map(|name| (name.url().origin().to_string(), name.up_to_date().into_set())).into_map()
     }
 
     /// Whether [`Reloader::up_to_date`] is to be remembered anew.

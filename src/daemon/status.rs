@@ -1,6 +1,7 @@
 //! What the daemon tells about itself: `/health`, `/metrics`, `/status.json` and the page. Reads the
 //! parts of the daemon and changes nothing. Never shows a key, a token or a password.
 
+use crate::collect::sorted_by;
 use crate::daemon::budget::Left;
 use crate::daemon::certificates::{Certificates, Counts, State, View};
 use crate::daemon::front::ChallengeCounts;
@@ -108,9 +109,9 @@ impl Sources<'_> {
 
     /// Every certificate, those that need attention first.
     fn by_attention(&self) -> Vec<View<'_>> {
-        let mut views: Vec<View<'_>> = self.certificates.views().collect();
-        views.sort_by_cached_key(|view| self.attention(view));
-        views
+        let views = self.certificates.views().map(|view| (self.attention(&view), view)).collect();
+        let views = sorted_by(views, |(left, _), (right, _)| left.cmp(right));
+        views.into_iter().map(|(_, view)| view).collect()
     }
 
     /// Less is more urgent: what serves nothing, what fails, what is behind its time, what comes next.

@@ -1,6 +1,8 @@
 //! A response of ours as bytes (RFC 9112 section 4). The codec writes the length and says when the
 //! connection ends; nothing else here decides anything.
 
+use std::fmt::Write as _;
+
 use super::message::Headers;
 use super::request::is_field;
 
@@ -46,9 +48,14 @@ pub(crate) enum Content {
     LengthOnly,
 }
 
+/// Heads are seldom longer than this, in bytes.
+const HEAD_BYTES_USUAL: usize = 256;
+
 /// The whole response, ready to send.
 pub(crate) fn write_response(response: &ServerResponse, content: Content, close: bool) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
+    let mut head = String::with_capacity(HEAD_BYTES_USUAL + response.body.len());
+    // A string takes all that is written to it.
+    let _ = write!(head, "HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
     let ours = |name: &str| {
         ["Content-Length", "Connection", "Transfer-Encoding"]
             .iter()
@@ -56,10 +63,10 @@ pub(crate) fn write_response(response: &ServerResponse, content: Content, close:
     };
     for (name, value) in response.headers.iter() {
         if is_field(name, value) && !ours(name) {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(head, "{name}: {value}\r\n");
         }
     }
-    head.push_str(&format!("Content-Length: {}\r\n", response.body.len()));
+    let _ = write!(head, "Content-Length: {}\r\n", response.body.len());
     if close {
         head.push_str("Connection: close\r\n");
     }

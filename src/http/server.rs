@@ -187,7 +187,7 @@ impl ServerConnection {
     }
 
     fn read_body(&mut self) -> Result<Step, Refusal> {
-        let State::Body { request, answer, reader, bytes_left } = &mut self.state else {
+        let State::Body { answer, reader, bytes_left, .. } = &mut self.state else {
             return Ok(Step::Again);
         };
         let mut content = Vec::new();
@@ -197,8 +197,10 @@ impl ServerConnection {
         if !reader.is_done() {
             return Ok(Step::NeedMore);
         }
-        self.events.push_back(ServerEvent::Request(request.clone()));
-        self.state = State::Answering(*answer);
+        let next = State::Answering(*answer);
+        if let State::Body { request, .. } = std::mem::replace(&mut self.state, next) {
+            self.events.push_back(ServerEvent::Request(request));
+        }
         Ok(Step::Again)
     }
 

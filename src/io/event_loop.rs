@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use mio::event::Event;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
 
@@ -20,7 +21,7 @@ use crate::seam::{SocketId, StoreError, Tls, Usage, WriteId};
 use crate::time::Instant;
 
 use super::clock::Clock;
-use super::conn::{Conn, News, Pause, reason};
+use super::conn::{Conn, News, reason};
 use super::descriptors::Descriptors;
 use super::log::Logger;
 use super::notify::Notifier;
@@ -29,6 +30,7 @@ use super::tls::TlsClients;
 use super::usage;
 
 mod room;
+mod turns;
 
 pub(super) use room::LINGERING_MAX;
 
@@ -41,7 +43,7 @@ const FIRST_FREE: usize = 4;
 /// More than there are connections, as a rule: what is ready is seen at once.
 const EVENTS_PER_TURN: usize = 1024;
 /// After so many turns of connections, newcomers are looked for: they do not wait for all the others.
-const TURNS_PER_ACCEPT: usize = 16;
+const TURNS_PER_ACCEPT: usize = 64;
 /// Answers told in one turn at most: each may be followed by the next question of the same peer.
 const ANSWERS_PER_TURN: usize = 256;
 /// A stop that takes longer is carried out without the machine.
@@ -96,9 +98,11 @@ pub struct EventLoop<D, K> {
     socket_tokens: BTreeMap<SocketId, Token>,
     /// Connections that the machine has closed, by the time at which they are dropped.
     lingering: BTreeSet<(Instant, Token)>,
-    /// Connections that have a turn next: something happened to them, or their last turn did not allow
-    /// all that they wanted.
-    unfinished: BTreeSet<Token>,
+    /// Connections that have a turn next, in the order in which it fell to them; one that is due no
+    /// longer has had it.
+    due: Vec<Token>,
+    /// What a connection has to tell in its turn; empty between turns.
+    news: Vec<News>,
     /// Inputs that answer outputs, told before anything new is, unless there are very many.
     answers: VecDeque<Answer>,
     /// Tokens only increase, so that a late event never hits a new connection.
@@ -143,7 +147,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             sockets: BTreeMap::new(),
             socket_tokens: BTreeMap::new(),
             lingering: BTreeSet::new(),
-            unfinished: BTreeSet::new(),
+            due: Vec::new(),
+            news: Vec::new(),
             answers: VecDeque::new(),
             next_token: FIRST_FREE,
             accepted: 0,
@@ -168,6 +173,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         self.parts.notifier.ready(self.clock.now().mono);
         self.tell(machine, Input::Started { listening });
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut turns = Vec::new();
         loop {
             self.tell_answers(machine);
             if let Some(status) = self.exit {
@@ -181,11 +187,12 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 _ => {}
             }
             for event in &events {
-                self.heed(machine, event.token());
+                self.heed(machine, event);
             }
-            for (index, token) in std::mem::take(&mut self.unfinished).into_iter().enumerate() {
-                self.turn_conn(machine, token);
-                if index % TURNS_PER_ACCEPT == 0 {
+            std::mem::swap(&mut self.due, &mut turns);
+            for (index, token) in turns.drain(..).enumerate() {
+                self.turn_if_due(machine, token);
+                if index % TURNS_PER_ACCEPT == TURNS_PER_ACCEPT - 1 {
                     self.accept(machine);
                 }
             }
@@ -195,7 +202,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
 
     /// How long to sleep; `None` until something happens.
     fn sleep(&self) -> Option<Duration> {
-        if !self.unfinished.is_empty() || !self.answers.is_empty() {
+        if !self.due.is_empty() || !self.answers.is_empty() {
             return Some(Duration::ZERO);
         }
         let lingering = self.lingering.first().map(|(until, _)| *until);
@@ -233,13 +240,18 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         }
     }
 
-    fn heed(&mut self, machine: &mut dyn Machine, token: Token) {
-        match token {
+    fn heed(&mut self, machine: &mut dyn Machine, event: &Event) {
+        match event.token() {
             LISTENER | ADMIN => self.accept(machine),
-            STOP | RELOAD => self.heed_signal(machine, token),
+            token @ (STOP | RELOAD) => self.heed_signal(machine, token),
             token if self.sockets.contains_key(&token) => self.receive_datagrams(machine, token),
             // Each connection has one turn, however many things have happened to it.
-            token => drop(self.unfinished.insert(token)),
+            token => {
+                if let Some(conn) = self.conns.get_mut(&token) {
+                    conn.ready(event.is_read_closed() || event.is_error());
+                }
+                self.give_turn(token);
+            }
         }
     }
 
@@ -309,7 +321,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             Output::Send { conn, bytes } => {
                 if let Some((token, conn)) = self.conn(conn) {
                     conn.send(&bytes);
-                    self.unfinished.insert(token);
+                    self.give_turn(token);
                 }
             }
             Output::Close { conn } => self.close(conn),
@@ -365,7 +377,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let stream = TcpStream::connect(to).map_err(|error| reason(&error))?;
         // It only makes small requests slower; a system that refuses it still works.
         let _ = stream.set_nodelay(true);
-        self.adopt(Conn::dialed(id, stream, tls)).map_err(|error| reason(&error))?;
+        let token = self.adopt(Conn::dialed(id, stream, tls));
+        self.watch(token);
         Ok(())
     }
 
@@ -374,60 +387,15 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         // One that has just ended says so by itself.
         let Some((token, conn)) = self.conn(id) else { return Ok(()) };
         conn.secure(tls)?;
-        self.unfinished.insert(token);
+        self.give_turn(token);
         Ok(())
     }
 
-    fn adopt(&mut self, mut conn: Conn) -> io::Result<Token> {
+    fn adopt(&mut self, conn: Conn) -> Token {
         let token = self.new_token();
-        conn.register(self.poll.registry(), token)?;
         self.tokens.insert(conn.id, token);
         self.conns.insert(token, conn);
-        Ok(token)
-    }
-
-    fn turn_conn(&mut self, machine: &mut dyn Machine, token: Token) {
-        let mut news = Vec::new();
-        let Some(conn) = self.conns.get_mut(&token) else { return };
-        let id = conn.id;
-        let mut pause = conn.turn(&mut news);
-        if pause != Pause::Gone && conn.reregister(self.poll.registry(), token).is_err() {
-            pause = Pause::Gone;
-        }
-        for item in news {
-            // Once the machine has closed it, it hears no more of it.
-            if self.tokens.get(&id) != Some(&token) {
-                break;
-            }
-            match item {
-                News::Connected => self.tell(machine, Input::Connected(id)),
-                News::Received(bytes) => self.tell(machine, Input::Received(id, &bytes)),
-                News::Closed(reason) => {
-                    self.tokens.remove(&id);
-                    self.tell(machine, Input::Closed(id, reason));
-                }
-            }
-        }
-        match pause {
-            Pause::Ready => {}
-            Pause::Turn => {
-                self.unfinished.insert(token);
-            }
-            Pause::Gone => self.forget(token),
-        }
-    }
-
-    fn forget(&mut self, token: Token) {
-        if let Some(mut conn) = self.conns.remove(&token) {
-            conn.deregister(self.poll.registry());
-            if let Some(until) = conn.linger_until() {
-                self.lingering.remove(&(until, token));
-            }
-            if self.tokens.get(&conn.id) == Some(&token) {
-                self.tokens.remove(&conn.id);
-            }
-        }
-        self.unfinished.remove(&token);
+        token
     }
 
     fn send_datagram(&mut self, id: SocketId, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {

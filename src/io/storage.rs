@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use crate::collect::sorted;
 use crate::domain::Domain;
 use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
@@ -219,9 +220,7 @@ impl<F: Files> Storage<F> {
     /// The names in a folder, sorted; one that is not UTF-8 is shown as far as it can be.
     fn names(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let trouble = |error: io::Error| failed(folder, &error);
-        let mut names = self.files.names(&self.dir.join(folder)).map_err(trouble)?;
-        names.sort();
-        Ok(names)
+        Ok(sorted(self.files.names(&self.dir.join(folder)).map_err(trouble)?))
     }
 
     /// A file as text, which may hold a key.

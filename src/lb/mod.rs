@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::collect::Collect;
 use crate::http::{Method, Request, Response};
 use crate::url::Url;
 
@@ -53,9 +54,9 @@ pub fn configuration_request(base: &Url) -> Request {
 /// does not offer them.
 pub fn pids(response: &Response) -> Option<BTreeSet<u32>> {
     let text = std::str::from_utf8(&response.body).ok()?;
-    let pids: Option<BTreeSet<u32>> =
-        text.split_whitespace().map(|word| word.parse().ok()).collect();
-    pids.filter(|pids| response.head.status == 200 && !pids.is_empty())
+    let pids: Option<Vec<u32>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+    let pids = pids.filter(|pids| response.head.status == 200 && !pids.is_empty());
+    Some(pids?.into_iter().into_set())
 }
 
 /// marathon-lb answered something else than 200.

@@ -1,6 +1,7 @@
 //! One app definition: its id, how many ports it has, its labels. Tolerates what other versions of
 //! Marathon write: explicit nulls, missing and extra members, networking modes it does not know.
 
+use crate::collect::Collect;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -63,7 +64,7 @@ impl App {
         let odd = |member| AppError::Member { app: shown(&id), member };
         let labels = match &value["labels"] {
             Value::Null => BTreeMap::new(),
-            Value::Object(labels) => labels.iter().filter_map(text_label).collect(),
+            Value::Object(labels) => labels.iter().filter_map(text_label).into_map(),
             _ => return Err(odd("labels")),
         };
         let version = value["version"].as_str().unwrap_or_default().to_string();

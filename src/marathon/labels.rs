@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::collect::sorted;
 use crate::config::Config;
 use crate::domain::{Domain, DomainError};
 use crate::hint::Hint;
@@ -125,8 +126,7 @@ pub fn claims(app: &App, group: &str, selection: Selection) -> Claims {
         }
     }
     // As text, 10 stands before 2.
-    lists.sort();
-    for (port_index, label, list) in lists {
+    for (port_index, label, list) in sorted(lists) {
         claims.read_list(app, label, port_index, list, selection);
     }
     claims

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::acme::call::CallError;
 use crate::acme::types::{Problem, ProblemKind};
+use crate::collect::Collect;
 use crate::domain::Domain;
 use crate::hint::Complaint;
 
@@ -24,7 +25,7 @@ impl OrderError {
         match self {
             OrderError::Invalid { refusals } => {
                 let mut blamed: Blamed =
-                    refusals.iter().flat_map(|refusal| by_refusal(refusal, names)).collect();
+                    refusals.iter().flat_map(|refusal| by_refusal(refusal, names)).into_map();
                 if let ([name], true, Some(refusal)) = (names, blamed.is_empty(), refusals.first())
                 {
                     blamed.insert(name.clone(), reason(refusal.problem.as_ref()));
@@ -33,7 +34,7 @@ impl OrderError {
             }
             OrderError::NoHttp01 { identifier } => {
                 let mine = known(identifier, names).or(only(names));
-                mine.map(|name| (name.clone(), self.to_string().into())).into_iter().collect()
+                mine.map(|name| (name.clone(), self.to_string().into())).into_iter().into_map()
             }
             OrderError::Call(CallError::Problem { problem, .. }) => {
                 let mut blamed = by_problem(problem, names, self.is_paused());
@@ -54,7 +55,7 @@ fn by_refusal(refusal: &Refusal, names: &[Domain]) -> Blamed {
     match (&refusal.identifier, &refusal.problem) {
         (Some(identifier), problem) => {
             let name = known(identifier, names);
-            name.map(|name| (name.clone(), reason(problem.as_ref()))).into_iter().collect()
+            name.map(|name| (name.clone(), reason(problem.as_ref()))).into_iter().into_map()
         }
         (None, Some(problem)) => by_problem(problem, names, false),
         (None, None) => Blamed::new(),

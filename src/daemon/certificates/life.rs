@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::acme::renewal_info::{ASK_AGAIN_MAX, NoSuggestion, Suggestion, Window, cert_id, pause};
+use crate::collect::Collect;
 use crate::domain::Domain;
 use crate::keys::{Keys, jittered};
 use crate::log::{Level, Record};
@@ -72,12 +73,9 @@ impl Stored {
     /// What a whole file says.
     pub(super) fn of(bundle: &Bundle) -> Stored {
         let leaf = bundle.leaf();
-        let mut names: Vec<Domain> =
-            leaf.names.iter().filter_map(|name| Domain::parse(name).ok()).collect();
-        names.sort();
-        names.dedup();
+        let names = leaf.names.iter().filter_map(|name| Domain::parse(name).ok()).into_set();
         Stored {
-            names,
+            names: names.into_iter().collect(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
             issuer: leaf.issuer_common_name.clone().unwrap_or_default(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::collect::Collect;
 use crate::daemon::certificates::{self, When};
 use crate::daemon::reloader::UpToDate;
 use crate::domain::Domain;
@@ -143,7 +144,7 @@ impl<'a> Certificate<'a> {
             source: source.as_ref().map(|it| Source { app: &it.app, version: &it.version }),
             life: life.as_ref().map(Life::of),
             trouble: trouble.as_ref().map(Trouble::of),
-            left_out: left_out.collect(),
+            left_out: left_out.into_map(),
             attempt: attempt.as_ref().map(|attempt| Attempt {
                 at: attempt.at.as_millis(),
                 directory: &attempt.directory,

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::collect::Collect;
 use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use crate::hint::{Complaint, Hint};
 use crate::http::{Request, Response};
@@ -167,7 +168,7 @@ impl Balancer {
             Step::Watching { generation, before, new: known, until, .. } => {
                 // An answer that cannot be read shows no process; the next look may.
                 let shown = answer.ok().and_then(|response| lb::pids(&response));
-                let new: Pids = shown.unwrap_or_default().difference(&before).copied().collect();
+                let new: Pids = shown.unwrap_or_default().difference(&before).copied().into_set();
                 if !new.is_disjoint(&known) {
                     return self.proven(generation);
                 }

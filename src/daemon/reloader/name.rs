@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::balancer::{Balancer, Progress};
 use super::view::{BalancerView, NameView, ReloadCounts};
 use crate::backoff::Backoff;
+use crate::collect::Collect;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::hint::Complaint;
 use crate::keys::jittered;
@@ -103,7 +104,7 @@ impl Name {
         known: impl Iterator<Item = &'a IpAddr>,
     ) {
         self.owed = generation;
-        self.balancers = known.map(|at| (*at, Balancer::up_to_date(generation))).collect();
+        self.balancers = known.map(|at| (*at, Balancer::up_to_date(generation))).into_map();
         self.step = Step::Pausing { until: now };
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::collect::{Collect, sorted};
 use crate::daemon::wish::{Source, Wish};
 use crate::domain::Domain;
 
@@ -55,11 +56,10 @@ pub fn names_max(profile: Option<&str>) -> usize {
 /// Labels with the same first name are one wish. A wish whose names are all in another one is dropped:
 /// the larger one does for both. What has more than `names_max` names is split.
 pub(super) fn gather(
-    mut labels: Vec<Label>,
+    labels: Vec<Label>,
     names_max: usize,
 ) -> (BTreeMap<Domain, Wish>, BTreeSet<Oddity>) {
-    labels.sort();
-    let mut groups = merge(labels);
+    let mut groups = merge(sorted(labels));
     absorb(&mut groups);
     split(groups, names_max.max(1))
 }
@@ -80,7 +80,7 @@ fn merge(labels: Vec<Label>) -> BTreeMap<Domain, Group> {
             group.names = names;
             continue;
         }
-        let known: BTreeSet<Domain> = group.names.iter().cloned().collect();
+        let known: BTreeSet<Domain> = group.names.iter().cloned().into_set();
         group.names.extend(names.into_iter().filter(|name| !known.contains(name)));
     }
     groups
@@ -95,8 +95,8 @@ fn absorb(groups: &mut BTreeMap<Domain, Group>) {
     }
     let sets: BTreeMap<Domain, BTreeSet<Domain>> = groups
         .iter()
-        .map(|(key, group)| (key.clone(), group.names.iter().cloned().collect()))
-        .collect();
+        .map(|(key, group)| (key.clone(), group.names.iter().cloned().into_set()))
+        .into_map();
     // What contains a group names its first name as well: only these have to be compared.
     let mut naming: BTreeMap<&Domain, Vec<&Domain>> = BTreeMap::new();
     for (key, set) in &sets {
@@ -133,7 +133,7 @@ fn split(
 ) -> (BTreeMap<Domain, Wish>, BTreeSet<Oddity>) {
     let large = groups.values().any(|group| group.names.len() > names_max);
     let mut taken: BTreeSet<Domain> =
-        if large { groups.keys().cloned().collect() } else { BTreeSet::new() };
+        if large { groups.keys().cloned().into_set() } else { BTreeSet::new() };
     let (mut certificates, mut oddities) = (BTreeMap::new(), BTreeSet::new());
     for (key, group) in groups {
         let source = Source { app: group.app, version: version(group.versions) };
@@ -164,9 +164,8 @@ fn split(
 }
 
 /// What changes when any of the apps does: their versions, in the order of their ids.
-fn version(mut versions: Vec<(String, String)>) -> String {
-    versions.sort();
-    versions.dedup();
+fn version(versions: Vec<(String, String)>) -> String {
+    let versions = versions.into_iter().into_set();
     let versions: Vec<String> = versions.into_iter().map(|(_, version)| version).collect();
     versions.join(" ")
 }

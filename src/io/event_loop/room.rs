@@ -78,16 +78,12 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let are_short = descriptors.are_short(stream.as_raw_fd());
         let id = ConnId::Accepted(self.accepted);
         self.accepted += 1;
-        // Where it cannot be watched, it is closed: the peer may come again.
-        if let Ok(token) = self.adopt(Conn::accepted(id, stream)) {
-            self.tell(machine, Input::Accepted(id, from, door));
-            // What it asks is there already, as a rule: it is heard and answered at once, before others
-            // can push it out.
-            self.turn_conn(machine, token);
-            if self.unfinished.remove(&token) {
-                self.turn_conn(machine, token);
-            }
-        }
+        let token = self.adopt(Conn::accepted(id, stream));
+        self.tell(machine, Input::Accepted(id, from, door));
+        // What it asks is there already, as a rule: it is heard and answered at once, before others can
+        // push it out.
+        self.turn_conn(machine, token);
+        self.turn_if_due(machine, token);
         if are_short {
             self.make_room(machine, descriptors.to_string());
         }
@@ -108,7 +104,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         if let Some((token, conn)) = self.conn(id) {
             let until = conn.close(now);
             self.lingering.insert((until, token));
-            self.unfinished.insert(token);
+            self.give_turn(token);
         }
         self.tokens.remove(&id);
         self.answers.retain(|it| !matches!(it, Answer::Closed(closed, _) if *closed == id));

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::collect::sorted_by;
 use crate::domain::Domain;
 use crate::seam::StoreError;
 use crate::secret::Secret;
@@ -37,7 +38,7 @@ pub fn read_only(dir: &Path) -> Result<Snapshot, StoreError> {
             Err(error) => certificates.push((name, Err(error))),
         }
     }
-    certificates.sort_by(|(left, _), (right, _)| left.cmp(right));
+    let certificates = sorted_by(certificates, |(left, _), (right, _)| left.cmp(right));
     let state = storage.read_state().ok();
     Ok(Snapshot { certificates, state })
 }

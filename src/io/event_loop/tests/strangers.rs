@@ -195,3 +195,47 @@ fn few_linger_however_many_are_closed() {
     assert_eq!((oldest, others), (true, false), "the oldest are dropped, and no others");
     assert!(heard.iter().all(|heard| heard == b"closed"));
 }
+
+#[test]
+fn last_words_and_the_end_that_come_together_are_both_heard() {
+    let (sender, address) = mpsc::channel();
+    let (heard_first, first) = mpsc::channel();
+    let (all_sent, sent) = mpsc::channel();
+    let client = peer(move || {
+        let mut stream = StdStream::connect(address.recv().unwrap()).unwrap();
+        stream.write_all(b"first").unwrap();
+        first.recv().unwrap();
+        stream.write_all(b"last").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        all_sent.send(()).unwrap();
+        hear(&mut stream)
+    });
+    let (told, tells) = mpsc::channel();
+    run(
+        None,
+        Box::new(move |input| match input {
+            Input::Started { listening } => {
+                sender.send(*listening).unwrap();
+                Vec::new()
+            }
+            Input::Received(_, b"first") => {
+                heard_first.send(()).unwrap();
+                // Both are there before the loop looks again.
+                sent.recv().unwrap();
+                Vec::new()
+            }
+            Input::Received(_, bytes) => {
+                told.send(bytes.to_vec()).unwrap();
+                Vec::new()
+            }
+            Input::Closed(..) => {
+                told.send(b"and the end".to_vec()).unwrap();
+                vec![Output::Exit(0)]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    let told: Vec<Vec<u8>> = tells.iter().collect();
+    assert_eq!(told, [b"last".to_vec(), b"and the end".to_vec()]);
+    assert_eq!(client.join().unwrap(), b"");
+}

@@ -1,0 +1,85 @@
+//! Turns of connections: each has its own, in the order in which it fell to them, and none has two
+//! before the others have had theirs. Must never tell the machine of a connection that it has closed.
+
+use mio::Token;
+
+use crate::keys::Keys;
+use crate::seam::{Input, Machine};
+
+use super::super::conn::{News, Pause, reason};
+use super::{Answer, Disk, EventLoop};
+
+impl<D: Disk, K: Keys> EventLoop<D, K> {
+    /// A connection has a turn next, however many things happen to it until then.
+    pub(super) fn give_turn(&mut self, token: Token) {
+        if let Some(conn) = self.conns.get_mut(&token)
+            && !std::mem::replace(&mut conn.due, true)
+        {
+            self.due.push(token);
+        }
+    }
+
+    pub(super) fn turn_if_due(&mut self, machine: &mut dyn Machine, token: Token) {
+        if self.conns.get(&token).is_some_and(|conn| conn.due) {
+            self.turn_conn(machine, token);
+        }
+    }
+
+    pub(super) fn turn_conn(&mut self, machine: &mut dyn Machine, token: Token) {
+        let mut news = std::mem::take(&mut self.news);
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        conn.due = false;
+        let id = conn.id;
+        let pause = conn.turn(&mut news);
+        for item in news.drain(..) {
+            // Once the machine has closed it, it hears no more of it.
+            if self.tokens.get(&id) != Some(&token) {
+                break;
+            }
+            match item {
+                News::Connected => self.tell(machine, Input::Connected(id)),
+                News::Received(bytes) => self.tell(machine, Input::Received(id, &bytes)),
+                News::Closed(reason) => {
+                    self.tokens.remove(&id);
+                    self.tell(machine, Input::Closed(id, reason));
+                }
+            }
+        }
+        match pause {
+            Pause::Ready => {}
+            Pause::Turn => self.give_turn(token),
+            Pause::Gone => self.forget(token),
+        }
+        self.news = news;
+        self.watch(token);
+    }
+
+    /// Has the system watch a connection that has to wait. One that has a turn next is watched after
+    /// that, if it is still there: most that come are answered and gone without.
+    pub(super) fn watch(&mut self, token: Token) {
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        if conn.due {
+            return;
+        }
+        if let Err(error) = conn.watch(self.poll.registry(), token) {
+            let id = conn.id;
+            // Nobody would tell when it can go on.
+            if self.tokens.get(&id) == Some(&token) {
+                self.answers.push_back(Answer::Closed(id, reason(&error)));
+            }
+            self.forget(token);
+        }
+    }
+
+    pub(super) fn forget(&mut self, token: Token) {
+        // The system watches it no longer once it is dropped, and so closed.
+        if let Some(conn) = self.conns.remove(&token) {
+            if let Some(until) = conn.linger_until() {
+                self.lingering.remove(&(until, token));
+            }
+            if self.tokens.get(&conn.id) == Some(&token) {
+                self.tokens.remove(&conn.id);
+            }
+        }
+    }
+}
