@@ -7,7 +7,7 @@ IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
 PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base prometheus chromium
 
-.PHONY: help setup build static image demo demo-real test check lint sim sim-year sim-mutants crash \
+.PHONY: help setup build static size reproducible image demo demo-real test check lint sim sim-year sim-mutants crash \
 	instances fuzz bench install clean
 
 help: ## list the commands
@@ -23,6 +23,13 @@ static: ## the static program: target/TARGET/release/marathon-acme
 	cargo build --release --target $(TARGET)
 	@readelf -h $(STATIC) | grep -q 'Type: *DYN' && ! readelf -l $(STATIC) | grep -q INTERP \
 		&& echo "static-pie, $$(stat -c %s $(STATIC)) bytes: $(STATIC)"
+
+size: SIZE_MAX ?= 2600000
+size: static ## fails when the static program has more than SIZE_MAX=2600000 bytes
+	@test $$(stat -c %s $(STATIC)) -le $(SIZE_MAX) || { echo "more than $(SIZE_MAX) bytes" >&2; exit 1; }
+
+reproducible: ## whether two builds of the static program in two folders are the same, byte for byte
+	sh tests/reproducible.sh $(TARGET)
 
 image: static ## the scratch image around it, with buildah
 	mkdir -p target/image && cp $(STATIC) target/image/marathon-acme

@@ -1,11 +1,13 @@
 //! One app definition: its id, how many ports it has, its labels. Tolerates what other versions of
 //! Marathon write: explicit nulls, missing and extra members, networking modes it does not know.
 
-use crate::collect::Collect;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::collect::Collect;
 
 /// How much of an unreadable id is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -55,11 +57,11 @@ impl App {
     /// # Errors
     /// Says what is wrong with the app.
     pub fn parse(json: &[u8]) -> Result<App, AppError> {
-        let value: Value = serde_json::from_slice(json)
-            .map_err(|error| AppError::NotJson { detail: error.to_string() })?;
-        if !value.is_object() {
-            return Err(AppError::NotAnObject);
-        }
+        let Needed(value) = serde_json::from_slice(json).map_err(|error| match error {
+            // The only kind of value that it is particular about is its own.
+            error if error.is_data() => AppError::NotAnObject,
+            error => AppError::NotJson { detail: error.to_string() },
+        })?;
         let id = value["id"].as_str().ok_or(AppError::NoId)?.to_string();
         let odd = |member| AppError::Member { app: shown(&id), member };
         let labels = match &value["labels"] {
@@ -70,6 +72,40 @@ impl App {
         let version = value["version"].as_str().unwrap_or_default().to_string();
         let ports = port_count(&value).map_err(odd)?;
         Ok(App { id, version, ports, labels })
+    }
+}
+
+/// The members of an app that count. Most of its bytes are in others, which are passed over: no memory
+/// is taken for them.
+struct Needed(Value);
+
+impl<'de> Deserialize<'de> for Needed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Needed, D::Error> {
+        deserializer.deserialize_map(Members)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Needed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an app")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Needed, M::Error> {
+        let mut needed = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            match name.as_str() {
+                "id" | "version" | "labels" | "networks" | "container" | "ipAddress" | "ports"
+                | "portDefinitions" => {
+                    needed.insert(name, members.next_value()?);
+                }
+                _ => drop(members.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Needed(Value::Object(needed)))
     }
 }
 
@@ -251,6 +287,14 @@ mod tests {
         for json in [r#"{"id":"/a","labels":null}"#, r#"{"id":"/a"}"#] {
             assert!(App::parse(json.as_bytes()).unwrap().labels.is_empty());
         }
+    }
+
+    #[test]
+    fn members_that_do_not_count_may_hold_anything() {
+        let json = b"{\"env\":{\"A\":\"\xff\",\"B\":[{}]},\"id\":\"/a\",\"cmd\":\"\xfe\"}";
+        assert_eq!(App::parse(json).unwrap().id, "/a");
+        let json = r#"{"id":"/a","env":{"A":nonsense}}"#;
+        assert!(matches!(App::parse(json.as_bytes()), Err(AppError::NotJson { .. })));
     }
 
     #[test]

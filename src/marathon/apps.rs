@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use memchr::memchr2;
+
 use super::app::{App, AppError};
 
 /// An app whose definition is longer than this, in bytes, is passed over.
@@ -238,28 +240,36 @@ impl Scan {
             let (length, complete) = (found.unwrap_or(bytes.len()), found.is_some());
             return Ok(Scanned { length, complete });
         }
-        for (index, byte) in bytes.iter().enumerate() {
-            if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => continue,
-                }
-            } else {
-                match byte {
-                    b'"' => self.in_string = true,
-                    b'{' | b'[' if self.depth == DEPTH_MAX => return Err(AppsError::TooDeep),
-                    b'{' | b'[' => self.depth += 1,
-                    b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-                    _ => continue,
-                }
+        let mut rest = bytes;
+        while let Some(at) = self.next_mark(rest) {
+            let (passed, behind) = rest.split_at(at + 1);
+            rest = behind;
+            match passed.last() {
+                _ if self.escaped => self.escaped = false,
+                Some(b'\\') if self.in_string => self.escaped = true,
+                Some(b'"') => self.in_string = !self.in_string,
+                Some(b'{' | b'[') if self.depth == DEPTH_MAX => return Err(AppsError::TooDeep),
+                Some(b'{' | b'[') => self.depth += 1,
+                Some(b'}' | b']') => self.depth = self.depth.saturating_sub(1),
+                _ => {}
             }
             if self.depth == 0 && !self.in_string {
-                return Ok(Scanned { length: index + 1, complete: true });
+                return Ok(Scanned { length: bytes.len() - rest.len(), complete: true });
             }
         }
         Ok(Scanned { length: bytes.len(), complete: false })
+    }
+
+    /// Where the next byte is that can change anything. Texts are most of an answer, so what is passed
+    /// over in them decides how long the whole takes.
+    fn next_mark(&self, bytes: &[u8]) -> Option<usize> {
+        if self.escaped {
+            return (!bytes.is_empty()).then_some(0);
+        }
+        if self.in_string {
+            return memchr2(b'"', b'\\', bytes);
+        }
+        bytes.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))
     }
 }
 
