@@ -9,7 +9,11 @@ use tempfile::TempDir;
 
 mod apps;
 mod cluster;
+mod daemon_parts;
+mod growth;
 mod listener;
+mod orders;
+mod pebble;
 mod process;
 mod quiet;
 mod servers;
@@ -40,6 +44,8 @@ const SUBJECTS: &[(&str, Measure)] = &[
     ("quiet", quiet::measure),
     ("listener", listener::measure),
     ("apps", apps::measure),
+    ("certificates", orders::measure),
+    ("growth", growth::measure),
 ];
 
 fn main() -> ExitCode {

@@ -33,7 +33,7 @@ impl Running {
     }
 
     /// Starts it with all its output in a file.
-    pub(crate) fn start_noted(command: &mut Command, file: &Path) -> Outcome<Running> {
+    pub(crate) fn noted(command: &mut Command, file: &Path) -> Outcome<Running> {
         let out = fs::File::create(file)?;
         let noted = command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
         Ok(Running(noted.spawn()?))

@@ -40,10 +40,14 @@ pub(crate) fn haproxy(folder: &Path, certs: Option<&Path>) -> Outcome<Server> {
     Ok(Server { running, port, listening })
 }
 
-/// nginx as one process: its only worker is the process that was started.
+/// nginx, which answers by itself.
 pub(crate) fn nginx(folder: &Path) -> Outcome<Server> {
+    nginx_with(folder, free_port()?, &format!("return 200 '{BODY}'"))
+}
+
+/// nginx as one process: its only worker is the process that was started.
+pub(crate) fn nginx_with(folder: &Path, port: u16, answer: &str) -> Outcome<Server> {
     let program = find("nginx").ok_or("peer missing")?;
-    let port = free_port()?;
     let own = folder.join(format!("nginx-{port}"));
     fs::create_dir_all(&own)?;
     let at = own.display();
@@ -55,7 +59,7 @@ pub(crate) fn nginx(folder: &Path) -> Outcome<Server> {
         "daemon off;\nmaster_process off;\nworker_processes 1;\npid {at}/pid;\nerror_log stderr crit;\n\
          events {{ worker_connections 1024; }}\nhttp {{\n  access_log off;\n{temporary}\
          \x20 keepalive_requests 100000000;\n  default_type application/json;\n\
-         \x20 server {{ listen 127.0.0.1:{port}; location / {{ return 200 '{BODY}'; }} }}\n}}\n"
+         \x20 server {{ listen 127.0.0.1:{port}; location / {{ {answer}; }} }}\n}}\n"
     );
     let file = own.join("nginx.conf");
     fs::write(&file, config)?;
