@@ -9,7 +9,7 @@ PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff
 BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind
 
 .PHONY: help setup build static image demo demo-real test check lint sim sim-year sim-mutants crash \
-	instances fuzz bench setup-bench install clean
+	instances fuzz bench bench-instructions setup-bench install clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -75,6 +75,9 @@ fuzz: ## fuzzing: SECONDS=60 for each parser and the daemon, or TARGET=sse alone
 
 bench: ## figures beside those of a peer, measured in the same run; ONLY=listener for one subject
 	cargo bench --bench all -- $(ONLY)
+
+bench-instructions: ## instructions by valgrind, which a loaded machine does not change
+	$(MAKE) bench ONLY=instructions
 
 setup-bench: ## install the peers that the benchmark compares with; what is missing it leaves out
 	@sh tests/setup.sh $(TARGET) $(BENCH_PACKAGES)

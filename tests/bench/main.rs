@@ -11,6 +11,7 @@ mod apps;
 mod cluster;
 mod daemon_parts;
 mod growth;
+mod instructions;
 mod listener;
 mod orders;
 mod pebble;
@@ -46,6 +47,7 @@ const SUBJECTS: &[(&str, Measure)] = &[
     ("apps", apps::measure),
     ("certificates", orders::measure),
     ("growth", growth::measure),
+    ("instructions", instructions::measure),
 ];
 
 fn main() -> ExitCode {
@@ -53,6 +55,9 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let result = match words.split_first() {
         Some((child, rest)) if child == apps::CHILD => apps::be_measured(rest),
+        Some((child, rest)) if child == instructions::CHILD => {
+            prepared().and_then(|bench| instructions::be_measured(&bench, rest))
+        }
         _ => run(&words),
     };
     if let Err(error) = result {
@@ -68,7 +73,7 @@ fn run(only: &[String]) -> Outcome {
         let names: Vec<&str> = SUBJECTS.iter().map(|(name, _)| *name).collect();
         return Err(format!("no subject {word}; there are: {}", names.join(", ")).into());
     }
-    let bench = Bench { program: program()?, folder: tempfile::tempdir()? };
+    let bench = prepared()?;
     heading(&bench.program)?;
     let mut failed = Vec::new();
     for (name, measure) in SUBJECTS {
@@ -82,6 +87,10 @@ fn run(only: &[String]) -> Outcome {
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", ")).into()) }
+}
+
+fn prepared() -> Outcome<Bench> {
+    Ok(Bench { program: program()?, folder: tempfile::tempdir()? })
 }
 
 /// The static program is what is shipped; one that is older than the sources is not made of them.
