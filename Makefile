@@ -6,9 +6,10 @@ PREFIX ?= /usr/local
 IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
 PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base prometheus chromium
+BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind
 
-.PHONY: help setup build static size reproducible image demo demo-real test check lint sim sim-year sim-mutants crash \
-	instances fuzz bench install clean
+.PHONY: help setup build static size reproducible image demo demo-real test check lint sim sim-year \
+	sim-mutants crash instances fuzz bench bench-instructions setup-bench install clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -79,8 +80,14 @@ fuzz: SECONDS ?= 60
 fuzz: ## fuzzing: SECONDS=60 for each parser and the daemon, or TARGET=sse alone
 	sh tests/fuzz/run.sh $(SECONDS) $(if $(findstring command line,$(origin TARGET)),$(TARGET))
 
-bench: ## figures beside those of a peer, measured in the same run
-	cargo bench --bench all
+bench: ## figures beside those of a peer, measured in the same run; ONLY=listener for one subject
+	cargo bench --bench all -- $(ONLY)
+
+bench-instructions: ## instructions by valgrind, which a loaded machine does not change
+	$(MAKE) bench ONLY=instructions
+
+setup-bench: ## install the peers that the benchmark compares with; what is missing it leaves out
+	@sh tests/setup.sh $(TARGET) $(BENCH_PACKAGES)
 
 install: build ## install program, manual page and unit under DESTDIR and PREFIX
 	install -D -m 0755 target/release/marathon-acme $(DESTDIR)$(PREFIX)/bin/marathon-acme

@@ -1,0 +1,86 @@
+//! What a domain costs as they become more: reading its certificate, and a sync that changes nothing, in
+//! the scheduler alone and in the whole program, list of apps included. The peer is the same program with
+//! the fewest: a ratio that grows is work that grows faster than the domains.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::daemon_parts::{Scheduler, Turns};
+use crate::process::{Outcome, Running, bare, free_port, wait_until};
+use crate::site::{self, Site};
+use crate::{Bench, stored, table, usage};
+
+const DOMAINS: [usize; 4] = [10, 100, 1_000, 10_000];
+/// Enough for small counts to be seen beside the clock.
+const SYNCED_DOMAINS: usize = 200_000;
+/// Syncs of the whole program.
+const SYNCS: usize = 5;
+
+/// In nanoseconds a domain.
+struct Cost {
+    reading: f64,
+    sync: f64,
+    program: f64,
+}
+
+pub(crate) fn measure(bench: &Bench) -> Outcome {
+    table::subject("growth");
+    let mut fewest: Option<Cost> = None;
+    for count in DOMAINS {
+        let (reading, sync) = scheduler(bench, count)?;
+        let cost = Cost { reading, sync, program: program(bench, count)? };
+        let peer = fewest.as_ref().unwrap_or(&cost);
+        let name = format!("at {}", DOMAINS[0]);
+        let figure = |what: &str, of: &dyn Fn(&Cost) -> f64| {
+            table::row(&format!("{count} domains: {what}"), "ns", of(&cost), &name, &Ok(of(peer)));
+        };
+        figure("scheduler reads, a domain", &|it| it.reading);
+        figure("scheduler syncs, a domain", &|it| it.sync);
+        figure("program syncs, CPU a domain", &|it| it.program);
+        fewest.get_or_insert(cost);
+    }
+    Ok(())
+}
+
+fn each(time: Duration, count: usize) -> f64 {
+    time.as_secs_f64() * 1e9 / count as f64
+}
+
+/// Reading and syncing with the scheduler in this process.
+fn scheduler(bench: &Bench, count: usize) -> Outcome<(f64, f64)> {
+    let storage = stored::storage(bench.folder.path(), count)?;
+    let mut turns = Turns::new();
+    let begin = Instant::now();
+    let mut scheduler = Scheduler::of(&storage, count, &mut turns)?;
+    let reading = begin.elapsed();
+    let mut best = Duration::MAX;
+    for _ in 0..(SYNCED_DOMAINS / count).max(SYNCS) {
+        let begin = Instant::now();
+        scheduler.sync(&mut turns);
+        best = best.min(begin.elapsed());
+    }
+    Ok((each(reading, count), each(best, count)))
+}
+
+/// SIGHUP makes the whole program sync.
+fn program(bench: &Bench, count: usize) -> Outcome<f64> {
+    let folder = bench.folder.path();
+    let storage = stored::storage(folder, count)?;
+    let (_ca, directory, root) = site::idle_ca(folder)?;
+    let site = Site::start()?;
+    site.deploy((0..count).map(stored::name));
+    let port = free_port()?;
+    let words = site.words(&directory, &root, port, &storage);
+    let (daemon, _) = Running::listening(&mut bare(&bench.program, &words), port)?;
+    wait_until("the first sync", || (site.syncs() > 0).then_some(()))?;
+    usage::settled(daemon.id())?;
+    let mut best = Duration::MAX;
+    for _ in 0..SYNCS {
+        let (before, syncs) = (usage::cpu(daemon.id())?, site.syncs());
+        daemon.signal(Signal::HUP)?;
+        wait_until("a sync", || (site.syncs() > syncs).then_some(()))?;
+        best = best.min(usage::settled(daemon.id())?.saturating_sub(before));
+    }
+    Ok(each(best, count))
+}

@@ -1,0 +1,118 @@
+//! The listener under load: requests a second, the 99th percentile of their latency, and the CPU time of
+//! one, on kept connections and on a new connection each, beside HAProxy and nginx, by the same `wrk`.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process::{Outcome, Running, bare, find, free_port};
+use crate::{Bench, servers, setting, site, stored, table, usage};
+
+const PING: &str = "/.well-known/acme-challenge/ping";
+const CONNECTIONS: &str = "32";
+/// Runs of which the best counts.
+const RUNS: usize = 3;
+
+/// What `wrk` says of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Load {
+    requests_a_second: f64,
+    p99: Duration,
+    requests: f64,
+    /// Answers that were none, or not 200.
+    failed: u64,
+    cpu: Duration,
+}
+
+pub(crate) fn measure(bench: &Bench) -> Outcome {
+    table::subject("listener");
+    if find("wrk").is_none() {
+        table::missing("requests", "wrk missing");
+        return Ok(());
+    }
+    let folder = bench.folder.path();
+    let port = free_port()?;
+    let words = site::alone(port, &stored::storage(folder, 0)?);
+    let (daemon, _) = Running::listening(&mut bare(&bench.program, &words), port)?;
+    usage::settled(daemon.id())?;
+    let peers = [("haproxy", servers::haproxy(folder, None)), ("nginx", servers::nginx(folder))];
+    for (manner, header) in [("kept", None), ("new each", Some("Connection: close"))] {
+        let ours = best(&daemon, port, header)?;
+        for (name, peer) in &peers {
+            let peer = peer.as_ref().map_err(|error| error.to_string().into());
+            let load = peer.and_then(|server| best(&server.running, server.port, header));
+            say(manner, &ours, name, &load);
+        }
+    }
+    Ok(())
+}
+
+fn say(manner: &str, ours: &Load, name: &str, peer: &Outcome<Load>) {
+    let figure = |what: &str, unit: &str, of: &dyn Fn(&Load) -> f64| {
+        let peer = peer.as_ref().map(of).map_err(|error| error.to_string().into());
+        table::row(&format!("connections {manner}: {what}"), unit, of(ours), name, &peer);
+    };
+    figure("requests a second", "", &|load| load.requests_a_second);
+    figure("99th percentile", "ms", &|load| load.p99.as_secs_f64() * 1e3);
+    figure("CPU a request", "us", &|load| load.cpu.as_secs_f64() * 1e6 / load.requests.max(1.0));
+    if ours.failed > 0 || peer.as_ref().is_ok_and(|peer| peer.failed > 0) {
+        figure("failed", "", &|load| load.failed as f64);
+    }
+}
+
+/// The run with the most requests.
+fn best(server: &Running, port: u16, header: Option<&str>) -> Outcome<Load> {
+    let mut best = Load::default();
+    for _ in 0..RUNS {
+        let load = run(server, port, header)?;
+        if load.requests_a_second > best.requests_a_second {
+            best = load;
+        }
+    }
+    Ok(best)
+}
+
+fn run(server: &Running, port: u16, header: Option<&str>) -> Outcome<Load> {
+    let seconds = setting("BENCH_LOAD_SECONDS", 3);
+    let before = usage::cpu(server.id())?;
+    let mut command = Command::new("wrk");
+    command.args(["-t1", "-c", CONNECTIONS, "--latency", &format!("-d{seconds}s")]);
+    command.args(header.iter().flat_map(|header| ["-H", header]));
+    let output = command.arg(format!("http://127.0.0.1:{port}{PING}")).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut load = read(&text).ok_or(format!("wrk said: {text}"))?;
+    load.cpu = usage::cpu(server.id())?.saturating_sub(before);
+    Ok(load)
+}
+
+/// Reads what `wrk --latency` prints.
+fn read(text: &str) -> Option<Load> {
+    let mut load = Load::default();
+    for line in text.lines().map(str::trim) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["99%", time] => load.p99 = duration(time)?,
+            ["Requests/sec:", rate] => load.requests_a_second = rate.parse().ok()?,
+            [count, "requests", "in", ..] => load.requests = count.parse().ok()?,
+            ["Non-2xx", .., count] => load.failed += count.parse::<u64>().ok()?,
+            ["Socket", "errors:", counts @ ..] => {
+                let numbers = counts.iter().map(|word| word.trim_end_matches(','));
+                load.failed += numbers.filter_map(|word| word.parse::<u64>().ok()).sum::<u64>();
+            }
+            _ => {}
+        }
+    }
+    (load.requests > 0.0).then_some(load)
+}
+
+/// Such as `1.23ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let seconds = match text.get(unit..)? {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return None,
+    };
+    Some(Duration::from_secs_f64(text.get(..unit)?.parse::<f64>().ok()? * seconds))
+}
