@@ -132,9 +132,10 @@ impl Daemon {
 
     /// The status to end with, when the process was to end and nothing is in hand any more.
     pub(super) fn stopped(&self, now: Instant) -> Option<u8> {
-        let in_hand = self.issuer.status().running > 0 || self.certificates.is_writing();
-        let over = !in_hand || self.end_by.is_some_and(|by| by <= now);
-        self.end_by.filter(|_| over).map(|_| self.errand.interrupted())
+        // Asked in every turn: all certificates are looked through only once the end is near.
+        let by = self.end_by?;
+        let in_hand = || self.issuer.status().running > 0 || self.certificates.is_writing();
+        (by <= now || !in_hand()).then(|| self.errand.interrupted())
     }
 
     /// Ends in order. The challenges of orders that are noted stay published, for the instance that goes

@@ -36,7 +36,12 @@ impl Certificates {
     /// Takes in what `certs/NAME.pem` holds. A damaged file goes to the archive: one that HAProxy
     /// cannot load keeps it from loading any.
     pub fn read(&mut self, turn: &mut Turn<'_>, name: &Domain, file: Result<Secret, StoreError>) {
-        self.unread.retain(|unread| unread != name);
+        // The one that was asked for, as a rule.
+        if self.unread.front() == Some(name) {
+            self.unread.pop_front();
+        } else {
+            self.unread.retain(|unread| unread != name);
+        }
         match file.map(|pem| file::inspect(name, &pem)) {
             Ok(Ok(stored)) => self.adopt(turn, name, Some(stored)),
             // HAProxy can load it and may serve it: only a successor takes its place.
