@@ -11,6 +11,7 @@ const PING: &str = "/.well-known/acme-challenge/ping";
 const CONNECTIONS: &str = "32";
 /// Runs of which the best counts.
 const RUNS: usize = 3;
+const MANY: usize = 10_000;
 
 /// What `wrk` says of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,10 +31,7 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
         return Ok(());
     }
     let folder = bench.folder.path();
-    let port = free_port()?;
-    let words = site::alone(port, &stored::storage(folder, 0)?);
-    let (daemon, _) = Running::listening(&mut bare(&bench.program, &words), port)?;
-    usage::settled(daemon.id())?;
+    let (daemon, port) = storing(bench, 0)?;
     let peers = [("haproxy", servers::haproxy(folder, None)), ("nginx", servers::nginx(folder))];
     for (manner, header) in [("kept", None), ("new each", Some("Connection: close"))] {
         let ours = best(&daemon, port, header)?;
@@ -43,7 +41,20 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
             say(manner, &ours, name, &load);
         }
     }
+    // How many certificates are stored should not matter to who asks for a challenge.
+    let few = best(&daemon, port, None);
+    let (daemon, port) = storing(bench, MANY)?;
+    say(&format!("kept, {MANY} stored"), &best(&daemon, port, None)?, "none stored", &few);
     Ok(())
+}
+
+/// The program with so many certificates, once it has read them, and its port.
+fn storing(bench: &Bench, certificates: usize) -> Outcome<(Running, u16)> {
+    let port = free_port()?;
+    let words = site::alone(port, &stored::storage(bench.folder.path(), certificates)?);
+    let (daemon, _) = Running::listening(&mut bare(&bench.program, &words), port)?;
+    usage::settled(daemon.id())?;
+    Ok((daemon, port))
 }
 
 fn say(manner: &str, ours: &Load, name: &str, peer: &Outcome<Load>) {
