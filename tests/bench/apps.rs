@@ -1,5 +1,6 @@
 //! `/v2/apps` of ten thousand apps: how fast it is split, beside the plainest walk over the same JSON, and
-//! how memory grows while it streams in, beside reading it whole.
+//! how memory grows while it streams in, beside reading it whole. Never holds the answer where memory is
+//! measured.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

@@ -1,6 +1,7 @@
 //! What a domain costs as they become more: reading its certificate, and a sync that changes nothing, in
 //! the scheduler alone and in the whole program, list of apps included. The peer is the same program with
 //! the fewest: a ratio that grows is work that grows faster than the domains.
+//! Never counts the CA: it has nothing to issue.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
 //! The listener under load: requests a second, the 99th percentile of their latency, and the CPU time of
-//! one, on kept connections and on a new connection each, beside HAProxy and nginx, by the same `wrk`.
+//! one, on kept connections and on a new connection each, beside HAProxy and nginx, by the same `wrk`. Never
+//! mixes an answer that failed with the others: those are counted.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! `make bench`: how fast and how large, each figure beside that of a peer measured in the same run.
-//! Prints figures, judges nothing. `make bench ONLY=listener` runs one subject.
+//! Prints figures, never judges them. `make bench ONLY=listener` runs one subject. A program that is not
+//! installed is named and left out; nothing needs a network.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

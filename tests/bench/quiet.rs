@@ -1,5 +1,6 @@
 //! A daemon with nothing to do: how often it wakes and what that costs over a while of silence on the
-//! event stream, and what a heartbeat of Marathon costs. The servers beside it idle in the same while.
+//! event stream, and what a heartbeat of Marathon costs. The servers beside it idle in the same while. Never
+//! waits for less than the window: it is what is measured.
 
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,5 @@
 //! The web servers beside which the daemon is measured: HAProxy and nginx, each with one process and one
-//! thread, no logs, and an answer of the same body as the daemon's.
+//! thread, no logs, and an answer of the same body as the daemon's. Never as anybody's system service.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! What the daemon is measured among: stand-ins of Marathon, of the CA and of marathon-lb, or nobody at
-//! all. They run in the threads of the benchmark, so that their CPU time is not the daemon's.
+//! all. They run in the threads of the benchmark, so that their CPU time is never the daemon's.
 
 use std::fs;
 use std::net::TcpListener;
