@@ -19,15 +19,17 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         }
     }
 
+    /// Its turn, unless it has had it or is gone.
     pub(super) fn turn_if_due(&mut self, machine: &mut dyn Machine, token: Token) {
         if self.conns.get(&token).is_some_and(|conn| conn.due) {
             self.turn_conn(machine, token);
         }
     }
 
+    /// Lets a connection do what its socket allows, and tells the machine what came of it.
     pub(super) fn turn_conn(&mut self, machine: &mut dyn Machine, token: Token) {
-        let mut news = std::mem::take(&mut self.news);
         let Some(conn) = self.conns.get_mut(&token) else { return };
+        let mut news = std::mem::take(&mut self.news);
         conn.due = false;
         let id = conn.id;
         let pause = conn.turn(&mut news);
@@ -71,6 +73,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         }
     }
 
+    /// Drops a connection; a turn that it still had passes.
     pub(super) fn forget(&mut self, token: Token) {
         // The system watches it no longer once it is dropped, and so closed.
         if let Some(conn) = self.conns.remove(&token) {
