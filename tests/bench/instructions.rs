@@ -9,7 +9,7 @@ use std::process::Command;
 use marathon_acme::acme::jws::{Identity, sign};
 use marathon_acme::http::{ServerConnection, SseParser};
 use marathon_acme::keys::Keys as _;
-use marathon_acme::marathon::AppsParser;
+use marathon_acme::marathon::{App, AppsParser};
 use marathon_acme::pki::Bundle;
 use serde::de::IgnoredAny;
 
@@ -126,7 +126,7 @@ fn apps(_: &Bench, work: bool) -> Outcome {
     let json = Cluster::answer(APPS);
     if work {
         let (mut parser, mut found) = (AppsParser::new(), Vec::new());
-        parser.feed(&json, &mut found)?;
+        parser.feed(&json, &mut |app| found.push(app.and_then(App::parse)))?;
         parser.finish()?;
         black_box(found.len());
     }

@@ -54,7 +54,8 @@ impl Case {
         while let Some((request, event)) = self.wire.event() {
             let Case { wire, watcher, wanted } = self;
             let mut turn = wire.bench.turn();
-            wanted.extend(watcher.handle_event(&mut turn, &mut wire.transport, request, event));
+            let news = watcher.handle_event(&mut turn, &mut wire.transport, request, event);
+            wanted.extend(news.cloned());
             sent.extend(self.wire.sent());
         }
         sent
