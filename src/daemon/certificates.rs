@@ -7,13 +7,14 @@
 //! `ordering.rs` an order from its beginning to its end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::config::Config;
 use crate::daemon::budget::Budget;
 use crate::daemon::issuer::OrderId;
 use crate::daemon::memory::CertificateMemory;
-use crate::daemon::wish::Wish;
+use crate::daemon::wish::{Wish, Wishes};
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::secret::Secret;
@@ -178,7 +179,7 @@ impl Certificates {
     }
 
     /// Takes in the whole of what is wanted now.
-    pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &BTreeMap<Domain, Wish>) {
+    pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &Wishes) {
         self.policy.synced = true;
         self.check_clock(turn);
         let (gone, changed) = self.compare(turn.now.wall, wishes);
@@ -197,8 +198,8 @@ impl Certificates {
     fn compare<'a>(
         &self,
         now: UnixTime,
-        wishes: &'a BTreeMap<Domain, Wish>,
-    ) -> (Vec<Domain>, Vec<(&'a Domain, &'a Wish)>) {
+        wishes: &'a Wishes,
+    ) -> (Vec<Domain>, Vec<(&'a Domain, &'a Arc<Wish>)>) {
         let (mut gone, mut changed) = (Vec::new(), Vec::new());
         let mut wishes = wishes.iter().peekable();
         for (name, entry) in &self.entries {
@@ -224,7 +225,7 @@ impl Certificates {
         self.drop_if_void(name);
     }
 
-    fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, wish: &Wish) {
+    fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, wish: &Arc<Wish>) {
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.wish.is_none() {
             let line = Record::info("sync", "domain is wanted").with("name", name);

@@ -10,8 +10,7 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::daemon::queues::Queues;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
-use crate::daemon::wish::Wish;
-use crate::domain::Domain;
+use crate::daemon::wish::Wishes;
 use crate::hint::{Complaint, Hint};
 use crate::log::Record;
 use crate::marathon::event;
@@ -47,7 +46,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The certificates, by the first of their names, which names their files.
-    pub certificates: BTreeMap<Domain, Wish>,
+    pub certificates: Wishes,
     /// Labels and apps that were passed over, ready for the log, each once.
     pub oddities: BTreeSet<Oddity>,
     /// Names that no public CA could certify.

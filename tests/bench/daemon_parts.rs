@@ -1,13 +1,13 @@
 //! Parts of the daemon in this process, for figures that a whole program would hide: a scheduler that knows
 //! stored certificates, and what every turn needs. Never talks to anybody.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use marathon_acme::cli::{self, Command};
 use marathon_acme::config::Config;
 use marathon_acme::daemon::certificates::{Certificates, CertificatesOutput};
-use marathon_acme::daemon::wish::{Source, Wish};
+use marathon_acme::daemon::wish::{Source, Wish, Wishes};
 use marathon_acme::domain::Domain;
 use marathon_acme::io::keys::RingKeys;
 use marathon_acme::log::Record;
@@ -50,7 +50,7 @@ pub(crate) fn config() -> Outcome<Config> {
 /// A scheduler with so many certificates stored and wanted, and the wishes.
 pub(crate) struct Scheduler {
     pub(crate) certificates: Certificates,
-    pub(crate) wishes: BTreeMap<Domain, Wish>,
+    pub(crate) wishes: Wishes,
 }
 
 impl Scheduler {
@@ -70,9 +70,9 @@ impl Scheduler {
         let wish = |name: Domain| {
             let version = "2026-05-01T09:12:33.000Z".to_string();
             let source = Source { app: format!("/group/{name}"), version };
-            (name.clone(), Wish { names: vec![name], source })
+            (name.clone(), Arc::new(Wish { names: vec![name], source }))
         };
-        let wishes: BTreeMap<Domain, Wish> = names.into_iter().map(wish).collect();
+        let wishes: Wishes = names.into_iter().map(wish).collect();
         let mut scheduler = Scheduler { certificates, wishes };
         scheduler.sync(turns);
         Ok(scheduler)

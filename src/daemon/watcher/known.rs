@@ -115,8 +115,11 @@ impl Said {
             let (text, hint) = (notice.to_string(), notice.hint());
             said.oddities.push(Oddity { app, label, text, hint });
         }
-        for Claim { port_index, label, names } in claims.certificates {
+        // Kept as long as the app lives: without room for more.
+        said.labels.reserve_exact(claims.certificates.len());
+        for Claim { port_index, label, mut names } in claims.certificates {
             let (app, version) = (app.id.clone(), app.version.clone());
+            names.shrink_to_fit();
             said.labels.push(Label { app, port_index, version, label, names });
         }
         said

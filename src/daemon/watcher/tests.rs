@@ -3,6 +3,7 @@
 use super::*;
 use crate::daemon::wire::{Sent, Wire, counted};
 use crate::daemon::wish::Source;
+use crate::domain::Domain;
 use crate::seam::{CloseReason, ConnId};
 
 const SECOND: Duration = Duration::from_secs(1);
