@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Some((child, rest)) if child == instructions::CHILD => {
             prepared().and_then(|bench| instructions::be_measured(&bench, rest))
         }
+        Some((child, rest)) if child == growth::CHILD => growth::be_measured(rest),
         _ => run(&words),
     };
     if let Err(error) = result {
