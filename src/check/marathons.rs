@@ -195,11 +195,10 @@ impl Marathons {
                 if fits { Ok(()) } else { Err("the answer is too long".to_string()) }
             }
             Question::Apps { parser, found, .. } => {
-                let mut items = Vec::new();
-                let fed = parser.feed(bytes, &mut items);
-                for item in items {
-                    found.add(item, &self.group, self.selection, self.names_max);
-                }
+                let fed = parser.feed(bytes, &mut |app| {
+                    let app = app.and_then(App::parse);
+                    found.add(app, &self.group, self.selection, self.names_max);
+                });
                 fed.map_err(|error| error.to_string())
             }
             Question::Stream { .. } => Ok(()),

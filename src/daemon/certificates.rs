@@ -7,13 +7,14 @@
 //! `ordering.rs` an order from its beginning to its end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::config::Config;
 use crate::daemon::budget::Budget;
 use crate::daemon::issuer::OrderId;
 use crate::daemon::memory::CertificateMemory;
-use crate::daemon::wish::Wish;
+use crate::daemon::wish::{Wish, Wishes};
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::secret::Secret;
@@ -109,6 +110,8 @@ pub struct Certificates {
     /// What the CA's limits leave, where they are known.
     budget: Option<Budget>,
     entries: BTreeMap<Domain, Entry>,
+    /// Those that are stored and that nobody wants.
+    surplus: BTreeSet<Domain>,
     /// Every entry for which something is planned, by its date.
     due: BTreeSet<(UnixTime, Domain)>,
     orders: BTreeMap<OrderId, Domain>,
@@ -139,6 +142,7 @@ impl Certificates {
             policy,
             budget: Budget::applies_to(&config.acme).then(Budget::default),
             entries: BTreeMap::new(),
+            surplus: BTreeSet::new(),
             due: BTreeSet::new(),
             orders: BTreeMap::new(),
             recording: Vec::new(),
@@ -175,20 +179,40 @@ impl Certificates {
     }
 
     /// Takes in the whole of what is wanted now.
-    pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &BTreeMap<Domain, Wish>) {
+    pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &Wishes) {
         self.policy.synced = true;
         self.check_clock(turn);
-        let gone = self.entries.iter().filter(|(name, entry)| {
-            (entry.wish.is_some() || entry.is_void(turn.now.wall)) && !wishes.contains_key(name)
-        });
-        for name in gone.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+        let (gone, changed) = self.compare(turn.now.wall, wishes);
+        for name in gone {
             self.unwant(turn, &name);
         }
-        for (name, wish) in wishes {
+        for (name, wish) in changed {
             self.want_one(turn, name, wish);
         }
         self.retire(turn.now.wall);
         self.handle_timeout(turn);
+    }
+
+    /// What is not wanted any more, or has become void, and what is wanted otherwise than before. Both
+    /// sides are in order, so that they are walked through side by side.
+    fn compare<'a>(
+        &self,
+        now: UnixTime,
+        wishes: &'a Wishes,
+    ) -> (Vec<Domain>, Vec<(&'a Domain, &'a Arc<Wish>)>) {
+        let (mut gone, mut changed) = (Vec::new(), Vec::new());
+        let mut wishes = wishes.iter().peekable();
+        for (name, entry) in &self.entries {
+            changed.extend(std::iter::from_fn(|| wishes.next_if(|(wished, _)| *wished < name)));
+            match wishes.next_if(|(wished, _)| *wished == name) {
+                Some((_, wish)) if entry.wish.as_ref() == Some(wish) => {}
+                Some(wish) => changed.push(wish),
+                None if entry.wish.is_some() || entry.is_void(now) => gone.push(name.clone()),
+                None => {}
+            }
+        }
+        changed.extend(wishes);
+        (gone, changed)
     }
 
     fn unwant(&mut self, turn: &mut Turn<'_>, name: &Domain) {
@@ -201,10 +225,7 @@ impl Certificates {
         self.drop_if_void(name);
     }
 
-    fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, wish: &Wish) {
-        if self.entries.get(name).is_some_and(|entry| entry.wish.as_ref() == Some(wish)) {
-            return;
-        }
+    fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, wish: &Arc<Wish>) {
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.wish.is_none() {
             let line = Record::info("sync", "domain is wanted").with("name", name);
@@ -219,7 +240,7 @@ impl Certificates {
     /// one name in them HAProxy serves the alphabetically first, however old it is. Such a file goes
     /// once all its wanted names are in certificates that are wanted and stored.
     pub(super) fn retire(&mut self, now: UnixTime) {
-        if !self.policy.synced || self.entries.values().all(|entry| entry.wish.is_some()) {
+        if !self.policy.synced || self.surplus.is_empty() {
             return;
         }
         let wishes = self.entries.values().flat_map(|entry| &entry.wish);
@@ -232,14 +253,21 @@ impl Certificates {
             let mut wanted = names.filter(|name| wanted.contains(name)).peekable();
             wanted.peek().is_some() && wanted.all(|name| served.contains(name))
         };
-        let unwanted = self.entries.iter().filter(|(_, entry)| entry.wish.is_none());
-        let found = unwanted.map(|(name, entry)| (name.clone(), is_superseded(entry)));
+        let surplus = self.surplus.iter().filter_map(|name| self.entries.get_key_value(name));
+        let found = surplus.map(|(name, entry)| (name.clone(), is_superseded(entry)));
         for (name, superseded) in found.collect::<Vec<_>>() {
             if let Some(entry) = self.entries.get_mut(&name) {
                 entry.superseded = superseded;
             }
             self.reindex(&name);
         }
+    }
+
+    /// Whether a stored certificate has a name of one that nobody wants any more.
+    fn may_supersede(&self, name: &Domain) -> bool {
+        let names = |name: &Domain| self.entries.get(name)?.stored.as_ref().map(|it| &it.names);
+        let Some(new) = names(name) else { return false };
+        self.surplus.iter().filter_map(names).flatten().any(|name| new.contains(name))
     }
 
     /// Takes in whether the CA says when to renew (RFC 9773).
@@ -424,10 +452,16 @@ impl Certificates {
         self.drop_if_void(name);
     }
 
-    /// Puts what is next for a certificate where the loop finds it. To be called after every change.
+    /// Puts a certificate where it is found without a look at all of them: by what is next for it, and
+    /// whether it is wanted. To be called after every change.
     fn reindex(&mut self, name: &Domain) {
         self.revision += 1;
         let Some(entry) = self.entries.get_mut(name) else { return };
+        if entry.wish.is_none() && entry.stored.is_some() {
+            self.surplus.insert(name.clone());
+        } else {
+            self.surplus.remove(name);
+        }
         if let Some(at) = entry.planned.take() {
             self.due.remove(&(at, name.clone()));
         }

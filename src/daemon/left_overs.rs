@@ -38,10 +38,15 @@ impl LeftOvers {
         self.tokens.is_empty()
     }
 
-    /// All of them, when they are to stay no longer; they may be `needed` by orders that are not over.
-    pub(super) fn take_needless(&mut self, now: Instant, needed: bool) -> BTreeSet<String> {
-        let time = if needed { LEFT_OVERS_TIME } else { LOOKING_TIME };
-        if self.since.is_some_and(|since| now.since(since) < time) {
+    /// All of them, when they are to stay no longer; they may be `needed` by orders that are not over,
+    /// which is asked only when it decides.
+    pub(super) fn take_needless(
+        &mut self,
+        now: Instant,
+        needed: impl FnOnce() -> bool,
+    ) -> BTreeSet<String> {
+        let age = self.since.map_or(LEFT_OVERS_TIME, |since| now.since(since));
+        if age < LOOKING_TIME || (age < LEFT_OVERS_TIME && needed()) {
             return BTreeSet::new();
         }
         self.take()
@@ -75,19 +80,19 @@ mod tests {
         let mut left = some();
         let may = left.poll_timeout(START).expect("a time");
         assert_eq!(may.since(START), LOOKING_TIME);
-        assert!(left.take_needless(may, true).is_empty() && left.contains("a"));
+        assert!(left.take_needless(may, || true).is_empty() && left.contains("a"));
         let end = left.poll_timeout(may).expect("an end");
         assert_eq!(end.since(START), LEFT_OVERS_TIME);
-        assert_eq!(left.take_needless(end, true).len(), 2);
+        assert_eq!(left.take_needless(end, || true).len(), 2);
         assert!(left.is_empty() && left.poll_timeout(end).is_none());
     }
 
     #[test]
     fn when_no_order_is_left_they_stay_for_a_second_look() {
         let mut left = some();
-        assert!(left.take_needless(START, false).is_empty());
+        assert!(left.take_needless(START, || false).is_empty());
         let may = START + LOOKING_TIME;
-        assert_eq!(left.take_needless(may, false), ["a".to_string(), "b".to_string()].into());
+        assert_eq!(left.take_needless(may, || false), ["a".to_string(), "b".to_string()].into());
         assert!(left.is_empty());
     }
 
@@ -95,6 +100,6 @@ mod tests {
     fn there_may_be_none() {
         let mut left = LeftOvers::found(START, &[]);
         assert!(left.is_empty() && left.poll_timeout(START).is_none());
-        assert!(left.take_needless(START, true).is_empty());
+        assert!(left.take_needless(START, || true).is_empty());
     }
 }

@@ -92,7 +92,7 @@ impl Daemon {
         if self.left_overs.is_empty() {
             return;
         }
-        let needed = self.certificates.has_placed_orders();
+        let needed = || self.certificates.has_placed_orders();
         for token in self.left_overs.take_needless(turn.now.mono, needed) {
             if self.front.responder.tokens().all(|published| published != token) {
                 self.storage.store(Purpose::Challenge, Change::Withdraw { token });

@@ -10,8 +10,7 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::daemon::queues::Queues;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
-use crate::daemon::wish::Wish;
-use crate::domain::Domain;
+use crate::daemon::wish::Wishes;
 use crate::hint::{Complaint, Hint};
 use crate::log::Record;
 use crate::marathon::event;
@@ -21,6 +20,7 @@ use crate::url::Url;
 
 mod gather;
 pub mod inquiry;
+mod known;
 mod stream;
 mod sync;
 
@@ -43,10 +43,10 @@ const ATTACH_PATIENCE: Duration = Duration::from_secs(3);
 const SECOND_LOOK: Duration = Duration::from_secs(5);
 
 /// What a whole, well-formed answer of Marathon says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The certificates, by the first of their names, which names their files.
-    pub certificates: BTreeMap<Domain, Wish>,
+    pub certificates: Wishes,
     /// Labels and apps that were passed over, ready for the log, each once.
     pub oddities: BTreeSet<Oddity>,
     /// Names that no public CA could certify.
@@ -105,7 +105,8 @@ pub struct Watcher {
     sync_at: Option<Instant>,
     second_look_at: Option<Instant>,
     sync_backoff: Backoff,
-    oddities: BTreeSet<Oddity>,
+    /// What the last complete list said.
+    wanted: Wanted,
     /// There were apps: the last list that counted had some, or an earlier run knew some.
     doubts_empty: bool,
     /// Since when no app is listed, while that does not count yet.
@@ -123,7 +124,7 @@ impl Watcher {
             sync_at: None,
             second_look_at: None,
             sync_backoff: Backoff::default(),
-            oddities: BTreeSet::new(),
+            wanted: Wanted::default(),
             doubts_empty: false,
             empty_since: None,
             status: MarathonStatus::default(),
@@ -150,14 +151,14 @@ impl Watcher {
         self.stream.awaits(request) || self.sync.awaits(request)
     }
 
-    /// Takes in what came of a request of ours; gives the new wishes when a sync is complete.
+    /// Takes in what came of a request of ours; gives what is wanted when a sync is complete.
     pub fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
         transport: &mut Transport,
         request: RequestId,
         event: TransportEvent,
-    ) -> Option<Wanted> {
+    ) -> Option<&Wanted> {
         if self.stream.awaits(request) {
             for news in self.stream.handle_event(turn, transport, event) {
                 self.heed(turn, news);
@@ -165,18 +166,21 @@ impl Watcher {
             self.handle_timeout(turn, transport);
             return None;
         }
-        let wanted = match self.sync.handle_event(turn, transport, event)? {
+        let counts = match self.sync.handle_event(turn, transport, event)? {
             SyncNews::Failed(problem) => {
                 self.sync_failed(turn, problem);
-                None
+                false
             }
-            SyncNews::Complete(wanted) => {
-                self.synced(turn, &wanted);
-                Some(wanted).filter(|wanted| self.is_believed(turn, wanted))
+            SyncNews::Complete(news) => {
+                if let Some(wanted) = news {
+                    self.take_in(turn, wanted);
+                }
+                self.synced(turn);
+                self.is_believed(turn)
             }
         };
         self.handle_timeout(turn, transport);
-        wanted
+        counts.then_some(&self.wanted)
     }
 
     fn sync_failed(&mut self, turn: &mut Turn<'_>, problem: Complaint) {
@@ -225,29 +229,33 @@ impl Watcher {
         self.sync_at = Some(self.sync_at.map_or(at, |planned| planned.min(at)));
     }
 
-    fn synced(&mut self, turn: &mut Turn<'_>, wanted: &Wanted) {
-        self.sync_backoff.reset();
-        self.counts.syncs_complete += 1;
+    /// A list says something new. Of what is odd about it that is said which was not so before.
+    fn take_in(&mut self, turn: &mut Turn<'_>, wanted: Wanted) {
         self.counts.apps = wanted.apps;
         self.counts.rejected_domains = wanted.rejected_domains;
-        self.plan(turn.now.mono + SYNC_INTERVAL);
-        self.status.last_sync = Some(turn.now.wall);
-        self.status.problem = None;
-        for oddity in wanted.oddities.difference(&self.oddities) {
+        for oddity in wanted.oddities.difference(&self.wanted.oddities) {
             let line = Record::warn("sync", &*oddity.text).with("app", &oddity.app);
             let labelled =
                 if oddity.label.is_empty() { line } else { line.with("label", &oddity.label) };
             turn.log(labelled.hinted(oddity.hint));
         }
-        self.oddities.clone_from(&wanted.oddities);
-        let line = Record::debug("sync", "complete").with("apps", wanted.apps);
-        turn.log(line.with("certificates", wanted.certificates.len()));
+        self.wanted = wanted;
     }
 
-    /// Whether a list says what is wanted.
-    fn is_believed(&mut self, turn: &mut Turn<'_>, wanted: &Wanted) -> bool {
+    fn synced(&mut self, turn: &mut Turn<'_>) {
+        self.sync_backoff.reset();
+        self.counts.syncs_complete += 1;
+        self.plan(turn.now.mono + SYNC_INTERVAL);
+        self.status.last_sync = Some(turn.now.wall);
+        self.status.problem = None;
+        let line = Record::debug("sync", "complete").with("apps", self.wanted.apps);
+        turn.log(line.with("certificates", self.wanted.certificates.len()));
+    }
+
+    /// Whether the last list says what is wanted.
+    fn is_believed(&mut self, turn: &mut Turn<'_>) -> bool {
         let now = turn.now.mono;
-        if wanted.apps == 0 && self.doubts_empty {
+        if self.wanted.apps == 0 && self.doubts_empty {
             if self.empty_since.is_none() {
                 let message = "no app is listed any more, waiting whether it stays so";
                 turn.log(Record::warn("sync", message));
@@ -258,7 +266,7 @@ impl Watcher {
                 return false;
             }
         }
-        (self.doubts_empty, self.empty_since) = (wanted.apps > 0, None);
+        (self.doubts_empty, self.empty_since) = (self.wanted.apps > 0, None);
         true
     }
 
@@ -311,7 +319,7 @@ impl Watcher {
 
     /// What was passed over in the last complete list.
     pub fn oddities(&self) -> impl ExactSizeIterator<Item = &Oddity> {
-        self.oddities.iter()
+        self.wanted.oddities.iter()
     }
 }
 

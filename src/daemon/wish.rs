@@ -1,6 +1,13 @@
 //! What Marathon's labels ask for, as the watcher hands it to the certificates. Data only.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::domain::Domain;
+
+/// All certificates that are asked for, by the first of their names. The watcher and the scheduler keep
+/// the same wishes.
+pub type Wishes = BTreeMap<Domain, Arc<Wish>>;
 
 /// One certificate that is asked for; it is stored under the first of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]

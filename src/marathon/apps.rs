@@ -8,7 +8,7 @@ use std::fmt;
 
 use memchr::memchr2;
 
-use super::app::{App, AppError};
+use super::app::AppError;
 
 /// An app whose definition is longer than this, in bytes, is passed over.
 pub const APP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -38,6 +38,9 @@ pub enum AppsError {
     /// Brackets lie deeper than the limit.
     TooDeep,
 }
+
+/// Who gets the apps, one after the other.
+pub type Take<'a> = dyn FnMut(Result<&[u8], AppError>) + 'a;
 
 /// The splitter. `feed` it, then `finish` it.
 #[derive(Debug)]
@@ -78,15 +81,11 @@ impl AppsParser {
         AppsParser { state: State::Start, pending, oversized: false, seen_apps: false }
     }
 
-    /// Takes in a piece of the answer; the apps that end in it are pushed to `items`.
+    /// Takes in a piece of the answer; `take` gets the JSON of each app that ends in it.
     ///
     /// # Errors
     /// The answer cannot be used. An app that cannot be read is no such error.
-    pub fn feed(
-        &mut self,
-        bytes: &[u8],
-        items: &mut Vec<Result<App, AppError>>,
-    ) -> Result<(), AppsError> {
+    pub fn feed(&mut self, bytes: &[u8], take: &mut Take<'_>) -> Result<(), AppsError> {
         let mut rest = bytes;
         while let [first, behind @ ..] = rest {
             let in_key = matches!(self.state, State::Key { .. });
@@ -102,7 +101,7 @@ impl AppsParser {
             };
             let (piece, behind) = rest.split_at(scanned.length);
             rest = behind;
-            self.scanned(piece, scanned.complete, items);
+            self.scanned(piece, scanned.complete, take);
         }
         Ok(())
     }
@@ -169,7 +168,7 @@ impl AppsParser {
     }
 
     /// A piece of a value was scanned.
-    fn scanned(&mut self, piece: &[u8], complete: bool, items: &mut Vec<Result<App, AppError>>) {
+    fn scanned(&mut self, piece: &[u8], complete: bool, take: &mut Take<'_>) {
         if matches!(self.state, State::Skipping(_)) {
             if complete {
                 self.state = State::AfterValue;
@@ -186,14 +185,14 @@ impl AppsParser {
             }
             return;
         }
-        items.push(if self.oversized {
-            Err(AppError::TooLong { limit: APP_BYTES_MAX })
+        if self.oversized {
+            take(Err(AppError::TooLong { limit: APP_BYTES_MAX }));
         } else if self.pending.is_empty() {
-            App::parse(piece)
+            take(Ok(piece));
         } else {
             self.pending.extend_from_slice(piece);
-            App::parse(&self.pending)
-        });
+            take(Ok(&self.pending));
+        }
         self.pending.clear();
         self.oversized = false;
         self.state = State::AfterElement;

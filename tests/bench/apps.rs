@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use marathon_acme::marathon::AppsParser;
+use marathon_acme::marathon::{App as Ours, AppsParser};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -51,7 +51,7 @@ fn speed() -> Outcome {
         let mut parser = AppsParser::new();
         let mut found = Vec::new();
         for piece in json.chunks(PIECE_BYTES) {
-            parser.feed(piece, &mut found)?;
+            parser.feed(piece, &mut |app| found.push(app.and_then(Ours::parse)))?;
             black_box(&found);
             found.clear();
         }
@@ -112,7 +112,7 @@ pub(crate) fn be_measured(words: &[String]) -> Outcome {
     } else {
         let (mut parser, mut found) = (AppsParser::new(), Vec::new());
         stream(count, &mut cluster, |piece| {
-            parser.feed(piece, &mut found)?;
+            parser.feed(piece, &mut |app| found.push(app.and_then(Ours::parse)))?;
             found.clear();
             Ok(())
         })?;

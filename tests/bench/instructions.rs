@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::Command;
 
 use marathon_acme::acme::jws::{Identity, sign};
 use marathon_acme::http::{ServerConnection, SseParser};
 use marathon_acme::keys::Keys as _;
-use marathon_acme::marathon::AppsParser;
+use marathon_acme::marathon::{App, AppsParser};
 use marathon_acme::pki::Bundle;
 use serde::de::IgnoredAny;
 
@@ -20,6 +21,8 @@ use crate::{Bench, stored, table};
 
 /// The word by which the benchmark is started again to have its instructions counted.
 pub(crate) const CHILD: &str = "instructions-of";
+/// The least of so many runs counts: now and then one does a little more, as where memory lies decides.
+const RUNS: usize = 3;
 const APPS: usize = 200;
 const EVENTS: usize = 1_000;
 const REQUESTS: usize = 1_000;
@@ -85,14 +88,7 @@ pub(crate) fn measure(_: &Bench) -> Outcome {
         return Ok(());
     };
     let counted = |name: &str, count: usize| -> Outcome<f64> {
-        let of = |work: &str| -> Outcome<f64> {
-            let mut command = Command::new(&valgrind);
-            command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-            let output =
-                command.arg(std::env::current_exe()?).args([CHILD, name, work]).output()?;
-            collected(&String::from_utf8_lossy(&output.stderr))
-        };
-        Ok((of("work")? - of("prepare")?) / count as f64)
+        Ok(counted(&valgrind, &[CHILD, name])? / count as f64)
     };
     for figure in FIGURES {
         let ours = counted(figure.ours.0, figure.count)?;
@@ -104,6 +100,20 @@ pub(crate) fn measure(_: &Bench) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The instructions of the work that the benchmark does when it is started with these words.
+pub(crate) fn counted(valgrind: &Path, words: &[&str]) -> Outcome<f64> {
+    let once = |work: &str| -> Outcome<f64> {
+        let mut command = Command::new(valgrind);
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+        let output = command.arg(std::env::current_exe()?).args(words).arg(work).output()?;
+        collected(&String::from_utf8_lossy(&output.stderr))
+    };
+    let least = |work: &str| -> Outcome<f64> {
+        (0..RUNS).try_fold(f64::MAX, |least, _| Ok(once(work)?.min(least)))
+    };
+    Ok(least("work")? - least("prepare")?)
 }
 
 /// The instructions of a run, from what callgrind says at its end.
@@ -126,7 +136,7 @@ fn apps(_: &Bench, work: bool) -> Outcome {
     let json = Cluster::answer(APPS);
     if work {
         let (mut parser, mut found) = (AppsParser::new(), Vec::new());
-        parser.feed(&json, &mut found)?;
+        parser.feed(&json, &mut |app| found.push(app.and_then(App::parse)))?;
         parser.finish()?;
         black_box(found.len());
     }

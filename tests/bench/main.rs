@@ -11,6 +11,7 @@ use tempfile::TempDir;
 mod apps;
 mod cluster;
 mod daemon_parts;
+mod events;
 mod growth;
 mod instructions;
 mod listener;
@@ -46,6 +47,7 @@ const SUBJECTS: &[(&str, Measure)] = &[
     ("quiet", quiet::measure),
     ("listener", listener::measure),
     ("apps", apps::measure),
+    ("events", events::measure),
     ("certificates", orders::measure),
     ("growth", growth::measure),
     ("instructions", instructions::measure),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Some((child, rest)) if child == instructions::CHILD => {
             prepared().and_then(|bench| instructions::be_measured(&bench, rest))
         }
+        Some((child, rest)) if child == growth::CHILD => growth::be_measured(rest),
         _ => run(&words),
     };
     if let Err(error) = result {

@@ -98,7 +98,8 @@ fn heartbeats(site: &Site, daemon: &Running) -> Outcome {
     Ok(())
 }
 
-fn reader(site: &Site) -> Outcome<Running> {
+/// Somebody who reads the event stream and throws it away.
+pub(crate) fn reader(site: &Site) -> Outcome<Running> {
     let program = find("curl").ok_or("peer missing")?;
     let url = format!("http://{}/v2/events", site.marathon.address());
     let mut command = Command::new(program);

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use stand_ins::ca::{self, Ca};
-use stand_ins::driver::{Driver, Options, time_now};
+use stand_ins::driver::{Driver, Options, Route, time_now};
 use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{self, Marathon};
 use stand_ins::peer::Peer;
 use stand_ins::pki::Pki;
 use stand_ins::tls::server_config;
 
-use crate::process::Outcome;
+use crate::process::{Outcome, local};
 
 /// Nobody listens there.
 const NOBODY: &str = "http://127.0.0.1:9";
@@ -34,7 +34,7 @@ pub(crate) fn alone(port: u16, storage: &Path) -> Vec<String> {
 /// Marathon and a load balancer.
 pub(crate) struct Site {
     pub(crate) marathon: Driver<Marathon>,
-    lb: Driver<LoadBalancer>,
+    pub(crate) lb: Driver<LoadBalancer>,
 }
 
 impl Site {
@@ -95,14 +95,24 @@ fn play<P: Peer + Send + 'static>(peer: P, options: Options) -> Outcome<Driver<P
 
 /// A CA that is there, for a daemon that has nothing to order; with its directory and its root.
 pub(crate) fn idle_ca(folder: &Path) -> Outcome<(Driver<Ca>, String, PathBuf)> {
+    ca(folder, ca::Settings::default(), 0)
+}
+
+/// A CA that fetches the challenges of all names from one port; with its directory and its root.
+pub(crate) fn ca(
+    folder: &Path,
+    settings: ca::Settings,
+    challenge_port: u16,
+) -> Outcome<(Driver<Ca>, String, PathBuf)> {
     let mut pki = Pki::new(11, "bench", time_now());
     let identity = pki.identity(&["127.0.0.1", "localhost"], time_now())?;
     let root = folder.join("ca-root.pem");
     fs::write(&root, pki.root_pem())?;
-    let options = Options { tls: Some(server_config(&identity)?), route: None };
+    let route: Route = Box::new(move |_, _| Some(local(challenge_port)));
+    let options = Options { tls: Some(server_config(&identity)?), route: Some(route) };
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let base = format!("https://{}", listener.local_addr()?);
-    let ca = Ca::new(7, &base, time_now(), ca::Settings::default());
+    let ca = Ca::new(7, &base, time_now(), settings);
     let directory = ca.directory_url();
     Ok((Driver::start(listener, ca, options)?, directory, root))
 }

@@ -1,6 +1,7 @@
 //! One certificate: what is wanted, what is stored, what is under way, and what follows from that.
 //! The rules of the schedule are here and nowhere else; nothing here acts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::daemon::budget::Limit;
@@ -39,7 +40,7 @@ pub(super) struct Policy {
 /// Everything about one certificate.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    pub(super) wish: Option<Wish>,
+    pub(super) wish: Option<Arc<Wish>>,
     pub(super) stored: Option<Stored>,
     /// What must survive a restart: who asked last, the life of the stored one (also while its file
     /// is not read yet), what failed, and the order whose end is not known.
@@ -266,7 +267,7 @@ impl Entry {
 
     /// Takes in what the label says now. Names that it has no longer are not tried any more; what
     /// failed may work once an operator has acted.
-    pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Wish) {
+    pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Arc<Wish>) {
         if self.memory.source.as_ref().is_some_and(|source| *source != wish.source) {
             let troubles = self.memory.troubles_mut();
             troubles.for_each(|trouble| trouble.acted_upon(now));
@@ -282,7 +283,7 @@ impl Entry {
             self.step = Step::Reading { again_at: Some(now) };
         }
         self.memory.source = Some(wish.source.clone());
-        self.wish = Some(wish.clone());
+        self.wish = Some(Arc::clone(wish));
         self.superseded = false;
     }
 

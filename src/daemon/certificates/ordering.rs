@@ -300,7 +300,9 @@ impl Certificates {
         (entry.stored, entry.memory.life) = (Some(stored), Some(life));
         self.unsaved = Some(Urgency::Now);
         self.step(name, Step::Resting);
-        self.retire(turn.now.wall);
+        if self.may_supersede(name) {
+            self.retire(turn.now.wall);
+        }
         self.outputs.push_back(CertificatesOutput::Changed);
     }
 

@@ -63,6 +63,10 @@ impl Certificates {
                 self.step(name, Step::Reading { again_at: Some(at) });
             }
         }
+        // What serves a name is known once all are read.
+        if self.unread.is_empty() {
+            self.retire(turn.now.wall);
+        }
         self.read_next();
     }
 
@@ -83,7 +87,6 @@ impl Certificates {
         }
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
         self.step(name, Step::Resting);
-        self.retire(turn.now.wall);
     }
 
     pub(super) fn read_next(&mut self) {

@@ -102,7 +102,7 @@ impl Case {
     fn want(&mut self, wishes: &[(&str, &str)]) -> Vec<String> {
         let wishes = wishes.iter().map(|(list, version)| {
             let names = names(list);
-            (names[0].clone(), Wish { names, source: source(version) })
+            (names[0].clone(), Wish { names, source: source(version) }.into())
         });
         self.certificates.want(&mut self.bench.turn(), &wishes.collect());
         self.outputs()

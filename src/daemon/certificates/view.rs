@@ -168,7 +168,10 @@ impl Certificates {
             let next = entry.next(&self.policy);
             next.is_some_and(|next| next.task != Task::Ask && next.at <= now)
         };
-        self.policy.synced && self.entries.values().all(|entry| !entry.is_busy() && !due(entry))
+        // Asked in every turn of an errand: all are looked through only once no order is left.
+        let in_hand = !self.orders.is_empty() || !self.unread.is_empty();
+        let is_at_rest = |entry: &Entry| !entry.is_busy() && !due(entry);
+        self.policy.synced && !in_hand && self.entries.values().all(is_at_rest)
     }
 
     /// The wanted certificates that lack a name, or are missing, or have expired.

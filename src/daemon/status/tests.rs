@@ -61,9 +61,9 @@ impl Case {
         });
         let memory = memory.collect();
         case.certificates.restore(&mut case.bench.turn(), memory, Budget::default());
-        let wishes = names
-            .iter()
-            .map(|name| (name.clone(), Wish { names: vec![name.clone()], source: source() }));
+        let wishes = names.iter().map(|name| {
+            (name.clone(), Wish { names: vec![name.clone()], source: source() }.into())
+        });
         case.certificates.want(&mut case.bench.turn(), &wishes.collect());
         while let Some(output) = case.certificates.poll_output() {
             assert!(matches!(output, CertificatesOutput::Order(_)), "{output:?}");

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::collect::{Collect, sorted};
-use crate::daemon::wish::{Source, Wish};
+use crate::daemon::wish::{Source, Wish, Wishes};
 use crate::domain::Domain;
 
 use super::Oddity;
@@ -55,10 +55,7 @@ pub fn names_max(profile: Option<&str>) -> usize {
 ///
 /// Labels with the same first name are one wish. A wish whose names are all in another one is dropped:
 /// the larger one does for both. What has more than `names_max` names is split.
-pub(super) fn gather(
-    labels: Vec<Label>,
-    names_max: usize,
-) -> (BTreeMap<Domain, Wish>, BTreeSet<Oddity>) {
+pub(super) fn gather(labels: Vec<Label>, names_max: usize) -> (Wishes, BTreeSet<Oddity>) {
     let mut groups = merge(sorted(labels));
     absorb(&mut groups);
     split(groups, names_max.max(1))
@@ -127,23 +124,20 @@ fn absorb(groups: &mut BTreeMap<Domain, Group>) {
 /// Cuts what has too many names into pieces. Each is named after the first of its names that names no
 /// other; when there is none, all of them are in certificates that bear their names, and the piece is
 /// not needed.
-fn split(
-    groups: BTreeMap<Domain, Group>,
-    names_max: usize,
-) -> (BTreeMap<Domain, Wish>, BTreeSet<Oddity>) {
+fn split(groups: BTreeMap<Domain, Group>, names_max: usize) -> (Wishes, BTreeSet<Oddity>) {
     let large = groups.values().any(|group| group.names.len() > names_max);
     let mut taken: BTreeSet<Domain> =
         if large { groups.keys().cloned().into_set() } else { BTreeSet::new() };
-    let (mut certificates, mut oddities) = (BTreeMap::new(), BTreeSet::new());
+    let (mut certificates, mut oddities) = (Wishes::new(), BTreeSet::new());
     for (key, group) in groups {
         let source = Source { app: group.app, version: version(group.versions) };
         if group.names.len() <= names_max {
-            certificates.insert(key, Wish { names: group.names, source });
+            certificates.insert(key, Wish { names: group.names, source }.into());
             continue;
         }
         let mut pieces = group.names.chunks(names_max).map(<[Domain]>::to_vec);
         if let Some(names) = pieces.next() {
-            certificates.insert(key, Wish { names, source: source.clone() });
+            certificates.insert(key, Wish { names, source: source.clone() }.into());
         }
         let mut count = 1;
         for mut names in pieces {
@@ -151,7 +145,7 @@ fn split(
             names[..=free].rotate_right(1);
             let first = names[0].clone();
             taken.insert(first.clone());
-            certificates.insert(first, Wish { names, source: source.clone() });
+            certificates.insert(first, Wish { names, source: source.clone() }.into());
             count += 1;
         }
         let asked = group.names.len();
@@ -172,6 +166,8 @@ fn version(versions: Vec<(String, String)>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn domain(name: &str) -> Domain {
@@ -195,7 +191,7 @@ mod tests {
             let reversed = turned.iter().rev().cloned().collect();
             assert_eq!(gather(reversed, names_max), (certificates.clone(), oddities.clone()));
         }
-        let show = |(key, wish): (&Domain, &Wish)| {
+        let show = |(key, wish): (&Domain, &Arc<Wish>)| {
             assert_eq!((key, wish.names.len() <= names_max), (&wish.names[0], true));
             let names: Vec<&str> =
                 wish.names.iter().map(|name| name.as_str().trim_end_matches(".org")).collect();
@@ -279,7 +275,7 @@ mod tests {
             let asked: BTreeSet<Domain> = labels.iter().flat_map(|it| it.names.clone()).collect();
             let (certificates, _) = gather(labels, names_max);
             let given: BTreeSet<Domain> =
-                certificates.into_values().flat_map(|wish| wish.names).collect();
+                certificates.into_values().flat_map(|wish| wish.names.clone()).collect();
             assert_eq!(asked, given);
         }
     }

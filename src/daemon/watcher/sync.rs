@@ -8,15 +8,16 @@ use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::hint::Complaint;
 use crate::http::ResponseHead;
 use crate::log::Record;
-use crate::marathon::{App, AppError, AppsParser, Claim, Selection, claims};
+use crate::marathon::{AppsParser, Selection};
 use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Url;
 
-use super::gather::{Label, gather, names_max};
+use super::gather::names_max;
 use super::inquiry::{Inquiry, Manner, Reception};
-use super::{Oddity, Round, Wanted};
+use super::known::Known;
+use super::{Round, Wanted};
 
 /// A sync that takes longer is given up, however steadily the bytes drip.
 const SYNC_DEADLINE: Duration = Duration::from_secs(300);
@@ -24,8 +25,8 @@ const SYNC_DEADLINE: Duration = Duration::from_secs(300);
 /// How a sync ended.
 #[derive(Debug)]
 pub(super) enum SyncNews {
-    /// A complete, well-formed answer.
-    Complete(Wanted),
+    /// A complete, well-formed answer; what it says, unless that is what the one before said.
+    Complete(Option<Wanted>),
     /// Every Marathon failed; the last one's problem.
     Failed(Complaint),
 }
@@ -38,6 +39,7 @@ pub(super) struct Sync {
     group: String,
     selection: Selection,
     names_max: usize,
+    known: Known,
     state: State,
 }
 
@@ -45,15 +47,7 @@ pub(super) struct Sync {
 enum State {
     Resting,
     Asking { inquiry: Inquiry, deadline: Instant },
-    Reading { inquiry: Inquiry, parser: AppsParser, found: Found, deadline: Instant },
-}
-
-/// What was read so far.
-#[derive(Debug, Default)]
-struct Found {
-    labels: Vec<Label>,
-    /// Without the certificates.
-    wanted: Wanted,
+    Reading { inquiry: Inquiry, parser: AppsParser, deadline: Instant },
 }
 
 impl Sync {
@@ -68,6 +62,7 @@ impl Sync {
             group: config.group.clone(),
             selection: config.into(),
             names_max: names_max(config.profile.as_deref()),
+            known: Known::default(),
             state: State::Resting,
         }
     }
@@ -116,8 +111,9 @@ impl Sync {
         let deadline = *deadline;
         match self.manner.receive(turn, transport, inquiry, head) {
             Reception::Accepted => {
-                let (parser, found) = (AppsParser::new(), Found::default());
-                self.state = State::Reading { inquiry: inquiry.clone(), parser, found, deadline };
+                let (inquiry, parser) = (inquiry.clone(), AppsParser::new());
+                self.known.begin();
+                self.state = State::Reading { inquiry, parser, deadline };
                 None
             }
             Reception::Redirected(inquiry) => {
@@ -134,13 +130,10 @@ impl Sync {
         transport: &mut Transport,
         bytes: &[u8],
     ) -> Option<SyncNews> {
-        let State::Reading { inquiry, parser, found, .. } = &mut self.state else { return None };
+        let State::Reading { inquiry, parser, .. } = &mut self.state else { return None };
         let request = inquiry.request;
-        let mut items = Vec::new();
-        let fed = parser.feed(bytes, &mut items);
-        for item in items {
-            found.add(item, &self.group, self.selection);
-        }
+        let mut add = |app: Result<&[u8], _>| self.known.add(app, &self.group, self.selection);
+        let fed = parser.feed(bytes, &mut add);
         let problem = fed.err()?.to_string();
         transport.cancel(request);
         self.failed(turn, transport, problem.into())
@@ -148,11 +141,11 @@ impl Sync {
 
     fn ended(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) -> Option<SyncNews> {
         let state = std::mem::replace(&mut self.state, State::Resting);
-        let State::Reading { inquiry, parser, found, .. } = state else { return None };
+        let State::Reading { inquiry, parser, .. } = state else { return None };
         match parser.finish() {
             Ok(()) => {
                 self.round.succeeded();
-                Some(SyncNews::Complete(found.wanted(self.names_max)))
+                Some(SyncNews::Complete(self.known.end(self.names_max)))
             }
             Err(error) => self.go_on(turn, transport, &inquiry.url, error.to_string().into()),
         }
@@ -180,6 +173,7 @@ impl Sync {
         asked: &Url,
         problem: Complaint,
     ) -> Option<SyncNews> {
+        self.known.forget();
         let Complaint { text, hint } = problem;
         let problem = Complaint::new(format!("{}: {text}", asked.origin()), hint);
         self.round.next(turn);
@@ -221,45 +215,5 @@ impl Sync {
             State::Resting => None,
             State::Asking { deadline, .. } | State::Reading { deadline, .. } => Some(deadline),
         }
-    }
-}
-
-impl Found {
-    /// Adds what one app asks for. An app that cannot be read is passed over.
-    fn add(&mut self, item: Result<App, AppError>, group: &str, selection: Selection) {
-        let wanted = &mut self.wanted;
-        wanted.apps += 1;
-        let app = match item {
-            Ok(app) => app,
-            Err(error) => {
-                let (app, label) = (error.app().to_string(), String::new());
-                let text = format!("app passed over: {error}");
-                wanted.oddities.insert(Oddity { app, label, text, hint: None });
-                return;
-            }
-        };
-        let claims = claims(&app, group, selection);
-        wanted.rejected_domains += claims.rejected.len();
-        for rejected in claims.rejected {
-            let text = format!("domain {:?} passed over: {}", rejected.text, rejected.reason);
-            let (app, label) = (rejected.app, rejected.label);
-            wanted.oddities.insert(Oddity { app, label, text, hint: None });
-        }
-        for notice in claims.notices {
-            let (app, label) = (notice.app().to_string(), notice.label().to_string());
-            let (text, hint) = (notice.to_string(), notice.hint());
-            wanted.oddities.insert(Oddity { app, label, text, hint });
-        }
-        for Claim { port_index, label, names } in claims.certificates {
-            let (app, version) = (app.id.clone(), app.version.clone());
-            self.labels.push(Label { app, port_index, version, label, names });
-        }
-    }
-
-    /// What the whole answer says.
-    fn wanted(mut self, names_max: usize) -> Wanted {
-        let (certificates, oddities) = gather(self.labels, names_max);
-        self.wanted.oddities.extend(oddities);
-        Wanted { certificates, ..self.wanted }
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::daemon::wire::{Sent, Wire, counted};
 use crate::daemon::wish::Source;
+use crate::domain::Domain;
 use crate::seam::{CloseReason, ConnId};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,7 +55,8 @@ impl Case {
         while let Some((request, event)) = self.wire.event() {
             let Case { wire, watcher, wanted } = self;
             let mut turn = wire.bench.turn();
-            wanted.extend(watcher.handle_event(&mut turn, &mut wire.transport, request, event));
+            let news = watcher.handle_event(&mut turn, &mut wire.transport, request, event);
+            wanted.extend(news.cloned());
             sent.extend(self.wire.sent());
         }
         sent

@@ -1,6 +1,7 @@
 //! Tests of the splitter: whole, byte by byte, split everywhere, and with rubbish.
 
 use super::*;
+use crate::marathon::App;
 
 const ODD: &str = r#" { "a" : {"apps":[{"id":"/no"}]}, "b":"}]\"\\", "c":-1.5e3 ,"d":null,
     "apps" : [ {"id":"/a","labels":{"x":"]}\"{\\"}} ,7, {"id":"/b","ports":[1,2]},{"no":"id"}],
@@ -11,7 +12,7 @@ type Items = Vec<Result<App, AppError>>;
 fn parse(pieces: &[&[u8]]) -> Result<Items, AppsError> {
     let (mut parser, mut items) = (AppsParser::new(), Vec::new());
     for piece in pieces {
-        parser.feed(piece, &mut items)?;
+        parser.feed(piece, &mut |app| items.push(app.and_then(App::parse)))?;
     }
     parser.finish()?;
     Ok(items)
@@ -76,13 +77,19 @@ fn other_answers_are_refused_with_what_they_are() {
 #[test]
 fn an_app_that_is_too_long_is_passed_over_and_memory_stays_small() {
     let (mut parser, mut items) = (AppsParser::new(), Vec::new());
-    parser.feed(b"{\"apps\":[{\"id\":\"/long\",\"x\":\"", &mut items).unwrap();
+    parser
+        .feed(b"{\"apps\":[{\"id\":\"/long\",\"x\":\"", &mut |app| {
+            items.push(app.and_then(App::parse))
+        })
+        .unwrap();
     let piece = [b'x'; 64 * 1024];
     for _ in 0..APP_BYTES_MAX / piece.len() + 2 {
-        parser.feed(&piece, &mut items).unwrap();
+        parser.feed(&piece, &mut |app| items.push(app.and_then(App::parse))).unwrap();
         assert!(parser.pending.capacity() <= 2 * APP_BYTES_MAX);
     }
-    parser.feed(b"\"},{\"id\":\"/next\"}]}", &mut items).unwrap();
+    parser
+        .feed(b"\"},{\"id\":\"/next\"}]}", &mut |app| items.push(app.and_then(App::parse)))
+        .unwrap();
     parser.finish().unwrap();
     assert_eq!(items[0], Err(AppError::TooLong { limit: APP_BYTES_MAX }));
     assert_eq!(ids(&items)[1], "/next");

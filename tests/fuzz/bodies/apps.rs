@@ -26,7 +26,8 @@ type Split = (Vec<Result<App, AppError>>, Result<(), AppsError>);
 
 fn split<'a>(mut pieces: impl Iterator<Item = &'a [u8]>) -> Split {
     let (mut parser, mut apps) = (AppsParser::new(), Vec::new());
-    let fed = pieces.try_for_each(|piece| parser.feed(piece, &mut apps));
+    let fed = pieces
+        .try_for_each(|piece| parser.feed(piece, &mut |app| apps.push(app.and_then(App::parse))));
     let end = fed.and_then(|()| parser.finish());
     (apps, end)
 }

@@ -170,7 +170,7 @@ fn a_renewal_that_was_due_at_the_start_replaces_as_well() {
     let entry = case.certificates.entries.get_mut(&name("a.org")).unwrap();
     entry.memory.life.as_mut().unwrap().directory = Some("https://ca.example/dir".into());
     // It is due before the directory of the CA is read, and waits for that in the issuer's queue.
-    let wish = Wish { names: names("a.org"), source: source("1") };
+    let wish = Wish { names: names("a.org"), source: source("1") }.into();
     case.certificates.want(&mut case.bench.turn(), &BTreeMap::from([(name("a.org"), wish)]));
     let Some(CertificatesOutput::Order(new)) = case.certificates.poll_output() else {
         panic!("it is due")

@@ -115,6 +115,20 @@ fn a_file_that_stands_in_its_successors_way_goes_once_that_is_stored() {
 }
 
 #[test]
+fn a_file_in_anothers_way_goes_once_all_are_read_though_the_sync_was_sooner() {
+    let mut case = san();
+    let files = ["a.org", "b.org a.org", "c.org"].map(|list| case.stored(list, 90));
+    case.certificates.found(names("a.org b.org c.org"));
+    case.want(&[("b.org a.org", "1"), ("c.org", "1")]);
+    let mut archived = Vec::new();
+    for (domain, file) in ["a.org", "b.org", "c.org"].iter().zip(files) {
+        case.certificates.read(&mut case.bench.turn(), &name(domain), Ok(file));
+        archived.push(case.wake().contains(&"archive a.org".to_string()));
+    }
+    assert_eq!(archived, [false, false, true]);
+}
+
+#[test]
 fn a_file_stays_when_what_would_do_for_it_has_expired() {
     let mut case = san();
     let short = case.stored("b.org a.org", 10);
