@@ -10,7 +10,7 @@ CROSS_aarch64-unknown-linux-musl = gcc-aarch64-linux-gnu qemu-user-static
 CROSS_armv7-unknown-linux-musleabihf = gcc-arm-linux-gnueabihf qemu-user-static
 EMULATOR = qemu-$(patsubst armv7,arm,$(firstword $(subst -, ,$(TARGET))))-static
 PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base prometheus chromium
-BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind
+BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind hyperfine
 
 .PHONY: help setup build static smoke size reproducible image demo demo-real test check lint sim sim-year \
 	sim-mutants crash instances fuzz bench bench-instructions setup-bench install clean
