@@ -10,7 +10,8 @@ CROSS_aarch64-unknown-linux-musl = gcc-aarch64-linux-gnu qemu-user-static
 CROSS_armv7-unknown-linux-musleabihf = gcc-arm-linux-gnueabihf qemu-user-static
 EMULATOR = qemu-$(patsubst armv7,arm,$(firstword $(subst -, ,$(TARGET))))-static
 PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base prometheus chromium
-BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind hyperfine
+BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind hyperfine python3-venv
+OLD_PROGRAM = target/bench/old-program
 
 .PHONY: help setup build static smoke size reproducible image demo demo-real test check lint sim sim-year \
 	sim-mutants crash instances fuzz bench bench-instructions setup-bench install clean
@@ -97,6 +98,8 @@ bench-instructions: ## instructions by valgrind, which a loaded machine does not
 
 setup-bench: ## install the peers that the benchmark compares with; what is missing it leaves out
 	@sh tests/setup.sh $(TARGET) $(BENCH_PACKAGES)
+	@test -d $(OLD_PROGRAM) || { python3 -m venv $(OLD_PROGRAM) && $(OLD_PROGRAM)/bin/pip install -q marathon-acme==0.6.0; } \
+		|| { rm -rf $(OLD_PROGRAM); echo "not installed: the old program; the benchmark will leave it out"; }
 
 install: build ## install program, manual page and unit under DESTDIR and PREFIX
 	install -D -m 0755 target/release/marathon-acme $(DESTDIR)$(PREFIX)/bin/marathon-acme
