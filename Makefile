@@ -5,25 +5,35 @@ TARGET ?= x86_64-unknown-linux-musl
 PREFIX ?= /usr/local
 IMAGE  ?= marathon-acme
 STATIC  = target/$(TARGET)/release/marathon-acme
+# What another machine's program needs here: a compiler, and an emulator to try it with.
+CROSS_aarch64-unknown-linux-musl = gcc-aarch64-linux-gnu qemu-user-static
+CROSS_armv7-unknown-linux-musleabihf = gcc-arm-linux-gnueabihf qemu-user-static
+EMULATOR = qemu-$(patsubst armv7,arm,$(firstword $(subst -, ,$(TARGET))))-static
 PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base prometheus chromium
-BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind
+BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind hyperfine python3-venv
+OLD_PROGRAM = target/bench/old-program
 
-.PHONY: help setup build static size reproducible image demo demo-real test check lint sim sim-year \
+.PHONY: help setup build static smoke size reproducible image demo demo-real test check lint sim sim-year \
 	sim-mutants crash instances fuzz bench bench-instructions setup-bench install clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## install what the tests need and is missing (Debian, Ubuntu); says what cannot be had
-	@sh tests/setup.sh $(TARGET) $(PACKAGES)
+	@sh tests/setup.sh $(TARGET) $(PACKAGES) $(CROSS_$(TARGET))
 
 build: ## the program for this machine: target/release/marathon-acme
 	cargo build --release
 
 static: ## the static program: target/TARGET/release/marathon-acme
+	@test -d "$$(rustc --print target-libdir --target $(TARGET))" || { echo "the Rust target $(TARGET) is" \
+		"not installed; \`make setup TARGET=$(TARGET)\` installs it, or says that it cannot be had" >&2; exit 1; }
 	cargo build --release --target $(TARGET)
 	@readelf -h $(STATIC) | grep -q 'Type: *DYN' && ! readelf -l $(STATIC) | grep -q INTERP \
 		&& echo "static-pie, $$(stat -c %s $(STATIC)) bytes: $(STATIC)"
+
+smoke: static ## whether the static program for another machine, TARGET, issues a certificate under qemu
+	OTHER_MACHINE="$(EMULATOR) $(STATIC)" cargo test --test e2e of_another_machine
 
 size: SIZE_MAX ?= 2600000
 size: static ## fails when the static program has more than SIZE_MAX=2600000 bytes
@@ -88,6 +98,8 @@ bench-instructions: ## instructions by valgrind, which a loaded machine does not
 
 setup-bench: ## install the peers that the benchmark compares with; what is missing it leaves out
 	@sh tests/setup.sh $(TARGET) $(BENCH_PACKAGES)
+	@test -d $(OLD_PROGRAM) || { python3 -m venv $(OLD_PROGRAM) && $(OLD_PROGRAM)/bin/pip install -q marathon-acme==0.6.0; } \
+		|| { rm -rf $(OLD_PROGRAM); echo "not installed: the old program; the benchmark will leave it out"; }
 
 install: build ## install program, manual page and unit under DESTDIR and PREFIX
 	install -D -m 0755 target/release/marathon-acme $(DESTDIR)$(PREFIX)/bin/marathon-acme

@@ -1,6 +1,6 @@
 //! The listener under load: requests a second, the 99th percentile of their latency, and the CPU time of
-//! one, on kept connections and on a new connection each, beside HAProxy and nginx, by the same `wrk`. Never
-//! mixes an answer that failed with the others: those are counted.
+//! one, on kept connections and on a new connection each, beside HAProxy, nginx and the old
+//! program, by the same `wrk`. Never mixes an answer that failed with the others: those are counted.
 
 use std::process::Command;
 use std::time::Duration;
@@ -33,7 +33,11 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
     }
     let folder = bench.folder.path();
     let (daemon, port) = storing(bench, 0)?;
-    let peers = [("haproxy", servers::haproxy(folder, None)), ("nginx", servers::nginx(folder))];
+    let peers = [
+        ("haproxy", servers::haproxy(folder, None)),
+        ("nginx", servers::nginx(folder)),
+        ("old", servers::old_program()),
+    ];
     for (manner, header) in [("kept", None), ("new each", Some("Connection: close"))] {
         let ours = best(&daemon, port, header)?;
         for (name, peer) in &peers {

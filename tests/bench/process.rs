@@ -2,19 +2,20 @@
 //! out of scope. Never leaves one behind, and never ends one that it did not start.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use stand_ins::wait::PATIENCE;
+
+pub(crate) use stand_ins::wait::{local, wait_for_port, wait_until};
 
 /// What a measurement ends with.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// How long anything may take that is expected to happen.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a process may take to end in order.
 const STOP: Duration = Duration::from_secs(3);
 /// Between two looks at whether a process listens: what is measured is off by so much.
@@ -76,28 +77,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Waits until something is there; `what` says what was missing.
-pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Outcome<T> {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        if begin.elapsed() > PATIENCE {
-            return Err(format!("not within {} s: {what}", PATIENCE.as_secs()).into());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-pub(crate) fn wait_for_port(what: &str, port: u16) -> Outcome {
-    wait_until(&format!("{what} listens"), || TcpStream::connect(local(port)).ok()).map(|_| ())
-}
-
-pub(crate) fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 pub(crate) fn free_port() -> Outcome<u16> {

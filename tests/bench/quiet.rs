@@ -41,7 +41,7 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
 
 fn streams(site: &Site, count: usize) -> Outcome {
     let enough = || site.marathon.with(|marathon, _| marathon.stream_count() >= count);
-    wait_until("the event stream is open", || enough().then_some(()))
+    Ok(wait_until("the event stream is open", || enough().then_some(()))?)
 }
 
 fn silence(daemon: &Running, servers: &[(&str, Outcome<Server>)]) -> Outcome {

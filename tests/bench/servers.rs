@@ -40,6 +40,20 @@ pub(crate) fn haproxy(folder: &Path, certs: Option<&Path>) -> Outcome<Server> {
     Ok(Server { running, port, listening })
 }
 
+/// The listener of the old program, of the Python in which `make setup-bench` installed it.
+pub(crate) fn old_program() -> Outcome<Server> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = package.join("target/bench/old-program/bin/python");
+    if !python.is_file() {
+        return Err("peer missing".into());
+    }
+    let port = free_port()?;
+    let mut command = Command::new(python);
+    command.arg(package.join("tests/bench/old_program.py")).arg(port.to_string());
+    let (running, listening) = Running::listening(&mut command, port)?;
+    Ok(Server { running, port, listening })
+}
+
 /// nginx, which answers by itself.
 pub(crate) fn nginx(folder: &Path) -> Outcome<Server> {
     nginx_with(folder, free_port()?, &format!("return 200 '{BODY}'"))

@@ -4,7 +4,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::Bench;
 use crate::process::{Outcome, Running, bare, find, free_port};
@@ -29,6 +32,7 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
         let peer = find(name).ok_or("peer missing".into()).and_then(|file| size(&file));
         table::row("size of the program's file", "bytes", size(&bench.program)?, name, &peer);
     }
+    whole_commands(bench)?;
     for count in STORED {
         let storage = stored::storage(bench.folder.path(), count)?;
         let certs = storage.join("certs");
@@ -40,6 +44,32 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
             let nginx = best(|| served(|| servers::nginx(bench.folder.path())));
             say(count, &ours, "nginx", &nginx);
         }
+    }
+    Ok(())
+}
+
+/// From exec to exit of the least that each program can do.
+fn whole_commands(bench: &Bench) -> Outcome {
+    let Some(hyperfine) = find("hyperfine") else {
+        table::missing("exec to exit", "hyperfine missing");
+        return Ok(());
+    };
+    let timed = |program: &Path, word: &str| -> Outcome<f64> {
+        let file = bench.folder.path().join("hyperfine.json");
+        let mut command = Command::new(&hyperfine);
+        command.args(["--shell=none", "--style=none", "--warmup=5", "--runs=200"]);
+        command.arg("--export-json").arg(&file).arg(format!("{} {word}", program.display()));
+        let output = command.output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().into());
+        }
+        let found: Value = serde_json::from_slice(&fs::read(&file)?)?;
+        Ok(found["results"][0]["median"].as_f64().ok_or("no median")? * 1e3)
+    };
+    for (ours, name, word) in [("--version", "lego", "--version"), ("--help", "haproxy", "-v")] {
+        let peer = find(name).ok_or("peer missing".into()).and_then(|file| timed(&file, word));
+        let what = format!("exec to exit: {ours}, {name} {word}");
+        table::row(&what, "ms", timed(&bench.program, ours)?, name, &peer);
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub(crate) const PEERS: &[(&str, &str)] = &[
     ("lego", "lego"),
     ("uacme", "uacme"),
     ("valgrind", "valgrind"),
+    ("hyperfine", "hyperfine"),
 ];
 
 /// Says which subject comes now.

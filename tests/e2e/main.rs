@@ -57,6 +57,8 @@ pub(crate) enum Tool {
     Buildah,
     /// The Rust target and the C compiler for a static binary.
     Musl,
+    /// An emulator and another machine's program, which `make smoke` names.
+    OtherMachine,
     /// Leave to open more than ten thousand descriptors.
     Descriptors,
     /// Leave to listen on port 80.
@@ -88,8 +90,12 @@ impl Tool {
             Tool::HaProxy => ("no haproxy", succeeds("haproxy", &["-v"])),
             Tool::Buildah => ("no buildah", succeeds("buildah", &["--version"])),
             Tool::Musl => {
-                let script = "command -v musl-gcc && rustup target list --installed | grep -q musl";
+                let script =
+                    "command -v musl-gcc && rustup target list --installed | grep -q x86_64.*musl";
                 ("no musl target or musl-gcc", succeeds("sh", &["-c", script]))
+            }
+            Tool::OtherMachine => {
+                ("no program for another machine", std::env::var_os(shipping::OTHER).is_some())
             }
             Tool::Descriptors => {
                 ("not so many descriptors", attack::claim_descriptors(DESCRIPTORS_WANTED))

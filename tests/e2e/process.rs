@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, kill_process};
 
 pub(crate) use rustix::process::Signal;
+pub(crate) use stand_ins::wait::{PATIENCE, local, wait_for_port, wait_until};
 
-/// How long anything may take that is expected to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What a test ends with.
@@ -140,20 +139,6 @@ pub(crate) fn signal_process(pid: u32, signal: Signal) -> Outcome {
     kill_process(pid, signal).map_err(|error| format!("cannot be signalled: {error}"))
 }
 
-/// Waits until something is there; `what` says what was missing.
-pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Outcome<T> {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        if begin.elapsed() > PATIENCE {
-            return Err(format!("not within {} s: {what}", PATIENCE.as_secs()));
-        }
-        thread::sleep(LOOK);
-    }
-}
-
 /// A port that nobody has at this moment, and that no connection is given before the daemon takes it:
 /// those have the ports from 32768 on.
 pub(crate) fn free_port() -> Outcome<u16> {
@@ -169,17 +154,6 @@ pub(crate) fn free_port() -> Outcome<u16> {
         }
     }
     Err("no free port".into())
-}
-
-/// Waits until somebody listens there.
-pub(crate) fn wait_for_port(what: &str, port: u16) -> Outcome {
-    let address = local(port);
-    wait_until(&format!("{what} listens on {port}"), || TcpStream::connect(address).ok())?;
-    Ok(())
-}
-
-pub(crate) fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// Sends bytes and reads until the peer closes.

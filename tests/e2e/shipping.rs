@@ -1,19 +1,28 @@
-//! What is shipped: the static program and the scratch image around it.
+//! What is shipped: the static program, also for other machines, and the scratch image around it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use stand_ins::ca::Settings;
+
 use crate::process::{Outcome, Process, Signal, expect, free_port, get, wait_for_port};
-use crate::site::text;
+use crate::site::{bare, check_file, text, with_ca};
 use crate::{Test, Tool};
 
-pub(crate) const TESTS: &[Test] = &[(
-    "the_scratch_image_answers_ping_as_any_user",
-    &[Tool::Musl, Tool::Buildah, Tool::Namespaces],
-    image,
-)];
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "the_scratch_image_answers_ping_as_any_user",
+        &[Tool::Musl, Tool::Buildah, Tool::Namespaces],
+        image,
+    ),
+    ("the_program_of_another_machine_gets_a_certificate", &[Tool::OtherMachine], other_machine),
+];
+
+/// The variable with an emulator and the program that it shall run. The tests do not build that: it
+/// would take longer than all of them but a few.
+pub(crate) const OTHER: &str = "OTHER_MACHINE";
 
 const IMAGE: &str = "marathon-acme-test";
 const BUILDAH: [&str; 3] = ["buildah", "--storage-driver", "vfs"];
@@ -96,4 +105,22 @@ fn answers_ping(container: &Container, folder: &Path, how: &[&str], user: u32) -
     expect(owner == user, || format!("client.key belongs to {owner}"))?;
     process.signal(Signal::TERM)?;
     process.wait(crate::process::PATIENCE).map(|_| ())
+}
+
+/// The crypto of another machine's program is other code: it signs, connects by TLS and answers.
+fn other_machine() -> Outcome {
+    let words = std::env::var(OTHER).map_err(text)?;
+    let (emulator, program) = words.split_once(' ').ok_or("no emulator and program")?;
+    let (site, _ca, arguments) = with_ca(Settings::default())?;
+    site.deploy("/app", "www.example.com");
+    let mut command = bare(emulator);
+    let command = command.arg(program).args(&arguments);
+    let mut daemon = Process::start(site.folder(), "other", command)?;
+    wait_for_port("the program", site.port)?;
+    let ping = get(site.port, "/.well-known/acme-challenge/ping")?;
+    expect(ping.contains("{\"message\": \"pong\"}"), || ping)?;
+    site.wait_for_certificate(&daemon, "www.example.com")?;
+    check_file(&site.certificate("www.example.com"), 0o600)?;
+    daemon.signal(Signal::TERM)?;
+    daemon.wait(crate::process::PATIENCE).map(|_| ())
 }

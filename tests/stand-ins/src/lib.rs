@@ -5,6 +5,7 @@
 //! Each stand-in is a [`Peer`]: bytes and time in, bytes out. It opens no socket, reads no clock
 //! and draws no chance of its own, so the same stand-in serves in the simulator, where a whole year
 //! replays from one seed, and behind a real socket, where [`driver`] moves the bytes.
+//! [`wait`] is for peers that are not played.
 //!
 //! | stand-in | for |
 //! |---|---|
@@ -25,6 +26,7 @@ pub mod pki;
 pub mod random;
 pub mod seeded;
 pub mod tls;
+pub mod wait;
 
 #[cfg(test)]
 mod harness;
