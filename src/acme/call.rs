@@ -220,7 +220,7 @@ mod tests {
     fn response(status: u16, fields: &[(&str, &str)], body: &str) -> Response {
         let mut headers = Headers::new();
         for (name, value) in fields {
-            headers.push(*name, *value);
+            headers.push(name, value);
         }
         Response { head: ResponseHead { status, headers }, body: body.into() }
     }

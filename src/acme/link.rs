@@ -144,7 +144,7 @@ mod tests {
     fn found(fields: &[&str]) -> Vec<String> {
         let mut headers = Headers::new();
         for field in fields {
-            headers.push("Link", *field);
+            headers.push("Link", field);
         }
         let base = Url::parse("https://ca.example:444/acme/cert/1?x=y").unwrap();
         alternates(&headers, &base).iter().map(ToString::to_string).collect()

@@ -12,7 +12,7 @@ use crate::time::UnixTime;
 fn answer(status: u16, fields: &[(&str, &str)], body: &str) -> Response {
     let mut headers = Headers::new();
     for (name, value) in fields {
-        headers.push(*name, *value);
+        headers.push(name, value);
     }
     Response { head: ResponseHead { status, headers }, body: body.into() }
 }

@@ -1,6 +1,8 @@
 //! Message heads (RFC 9112 sections 2 to 5): bytes in, start line and fields out.
 //! Reads nothing behind the empty line, and keeps nothing between two calls.
 
+use std::mem::MaybeUninit;
+
 use super::error::HttpError;
 use super::message::{Headers, ResponseHead};
 
@@ -33,11 +35,11 @@ pub(crate) type Parsed<T> = (T, usize);
 
 /// Reads the request head at the start of `bytes`; `None` while its end has not come.
 pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<Parsed<RequestHead>>, HttpError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut head = httparse::Request::new(&mut fields);
-    let Some(length) = within(bytes, REQUEST_HEAD_BYTES_MAX, |bytes| head.parse(bytes))? else {
-        return Ok(None);
-    };
+    let mut fields = [MaybeUninit::uninit(); FIELDS_MAX];
+    let mut head = httparse::Request::new(&mut []);
+    let bounded = bounded(bytes, REQUEST_HEAD_BYTES_MAX);
+    let parsed = head.parse_with_uninit_headers(bounded, &mut fields)?;
+    let Some(length) = within(bounded, REQUEST_HEAD_BYTES_MAX, parsed)? else { return Ok(None) };
     if has_lone_line_feed(bytes.get(..length).unwrap_or(bytes)) {
         return Err(HttpError::Malformed(httparse::Error::NewLine));
     }
@@ -58,11 +60,15 @@ pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<Parsed<RequestHead>>,
 pub(crate) fn parse_response(
     bytes: &[u8],
 ) -> Result<Option<Parsed<(Version, ResponseHead)>>, HttpError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut head = httparse::Response::new(&mut fields);
-    let Some(length) = within(bytes, RESPONSE_HEAD_BYTES_MAX, |bytes| head.parse(bytes))? else {
-        return Ok(None);
-    };
+    let mut fields = [MaybeUninit::uninit(); FIELDS_MAX];
+    let mut head = httparse::Response::new(&mut []);
+    let bounded = bounded(bytes, RESPONSE_HEAD_BYTES_MAX);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut head,
+        bounded,
+        &mut fields,
+    )?;
+    let Some(length) = within(bounded, RESPONSE_HEAD_BYTES_MAX, parsed)? else { return Ok(None) };
     let status = head.code.unwrap_or_default();
     if status < 100 {
         return Err(HttpError::Malformed(httparse::Error::Status));
@@ -74,18 +80,24 @@ pub(crate) fn parse_response(
 /// Whether a line ends without CR. RFC 9112 section 2.2 allows to take it for an end, and not every
 /// reader does: of two that disagree, one sees a field where the other sees two.
 fn has_lone_line_feed(head: &[u8]) -> bool {
-    head.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n"))
+    let before = |at: usize| at.checked_sub(1).and_then(|at| head.get(at));
+    memchr::memchr_iter(b'\n', head).any(|at| before(at) != Some(&b'\r'))
 }
 
-/// Parses at most `limit` bytes, so that a head never grows past it however it comes in.
-fn within<'a>(
-    bytes: &'a [u8],
+/// At most `limit` bytes are parsed, so that a head never grows past it however it comes in.
+fn bounded(bytes: &[u8], limit: usize) -> &[u8] {
+    bytes.get(..limit).unwrap_or(bytes)
+}
+
+/// The length of a whole head; one that fills its limit without an end is too long.
+fn within(
+    bounded: &[u8],
     limit: usize,
-    parse: impl FnOnce(&'a [u8]) -> httparse::Result<usize>,
+    parsed: httparse::Status<usize>,
 ) -> Result<Option<usize>, HttpError> {
-    match parse(bytes.get(..limit).unwrap_or(bytes))? {
+    match parsed {
         httparse::Status::Complete(length) => Ok(Some(length)),
-        httparse::Status::Partial if bytes.len() >= limit => Err(HttpError::HeadTooLong(limit)),
+        httparse::Status::Partial if bounded.len() >= limit => Err(HttpError::HeadTooLong(limit)),
         httparse::Status::Partial => Ok(None),
     }
 }
@@ -96,9 +108,10 @@ fn version(minor: Option<u8>) -> Version {
 
 /// Values that are not UTF-8 keep their ASCII part (RFC 9110 section 5.5: obs-text is opaque).
 fn headers(fields: &[httparse::Header<'_>]) -> Headers {
-    let mut headers = Headers::new();
+    let bytes = fields.iter().map(|field| field.name.len() + field.value.len()).sum();
+    let mut headers = Headers::with_capacity(fields.len(), bytes);
     for field in fields {
-        headers.push(field.name, String::from_utf8_lossy(field.value));
+        headers.push(field.name, &String::from_utf8_lossy(field.value));
     }
     headers
 }

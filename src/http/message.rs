@@ -33,28 +33,41 @@ impl Method {
 /// Field names and values in their order; names compare without regard to case. `Debug` does not
 /// show what authorizes.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, String)>);
+pub struct Headers {
+    /// Each name and its value, one behind the other: a message's fields are one piece of memory.
+    text: String,
+    /// Where in it each name ends, and its value, at which the next name begins.
+    ends: Vec<(usize, usize)>,
+}
 
 impl Headers {
     /// No fields.
     pub const fn new() -> Headers {
-        Headers(Vec::new())
+        Headers { text: String::new(), ends: Vec::new() }
+    }
+
+    /// No fields, with room for so many whose names and values have so many bytes together.
+    pub(super) fn with_capacity(fields: usize, bytes: usize) -> Headers {
+        Headers { text: String::with_capacity(bytes), ends: Vec::with_capacity(fields) }
     }
 
     /// Adds a field behind the others.
-    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.push((name.into(), value.into()));
+    pub fn push(&mut self, name: &str, value: &str) {
+        self.text.push_str(name);
+        let name_end = self.text.len();
+        self.text.push_str(value);
+        self.ends.push((name_end, self.text.len()));
     }
 
     /// The value of the first field of that name.
     pub fn first(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+        self.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// The values of all fields of that name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        let matching = move |(field, _): &&(String, String)| field.eq_ignore_ascii_case(name);
-        self.0.iter().filter(matching).map(|(_, value)| value.as_str())
+        let matching = move |(field, _): &(&str, &str)| field.eq_ignore_ascii_case(name);
+        self.iter().filter(matching).map(|(_, value)| value)
     }
 
     /// Whether a comma-separated list field holds `token`, in any case (RFC 9110 section 5.6.1).
@@ -65,7 +78,11 @@ impl Headers {
 
     /// All fields, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        let part = |start, end| self.text.get(start..end).unwrap_or_default();
+        self.ends.iter().scan(0, move |start, &(name_end, value_end)| {
+            let name = part(std::mem::replace(start, value_end), name_end);
+            Some((name, part(name_end, value_end)))
+        })
     }
 }
 

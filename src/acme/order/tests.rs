@@ -125,7 +125,7 @@ fn in_words(output: &OrderOutput) -> String {
 fn response(fields: &[(&str, &str)], body: &str) -> Response {
     let mut headers = Headers::new();
     for (name, value) in fields {
-        headers.push(*name, *value);
+        headers.push(name, value);
     }
     Response { head: ResponseHead { status: 200, headers }, body: body.into() }
 }

@@ -200,7 +200,7 @@ impl Case {
             "new-order" => format!("https://ca/order/{}", self.orders),
             _ => "https://ca/account/7".into(),
         };
-        response.head.headers.push("Location", location);
+        response.head.headers.push("Location", &location);
         if kind == "dir" {
             // As real ones: a GET gives no nonce.
             response.head.headers = Headers::new();
@@ -211,7 +211,7 @@ impl Case {
     fn response(&mut self, status: u16, body: &str) -> Response {
         self.nonces += 1;
         let mut headers = Headers::new();
-        headers.push("Replay-Nonce", format!("nonce{}", self.nonces));
+        headers.push("Replay-Nonce", &format!("nonce{}", self.nonces));
         Response { head: ResponseHead { status, headers }, body: body.into() }
     }
 

@@ -73,7 +73,7 @@ fn whole(status: u16, fields: &[(&str, &str)], body: &str) -> TransportEvent {
 fn head(status: u16, fields: &[(&str, &str)]) -> ResponseHead {
     let mut headers = Headers::new();
     for (name, value) in fields {
-        headers.push(*name, *value);
+        headers.push(name, value);
     }
     ResponseHead { status, headers }
 }

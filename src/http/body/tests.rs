@@ -6,7 +6,7 @@ use super::*;
 fn headers(fields: &[(&str, &str)]) -> Headers {
     let mut headers = Headers::new();
     for (name, value) in fields {
-        headers.push(*name, *value);
+        headers.push(name, value);
     }
     headers
 }

@@ -104,7 +104,7 @@ fn a_clock_that_is_far_off_the_cas_is_said_once_until_they_agree() {
     assert_eq!(case.bench.now.wall.to_string(), "2026-11-23T00:00:00Z");
     let mut shows = |date: &str| {
         let mut headers = Headers::new();
-        headers.push("Date", format!("{date} GMT"));
+        headers.push("Date", &format!("{date} GMT"));
         case.issuer.compare_clocks(&mut case.bench.turn(), &headers);
         case.bench.logged("the CA's clock shows another time")
     };
