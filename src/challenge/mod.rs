@@ -120,7 +120,7 @@ mod tests {
                 panic!("no answer")
             };
             assert_eq!((response.status, response.body.as_slice()), (200, &b"tok-en_1.thumb"[..]));
-            assert_eq!(response.headers.first("content-type"), Some("text/plain"));
+            assert_eq!(response.content_type, "text/plain");
         }
         assert_eq!(
             ask(&responder, "GET", &format!("{target}?x=1")),
@@ -137,7 +137,7 @@ mod tests {
             panic!("no pong")
         };
         assert_eq!(pong.body, br#"{"message": "pong"}"#);
-        assert_eq!(pong.headers.first("content-type"), Some("application/json"));
+        assert_eq!(pong.content_type, "application/json");
     }
 
     #[test]

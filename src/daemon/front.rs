@@ -381,8 +381,8 @@ impl Front {
     }
 
     /// What to do, in order.
-    pub fn take_outputs(&mut self) -> Vec<Output> {
-        std::mem::take(&mut self.outputs)
+    pub fn outputs(&mut self) -> impl Iterator<Item = Output> {
+        self.outputs.drain(..)
     }
 
     /// How many challenge requests were answered.

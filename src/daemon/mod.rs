@@ -92,6 +92,7 @@ pub struct Daemon {
     progress: Progress,
     log: Vec<Record>,
     outputs: VecDeque<Output>,
+    /// When anything but the listener's side has something to do.
     wait: Option<Instant>,
 }
 
@@ -243,6 +244,14 @@ impl Daemon {
         self.wait = self.poll_timeout(turn.now);
     }
 
+    /// As [`Daemon::settle`], where a stranger has said something before anything else was due: that
+    /// moves the listener's side alone, and so costs no look at all the others.
+    fn settle_front(&mut self, turn: &mut Turn<'_>) {
+        self.front.handle_timeout(turn);
+        self.outputs.extend(self.front.outputs());
+        self.flush_log(turn);
+    }
+
     /// Carries what there is one step on; whether there was anything.
     fn carry(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut moved = false;
@@ -267,9 +276,10 @@ impl Daemon {
             self.outputs.push_back(output);
             moved = true;
         }
-        let front = self.front.take_outputs();
-        moved |= !front.is_empty();
-        self.outputs.extend(front);
+        for output in self.front.outputs() {
+            self.outputs.push_back(output);
+            moved = true;
+        }
         moved
     }
 
@@ -379,7 +389,6 @@ impl Daemon {
     fn poll_timeout(&self, now: Now) -> Option<Instant> {
         [
             self.storage.poll_timeout(),
-            self.front.poll_timeout(),
             self.transport.poll_timeout(),
             self.watcher.poll_timeout(),
             self.certificates.poll_timeout(now),
@@ -402,15 +411,21 @@ impl Machine for Daemon {
         }
         let mut log = std::mem::take(&mut self.log);
         let mut turn = Turn { now, keys, log: &mut log };
-        if self.storage.has_lapsed(now.mono) {
+        let has_lapsed = self.storage.has_lapsed(now.mono);
+        if has_lapsed {
             // Before anything else: whatever it was going to do may be done by another one by now.
             self.step_down(&mut turn, "this instance was frozen, or its storage was");
         }
         let is_of_a_stranger = standing::is_of_a_stranger(&input);
         self.take_in(&mut turn, input);
+        let is_due = has_lapsed || self.wait.is_some_and(|at| at <= now.mono);
         // Nothing is done any more that nobody would hear of.
         if !self.over {
-            self.settle(&mut turn);
+            if is_of_a_stranger && !is_due {
+                self.settle_front(&mut turn);
+            } else {
+                self.settle(&mut turn);
+            }
         }
         if !self.over && !is_of_a_stranger {
             self.say_standing(now);
@@ -420,6 +435,7 @@ impl Machine for Daemon {
     }
 
     fn poll_output(&mut self) -> Output {
-        self.outputs.pop_front().unwrap_or(Output::Wait(self.wait))
+        let wait = || self.wait.into_iter().chain(self.front.poll_timeout()).min();
+        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(wait()))
     }
 }

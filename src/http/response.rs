@@ -1,8 +1,6 @@
 //! A response of ours as bytes (RFC 9112 section 4). The codec writes the length and says when the
 //! connection ends; nothing else here decides anything.
 
-use std::fmt::Write as _;
-
 use super::message::Headers;
 use super::request::is_field;
 
@@ -12,6 +10,8 @@ use super::request::is_field;
 pub struct ServerResponse {
     /// 200 to 599.
     pub status: u16,
+    /// The media type of the body.
+    pub content_type: &'static str,
     /// Further fields.
     pub headers: Headers,
     /// The whole body; for HEAD only its length is sent.
@@ -20,10 +20,12 @@ pub struct ServerResponse {
 
 impl ServerResponse {
     /// A body of that media type.
-    pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> ServerResponse {
-        let mut headers = Headers::new();
-        headers.push("Content-Type", content_type);
-        ServerResponse { status, headers, body: body.into() }
+    pub fn new(
+        status: u16,
+        content_type: &'static str,
+        body: impl Into<Vec<u8>>,
+    ) -> ServerResponse {
+        ServerResponse { status, content_type, headers: Headers::new(), body: body.into() }
     }
 
     /// Says the status's reason phrase as plain text.
@@ -50,31 +52,28 @@ pub(crate) enum Content {
 
 /// Heads are seldom longer than this, in bytes.
 const HEAD_BYTES_USUAL: usize = 256;
+/// Fields that the codec writes, and nobody else.
+const OURS: [&str; 4] = ["Content-Type", "Content-Length", "Connection", "Transfer-Encoding"];
+/// The end of the head of a connection's last response.
+const CLOSE: &str = "\r\nConnection: close\r\n\r\n";
 
 /// The whole response, ready to send.
 pub(crate) fn write_response(response: &ServerResponse, content: Content, close: bool) -> Vec<u8> {
-    let mut head = String::with_capacity(HEAD_BYTES_USUAL + response.body.len());
-    // A string takes all that is written to it.
-    let _ = write!(head, "HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
-    let ours = |name: &str| {
-        ["Content-Length", "Connection", "Transfer-Encoding"]
-            .iter()
-            .any(|own| name.eq_ignore_ascii_case(own))
+    let body = if content == Content::Whole { response.body.as_slice() } else { &[] };
+    let mut bytes = Vec::with_capacity(HEAD_BYTES_USUAL + body.len());
+    let mut write = |parts: &[&str]| {
+        parts.iter().for_each(|part| bytes.extend_from_slice(part.as_bytes()));
     };
+    let (status, length) = (response.status.to_string(), response.body.len().to_string());
+    write(&["HTTP/1.1 ", &status, " ", reason(response.status), "\r\n"]);
+    write(&["Content-Type: ", response.content_type, "\r\n"]);
     for (name, value) in response.headers.iter() {
-        if is_field(name, value) && !ours(name) {
-            let _ = write!(head, "{name}: {value}\r\n");
+        if is_field(name, value) && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+            write(&[name, ": ", value, "\r\n"]);
         }
     }
-    let _ = write!(head, "Content-Length: {}\r\n", response.body.len());
-    if close {
-        head.push_str("Connection: close\r\n");
-    }
-    head.push_str("\r\n");
-    let mut bytes = head.into_bytes();
-    if content == Content::Whole {
-        bytes.extend_from_slice(&response.body);
-    }
+    write(&["Content-Length: ", &length, if close { CLOSE } else { "\r\n\r\n" }]);
+    bytes.extend_from_slice(body);
     bytes
 }
 

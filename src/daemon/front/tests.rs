@@ -75,7 +75,7 @@ impl Case {
             Output::Load(Load::Challenge(_, token)) => format!("look up {token}"),
             other => format!("{other:?}"),
         };
-        self.front.take_outputs().into_iter().map(in_words).collect()
+        self.front.outputs().map(in_words).collect()
     }
 }
 
