@@ -8,7 +8,7 @@ use super::request::is_field;
 /// break out of its line is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerResponse {
-    /// 200 to 599.
+    /// One that [`status_line`] knows.
     pub status: u16,
     /// The media type of the body.
     pub content_type: &'static str,
@@ -64,34 +64,37 @@ pub(crate) fn write_response(response: &ServerResponse, content: Content, close:
     let mut write = |parts: &[&str]| {
         parts.iter().for_each(|part| bytes.extend_from_slice(part.as_bytes()));
     };
-    let (status, length) = (response.status.to_string(), response.body.len().to_string());
-    write(&["HTTP/1.1 ", &status, " ", reason(response.status), "\r\n"]);
-    write(&["Content-Type: ", response.content_type, "\r\n"]);
+    write(&[status_line(response.status), "\r\nContent-Type: ", response.content_type]);
     for (name, value) in response.headers.iter() {
         if is_field(name, value) && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
-            write(&[name, ": ", value, "\r\n"]);
+            write(&["\r\n", name, ": ", value]);
         }
     }
-    write(&["Content-Length: ", &length, if close { CLOSE } else { "\r\n\r\n" }]);
+    let length = response.body.len().to_string();
+    write(&["\r\nContent-Length: ", &length, if close { CLOSE } else { "\r\n\r\n" }]);
     bytes.extend_from_slice(body);
     bytes
 }
 
-/// RFC 9110 section 15, for the statuses that this program answers with.
-fn reason(status: u16) -> &'static str {
+/// RFC 9110 section 15, for the statuses that this program answers with; another one is never a success.
+const fn status_line(status: u16) -> &'static str {
     match status {
-        200 => "OK",
-        400 => "Bad Request",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        413 => "Content Too Large",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Status",
+        200 => "HTTP/1.1 200 OK",
+        400 => "HTTP/1.1 400 Bad Request",
+        404 => "HTTP/1.1 404 Not Found",
+        405 => "HTTP/1.1 405 Method Not Allowed",
+        413 => "HTTP/1.1 413 Content Too Large",
+        431 => "HTTP/1.1 431 Request Header Fields Too Large",
+        501 => "HTTP/1.1 501 Not Implemented",
+        503 => "HTTP/1.1 503 Service Unavailable",
+        505 => "HTTP/1.1 505 HTTP Version Not Supported",
+        _ => "HTTP/1.1 500 Internal Server Error",
     }
+}
+
+/// What stands behind the status in its line.
+fn reason(status: u16) -> &'static str {
+    status_line(status).get("HTTP/1.1 200 ".len()..).unwrap_or_default()
 }
 
 #[cfg(test)]

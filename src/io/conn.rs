@@ -133,6 +133,11 @@ impl Conn {
         self.ending |= ending;
     }
 
+    /// Whether nothing is there to read until the system says so again.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained
+    }
+
     /// When a connection that lingers is dropped.
     pub(super) fn linger_until(&self) -> Option<Instant> {
         match self.state {
@@ -355,7 +360,7 @@ impl Conn {
             *finished = true;
             self.stream.shutdown(Shutdown::Write).map_err(|error| reason(&error))?;
         }
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = [0; 2 * 1024];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Ok(if unsent { Pause::Ready } else { Pause::Gone }),

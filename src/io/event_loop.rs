@@ -192,6 +192,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             std::mem::swap(&mut self.due, &mut turns);
             for (index, token) in turns.drain(..).enumerate() {
                 self.turn_if_due(machine, token);
+                self.turn_if_answered(machine, token);
                 if index % TURNS_PER_ACCEPT == TURNS_PER_ACCEPT - 1 {
                     self.accept(machine);
                 }

@@ -26,11 +26,23 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         }
     }
 
+    /// A second turn right behind its first, where nothing more is to be read: what it was answered
+    /// leaves at once, which takes nothing from the others.
+    pub(super) fn turn_if_answered(&mut self, machine: &mut dyn Machine, token: Token) {
+        if self.conns.get(&token).is_some_and(|conn| conn.due && conn.is_drained()) {
+            self.turn_conn(machine, token);
+        }
+    }
+
     /// Lets a connection do what its socket allows, and tells the machine what came of it.
     pub(super) fn turn_conn(&mut self, machine: &mut dyn Machine, token: Token) {
         let Some(conn) = self.conns.get_mut(&token) else { return };
         let mut news = std::mem::take(&mut self.news);
         conn.due = false;
+        if self.due.last() == Some(&token) {
+            // Nobody is to be woken for it.
+            self.due.pop();
+        }
         let id = conn.id;
         let pause = conn.turn(&mut news);
         for item in news.drain(..) {
