@@ -33,6 +33,7 @@ mod room;
 mod turns;
 
 pub(super) use room::LINGERING_MAX;
+use turns::Due;
 
 const LISTENER: Token = Token(0);
 const STOP: Token = Token(1);
@@ -42,10 +43,10 @@ const FIRST_FREE: usize = 4;
 
 /// More than there are connections, as a rule: what is ready is seen at once.
 const EVENTS_PER_TURN: usize = 1024;
-/// After so many turns of connections, newcomers are looked for: they do not wait for all the others.
-const TURNS_PER_ACCEPT: usize = 64;
-/// Answers told in one turn at most: each may be followed by the next question of the same peer.
-const ANSWERS_PER_TURN: usize = 256;
+/// What we do of ourselves goes on for so long, and one thing at least, before the sockets are looked at
+/// again: orders write to the disk and sign, and who asks for a challenge meanwhile is not to wait for all
+/// of them.
+const ROUND: Duration = Duration::from_millis(1);
 /// A stop that takes longer is carried out without the machine.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// What its reader has not taken, a log line or a message, is offered again after this time.
@@ -98,12 +99,11 @@ pub struct EventLoop<D, K> {
     socket_tokens: BTreeMap<SocketId, Token>,
     /// Connections that the machine has closed, by the time at which they are dropped.
     lingering: BTreeSet<(Instant, Token)>,
-    /// Connections that have a turn next, in the order in which it fell to them; one that is due no
-    /// longer has had it.
-    due: Vec<Token>,
+    /// Connections that have a turn next.
+    due: Due,
     /// What a connection has to tell in its turn; empty between turns.
     news: Vec<News>,
-    /// Inputs that answer outputs, told before anything new is, unless there are very many.
+    /// Inputs that answer outputs, told before anything new is, unless that takes long.
     answers: VecDeque<Answer>,
     /// Tokens only increase, so that a late event never hits a new connection.
     next_token: usize,
@@ -147,7 +147,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             sockets: BTreeMap::new(),
             socket_tokens: BTreeMap::new(),
             lingering: BTreeSet::new(),
-            due: Vec::new(),
+            due: Due::default(),
             news: Vec::new(),
             answers: VecDeque::new(),
             next_token: FIRST_FREE,
@@ -173,7 +173,6 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         self.parts.notifier.ready(self.clock.now().mono);
         self.tell(machine, Input::Started { listening });
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
-        let mut turns = Vec::new();
         loop {
             self.tell_answers(machine);
             if let Some(status) = self.exit {
@@ -189,14 +188,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             for event in &events {
                 self.heed(machine, event);
             }
-            std::mem::swap(&mut self.due, &mut turns);
-            for (index, token) in turns.drain(..).enumerate() {
-                self.turn_if_due(machine, token);
-                self.turn_if_answered(machine, token);
-                if index % TURNS_PER_ACCEPT == TURNS_PER_ACCEPT - 1 {
-                    self.accept(machine);
-                }
-            }
+            self.give_turns(machine);
             self.heed_deadlines(machine);
         }
     }
@@ -295,13 +287,16 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     }
 
     fn tell_answers(&mut self, machine: &mut dyn Machine) {
-        for _ in 0..ANSWERS_PER_TURN {
-            let Some(answer) = self.answers.pop_front() else { return };
+        let begin = self.clock.now().mono;
+        while let Some(answer) = self.answers.pop_front() {
             match answer {
                 Answer::Closed(conn, reason) => self.tell(machine, Input::Closed(conn, reason)),
                 Answer::Stored(write, result) => self.tell(machine, Input::Stored(write, result)),
                 Answer::Loaded(loaded) => self.tell(machine, Input::Loaded(loaded)),
                 Answer::Measured(conn, usage) => self.tell(machine, Input::Measured(conn, usage)),
+            }
+            if self.clock.now().mono.since(begin) >= ROUND {
+                return;
             }
         }
     }

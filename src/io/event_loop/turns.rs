@@ -1,13 +1,43 @@
 //! Turns of connections: each has its own, in the order in which it fell to them, and none has two
 //! before the others have had theirs. Must never tell the machine of a connection that it has closed.
+//!
+//! Strangers come first, as each costs next to nothing: what they ask is answered before our own requests
+//! go on, which have as much time afterwards, and [`ROUND`] at least.
+
+use std::collections::VecDeque;
 
 use mio::Token;
 
 use crate::keys::Keys;
-use crate::seam::{Input, Machine};
+use crate::seam::{ConnId, Input, Machine};
 
 use super::super::conn::{News, Pause, reason};
-use super::{Answer, Disk, EventLoop};
+use super::{Answer, Disk, EventLoop, ROUND};
+
+/// After so many turns of strangers, newcomers are looked for: they do not wait for all the others.
+const TURNS_PER_ACCEPT: usize = 64;
+
+/// Connections that have a turn next, in the order in which it fell to them; one that is due no longer
+/// has had it.
+#[derive(Default)]
+pub(super) struct Due {
+    strangers: VecDeque<Token>,
+    ours: VecDeque<Token>,
+}
+
+impl Due {
+    fn of(&mut self, id: ConnId) -> &mut VecDeque<Token> {
+        match id {
+            ConnId::Accepted(_) => &mut self.strangers,
+            ConnId::Dialed(_) => &mut self.ours,
+        }
+    }
+
+    /// Whether nobody has a turn next.
+    pub(super) fn is_empty(&self) -> bool {
+        self.strangers.is_empty() && self.ours.is_empty()
+    }
+}
 
 impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// A connection has a turn next, however many things happen to it until then.
@@ -15,20 +45,37 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         if let Some(conn) = self.conns.get_mut(&token)
             && !std::mem::replace(&mut conn.due, true)
         {
-            self.due.push(token);
+            self.due.of(conn.id).push_back(token);
         }
     }
 
-    /// Its turn, unless it has had it or is gone.
+    /// A round of turns.
+    pub(super) fn give_turns(&mut self, machine: &mut dyn Machine) {
+        let begin = self.clock.now().mono;
+        for index in 1..=self.due.strangers.len() {
+            let Some(token) = self.due.strangers.pop_front() else { break };
+            self.turn_if_due(machine, token);
+            if index % TURNS_PER_ACCEPT == 0 {
+                self.accept(machine);
+            }
+        }
+        let between = self.clock.now().mono;
+        let room = between.since(begin).max(ROUND);
+        for _ in 0..self.due.ours.len() {
+            let Some(token) = self.due.ours.pop_front() else { break };
+            self.turn_if_due(machine, token);
+            if self.clock.now().mono.since(between) >= room {
+                break;
+            }
+        }
+    }
+
+    /// Its turn, unless it has had it or is gone; and a second one right behind it where nothing more is
+    /// to be read: what it was answered leaves at once, which takes nothing from the others.
     pub(super) fn turn_if_due(&mut self, machine: &mut dyn Machine, token: Token) {
         if self.conns.get(&token).is_some_and(|conn| conn.due) {
             self.turn_conn(machine, token);
         }
-    }
-
-    /// A second turn right behind its first, where nothing more is to be read: what it was answered
-    /// leaves at once, which takes nothing from the others.
-    pub(super) fn turn_if_answered(&mut self, machine: &mut dyn Machine, token: Token) {
         if self.conns.get(&token).is_some_and(|conn| conn.due && conn.is_drained()) {
             self.turn_conn(machine, token);
         }
@@ -39,11 +86,12 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let Some(conn) = self.conns.get_mut(&token) else { return };
         let mut news = std::mem::take(&mut self.news);
         conn.due = false;
-        if self.due.last() == Some(&token) {
-            // Nobody is to be woken for it.
-            self.due.pop();
-        }
         let id = conn.id;
+        let due = self.due.of(id);
+        if due.back() == Some(&token) {
+            // Nobody is to be woken for it.
+            due.pop_back();
+        }
         let pause = conn.turn(&mut news);
         for item in news.drain(..) {
             // Once the machine has closed it, it hears no more of it.
