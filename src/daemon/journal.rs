@@ -11,6 +11,11 @@ use crate::time::Instant;
 const LAZY_PAUSE: Duration = Duration::from_secs(600);
 /// Urgent writes are no closer to each other than this: many orders side by side share them.
 const SPACING: Duration = Duration::from_millis(20);
+/// A write is followed by a pause of so many times its length, so that it never takes more than a tenth of
+/// the time, however large the memory and slow the disk are;
+const REST: u32 = 9;
+/// and by no longer one, since orders wait for it.
+const REST_MAX: Duration = Duration::from_millis(500);
 /// The pause after a write that the disk did not take.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
 
@@ -25,6 +30,8 @@ pub(super) struct Journal {
     revision: u64,
     /// When the last one was begun.
     begun: Option<Instant>,
+    /// When the next one may begin.
+    rested: Option<Instant>,
 }
 
 impl Journal {
@@ -32,7 +39,7 @@ impl Journal {
     pub(super) fn touch(&mut self, now: Instant, urgency: Urgency) {
         let at = match urgency {
             Urgency::Lazy => now + LAZY_PAUSE,
-            Urgency::Now => self.begun.map_or(now, |begun| now.max(begun + SPACING)),
+            Urgency::Now => self.rested.map_or(now, |rested| now.max(rested)),
         };
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
@@ -46,6 +53,7 @@ impl Journal {
     pub(super) fn begin(&mut self, now: Instant) -> u64 {
         self.due = None;
         self.begun = Some(now);
+        self.rested = Some(now + SPACING);
         self.under_way += 1;
         self.revision += 1;
         self.revision
@@ -54,6 +62,10 @@ impl Journal {
     /// A write that was on its way is over.
     pub(super) fn ended(&mut self, now: Instant, keys: &mut dyn Keys, worked: bool) {
         self.under_way = self.under_way.saturating_sub(1);
+        let length = self.begun.map_or(Duration::ZERO, |begun| now.since(begun));
+        let rested = now + length.saturating_mul(REST).min(REST_MAX);
+        self.rested = self.rested.max(Some(rested));
+        self.due = self.due.map(|due| due.max(rested));
         if !worked {
             // What waits for it is put off for as long.
             self.due = Some(now + jittered(keys, FAILED_PAUSE));
@@ -90,9 +102,10 @@ mod tests {
         assert!(!journal.is_due(start + LAZY_PAUSE) && !journal.is_clean());
         let mut bench = Bench::new();
         journal.ended(start + LAZY_PAUSE * 2, bench.turn().keys, true);
-        assert!(journal.is_due(start + LAZY_PAUSE * 2));
-        assert!(journal.begin(start + LAZY_PAUSE * 2) > first);
-        journal.ended(start + LAZY_PAUSE * 2, bench.turn().keys, true);
+        let later = start + LAZY_PAUSE * 2 + REST_MAX;
+        assert!(journal.is_due(later));
+        assert!(journal.begin(later) > first);
+        journal.ended(later, bench.turn().keys, true);
         assert!(journal.is_clean() && journal.poll_timeout().is_none());
     }
 
@@ -107,6 +120,25 @@ mod tests {
         assert_eq!(journal.poll_timeout(), Some(start + SPACING));
         journal.touch(start + SPACING * 3, Urgency::Now);
         assert_eq!(journal.poll_timeout(), Some(start + SPACING));
+    }
+
+    #[test]
+    fn a_long_write_is_followed_by_a_longer_rest_but_not_for_ever() {
+        let mut bench = Bench::new();
+        let [short, long] = [Duration::from_millis(5), Duration::from_secs(60)];
+        for (length, rest) in [(short, short * REST), (long, REST_MAX)] {
+            for touched_meanwhile in [true, false] {
+                let (mut journal, start) = (Journal::default(), Instant::START);
+                journal.begin(start);
+                let end = start + length;
+                if touched_meanwhile {
+                    journal.touch(start, Urgency::Now);
+                }
+                journal.ended(end, bench.turn().keys, true);
+                journal.touch(end, Urgency::Now);
+                assert_eq!(journal.poll_timeout(), Some(end + rest), "{touched_meanwhile}");
+            }
+        }
     }
 
     #[test]

@@ -82,36 +82,46 @@ fn ours(bench: &Bench, pebble: &Pebble, http_port: u16) -> Outcome<Cost> {
     let (daemon, _) = Running::listening(&mut bare(&bench.program, &words), http_port)?;
     usage::settled(daemon.id())?;
     let quiet = latencies(http_port, |done| done >= LOOKS_BEFORE)?;
+    let haproxy = servers::haproxy(bench.folder.path(), None);
     let (cpu, requests) = (usage::cpu(daemon.id())?, pebble.requests()?);
     let begin = Instant::now();
     let over = AtomicBool::new(false);
-    let (wall, busy) = thread::scope(|scope| -> Outcome<_> {
-        let look =
-            || latencies(http_port, |_| over.load(Ordering::Relaxed)).map_err(|it| it.to_string());
-        let looker = scope.spawn(look);
+    let (wall, busy, peer) = thread::scope(|scope| -> Outcome<_> {
+        let look = |port| {
+            let over = &over;
+            scope.spawn(move || {
+                latencies(port, |_| over.load(Ordering::Relaxed)).map_err(|it| it.to_string())
+            })
+        };
+        let ours = look(http_port);
+        let peer = haproxy.as_ref().map(|server| look(server.port));
         site.deploy((0..count).map(stored::name));
         let waited = each_arrives(&storage.join("certs"), count);
         over.store(true, Ordering::Relaxed);
-        let busy = looker.join().map_err(|_| "the one who looks panicked")??;
+        let seen = |looker: thread::ScopedJoinHandle<'_, _>| -> Outcome<_> {
+            Ok(looker.join().map_err(|_| "the one who looks panicked")??)
+        };
+        let busy = seen(ours)?;
+        let peer = peer.map_err(|error| error.to_string().into()).and_then(seen);
         waited?;
-        Ok((begin.elapsed(), busy))
+        Ok((begin.elapsed(), busy, peer))
     })?;
     let cpu = usage::cpu(daemon.id())?.saturating_sub(cpu);
     table::alone(&format!("{count} certificates: wall time"), "s", wall.as_secs_f64());
     let share = cpu.as_secs_f64() / wall.as_secs_f64() * 100.0;
     table::alone(&format!("{count} certificates: share of a core"), "%", share);
     for (what, part) in [("median", 50), ("99th percentile", 99), ("longest", 100)] {
-        let of = |sorted: &[Duration]| {
+        let of = |sorted: &Vec<Duration>| {
             let place = (sorted.len() * part / 100).min(sorted.len().saturating_sub(1));
             sorted.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e3)
         };
-        table::row(
-            &format!("a ping meanwhile: {what}"),
-            "ms",
-            of(&busy),
-            "before",
-            &Ok(of(&quiet)),
-        );
+        let row = |name: &str, peer: &Outcome<f64>| {
+            table::row(&format!("a ping meanwhile: {what}"), "ms", of(&busy), name, peer);
+        };
+        row("before", &Ok(of(&quiet)));
+        // What else runs on the machine makes every server wait.
+        let peer = peer.as_ref().map(of).map_err(|error| error.to_string().into());
+        row("haproxy meanwhile", &peer);
     }
     Ok(Cost { cpu, requests: pebble.requests()? - requests, count, wall })
 }
