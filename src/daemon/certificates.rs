@@ -109,7 +109,8 @@ pub struct Certificates {
     policy: Policy,
     /// What the CA's limits leave, where they are known.
     budget: Option<Budget>,
-    entries: BTreeMap<Domain, Entry>,
+    /// Each in memory of its own: a map's nodes are half empty.
+    entries: BTreeMap<Domain, Box<Entry>>,
     /// Those that are stored and that nobody wants.
     surplus: BTreeSet<Domain>,
     /// Every entry for which something is planned, by its date.
@@ -165,7 +166,7 @@ impl Certificates {
     ) {
         self.budget = self.budget.as_ref().map(|_| budget);
         for (name, memory) in certificates {
-            let mut entry = Entry { memory, ..Entry::default() };
+            let mut entry = Box::new(Entry { memory, ..Entry::default() });
             entry.memory.trouble.take_if(|trouble| trouble.until_restart);
             entry.clamp(turn.now.wall);
             if entry.memory.attempt.as_ref().is_some_and(|it| !it.can_go_on(&self.policy.directory))

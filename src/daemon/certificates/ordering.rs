@@ -16,7 +16,7 @@ use crate::seam::StoreError;
 use crate::turn::Turn;
 use crate::url::Url;
 
-use super::entry::{Entry, Held, Step};
+use super::entry::{Held, Step};
 use super::life::{Life, Stored};
 use super::schedule::{When, Why};
 use super::trouble::{FollowUp, Spread, Trouble};
@@ -75,9 +75,8 @@ impl Certificates {
     /// The memory is being written now, as it stands; the number of this writing.
     pub fn recording(&mut self, revision: u64) {
         for name in &self.recording {
-            if let Some(Entry { step: Step::Recording { write, .. }, .. }) =
-                self.entries.get_mut(name)
-            {
+            let step = self.entries.get_mut(name).map(|entry| &mut entry.step);
+            if let Some(Step::Recording { write, .. }) = step {
                 write.get_or_insert(revision);
             }
         }
@@ -135,7 +134,7 @@ impl Certificates {
     /// The CA is asked to issue.
     pub fn finalizing(&mut self, order: OrderId) {
         let entry = self.orders.get(&order).and_then(|name| self.entries.get_mut(name));
-        if let Some(Entry { step: Step::Ordering { finalizing, .. }, .. }) = entry {
+        if let Some(Step::Ordering { finalizing, .. }) = entry.map(|entry| &mut entry.step) {
             *finalizing = true;
         }
     }
@@ -337,11 +336,8 @@ impl Certificates {
     /// The process ends soon: an order of which the CA does not know yet is not begun, and not counted.
     pub fn cancel_unbegun(&mut self, turn: &mut Turn<'_>) {
         for name in std::mem::take(&mut self.recording) {
-            let Some(Entry { step: Step::Recording { order, names, exempt, .. }, .. }) =
-                self.entries.get(&name)
-            else {
-                continue;
-            };
+            let step = self.entries.get(&name).map(|entry| &entry.step);
+            let Some(Step::Recording { order, names, exempt, .. }) = step else { continue };
             let (order, names, exempt) = (*order, names.clone(), *exempt);
             if let Some(budget) = self.budget.as_mut().filter(|_| !exempt) {
                 budget.order_unmade(turn.now.wall, &names);
@@ -353,8 +349,8 @@ impl Certificates {
 
     /// Whether a certificate is being written.
     pub fn is_writing(&self) -> bool {
-        let is_written = |entry: &Entry| matches!(entry.step, Step::Storing { again_at: None, .. });
-        self.entries.values().any(is_written)
+        let mut steps = self.entries.values().map(|entry| &entry.step);
+        steps.any(|step| matches!(step, Step::Storing { again_at: None, .. }))
     }
 
     /// The process ends: what the disk has not taken is written once more.

@@ -170,8 +170,8 @@ impl Certificates {
         };
         // Asked in every turn of an errand: all are looked through only once no order is left.
         let in_hand = !self.orders.is_empty() || !self.unread.is_empty();
-        let is_at_rest = |entry: &Entry| !entry.is_busy() && !due(entry);
-        self.policy.synced && !in_hand && self.entries.values().all(is_at_rest)
+        let mut entries = self.entries.values();
+        self.policy.synced && !in_hand && entries.all(|entry| !entry.is_busy() && !due(entry))
     }
 
     /// The wanted certificates that lack a name, or are missing, or have expired.
