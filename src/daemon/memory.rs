@@ -76,7 +76,7 @@ pub struct CertificateMemory {
     /// Names that failed.
     pub left_out: BTreeMap<Domain, Trouble>,
     /// An order that was begun and whose end is not known.
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<Box<Attempt>>,
 }
 
 impl CertificateMemory {
@@ -236,7 +236,7 @@ fn read_certificate(value: &Value) -> CertificateMemory {
         life: read_life(&value["life"]),
         trouble: read_trouble(&value["trouble"]),
         left_out,
-        attempt: read_attempt(&value["attempt"]),
+        attempt: read_attempt(&value["attempt"]).map(Box::new),
     }
 }
 

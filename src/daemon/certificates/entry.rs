@@ -75,7 +75,7 @@ pub(super) enum Step {
     /// finalizing may have given a certificate, whatever becomes of it here.
     Ordering { names: Vec<Domain>, exempt: bool, finalizing: bool },
     /// Issued, but not on the disk yet; again at that time where the disk refused.
-    Storing { pem: Secret, stored: Stored, again_at: Option<UnixTime> },
+    Storing { pem: Secret, stored: Box<Stored>, again_at: Option<UnixTime> },
     /// On its way to the archive; again at that time where the disk refused.
     Archiving { again_at: Option<UnixTime> },
 }
@@ -140,7 +140,7 @@ impl Entry {
 
     /// The order that the CA has made and that can be gone on with, if there is one.
     pub(super) fn placed(&self, policy: &Policy) -> Option<&Attempt> {
-        self.memory.attempt.as_ref().filter(|attempt| attempt.can_go_on(&policy.directory))
+        self.memory.attempt.as_deref().filter(|attempt| attempt.can_go_on(&policy.directory))
     }
 
     /// Whether there is such an order and somebody is, or will be, at it: of one whose certificate nobody

@@ -52,8 +52,8 @@ impl Certificates {
             }
         }
         let directory = self.policy.directory.clone();
-        entry.memory.attempt =
-            Some(Attempt { at: now, directory, names: names.clone(), order: None });
+        let attempt = Attempt { at: now, directory, names: names.clone(), order: None };
+        entry.memory.attempt = Some(Box::new(attempt));
         entry.step = Step::Recording { order, names, exempt, write: None };
         self.recording.push(name);
         self.unsaved = Some(Urgency::Now);
@@ -178,7 +178,7 @@ impl Certificates {
             }
             Ok((pem, stored)) => {
                 self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
-                self.step(&name, Step::Storing { pem, stored, again_at: None });
+                self.step(&name, Step::Storing { pem, stored: Box::new(stored), again_at: None });
             }
         }
     }
@@ -296,7 +296,7 @@ impl Certificates {
         turn.log(issued_line(name, &stored, &life));
         entry.memory.left_out.retain(|name, _| !stored.is_for(name));
         (entry.memory.trouble, entry.memory.attempt, entry.held) = (None, None, None);
-        (entry.stored, entry.memory.life) = (Some(stored), Some(life));
+        (entry.stored, entry.memory.life) = (Some(*stored), Some(life));
         self.unsaved = Some(Urgency::Now);
         self.step(name, Step::Resting);
         if self.may_supersede(name) {

@@ -46,7 +46,7 @@ fn full() -> Memory {
         life: Some(life),
         trouble: Some(trouble(When::At(at(1_795_800_000)))),
         left_out: BTreeMap::from([(domain("c.org"), trouble(When::Never))]),
-        attempt: Some(attempt),
+        attempt: Some(attempt.into()),
     };
     let account = AccountMemory {
         url: "https://ca/acct/1".into(),
