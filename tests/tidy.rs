@@ -232,8 +232,51 @@ fn every_module_says_what_it_is_for() {
     report(&findings);
 }
 
+/// What each hunk of a patch takes away or leaves, with the path of its file.
+fn hunks(patch: &str) -> Vec<(String, String)> {
+    let mut hunks: Vec<(String, String)> = Vec::new();
+    let mut path = "";
+    for line in patch.lines() {
+        if let Some(name) = line.strip_prefix("--- a/") {
+            path = name;
+        } else if line.starts_with("@@ ") {
+            hunks.push((path.into(), String::new()));
+        } else if let Some((_, text)) = hunks.last_mut()
+            && let Some(kept) = line.strip_prefix([' ', '-']).or(line.is_empty().then_some(""))
+            && !line.starts_with("--- ")
+        {
+            *text += &format!("{kept}\n");
+        }
+    }
+    hunks
+}
+
+#[test]
+fn deliberate_bugs_still_fit_the_sources() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut findings = Vec::new();
+    let mut found = 0;
+    for entry in fs::read_dir(package.join("tests/mutants")).expect("a readable folder") {
+        let file = entry.expect("a readable folder").path();
+        if file.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        for (path, text) in hunks(&fs::read_to_string(&file).expect("a readable patch")) {
+            found += 1;
+            let source = fs::read_to_string(package.join(&path)).unwrap_or_default();
+            if !source.contains(&text) {
+                findings.push(format!("{}: it does not fit {path}", file.display()));
+            }
+        }
+    }
+    report(&findings);
+    assert!(found >= 26, "{found} hunks");
+}
+
 #[test]
 fn the_checks_can_fail() {
+    let patch = "A bug.\n--- a/src/x.rs\n+++ b/src/x.rs\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n";
+    assert_eq!(hunks(patch), [("src/x.rs".to_string(), "a\nb\n".to_string())]);
     assert!(!may_import("http", "daemon") && !may_import("url", "http"));
     assert!(!may_import("daemon", "io") && !may_import("io", "daemon"));
     assert!(may_import("daemon", "http") && may_import("http", "url"));
