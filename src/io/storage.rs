@@ -2,6 +2,7 @@
 //! target's folder, flushed, renamed, and the folder flushed: after a crash the old file is there or
 //! the new one. Nothing but whole certificates is ever in `certs/`. Never retries: the daemon does.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,8 @@ pub struct Storage<F: Files = RealFiles> {
     lock: Option<F::Lock>,
     /// Lines written to `lock`.
     beats: u64,
+    /// This boot of the machine, which lasts longer than the program; read once.
+    boot: OnceCell<String>,
     temporaries_made: u64,
     resolv_conf: PathBuf,
     hosts: PathBuf,
@@ -104,6 +107,7 @@ impl<F: Files> Storage<F> {
             instance,
             lock: None,
             beats: 0,
+            boot: OnceCell::new(),
             temporaries_made: 0,
             resolv_conf: "/etc/resolv.conf".into(),
             hosts: "/etc/hosts".into(),

@@ -52,8 +52,8 @@ impl<F: Files> Storage<F> {
             return Err(self.taken(StoreErrorKind::Locked));
         }
         // Of an instance on this machine it would not be free.
-        let (line, boot) = (self.line(), self.files.boot());
-        if line.is_empty() || (!boot.is_empty() && line.split(' ').nth(2) == Some(boot.as_str())) {
+        let (line, boot) = (self.line(), self.boot());
+        if line.is_empty() || (!boot.is_empty() && line.split(' ').nth(2) == Some(boot)) {
             return Ok(lock);
         }
         Err(self.taken(StoreErrorKind::Leased))
@@ -131,10 +131,14 @@ impl<F: Files> Storage<F> {
         }
     }
 
+    fn boot(&self) -> &str {
+        self.boot.get_or_init(|| self.files.boot())
+    }
+
     /// All lines are of one length, so that writing one never needs more of a full disk.
     fn next_line(&mut self) -> String {
         self.beats += 1;
-        format!("{:016x} {:016x} {}\n", self.instance, self.beats, self.files.boot())
+        format!("{:016x} {:016x} {}\n", self.instance, self.beats, self.boot())
     }
 
     /// The line of whoever has the lock. One that a power cut has torn may be anybody's: it is none, and
