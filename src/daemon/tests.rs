@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::keys::Keys;
-use crate::seam::{ConnId, Door, Input, Inventory, Loaded, Machine as _, Output, Signal};
+use crate::seam::{ConnId, Door, Input, Inventory, Load, Loaded, Machine as _, Output, Signal};
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
 
@@ -65,4 +65,25 @@ fn how_it_stands_is_said_when_that_changes_and_never_at_a_strangers_word() {
     {
         assert!(told(&tell(&mut daemon, &mut bench, input)).is_empty());
     }
+}
+
+#[test]
+fn what_is_due_is_done_however_much_strangers_say() {
+    let (mut daemon, mut bench) = (Daemon::new(&config(), None, Vec::new()), Bench::new());
+    let listening = SocketAddr::from(([127, 0, 0, 1], 8000));
+    tell(&mut daemon, &mut bench, Input::Started { listening });
+    let (path, detail) = ("lock".to_string(), "another one".to_string());
+    let locked = Err(StoreError { kind: StoreErrorKind::Locked, path, detail });
+    tell(&mut daemon, &mut bench, Input::Loaded(Loaded::Storage(locked)));
+    let stranger = ConnId::Accepted(0);
+    tell(&mut daemon, &mut bench, Input::Accepted(stranger, listening, Door::Public));
+    let looks = |outputs: &[Output]| {
+        outputs.iter().any(|output| matches!(output, Output::Load(Load::Storage)))
+    };
+    let looked_again = (0..3).any(|_| {
+        let Output::Wait(Some(at)) = daemon.poll_output() else { panic!("nothing is due") };
+        bench.pass(at.since(bench.now.mono));
+        looks(&tell(&mut daemon, &mut bench, Input::Received(stranger, b"G")))
+    });
+    assert!(looked_again, "the lock is never looked at again");
 }

@@ -239,3 +239,37 @@ fn last_words_and_the_end_that_come_together_are_both_heard() {
     assert_eq!(told, [b"last".to_vec(), b"and the end".to_vec()]);
     assert_eq!(client.join().unwrap(), b"");
 }
+
+#[test]
+fn who_asks_waits_for_a_slow_answer_of_ours_and_not_for_all_of_them() {
+    const WRITES: u64 = 20;
+    let (sender, receiver) = mpsc::channel();
+    let (mut stored, mut stranger) = (0, None);
+    run(
+        None,
+        Box::new(move |input| match input {
+            Input::Started { listening } => {
+                let mut stream = StdStream::connect(*listening).unwrap();
+                stream.write_all(b"question").unwrap();
+                stranger = Some(stream);
+                let store = |write| Output::Store { write: WriteId(write), change: Change::Beat };
+                (0..WRITES).map(store).collect()
+            }
+            Input::Stored(..) => {
+                let begin = std::time::Instant::now();
+                while begin.elapsed() < ROUND {
+                    std::hint::spin_loop();
+                }
+                stored += 1;
+                if stored == WRITES { vec![Output::Exit(0)] } else { Vec::new() }
+            }
+            Input::Received(_, b"question") => {
+                assert!(stranger.is_some());
+                sender.send(stored).unwrap();
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }),
+    );
+    assert_eq!(receiver.try_recv(), Ok(1), "answers told before the question");
+}
