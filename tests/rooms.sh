@@ -20,8 +20,8 @@ cargo bloat --release --target "$1" -n 0 -w | awk '
         name = $0
         if (crate == "marathon_acme") {
             room = "alloc and core"
-            if (match(name, /marathon_acme::[a-z_]+/) && index(name, "marathon_acme::")) {
-                rest = substr(name, index(name, "marathon_acme::") + 15)
+            if (match(name, /marathon_acme::[a-z_]+/)) {
+                rest = substr(name, RSTART + length("marathon_acme::"))
                 split(rest, parts, "::")
                 room = parts[1]
                 sub(/[^a-z_].*/, "", room)

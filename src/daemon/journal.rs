@@ -22,7 +22,7 @@ const FAILED_PAUSE: Duration = Duration::from_secs(10);
 /// The state of `state.json`, compared with what it should be.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    /// When it is to be written; nothing when it is as it should be.
+    /// When it is to be written, if it may be then; nothing when it is as it should be.
     due: Option<Instant>,
     /// Writes that are on their way.
     under_way: usize,
@@ -39,14 +39,14 @@ impl Journal {
     pub(super) fn touch(&mut self, now: Instant, urgency: Urgency) {
         let at = match urgency {
             Urgency::Lazy => now + LAZY_PAUSE,
-            Urgency::Now => self.rested.map_or(now, |rested| now.max(rested)),
+            Urgency::Now => now,
         };
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// Whether it is to be written now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.under_way == 0 && self.due.is_some_and(|due| due <= now)
+        self.poll_timeout().is_some_and(|at| at <= now)
     }
 
     /// It is being written as it stands; the number of this writing.
@@ -65,7 +65,6 @@ impl Journal {
         let length = self.begun.map_or(Duration::ZERO, |begun| now.since(begun));
         let rested = now + length.saturating_mul(REST).min(REST_MAX);
         self.rested = self.rested.max(Some(rested));
-        self.due = self.due.map(|due| due.max(rested));
         if !worked {
             // What waits for it is put off for as long.
             self.due = Some(now + jittered(keys, FAILED_PAUSE));
@@ -79,7 +78,8 @@ impl Journal {
 
     /// When there is something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.due.filter(|_| self.under_way == 0)
+        let due = self.due.filter(|_| self.under_way == 0)?;
+        Some(self.rested.map_or(due, |rested| due.max(rested)))
     }
 }
 

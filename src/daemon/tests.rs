@@ -33,6 +33,12 @@ fn nothing_follows_the_end() {
     assert!(tell(&mut daemon, &mut bench, Input::Timeout).is_empty());
 }
 
+/// Another instance has the storage.
+fn locked() -> Loaded {
+    let (path, detail) = ("lock".to_string(), "another one".to_string());
+    Loaded::Storage(Err(StoreError { kind: StoreErrorKind::Locked, path, detail }))
+}
+
 /// What the service manager is told.
 fn told(outputs: &[Output]) -> Vec<&str> {
     let said = outputs.iter().filter_map(|output| match output {
@@ -49,10 +55,7 @@ fn how_it_stands_is_said_when_that_changes_and_never_at_a_strangers_word() {
     let outputs = tell(&mut daemon, &mut bench, Input::Started { listening });
     assert_eq!(told(&outputs), ["opening the storage"]);
     assert!(told(&tell(&mut daemon, &mut bench, Input::Timeout)).is_empty());
-    let (path, detail) = ("lock".to_string(), "another one".to_string());
-    let locked = StoreError { kind: StoreErrorKind::Locked, path, detail };
-    let refused = Loaded::Storage(Err(locked));
-    let outputs = tell(&mut daemon, &mut bench, Input::Loaded(refused));
+    let outputs = tell(&mut daemon, &mut bench, Input::Loaded(locked()));
     assert_eq!(told(&outputs), ["standing by, another instance is active"]);
     bench.pass(Duration::from_secs(60));
     tell(&mut daemon, &mut bench, Input::Timeout);
@@ -72,9 +75,7 @@ fn what_is_due_is_done_however_much_strangers_say() {
     let (mut daemon, mut bench) = (Daemon::new(&config(), None, Vec::new()), Bench::new());
     let listening = SocketAddr::from(([127, 0, 0, 1], 8000));
     tell(&mut daemon, &mut bench, Input::Started { listening });
-    let (path, detail) = ("lock".to_string(), "another one".to_string());
-    let locked = Err(StoreError { kind: StoreErrorKind::Locked, path, detail });
-    tell(&mut daemon, &mut bench, Input::Loaded(Loaded::Storage(locked)));
+    tell(&mut daemon, &mut bench, Input::Loaded(locked()));
     let stranger = ConnId::Accepted(0);
     tell(&mut daemon, &mut bench, Input::Accepted(stranger, listening, Door::Public));
     let looks = |outputs: &[Output]| {

@@ -8,7 +8,7 @@ use super::request::is_field;
 /// break out of its line is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerResponse {
-    /// One that [`status_line`] knows.
+    /// One of those below; any other is sent as 500.
     pub status: u16,
     /// The media type of the body.
     pub content_type: &'static str,
