@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,17 +75,24 @@ impl Ground {
         Ok(Ground { site, ca, daemon, arguments, challenge, descriptors })
     }
 
-    /// Lets an attack run while an honest client asks the daemon, or another one on `port`.
+    /// Lets an attack run while an honest client asks the daemon, or another one on `port`. On a machine
+    /// that is busy elsewhere an attack may be over before the client was heard often enough to say
+    /// anything: then it comes again.
     pub(crate) fn besiege(
         &self,
         name: &str,
         port: u16,
-        attack: impl FnOnce() -> Outcome,
+        mut attack: impl FnMut() -> Outcome,
     ) -> Outcome<Report> {
-        let over = AtomicBool::new(false);
+        let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
         let (attacked, report) = thread::scope(|scope| {
-            let honest = scope.spawn(|| ask_until(&over, port, &[PING, &self.challenge]));
-            let attacked = attack();
+            let honest =
+                scope.spawn(|| ask_until(&over, &answered, port, &[PING, &self.challenge]));
+            let mut attacked = attack();
+            let few = || answered.load(Ordering::SeqCst) < ASKED_MIN;
+            while attacked.is_ok() && few() && !honest.is_finished() {
+                attacked = attack();
+            }
             over.store(true, Ordering::SeqCst);
             (attacked, honest.join().map_err(|_| "the honest client panicked".to_string()))
         });
@@ -169,7 +176,12 @@ fn peak_kib(process: &Process) -> Outcome<u64> {
 }
 
 /// Asks for one path after the other; every answer has to keep the promise.
-fn ask_until(over: &AtomicBool, port: u16, paths: &[&str]) -> Outcome<Report> {
+fn ask_until(
+    over: &AtomicBool,
+    answered: &AtomicUsize,
+    port: u16,
+    paths: &[&str],
+) -> Outcome<Report> {
     let mut report = Report { answered: 0, slowest: Duration::ZERO };
     for path in paths.iter().cycle() {
         if over.load(Ordering::SeqCst) {
@@ -178,6 +190,7 @@ fn ask_until(over: &AtomicBool, port: u16, paths: &[&str]) -> Outcome<Report> {
         let took = ask(port, path)
             .map_err(|error| format!("after {} answers: {path}: {error}", report.answered))?;
         report.answered += 1;
+        answered.store(report.answered, Ordering::SeqCst);
         report.slowest = report.slowest.max(took);
         thread::sleep(REST);
     }
