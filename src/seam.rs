@@ -66,6 +66,9 @@ pub enum Input<'a> {
     /// A connection that the daemon asked for stands, TLS handshake included; or TLS does now, on one
     /// that stood before.
     Connected(ConnId),
+    /// A connection of [`Trust::Unjudged`] stands: the peer's own certificate as DER, whose private key
+    /// it has.
+    Presented(ConnId, Vec<u8>),
     /// Plaintext of a peer, at least one byte, split anywhere. Between [`Output::Secure`] and its
     /// [`Input::Connected`] it is what came before TLS began, in the clear.
     Received(ConnId, &'a [u8]),
@@ -184,6 +187,9 @@ pub enum Trust {
     Marathon,
     /// The built-in roots.
     WebPki,
+    /// Nobody's: whose certificate the peer has is all that is wanted to know, and nothing is said to it.
+    /// [`Input::Presented`] takes the place of [`Input::Connected`].
+    Unjudged,
 }
 
 /// Why a connection is no more.

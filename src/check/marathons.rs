@@ -151,7 +151,9 @@ impl Marathons {
             TransportEvent::Failed(error) => {
                 self.failed(turn, transport, &question, problem(&error));
             }
-            TransportEvent::Response(_) | TransportEvent::Addresses(_) => {}
+            TransportEvent::Response(_)
+            | TransportEvent::Addresses(_)
+            | TransportEvent::Presented(_) => {}
         }
     }
 

@@ -8,14 +8,15 @@
 //!
 //! Feed it with the `handle_*` family, then drain [`Transport::poll_event`] and
 //! [`Transport::poll_output`]. Every request ends with exactly one of [`TransportEvent::Response`],
-//! [`TransportEvent::End`], [`TransportEvent::Addresses`] and [`TransportEvent::Failed`], unless it is
-//! cancelled.
+//! [`TransportEvent::End`], [`TransportEvent::Addresses`], [`TransportEvent::Presented`] and
+//! [`TransportEvent::Failed`], unless it is cancelled.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::daemon::queues::Queues;
+use crate::domain::Domain;
 use crate::http::{Request, Response, ResponseHead};
 use crate::proxy::Proxies;
 use crate::seam::{CloseReason, ConnId, Output, SocketId, Trust};
@@ -24,6 +25,7 @@ use crate::turn::Turn;
 use crate::url::Host;
 
 mod error;
+mod glance;
 mod job;
 mod names;
 mod outbox;
@@ -32,10 +34,12 @@ mod pool;
 mod tests;
 
 pub use error::{Attempt, Awaited, Fault, TransportError};
+pub use glance::GLANCE_TIMEOUT;
 pub use job::{ATTEMPTS_MAX, CONNECT_TIMEOUT, REQUEST_TIMEOUT};
 pub use names::NAME_SERVICE_AGE_MAX;
 pub use pool::{IDLE_MAX, IDLE_PER_PEER_MAX, IDLE_TIME};
 
+use glance::{Glances, Sight};
 use job::{Job, Leftover, Progress};
 use names::Names;
 use outbox::Outbox;
@@ -93,6 +97,8 @@ pub enum TransportEvent {
     End,
     /// What [`Transport::resolve`] found; the last event.
     Addresses(Vec<IpAddr>),
+    /// The certificate that [`Transport::glance`] was shown, as DER; the last event.
+    Presented(Vec<u8>),
     /// There is no response, or not all of it; the last event.
     Failed(TransportError),
 }
@@ -102,6 +108,7 @@ pub struct Transport {
     proxies: Proxies,
     jobs: BTreeMap<RequestId, Job>,
     lookups: BTreeMap<RequestId, Lookup>,
+    glances: Glances,
     pool: Pool,
     names: Names,
     outbox: Outbox,
@@ -128,6 +135,7 @@ impl Transport {
             proxies,
             jobs: BTreeMap::new(),
             lookups: BTreeMap::new(),
+            glances: Glances::default(),
             pool: Pool::default(),
             names: Names::new(),
             outbox: Outbox::default(),
@@ -167,12 +175,21 @@ impl Transport {
         id
     }
 
-    /// Gives a request or lookup up: its connection is closed, and no event of it follows.
+    /// Looks which certificate is shown at an address for a name, by a TLS handshake with that name as
+    /// SNI. Straight, by no proxy.
+    pub fn glance(&mut self, turn: &Turn<'_>, address: SocketAddr, name: &Domain) -> RequestId {
+        let id = self.new_id();
+        self.glances.begin(turn.now.mono, id, (address, name), &mut self.outbox);
+        id
+    }
+
+    /// Gives a request, lookup or glance up: its connection is closed, and no event of it follows.
     pub fn cancel(&mut self, request: RequestId) {
         if let Some(conn) = self.jobs.remove(&request).and_then(|job| job.conn()) {
             self.outbox.close(conn);
         }
         self.lookups.remove(&request);
+        self.glances.cancel(request, &mut self.outbox);
         self.names.cancel(request, &mut self.outbox);
         self.events.retain(|(id, _)| *id != request);
     }
@@ -183,6 +200,7 @@ impl Transport {
             job.conn().into_iter().for_each(|conn| self.outbox.close(conn));
         }
         self.lookups.clear();
+        self.glances.close_all(&mut self.outbox);
         self.pool.close_all(&mut self.outbox);
         self.names.close_all(&mut self.outbox);
         self.events.clear();
@@ -197,6 +215,12 @@ impl Transport {
                 self.take_answers(turn);
             }
         }
+    }
+
+    /// A peer has shown its certificate, on a connection of a glance.
+    pub fn handle_presented(&mut self, conn: ConnId, der: Vec<u8>) {
+        let seen = self.glances.presented(conn, der, &mut self.outbox);
+        self.end_glance(seen);
     }
 
     /// A peer sent something.
@@ -219,6 +243,8 @@ impl Transport {
         if let Some((id, job)) = job_on(&mut self.jobs, conn) {
             let progress = job.handle_closed(turn.now.mono, reason, &mut self.outbox, &mut events);
             self.settle(turn, id, events, progress);
+        } else if let Some(seen) = self.glances.closed(conn, reason) {
+            self.end_glance(Some(seen));
         } else if !self.pool.remove(conn) {
             self.names.handle_closed(turn, conn, &mut self.outbox);
             self.take_answers(turn);
@@ -255,6 +281,9 @@ impl Transport {
                 self.settle(turn, id, Vec::new(), progress);
             }
         }
+        while let Some(late) = self.glances.overdue(now, &mut self.outbox) {
+            self.end_glance(Some(late));
+        }
         let late = self.lookups.iter().filter(|(_, lookup)| lookup.deadline <= now);
         for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.names.cancel(id, &mut self.outbox);
@@ -266,7 +295,9 @@ impl Transport {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let jobs = self.jobs.values().filter_map(Job::poll_timeout);
         let lookups = self.lookups.values().map(|lookup| lookup.deadline);
-        jobs.chain(lookups).chain(self.names.poll_timeout()).chain(self.pool.poll_timeout()).min()
+        let others =
+            [self.glances.poll_timeout(), self.names.poll_timeout(), self.pool.poll_timeout()];
+        jobs.chain(lookups).chain(others.into_iter().flatten()).min()
     }
 
     /// What became of a request, until there is no more news.
@@ -281,7 +312,7 @@ impl Transport {
 
     /// Says how much waits here.
     pub fn measure(&self, queues: &mut Queues) {
-        queues.requests = self.jobs.len() + self.lookups.len();
+        queues.requests = self.jobs.len() + self.lookups.len() + self.glances.count();
         queues.news = self.events.len();
         queues.kept_connections = self.pool.count();
     }
@@ -350,6 +381,14 @@ impl Transport {
             }
         }
         self.events.push_back((id, event));
+    }
+
+    /// The one exit of a glance.
+    fn end_glance(&mut self, seen: Option<(RequestId, Sight)>) {
+        self.events.extend(seen.map(|(id, seen)| match seen {
+            Ok(der) => (id, TransportEvent::Presented(der)),
+            Err(error) => (id, TransportEvent::Failed(error)),
+        }));
     }
 
     /// The one exit of a lookup for its own sake.

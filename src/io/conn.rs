@@ -41,6 +41,8 @@ pub(super) struct Conn {
     drained: bool,
     /// The system has said that the peer's end is there, perhaps behind its last bytes.
     ending: bool,
+    /// The peer's certificate is told, instead of that the connection stands.
+    presents: bool,
 }
 
 enum Wire {
@@ -76,6 +78,8 @@ enum State {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
     Connected,
+    /// TLS stands with a peer that nobody judges; this is its certificate.
+    Presented(Vec<u8>),
     Received(Vec<u8>),
     Closed(CloseReason),
 }
@@ -109,7 +113,13 @@ impl Conn {
 
     fn new(id: ConnId, stream: TcpStream, wire: Wire, state: State) -> Conn {
         let interest = None;
-        Conn { id, stream, wire, state, interest, due: false, drained: false, ending: false }
+        let (due, drained, ending, presents) = (false, false, false, false);
+        Conn { id, stream, wire, state, interest, due, drained, ending, presents }
+    }
+
+    /// The same, which tells the peer's certificate once TLS stands.
+    pub(super) fn presenting(self, presents: bool) -> Conn {
+        Conn { presents, ..self }
     }
 
     /// Has the system tell when it can go on: when bytes come, and while something waits to be sent,
@@ -323,7 +333,10 @@ impl Conn {
         let to_read = processed.map_err(|error| CloseReason::Tls(error.to_string()))?;
         if self.state == State::Handshaking && !tls.is_handshaking() {
             self.state = State::Open;
-            news.push(News::Connected);
+            news.push(match tls.peer_certificates().and_then(<[_]>::first) {
+                Some(certificate) if self.presents => News::Presented(certificate.to_vec()),
+                _ => News::Connected,
+            });
         }
         if to_read.plaintext_bytes_to_read() > 0 {
             let mut bytes = vec![0; to_read.plaintext_bytes_to_read()];

@@ -17,7 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::keys::Keys;
 use crate::seam::{Change, CloseReason, ConnId, Input, Load, Loaded, Machine, Output, Signal};
-use crate::seam::{SocketId, StoreError, Tls, Usage, WriteId};
+use crate::seam::{SocketId, StoreError, Tls, Trust, Usage, WriteId};
 use crate::time::Instant;
 
 use super::clock::Clock;
@@ -369,11 +369,12 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     }
 
     fn connect(&mut self, id: ConnId, to: SocketAddr, tls: Option<Tls>) -> Result<(), CloseReason> {
+        let presents = tls.as_ref().is_some_and(|tls| tls.trust == Trust::Unjudged);
         let tls = tls.map(|tls| self.parts.tls.connection(&tls)).transpose()?;
         let stream = TcpStream::connect(to).map_err(|error| reason(&error))?;
         // It only makes small requests slower; a system that refuses it still works.
         let _ = stream.set_nodelay(true);
-        let token = self.adopt(Conn::dialed(id, stream, tls));
+        let token = self.adopt(Conn::dialed(id, stream, tls).presenting(presents));
         self.watch(token);
         Ok(())
     }

@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 use crate::config::Config;
 use crate::seam::{CloseReason, Tls, Trust};
@@ -20,6 +24,7 @@ pub struct TlsClients {
     acme: Arc<ClientConfig>,
     marathon: Arc<ClientConfig>,
     web_pki: Arc<ClientConfig>,
+    unjudged: Arc<ClientConfig>,
 }
 
 /// A bundle that the operator named cannot be used.
@@ -60,7 +65,7 @@ impl TlsClients {
         };
         let acme = acme.unwrap_or_else(|| Arc::clone(&common));
         let marathon = marathon.unwrap_or(common);
-        Ok(TlsClients { acme, marathon, web_pki })
+        Ok(TlsClients { acme, marathon, web_pki, unjudged: onlooker() })
     }
 
     /// A new TLS connection, on which nothing was said yet.
@@ -72,6 +77,7 @@ impl TlsClients {
             Trust::Acme => &self.acme,
             Trust::Marathon => &self.marathon,
             Trust::WebPki => &self.web_pki,
+            Trust::Unjudged => &self.unjudged,
         };
         let name = match &tls.server {
             Host::Ip(address) => Ok(ServerName::from(*address)),
@@ -81,6 +87,60 @@ impl TlsClients {
             name.map_err(|error: InvalidDnsNameError| CloseReason::Tls(error.to_string()))?;
         ClientConnection::new(Arc::clone(config), name)
             .map_err(|error| CloseReason::Tls(error.to_string()))
+    }
+}
+
+/// A client for whoever is at the other end. It says nothing and believes nothing: which certificate is
+/// served there is all that it is asked.
+fn onlooker() -> Arc<ClientConfig> {
+    let provider = Arc::new(default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Onlooker(provider)))
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// Takes every certificate, and sees to it that the peer has its key.
+#[derive(Debug)]
+struct Onlooker(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Onlooker {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

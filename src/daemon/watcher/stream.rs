@@ -88,7 +88,9 @@ impl Stream {
             TransportEvent::Body(bytes) => self.received(turn, &bytes),
             TransportEvent::End => self.lost(turn, "Marathon closed it".into()),
             TransportEvent::Failed(error) => self.lost(turn, error.complaint(Trust::Marathon)),
-            TransportEvent::Response(_) | TransportEvent::Addresses(_) => Vec::new(),
+            TransportEvent::Response(_)
+            | TransportEvent::Addresses(_)
+            | TransportEvent::Presented(_) => Vec::new(),
         }
     }
 

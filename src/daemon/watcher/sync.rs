@@ -97,7 +97,9 @@ impl Sync {
             TransportEvent::Failed(error) => {
                 self.failed(turn, transport, error.complaint(Trust::Marathon))
             }
-            TransportEvent::Response(_) | TransportEvent::Addresses(_) => None,
+            TransportEvent::Response(_)
+            | TransportEvent::Addresses(_)
+            | TransportEvent::Presented(_) => None,
         }
     }
 

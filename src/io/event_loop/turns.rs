@@ -100,6 +100,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             }
             match item {
                 News::Connected => self.tell(machine, Input::Connected(id)),
+                News::Presented(der) => self.tell(machine, Input::Presented(id, der)),
                 News::Received(bytes) => self.tell(machine, Input::Received(id, &bytes)),
                 News::Closed(reason) => {
                     self.tokens.remove(&id);
