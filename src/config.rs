@@ -8,7 +8,7 @@ use crate::domain::Domain;
 use crate::keys::KeyType;
 use crate::log::Level;
 use crate::proxy::Proxies;
-use crate::url::Url;
+use crate::url::{Host, Origin, Url};
 
 /// The choices of one run (contract: command line).
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub marathon: Vec<Url>,
     /// `--lb`: all are signalled, never empty.
     pub lb: Vec<Url>,
+    /// `--lb-verify-port` and `--lb-verify`.
+    pub lb_verify: Verification,
     /// `--group`.
     pub group: String,
     /// `--allow-multiple-certs`.
@@ -65,6 +67,32 @@ pub struct Config {
     pub mode: Mode,
     /// `MARATHON_ACME_USER`: `UID[:GID]`, or a name that `/etc/passwd` knows, as it was given.
     pub user: Option<String>,
+}
+
+/// Where load balancers are looked at for the certificates that they serve; nowhere by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// `--lb-verify-port`: on this port of every address that is signalled.
+    pub port: Option<u16>,
+    /// `--lb-verify`: elsewhere, for the `--lb` URL of such an origin.
+    pub elsewhere: Vec<(Origin, Place)>,
+}
+
+/// Where one `--lb` name is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On this port of the address that is signalled.
+    Same(u16),
+    /// On this port of each address of that host.
+    Host(Host, u16),
+}
+
+impl Verification {
+    /// Where the load balancers of a `--lb` URL are looked at, if anywhere.
+    pub fn place(&self, lb: &Url) -> Option<Place> {
+        let own = self.elsewhere.iter().find(|(origin, _)| origin == lb.origin());
+        own.map(|(_, place)| place.clone()).or(self.port.map(Place::Same))
+    }
 }
 
 /// What the program is to do with all that.

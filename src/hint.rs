@@ -150,6 +150,12 @@ hints! {
     /// HAProxy did not reload.
     LbNoReload = "lb-no-reload": "look into marathon-lb's log: HAProxy may refuse its configuration or \
         a file in certs/",
+    /// HAProxy serves another file.
+    LbOtherFile = "lb-other-file": "let marathon-lb load the certs/ of this storage directory, and take \
+        away what has the same name there and comes first by its file name",
+    /// Nothing is seen where HAProxy should speak TLS.
+    LbUnseen = "lb-unseen": "check --lb-verify-port or --lb-verify: HAProxy speaks TLS there, and this \
+        machine may connect to it",
     /// No label says whose load balancers it is for.
     NoGroup = "no-group": "give the app the label HAPROXY_GROUP with the group that --group names, \
         external by default",

@@ -20,6 +20,7 @@ pub(crate) fn config() -> Config {
         acme: url("https://ca.example/dir"),
         email: None,
         marathon: vec![url("http://marathon.mesos:8080")],
+        lb_verify: crate::config::Verification::default(),
         lb: vec![url("http://marathon-lb.marathon.mesos:9090")],
         group: "external".into(),
         allow_multiple_certs: false,

@@ -19,6 +19,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 mod values;
+mod verify;
 
 pub use error::UsageError;
 pub use help::help;

@@ -94,6 +94,19 @@ pub const OPTIONS: &[Spec] = &[
         "marathon-lb; every address of every name is signalled \
          [http://marathon-lb.marathon.mesos:9090]",
     ),
+    value(
+        None,
+        "lb-verify-port",
+        "PORT",
+        "look after a reload, on this port of each load balancer, whether it serves the new \
+         certificate [off]",
+    ),
+    value(
+        None,
+        "lb-verify",
+        "NAME=HOST:PORT[,...]",
+        "likewise, where the load balancers that --lb calls NAME speak TLS elsewhere [none]",
+    ),
     value(Some('g'), "group", "GROUP", "the HAPROXY_GROUP to serve, '*' for all [external]"),
     switch(
         "allow-multiple-certs",

@@ -15,6 +15,7 @@ use super::Words;
 use super::error::{UsageError, masked, without_password};
 use super::options;
 use super::shared::Shared;
+use super::verify;
 
 const ACME: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const ACME_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
@@ -40,12 +41,14 @@ pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError
     let word = |long: &'static str| words.get(long).map(String::as_str);
     let sse_timeout = seconds("sse-timeout", word("sse-timeout").unwrap_or(SSE_TIMEOUT))?;
     let storage_dir = storage_dir(word(options::STORAGE_DIR).unwrap_or_default())?;
+    let lb = urls("lb", word("lb").unwrap_or(LB))?;
     Ok(Config {
         storage_dir,
         acme: acme(word("acme").unwrap_or(ACME))?,
         email: word("email").map(email).transpose()?,
         marathon: urls("marathon", word("marathon").unwrap_or(MARATHON))?,
-        lb: urls("lb", word("lb").unwrap_or(LB))?,
+        lb_verify: verify::verification(&lb, word("lb-verify-port"), word("lb-verify"))?,
+        lb,
         group: group(word("group").unwrap_or(GROUP))?,
         allow_multiple_certs: switch("allow-multiple-certs", word("allow-multiple-certs"))?,
         listen: word("listen")
@@ -104,7 +107,7 @@ fn choose(words: &Words) -> Result<(), UsageError> {
     Ok(())
 }
 
-fn wrong(option: &'static str, value: &str, fix: impl Into<String>) -> UsageError {
+pub(super) fn wrong(option: &'static str, value: &str, fix: impl Into<String>) -> UsageError {
     UsageError::Value { option, value: without_password(value), fix: fix.into() }
 }
 

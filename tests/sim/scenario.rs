@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use marathon_acme::config::{Config, Listen, LogFormat, Mode};
+use marathon_acme::config::{Config, Listen, LogFormat, Mode, Verification};
 use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
@@ -277,6 +277,7 @@ pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
         email: Some("ops@example.com".into()),
         marathon: (0..marathons).map(|i| url(format!("http://marathon{i}.mesos:8080"))).collect(),
         lb: (0..lbs).map(|i| url(format!("http://lb{i}.mesos:9090"))).collect(),
+        lb_verify: Verification::default(),
         group: "external".into(),
         allow_multiple_certs: true,
         listen: Listen { ip: None, port: 8000 },

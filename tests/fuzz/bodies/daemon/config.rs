@@ -20,6 +20,7 @@ pub fn config(choices: u8) -> Config {
         acme: url("https://ca/directory"),
         email: (choices & 1 != 0).then(|| "ops@example.org".into()),
         marathon: vec![url("http://marathon.mesos:8080"), url("http://10.0.0.3:8080")],
+        lb_verify: marathon_acme::config::Verification::default(),
         lb: vec![url("http://lb:9090")],
         group: "external".into(),
         allow_multiple_certs: choices & 2 != 0,
