@@ -28,6 +28,7 @@ mod life;
 mod ordering;
 mod reading;
 mod schedule;
+mod trial;
 mod trouble;
 mod view;
 
@@ -50,7 +51,8 @@ const CLOCK_SLACK: std::time::Duration = minutes(1);
 /// What is to be done for the certificates.
 #[derive(Debug)]
 pub enum CertificatesOutput {
-    /// Read `certs/NAME.pem`; the answer goes to [`Certificates::read`].
+    /// Read `certs/NAME.pem`, before anything that is said later is done; the answer goes to
+    /// [`Certificates::read`].
     Read(Domain),
     /// Order a certificate. When its turn has come, [`Certificates::begins`] is asked; how it ends
     /// goes to [`Certificates::finished`].
@@ -75,8 +77,9 @@ pub enum CertificatesOutput {
     Write(Domain, Secret),
     /// Move `certs/NAME.pem` to the archive; the answer goes to [`Certificates::archived`].
     Archive(Domain),
-    /// What is in `certs/` has changed: load balancers must load it.
-    Changed,
+    /// What is in `certs/` has changed: load balancers must load it. The certificate that was written, and
+    /// whether it is a new one.
+    Changed(Option<(Domain, bool)>),
 }
 
 /// An order to be made, or to be gone on with.
@@ -124,6 +127,8 @@ pub struct Certificates {
     order_counts: OrderCounts,
     revision: u64,
     unsaved: Option<Urgency>,
+    /// What was in service is kept until its successor is served.
+    keeps_before: bool,
     /// The time of the last turn.
     last_now: Option<Now>,
     outputs: VecDeque<CertificatesOutput>,
@@ -152,6 +157,7 @@ impl Certificates {
             order_counts: OrderCounts::default(),
             revision: 0,
             unsaved: None,
+            keeps_before: false,
             last_now: None,
             outputs: VecDeque::new(),
         }
@@ -368,7 +374,12 @@ impl Certificates {
                     self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem));
                 }
             }
-            Task::Order => self.start_order(turn, name),
+            Task::Order => {
+                let placed = entry.placed(&self.policy).is_some();
+                if placed || !self.try_withheld(turn, name) {
+                    self.start_order(turn, name);
+                }
+            }
             Task::Ask => self.ask(turn, name),
             Task::Archive => {
                 entry.step = Step::Archiving { again_at: None };

@@ -46,7 +46,7 @@ use issuer::{CallFailure, CallId, Issuer, IssuerOutput};
 use journal::Journal;
 use left_overs::LeftOvers;
 use memory::CaMemory;
-use reloader::Reloader;
+use reloader::{Catalog, News, Reloader};
 use standing::{Progress, Standing};
 use storekeeper::{Purpose, Storekeeper};
 use transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
@@ -110,7 +110,7 @@ impl Daemon {
             certificates: Certificates::new(config),
             issuer: Issuer::new(config, binding),
             calls: BTreeMap::new(),
-            reloader: Reloader::new(&config.lb),
+            reloader: Reloader::new(config),
             reload_owed: false,
             left_overs: LeftOvers::default(),
             directory: config.acme.to_string(),
@@ -141,6 +141,7 @@ impl Daemon {
             Input::Accepted(conn, _, door) => self.front.accepted(turn, conn, door),
             Input::Exhausted(detail) => self.front.exhausted(turn, &detail),
             Input::Connected(conn) => self.transport.handle_connected(turn, conn),
+            Input::Presented(conn, der) => self.transport.handle_presented(conn, der),
             Input::Received(conn @ ConnId::Accepted(_), bytes) => {
                 // While this instance stands by, the active one publishes to the shared storage; and what
                 // that one has left there is answered until it is withdrawn.
@@ -231,7 +232,9 @@ impl Daemon {
         self.watcher.handle_timeout(turn, &mut self.transport);
         self.certificates.handle_timeout(turn);
         self.issuer.handle_timeout(turn);
-        self.reloader.handle_timeout(turn, &mut self.transport);
+        let peers = (&mut self.transport, &self.certificates as &dyn Catalog);
+        self.reloader.handle_timeout(turn, peers);
+        self.certificates.keep_before(self.reloader.has_canary());
         while self.carry(turn) {}
         self.tidy_left_overs(turn);
         self.save(turn);
@@ -257,6 +260,16 @@ impl Daemon {
         let mut moved = false;
         while let Some((request, event)) = self.transport.poll_event() {
             self.route(turn, request, event);
+            moved = true;
+        }
+        while let Some(news) = self.reloader.poll_news() {
+            match news {
+                News::Served(names) => self.certificates.served(&names),
+                News::Unserved { names, reason } => {
+                    let goes_back = self.certificates.unserved(turn, &names, &reason);
+                    self.reloader.judged(goes_back);
+                }
+            }
             moved = true;
         }
         while let Some(output) = self.certificates.poll_output() {
@@ -290,7 +303,8 @@ impl Daemon {
                 self.certificates.want(turn, &wanted.certificates);
             }
         } else if self.reloader.awaits(request) {
-            self.reloader.handle_event(turn, &mut self.transport, request, event);
+            let peers = (&mut self.transport, &self.certificates as &dyn Catalog);
+            self.reloader.handle_event(turn, peers, request, event);
         } else if let Some(call) = self.calls.remove(&request) {
             let result = match event {
                 TransportEvent::Response(response) => Ok(response),
@@ -324,7 +338,15 @@ impl Daemon {
                 self.note_debt(turn);
                 self.storage.store(Purpose::Archive(name.clone()), Change::Archive(name));
             }
-            CertificatesOutput::Changed => self.owe_reload(turn),
+            CertificatesOutput::Changed(written) => {
+                self.note_debt(turn);
+                match written {
+                    Some((name, is_new)) => {
+                        self.reloader.certificate_changed(turn, &name, is_new);
+                    }
+                    None => self.reloader.changed(turn),
+                }
+            }
         }
     }
 

@@ -1,5 +1,6 @@
-//! Makes every marathon-lb load new certificates: who owes a reload, and when it is signalled next.
-//! Never forgets a debt before the load balancer has acknowledged a later signal.
+//! Makes every marathon-lb load new certificates, and proves that it did: who owes a reload, when it is
+//! signalled next, who goes first when there is something new, and a slow round of looks at what is
+//! served. Never forgets a debt before the load balancer has acknowledged a later signal.
 //!
 //! `Clean → Gathering (more writes may come) → every --lb name on its own: Resolving → Signalling`
 
@@ -8,16 +9,25 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::collect::Collect;
+use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::domain::Domain;
+use crate::hint::Complaint;
 use crate::time::Instant;
 use crate::turn::Turn;
-use crate::url::Url;
 
 mod balancer;
+mod canary;
+mod drift;
 mod name;
+mod proof;
+mod round;
 mod view;
 
+use canary::{Canary, Which};
+use drift::Drift;
 use name::{Name, Outcome};
+pub use proof::{Catalog, Served};
 pub use view::{BalancerView, NameView, ReloadCounts};
 
 /// Writes that come within this time of each other are one reload.
@@ -29,6 +39,29 @@ const GATHER_MAX: Duration = Duration::from_secs(10);
 /// `--lb` URL. Whoever is not among them owes a reload.
 pub type UpToDate = BTreeMap<String, BTreeSet<IpAddr>>;
 
+/// What the daemon has to know of the load balancers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The first load balancer serves these files, or there is none to be asked first: what was there
+    /// before them is needed no more.
+    Served(Vec<Domain>),
+    /// The first load balancer does not serve these files. [`Reloader::judged`] is waited for.
+    Unserved {
+        /// The files.
+        names: Vec<Domain>,
+        /// Which load balancer, and what was seen.
+        reason: Complaint,
+    },
+}
+
+/// What the reloader works with in a turn.
+pub(super) struct Means<'a> {
+    pub(super) transport: &'a mut Transport,
+    pub(super) catalog: &'a dyn Catalog,
+    /// Which write each file was, of those that not everybody has acknowledged.
+    pub(super) written: &'a BTreeMap<Domain, u64>,
+}
+
 /// Everything about the load balancers.
 #[derive(Debug)]
 pub struct Reloader {
@@ -38,22 +71,37 @@ pub struct Reloader {
     gathering: Option<Gathering>,
     /// [`Reloader::up_to_date`] is not what it was when it was remembered.
     unsaved: bool,
+    /// The last write of each file that not everybody has acknowledged.
+    written: BTreeMap<Domain, u64>,
+    /// Those of them that no load balancer is known to serve.
+    on_trial: BTreeSet<Domain>,
+    canary: Canary,
+    drift: Drift,
+    news: Vec<News>,
 }
 
 #[derive(Debug)]
 struct Gathering {
     since: Instant,
     until: Instant,
+    /// New certificates are among it.
+    trial: bool,
 }
 
 impl Reloader {
     /// The load balancers of the configuration; none owes anything yet.
-    pub fn new(urls: &[Url]) -> Reloader {
+    pub fn new(config: &Config) -> Reloader {
+        let name = |url| Name::new(url, config.lb_verify.place(url));
         Reloader {
-            names: urls.iter().map(Name::new).collect(),
+            names: config.lb.iter().map(name).collect(),
             generation: 0,
             gathering: None,
             unsaved: false,
+            written: BTreeMap::new(),
+            on_trial: BTreeSet::new(),
+            canary: Canary::default(),
+            drift: Drift::default(),
+            news: Vec::new(),
         }
     }
 
@@ -82,8 +130,32 @@ impl Reloader {
     pub fn changed(&mut self, turn: &mut Turn<'_>) {
         self.generation += 1;
         let now = turn.now.mono;
-        let since = self.gathering.as_ref().map_or(now, |gathering| gathering.since);
-        self.gathering = Some(Gathering { since, until: (now + GATHER).min(since + GATHER_MAX) });
+        let (since, trial) =
+            self.gathering.as_ref().map_or((now, false), |it| (it.since, it.trial));
+        let until = (now + GATHER).min(since + GATHER_MAX);
+        self.gathering = Some(Gathering { since, until, trial });
+    }
+
+    /// Likewise, by this certificate: a new one, or, put back, the one of before.
+    pub fn certificate_changed(&mut self, turn: &mut Turn<'_>, name: &Domain, is_new: bool) {
+        self.changed(turn);
+        self.written.insert(name.clone(), self.generation);
+        if is_new {
+            self.on_trial.insert(name.clone());
+        }
+        if let Some(gathering) = &mut self.gathering {
+            gathering.trial |= is_new;
+        }
+    }
+
+    /// Whether a new certificate is tried with one load balancer that can be looked at before the others
+    /// have it, so that what was there before is worth keeping until then.
+    pub fn has_canary(&self) -> bool {
+        self.names.iter().any(Name::is_verified) && self.count() > 1
+    }
+
+    fn count(&self) -> usize {
+        self.names.iter().map(|name| name.addresses().count()).sum()
     }
 
     /// Whether every load balancer has acknowledged a signal that came after the last write.
@@ -100,35 +172,128 @@ impl Reloader {
     pub fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        (transport, catalog): (&mut Transport, &dyn Catalog),
         request: RequestId,
         event: TransportEvent,
     ) {
-        let Some(name) = self.names.iter_mut().find(|name| name.awaits(request)) else { return };
-        match name.handle_event(turn, transport, request, event) {
-            Outcome::Going | Outcome::Failed => {}
-            Outcome::Acknowledged => self.unsaved = true,
+        let Some(place) = self.names.iter().position(|name| name.awaits(request)) else { return };
+        let mut means = Means { transport, catalog, written: &self.written };
+        let outcome = self.names.get_mut(place);
+        let outcome = outcome.map(|it| it.handle_event(turn, &mut means, request, event));
+        outcome.into_iter().for_each(|outcome| self.came_out(turn, place, outcome));
+        self.handle_timeout(turn, (transport, catalog));
+    }
+
+    fn came_out(&mut self, turn: &mut Turn<'_>, place: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Going | Outcome::Failed(None) => {}
+            Outcome::Acknowledged(address) => {
+                self.unsaved = true;
+                self.canary.proven((place, address));
+            }
+            Outcome::Failed(Some(address)) => {
+                self.canary.is_silent(turn.now.mono, (place, address));
+            }
+            Outcome::Unproven(address, problem, names) => {
+                let which = (place, address);
+                let Some(name) = self.names.get(place).filter(|_| self.canary.is(which)) else {
+                    return;
+                };
+                self.canary.failed(which);
+                if name.is_verified() {
+                    let text = format!("{} ({address}): {problem}", name.url().origin());
+                    let reason = Complaint::new(text, problem.hint);
+                    self.news.push(News::Unserved { names, reason });
+                } else {
+                    self.canary.judged(false);
+                }
+            }
         }
-        self.handle_timeout(turn, transport);
+    }
+
+    /// Takes in whether the files of before go back, after [`News::Unserved`].
+    pub fn judged(&mut self, goes_back: bool) {
+        self.canary.judged(goes_back);
+    }
+
+    /// What the daemon has to know, until there is no more.
+    pub fn poll_news(&mut self) -> Option<News> {
+        if self.canary.is_open() && self.gathering.is_none() && !self.on_trial.is_empty() {
+            let names = std::mem::take(&mut self.on_trial);
+            self.news.push(News::Served(names.into_iter().collect()));
+        }
+        self.news.pop()
     }
 
     /// Sends what is due.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
-        if self.gathering.as_ref().is_some_and(|gathering| gathering.until <= turn.now.mono) {
-            self.gathering = None;
-            for name in &mut self.names {
-                name.owe(turn, transport, self.generation);
+    pub fn handle_timeout(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (transport, catalog): (&mut Transport, &dyn Catalog),
+    ) {
+        let now = turn.now.mono;
+        let due = self.gathering.take_if(|gathering| gathering.until <= now);
+        let mut means = Means { transport, catalog, written: &self.written };
+        if let Some(Gathering { trial, .. }) = due {
+            if trial {
+                self.canary.begin(now);
+            }
+            for (place, name) in self.names.iter_mut().enumerate() {
+                name.permit = self.canary.permit(place);
+                name.owe(turn, &mut means, self.generation);
             }
         }
-        for name in &mut self.names {
-            name.handle_timeout(turn, transport);
+        let mut outcomes = Vec::new();
+        for (place, name) in self.names.iter_mut().enumerate() {
+            let outcome = name.handle_timeout(turn, &mut means);
+            outcomes.extend(outcome.into_iter().map(|outcome| (place, outcome)));
+        }
+        for (place, outcome) in outcomes {
+            self.came_out(turn, place, outcome);
+        }
+        self.watch_drift(turn, catalog);
+        self.steer(turn, (transport, catalog));
+        let acknowledged = self.names.iter().map(Name::acknowledged).min().unwrap_or_default();
+        self.written.retain(|_, generation| *generation > acknowledged);
+    }
+
+    /// Signals those whose turn it is.
+    fn steer(&mut self, turn: &mut Turn<'_>, (transport, catalog): (&mut Transport, &dyn Catalog)) {
+        if !self.canary.is_open() {
+            let all_known = !self.names.iter().any(Name::is_resolving);
+            let each = self.names.iter().enumerate();
+            let owing: Vec<Which> =
+                each.flat_map(|(place, name)| name.owing().map(move |at| (place, at))).collect();
+            let count = self.count();
+            self.canary.choose(turn.now.mono, all_known, &owing, count);
+        }
+        let mut means = Means { transport, catalog, written: &self.written };
+        for (place, name) in self.names.iter_mut().enumerate() {
+            name.permit = self.canary.permit(place);
+            name.begin_permitted(turn, &mut means);
+        }
+    }
+
+    /// Looks at one load balancer for one name, when it is time.
+    fn watch_drift(&mut self, turn: &mut Turn<'_>, catalog: &dyn Catalog) {
+        if !self.names.iter().any(Name::is_verified) || !self.drift.is_due(turn) {
+            return;
+        }
+        let each = self.names.iter().enumerate();
+        let ready: Vec<Which> =
+            each.flat_map(|(place, name)| name.at_rest().map(move |at| (place, at))).collect();
+        if let Some(((place, address), domain)) = self.drift.choose(&ready, catalog)
+            && let Some(name) = self.names.get_mut(place)
+        {
+            name.look(turn.now.mono, address, &domain);
         }
     }
 
     /// When something is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let gathered = self.gathering.as_ref().map(|gathering| gathering.until);
-        self.names.iter().filter_map(Name::poll_timeout).chain(gathered).min()
+        let others = [gathered, self.canary.poll_timeout(), self.drift.poll_timeout()];
+        self.names.iter().filter_map(Name::poll_timeout).chain(others.into_iter().flatten()).min()
     }
 
     /// Every `--lb` URL, in the order of the configuration.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
-use crate::seam::{CloseReason, ConnId, Load, Output};
+use crate::seam::{CloseReason, ConnId, Load, Output, Tls, Trust};
 use crate::testing::Bench;
 
 /// A transport, the time, and what waits to be answered.
@@ -16,6 +16,8 @@ pub(crate) struct Wire {
     /// What `/etc/hosts` says; the only way in which a name is resolved here.
     pub(crate) hosts: String,
     connections: BTreeMap<ConnId, SocketAddr>,
+    /// Handshakes whose certificate was not shown yet: where, and for which name.
+    pub(crate) glances: BTreeMap<ConnId, (SocketAddr, String)>,
 }
 
 /// A request that was sent.
@@ -37,7 +39,8 @@ impl Sent {
 impl Wire {
     pub(crate) fn new() -> Wire {
         let (bench, transport) = (Bench::new(), Transport::default());
-        Wire { bench, transport, hosts: String::new(), connections: BTreeMap::new() }
+        let (connections, glances) = (BTreeMap::new(), BTreeMap::new());
+        Wire { bench, transport, hosts: String::new(), connections, glances }
     }
 
     /// What was sent since the last look.
@@ -45,6 +48,10 @@ impl Wire {
         let mut sent = Vec::new();
         while let Some(output) = self.transport.poll_output() {
             match output {
+                Output::Connect { conn, to, tls: Some(Tls { server, trust: Trust::Unjudged }) } => {
+                    self.connections.insert(conn, to);
+                    self.glances.insert(conn, (to, server.to_string()));
+                }
                 Output::Connect { conn, to, .. } => {
                     self.connections.insert(conn, to);
                     self.transport.handle_connected(&mut self.bench.turn(), conn);
@@ -56,6 +63,7 @@ impl Wire {
                 }
                 Output::Close { conn } => {
                     self.connections.remove(&conn);
+                    self.glances.remove(&conn);
                 }
                 Output::Load(Load::NameService) => {
                     let Wire { bench, transport, hosts, .. } = self;
@@ -74,6 +82,7 @@ impl Wire {
 
     pub(crate) fn close(&mut self, conn: ConnId, reason: CloseReason) {
         self.connections.remove(&conn);
+        self.glances.remove(&conn);
         self.transport.handle_closed(&mut self.bench.turn(), conn, reason);
     }
 

@@ -2,8 +2,10 @@
 
 pub mod bundle;
 mod der;
+mod fingerprint;
 pub mod leaf;
 pub mod pem;
 
 pub use bundle::{Bundle, BundleError, same_leaf, topmost_issuer};
+pub use fingerprint::Fingerprint;
 pub use leaf::Leaf;

@@ -17,6 +17,7 @@ use crate::turn::Turn;
 
 use super::life::{Life, Stored};
 use super::schedule::{Next, Task, When, Why};
+use super::trial::{Origin, Trial};
 use super::trouble::{FollowUp, Spread, Trouble};
 
 /// No hold is shorter: a limit that has room the very next moment must not make the loop spin.
@@ -55,6 +56,8 @@ pub(super) struct Entry {
     pub(super) acted: bool,
     /// Another certificate has all its wanted names: it would only stand in that one's way.
     pub(super) superseded: bool,
+    /// The stored certificate, or one that was withheld, is not known to be served.
+    pub(super) trial: Option<Trial>,
     /// Where it stands in the index of what is due.
     pub(super) planned: Option<UnixTime>,
 }
@@ -74,8 +77,8 @@ pub(super) enum Step {
     /// The CA is at it. An exempt order is one that the CA's limits do not count; one that is
     /// finalizing may have given a certificate, whatever becomes of it here.
     Ordering { names: Vec<Domain>, exempt: bool, finalizing: bool },
-    /// Issued, but not on the disk yet; again at that time where the disk refused.
-    Storing { pem: Secret, stored: Box<Stored>, again_at: Option<UnixTime> },
+    /// Issued, or to go back, but not on the disk yet; again at that time where the disk refused.
+    Storing { pem: Secret, stored: Box<Stored>, again_at: Option<UnixTime>, origin: Origin },
     /// On its way to the archive; again at that time where the disk refused.
     Archiving { again_at: Option<UnixTime> },
 }

@@ -32,3 +32,11 @@ pub(super) fn assemble(now: UnixTime, issued: &Issued) -> Result<(Secret, Stored
     bundle.is_current(issued.told_time.unwrap_or(now))?;
     Ok((pem, Stored::of(&bundle)))
 }
+
+/// What a file says that was assembled before, when it still fits what is wanted and can serve now.
+pub(super) fn fits(now: UnixTime, pem: &Secret, names: &[Domain]) -> Option<Stored> {
+    let bundle = Bundle::parse(pem.expose()).ok()?;
+    bundle.covers(names).ok()?;
+    bundle.is_current(now).ok()?;
+    Some(Stored::of(&bundle))
+}

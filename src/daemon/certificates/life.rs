@@ -9,8 +9,8 @@ use crate::collect::Collect;
 use crate::domain::Domain;
 use crate::keys::{Keys, jittered};
 use crate::log::{Level, Record};
-use crate::pki::Bundle;
 use crate::pki::leaf::renewal_by_lifetime;
+use crate::pki::{Bundle, Fingerprint};
 use crate::time::UnixTime;
 
 /// A certificate as its file has it.
@@ -28,6 +28,8 @@ pub struct Stored {
     pub cert_id: Option<String>,
     /// The serial number in hexadecimal, which tells it from every other of its issuer.
     pub serial: String,
+    /// What tells it from every other certificate.
+    pub leaf: Fingerprint,
 }
 
 /// What is remembered of a stored certificate; it goes when the certificate goes.
@@ -81,6 +83,7 @@ impl Stored {
             issuer: leaf.issuer_common_name.clone().unwrap_or_default(),
             cert_id: cert_id(leaf),
             serial: leaf.serial.iter().map(|byte| format!("{byte:02x}")).collect(),
+            leaf: Fingerprint::of(bundle.leaf_der()),
         }
     }
 

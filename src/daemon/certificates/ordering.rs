@@ -19,6 +19,7 @@ use crate::url::Url;
 use super::entry::{Held, Step};
 use super::life::{Life, Stored};
 use super::schedule::{When, Why};
+use super::trial::Origin;
 use super::trouble::{FollowUp, Spread, Trouble};
 use super::{Certificates, CertificatesOutput, Urgency, WRITE_PAUSE, file};
 
@@ -177,8 +178,7 @@ impl Certificates {
                 self.blame(turn, &name, BTreeMap::new(), &failure);
             }
             Ok((pem, stored)) => {
-                self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
-                self.step(&name, Step::Storing { pem, stored: Box::new(stored), again_at: None });
+                self.place(turn.now.wall, &name, (pem, stored), Origin::Issued);
             }
         }
     }
@@ -280,7 +280,7 @@ impl Certificates {
     /// written again: a certificate once issued is never ordered a second time for that.
     pub fn written(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
         let Some(entry) = self.entries.get_mut(name) else { return };
-        let Step::Storing { stored, again_at, .. } = &mut entry.step else { return };
+        let Step::Storing { again_at, .. } = &mut entry.step else { return };
         if let Err(error) = result {
             let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
             *again_at = Some(at);
@@ -289,26 +289,32 @@ impl Certificates {
             turn.log(line.hinted(Hint::of_storage(error.kind)));
             return self.reindex(name);
         }
-        self.order_counts.issued += 1;
-        let stored = stored.clone();
-        let issued = Some((turn.now.wall, self.policy.directory.as_str()));
-        let life = Life::begin(&stored, issued, turn.keys);
-        turn.log(issued_line(name, &stored, &life));
-        entry.memory.left_out.retain(|name, _| !stored.is_for(name));
-        (entry.memory.trouble, entry.memory.attempt, entry.held) = (None, None, None);
+        let Step::Storing { stored, origin, .. } = std::mem::take(&mut entry.step) else { return };
+        let is_new = !matches!(origin, Origin::Before(_));
+        let is_issued = matches!(origin, Origin::Issued);
+        let life = self.life_of(turn.now.wall, (&stored, origin), turn.keys);
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if is_issued {
+            self.order_counts.issued += 1;
+            turn.log(issued_line(name, &stored, &life));
+        }
+        if is_new {
+            entry.memory.left_out.retain(|name, _| !stored.is_for(name));
+            (entry.memory.trouble, entry.memory.attempt, entry.held) = (None, None, None);
+        }
         (entry.stored, entry.memory.life) = (Some(*stored), Some(life));
         self.unsaved = Some(Urgency::Now);
         self.step(name, Step::Resting);
         if self.may_supersede(name) {
             self.retire(turn.now.wall);
         }
-        self.outputs.push_back(CertificatesOutput::Changed);
+        self.outputs.push_back(CertificatesOutput::Changed(Some((name.clone(), is_new))));
     }
 
     /// Takes in how a [`CertificatesOutput::Archive`] ended.
     pub fn archived(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
         if result.is_ok() {
-            self.outputs.push_back(CertificatesOutput::Changed);
+            self.outputs.push_back(CertificatesOutput::Changed(None));
         }
         let Some(entry) = self.entries.get_mut(name) else { return };
         // A damaged file has left its entry already.

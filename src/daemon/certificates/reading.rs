@@ -36,6 +36,9 @@ impl Certificates {
     /// Takes in what `certs/NAME.pem` holds. A damaged file goes to the archive: one that HAProxy
     /// cannot load keeps it from loading any.
     pub fn read(&mut self, turn: &mut Turn<'_>, name: &Domain, file: Result<Secret, StoreError>) {
+        if self.is_before(name, &file) {
+            return;
+        }
         // The one that was asked for, as a rule.
         if self.unread.front() == Some(name) {
             self.unread.pop_front();
@@ -83,7 +86,7 @@ impl Certificates {
         if entry.adopt(turn, stored) {
             // Nothing says that load balancers have it: a crash may have come between its writing and
             // any note of that.
-            self.outputs.push_back(CertificatesOutput::Changed);
+            self.outputs.push_back(CertificatesOutput::Changed(None));
         }
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
         self.step(name, Step::Resting);

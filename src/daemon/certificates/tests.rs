@@ -21,6 +21,7 @@ mod memory;
 mod names;
 mod pauses;
 mod states;
+mod trial;
 
 use std::time::Duration;
 
@@ -245,7 +246,7 @@ fn show(output: &CertificatesOutput) -> String {
         CertificatesOutput::Ask { name, .. } => format!("ask {name}"),
         CertificatesOutput::Write(name, _) => format!("write {name}"),
         CertificatesOutput::Archive(name) => format!("archive {name}"),
-        CertificatesOutput::Changed => "changed".into(),
+        CertificatesOutput::Changed(_) => "changed".into(),
     }
 }
 

@@ -2,7 +2,12 @@
 
 use super::*;
 use crate::daemon::wire::{Sent, Wire, counted};
+use crate::pki::Fingerprint;
 use crate::seam::CloseReason;
+use crate::testing::config;
+use crate::url::Url;
+
+mod proof;
 
 const PIDS: &str = "/_haproxy_getpids";
 const SECOND: Duration = Duration::from_secs(1);
@@ -10,13 +15,40 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Case {
     wire: Wire,
     reloader: Reloader,
+    files: Files,
     shows_pids: bool,
+}
+
+/// What was written, and when; the certificates are texts.
+#[derive(Default)]
+struct Files(BTreeMap<Domain, (u64, &'static str)>);
+
+impl Catalog for Files {
+    fn expected(&self, name: &Domain) -> Option<Fingerprint> {
+        self.0.get(name).map(|(_, text)| Fingerprint::of(text.as_bytes()))
+    }
+
+    fn latest(&self, count: usize) -> Vec<Domain> {
+        let mut names: Vec<_> = self.0.iter().collect();
+        names.sort_by_key(|(_, (at, _))| std::cmp::Reverse(*at));
+        names.into_iter().take(count).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn following(&self, name: Option<&Domain>) -> Option<Domain> {
+        let behind = self.0.keys().find(|it| name.is_none_or(|name| *it > name));
+        behind.or(self.0.keys().next()).cloned()
+    }
 }
 
 impl Case {
     fn new(urls: &[&str]) -> Case {
         let urls: Vec<Url> = urls.iter().map(|url| Url::parse(url).unwrap()).collect();
-        Case { wire: Wire::new(), reloader: Reloader::new(&urls), shows_pids: false }
+        Case::of(&Config { lb: urls, ..config() })
+    }
+
+    fn of(config: &Config) -> Case {
+        let reloader = Reloader::new(config);
+        Case { wire: Wire::new(), reloader, files: Files::default(), shows_pids: false }
     }
 
     fn changed(&mut self) {
@@ -26,8 +58,8 @@ impl Case {
     /// Lets time pass and everything happen that is due; the signals sent meanwhile.
     fn pass(&mut self, duration: Duration) -> Vec<Sent> {
         self.wire.pass(duration);
-        let Case { wire, reloader, .. } = self;
-        reloader.handle_timeout(&mut wire.bench.turn(), &mut wire.transport);
+        let Case { wire, reloader, files, .. } = self;
+        reloader.handle_timeout(&mut wire.bench.turn(), (&mut wire.transport, files));
         self.settle()
     }
 
@@ -57,9 +89,9 @@ impl Case {
         let mut sent = self.wire.sent();
         while let Some((request, event)) = self.wire.event() {
             assert!(self.reloader.awaits(request));
-            let Case { wire, reloader, .. } = self;
+            let Case { wire, reloader, files, .. } = self;
             let mut turn = wire.bench.turn();
-            reloader.handle_event(&mut turn, &mut wire.transport, request, event);
+            reloader.handle_event(&mut turn, (&mut wire.transport, files), request, event);
             sent.extend(self.wire.sent());
         }
         sent
@@ -103,7 +135,7 @@ fn writes_within_two_seconds_are_one_signal_to_each() {
     assert!(case.reloader.is_clean() && case.reloader.poll_timeout().is_none());
     let views: Vec<NameView<'_>> = case.reloader.views().collect();
     assert!(views.iter().all(|view| view.in_sync && view.balancers[0].reloaded.is_some()));
-    assert_eq!(views[1].counts, ReloadCounts { acknowledged: 1, failed: 0 });
+    assert_eq!(views[1].counts, ReloadCounts { acknowledged: 1, ..ReloadCounts::default() });
 }
 
 #[test]

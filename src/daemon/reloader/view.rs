@@ -1,7 +1,10 @@
 //! The load balancers as others may see them. Changes nothing.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::Served;
+use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -13,6 +16,8 @@ pub struct ReloadCounts {
     pub acknowledged: u64,
     /// Anything else; also a name that could not be resolved.
     pub failed: u64,
+    /// How often one that had loaded everything was seen to serve something else.
+    pub strayed: u64,
 }
 
 /// One `--lb` URL.
@@ -26,6 +31,8 @@ pub struct NameView<'a> {
     pub balancers: Vec<BalancerView<'a>>,
     /// Why they are not known.
     pub problem: Option<&'a Complaint>,
+    /// Its load balancers are looked at for what they serve.
+    pub verified: bool,
     /// Its signals.
     pub counts: ReloadCounts,
 }
@@ -41,4 +48,20 @@ pub struct BalancerView<'a> {
     pub reloaded: Option<UnixTime>,
     /// Why it did not acknowledge the last one.
     pub problem: Option<&'a Complaint>,
+    /// What it was last seen to serve, where it is looked at.
+    pub served: &'a BTreeMap<Domain, Served>,
+    /// Processes of before the last reload that were still there after it.
+    pub lingering: usize,
+}
+
+impl BalancerView<'_> {
+    /// The names for which it was last seen to serve something else than was written.
+    pub fn wrong(&self) -> impl Iterator<Item = &Domain> {
+        self.served.iter().filter(|(_, served)| !served.right).map(|(name, _)| name)
+    }
+
+    /// When the first of the certificates ends that it was seen to serve.
+    pub fn not_after(&self) -> Option<UnixTime> {
+        self.served.values().map(|served| served.not_after).min()
+    }
 }

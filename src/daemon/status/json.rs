@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::challenge;
 use crate::daemon::certificates::{Next, View, When};
-use crate::daemon::reloader::NameView;
+use crate::daemon::reloader::{BalancerView, NameView};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::http::ServerResponse;
@@ -89,6 +89,18 @@ struct Address<'a> {
     problem: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serves: Option<Serves<'a>>,
+}
+
+/// What a load balancer was last seen to serve.
+#[derive(Serialize)]
+struct Serves<'a> {
+    seen: usize,
+    wrong: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_not_after: Option<Time>,
+    old_processes: usize,
 }
 
 #[derive(Serialize)]
@@ -225,12 +237,19 @@ impl<'a> Marathon<'a> {
 
 impl<'a> LoadBalancer<'a> {
     fn of(view: NameView<'a>) -> LoadBalancer<'a> {
+        let serves = |it: &BalancerView<'a>| Serves {
+            seen: it.served.len(),
+            wrong: it.served.iter().filter(|(_, it)| !it.right).map(|it| it.0.as_str()).collect(),
+            first_not_after: it.not_after().map(Time),
+            old_processes: it.lingering,
+        };
         let addresses = view.balancers.iter().map(|it| Address {
             address: it.address,
             in_sync: it.in_sync,
             reloaded: it.reloaded.map(Time),
             problem: it.problem.map(|it| &**it),
             hint: it.problem.and_then(|it| it.hint).map(Hint::text),
+            serves: view.verified.then(|| serves(it)),
         });
         LoadBalancer {
             url: view.url.origin().to_string(),

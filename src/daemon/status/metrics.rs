@@ -4,6 +4,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::daemon::reloader::BalancerView;
 use crate::http::ServerResponse;
 use crate::seam::Usage;
 use crate::time::UnixTime;
@@ -147,6 +148,49 @@ fn about_load_balancers(text: &mut Exposition, sources: &Sources<'_>) {
     text.ours(name, Kind::Gauge, "1 when every address has loaded what was written last.");
     for (origin, view) in origins.iter().zip(sources.reloader.views()) {
         text.sample(name, &[("lb", origin)], u8::from(view.in_sync));
+    }
+    let verified = || origins.iter().zip(sources.reloader.views()).filter(|(_, it)| it.verified);
+    if verified().next().is_none() {
+        return;
+    }
+    let name = "lb_strays_total";
+    text.ours(
+        name,
+        Kind::Counter,
+        "How often one was seen to serve something else than it loaded.",
+    );
+    for (origin, view) in verified() {
+        text.sample(name, &[("lb", origin)], view.counts.strayed);
+    }
+    let each = |text: &mut Exposition, name: &str, value: &dyn Fn(&BalancerView<'_>) -> usize| {
+        for (origin, view) in verified() {
+            for it in &view.balancers {
+                let labels = [("lb", origin.as_str()), ("address", &it.address.to_string())];
+                text.sample(name, &labels, value(it));
+            }
+        }
+    };
+    let name = "lb_wrong_certificates";
+    text.ours(name, Kind::Gauge, "Names that it was last seen to serve another certificate for.");
+    each(text, name, &|it| it.wrong().count());
+    let name = "lb_old_processes";
+    text.ours(name, Kind::Gauge, "Processes of HAProxy that have outlived the last reload.");
+    each(text, name, &|it| it.lingering);
+    let name = "lb_certificate_not_after_timestamp_seconds";
+    text.ours(
+        name,
+        Kind::Gauge,
+        "When the certificate ends that a load balancer was seen to serve.",
+    );
+    for (origin, view) in verified() {
+        for it in &view.balancers {
+            let address = it.address.to_string();
+            for (domain, served) in it.served {
+                let labels =
+                    [("lb", origin.as_str()), ("address", &address), ("name", domain.as_str())];
+                text.sample(name, &labels, seconds(served.not_after));
+            }
+        }
     }
 }
 

@@ -331,10 +331,17 @@ fn load_balancer(
         None => html.raw("<span class=\"faint\">none since the start</span>"),
     };
     html.raw(match balancer.in_sync {
+        true if !balancer.served.is_empty() => {
+            "</td><td><span class=\"ok\">in sync, seen to serve it</span>"
+        }
         true => "</td><td><span class=\"ok\">in sync</span>",
         false => "</td><td><span class=\"bad\">owes a reload</span>",
     });
-    if let Some(problem) = balancer.problem.filter(|_| !balancer.in_sync) {
+    if balancer.lingering > 0 {
+        html.element("<p class=\"said small\">", balancer.lingering, "");
+        html.raw(" old processes of HAProxy have outlived the last reload</p>");
+    }
+    if let Some(problem) = balancer.problem {
         html.element("<p class=\"said small\">", problem, "");
         hint(html, problem.hint);
         html.raw("</p>");

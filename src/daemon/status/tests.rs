@@ -40,7 +40,7 @@ impl Case {
             certificates: Certificates::new(&config),
             issuer: Issuer::new(&config, None),
             watcher: Watcher::new(&config),
-            reloader: Reloader::new(&config.lb),
+            reloader: Reloader::new(&config),
             budget: Vec::new(),
         };
         let names: Vec<Domain> =

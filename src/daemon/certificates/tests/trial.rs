@@ -1,0 +1,150 @@
+//! New certificates on trial: what was there before is kept, goes back, and makes room again.
+
+use super::*;
+use crate::daemon::reloader::Catalog;
+use crate::hint::Complaint;
+use crate::pki::{Bundle, Fingerprint};
+
+const HOUR: Duration = minutes(60);
+
+fn leaf(pem: &Secret) -> Fingerprint {
+    Fingerprint::of(Bundle::parse(pem.expose()).unwrap().leaf_der())
+}
+
+fn reason() -> Complaint {
+    Complaint::from("it serves something else")
+}
+
+impl Case {
+    /// The next file that is to be written, if there is one; what is asked for before it.
+    fn next_write(&mut self) -> (Vec<String>, Option<Secret>) {
+        let mut others = Vec::new();
+        while let Some(output) = self.certificates.poll_output() {
+            match output {
+                CertificatesOutput::Write(_, pem) => return (others, Some(pem)),
+                output => others.push(show(&output)),
+            }
+        }
+        (others, None)
+    }
+
+    /// A certificate in service, and its successor just written.
+    fn renewed(&mut self) -> [Secret; 2] {
+        self.certificates.keep_before(true);
+        self.want(&[("a.org", "1")]);
+        let (key, chain_pem) = self.file(&names("a.org"), 90);
+        let issue = |case: &mut Case, id, (key, chain_pem): (Secret, String)| {
+            let names = names("a.org");
+            let issued = Issued { names, key, chain_pem, replaced: None, told_time: None };
+            case.certificates.finished(&mut case.bench.turn(), OrderId(id), Ok(issued));
+            case.next_write()
+        };
+        let (read, before) = issue(self, 0, (key, chain_pem));
+        assert_eq!(read, Vec::<String>::new(), "there was nothing before");
+        let before = before.unwrap();
+        assert_eq!(self.written("a.org"), ["changed"]);
+        let (_, ordered) = self.sleep();
+        assert_eq!(ordered, ["order 1 a.org"]);
+        let file = self.file(&names("a.org"), 90);
+        let (read, after) = issue(self, 1, file);
+        assert_eq!(read, ["read a.org"], "ahead of the write");
+        let after = after.unwrap();
+        self.certificates.read(&mut self.bench.turn(), &name("a.org"), Ok(before.clone()));
+        assert_eq!(self.written("a.org"), ["changed"]);
+        assert_eq!(self.certificates.expected(&name("a.org")), Some(leaf(&after)));
+        [before, after]
+    }
+
+    fn unserved(&mut self) -> bool {
+        self.certificates.unserved(&mut self.bench.turn(), &[name("a.org")], &reason())
+    }
+}
+
+#[test]
+fn one_that_is_not_served_makes_room_for_the_one_of_before_and_is_tried_again_without_an_order() {
+    let mut case = Case::new();
+    let [before, after] = case.renewed();
+    let mut pauses = Vec::new();
+    for round in 0..3 {
+        let asked = case.bench.now.mono;
+        assert!(case.unserved());
+        let (others, returned) = case.next_write();
+        assert_eq!((others.len(), returned.as_ref().map(leaf)), (0, Some(leaf(&before))));
+        assert_eq!(case.certificates.states_of_a(), State::Failing);
+        case.written("a.org");
+        assert_eq!(case.certificates.expected(&name("a.org")), Some(leaf(&before)));
+        assert!(!case.unserved(), "it is back already");
+        // No order, but the same file again.
+        let (again, placed) = loop {
+            let at = case.certificates.poll_timeout(case.bench.now).expect("it is tried again");
+            case.bench.pass(at.since(case.bench.now.mono));
+            case.certificates.handle_timeout(&mut case.bench.turn());
+            if let (others, Some(pem)) = case.next_write() {
+                break (others, pem);
+            }
+        };
+        assert_eq!((again, leaf(&placed)), (vec!["read a.org".to_string()], leaf(&after)));
+        pauses.push(case.bench.now.mono.since(asked));
+        case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(before.clone()));
+        assert_eq!(case.written("a.org"), ["changed"], "round {round}");
+        assert_eq!(case.certificates.states_of_a(), State::Valid);
+    }
+    assert!(pauses[0] < minutes(2) && pauses[1] > minutes(7) && pauses[2] > minutes(44));
+    case.certificates.served(&[name("a.org")]);
+    assert!(!case.unserved(), "what was before is forgotten");
+    let counts = case.certificates.order_counts();
+    assert_eq!((counts.issued, counts.failed), (2, 0));
+}
+
+#[test]
+fn what_is_about_to_end_does_not_go_back() {
+    let mut case = Case::new();
+    case.renewed();
+    case.bench.pass(29 * DAY + 23 * HOUR);
+    assert!(!case.unserved());
+    assert_eq!(case.next_write().1.map(|pem| leaf(&pem)), None);
+}
+
+#[test]
+fn one_that_does_not_fit_any_more_is_ordered_anew() {
+    let mut case = Case::new();
+    case.renewed();
+    assert!(case.unserved());
+    case.next_write();
+    case.written("a.org");
+    assert_eq!(case.want(&[("a.org b.org", "2")]), ["order 2 a.org b.org"]);
+}
+
+#[test]
+fn without_a_canary_nothing_is_kept() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    case.sleep();
+    assert_eq!(case.issue(1, "a.org", 90), ["write a.org"]);
+    case.written("a.org");
+    assert!(!case.unserved());
+}
+
+/// HAProxy serves the file whose own name comes first, `.pem` included.
+#[test]
+fn of_several_files_for_a_name_the_first_one_is_expected() {
+    let mut case = Case::of(&Config { san: true, ..config() });
+    let both = case.stored("a.org b.org", 90);
+    let other = case.stored("b.org", 90);
+    case.restart(&Config { san: true, ..config() }, &[("a.org", both.clone()), ("b.org", other)]);
+    assert_eq!(case.certificates.expected(&name("b.org")), None, "nobody wants it");
+    case.want(&[("a.org", "1"), ("b.org", "1")]);
+    assert_eq!(case.certificates.expected(&name("b.org")), Some(leaf(&both)));
+    assert_eq!(case.certificates.latest(1).len(), 1);
+    let first = case.certificates.following(None);
+    assert_eq!(case.certificates.following(first.as_ref()), Some(name("b.org")));
+    assert_eq!(case.certificates.following(Some(&name("b.org"))), first);
+}
+
+impl Certificates {
+    fn states_of_a(&self) -> State {
+        let view = self.views().next().expect("a.org");
+        view.state(self.last_now.expect("a turn").wall)
+    }
+}

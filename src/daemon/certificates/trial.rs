@@ -1,0 +1,231 @@
+//! New certificates on trial: what was in service before is kept in memory until a load balancer serves
+//! the new one. Where it does not, the one of before goes back, and the new one is tried again later, by
+//! the table of pauses, without another order. Part of the scheduler's machine; what is served is the
+//! reloader's to find out.
+//!
+//! `Running → (served) none`, or `Running → (not served) Withheld → Running …`. An end of the program
+//! forgets a trial: what lies in `certs/` then stays, and what was withheld is ordered anew.
+
+use std::cmp::{Ordering, Reverse};
+use std::time::Duration;
+
+use crate::daemon::reloader::Catalog;
+use crate::domain::Domain;
+use crate::hint::Complaint;
+use crate::keys::Keys;
+use crate::log::Record;
+use crate::pki::Fingerprint;
+use crate::seam::StoreError;
+use crate::secret::Secret;
+use crate::time::UnixTime;
+use crate::turn::Turn;
+
+use super::entry::Step;
+use super::life::{Life, Stored};
+use super::schedule::When;
+use super::trouble::{FollowUp, Spread, Trouble};
+use super::{Certificates, CertificatesOutput, Urgency, file};
+
+/// What ends within this time does not go back: a new certificate that one load balancer does not serve
+/// is worth more than one that is about to end.
+const LEFT_MIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A new certificate that is not known to be served.
+#[derive(Debug)]
+pub(super) enum Trial {
+    /// It is in `certs/`.
+    Running {
+        before: Box<Before>,
+        after: Secret,
+        /// Trials of it that failed.
+        trouble: Option<Trouble>,
+    },
+    /// The one of before is back in its place.
+    Withheld { after: Secret },
+}
+
+/// What was in service before.
+#[derive(Debug)]
+pub(super) struct Before {
+    pem: Secret,
+    stored: Stored,
+    life: Option<Life>,
+}
+
+/// Where a file that is being written comes from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// The CA has issued it just now.
+    Issued,
+    /// It was withheld, and is tried again; trials of it failed.
+    Withheld(Option<Trouble>),
+    /// It goes back; what was known of it.
+    Before(Option<Life>),
+}
+
+impl Certificates {
+    /// Whether what was in service is to be kept until its successor is served.
+    pub fn keep_before(&mut self, keep: bool) {
+        self.keeps_before = keep;
+    }
+
+    /// Writes a new certificate, and has the one of before read first where it may have to go back.
+    pub(super) fn place(
+        &mut self,
+        now: UnixTime,
+        name: &Domain,
+        (pem, stored): (Secret, Stored),
+        origin: Origin,
+    ) {
+        let entry = self.entries.get_mut(name);
+        let before = entry.and_then(|entry| {
+            entry.trial = None;
+            entry.stored.as_ref()
+        });
+        if self.keeps_before && before.is_some_and(|before| lasts(before, now)) {
+            self.outputs.push_back(CertificatesOutput::Read(name.clone()));
+        }
+        self.write(name, (pem, stored), origin);
+    }
+
+    fn write(&mut self, name: &Domain, (pem, stored): (Secret, Stored), origin: Origin) {
+        self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
+        let stored = Box::new(stored);
+        self.step(name, Step::Storing { pem, stored, again_at: None, origin });
+    }
+
+    /// Takes in the file of before, if this is what was asked for.
+    pub(super) fn is_before(&mut self, name: &Domain, file: &Result<Secret, StoreError>) -> bool {
+        let Some(entry) = self.entries.get_mut(name) else { return false };
+        let Step::Storing { pem: after, origin, .. } = &mut entry.step else { return false };
+        let trouble = match origin {
+            Origin::Withheld(trouble) => trouble.take(),
+            Origin::Issued | Origin::Before(_) => None,
+        };
+        if let (Ok(pem), Some(stored)) = (file, &entry.stored) {
+            let (stored, life) = (stored.clone(), entry.memory.life.clone());
+            let before = Box::new(Before { pem: pem.clone(), stored, life });
+            entry.trial = Some(Trial::Running { before, after: after.clone(), trouble });
+        }
+        true
+    }
+
+    /// Load balancers serve these, or nobody waits for that any more.
+    pub fn served(&mut self, names: &[Domain]) {
+        for name in names {
+            if let Some(entry) = self.entries.get_mut(name) {
+                entry.trial.take_if(|trial| matches!(trial, Trial::Running { .. }));
+            }
+        }
+    }
+
+    /// A load balancer does not serve these: where there is one of before that lasts, it goes back.
+    /// Whether any does.
+    pub fn unserved(&mut self, turn: &mut Turn<'_>, names: &[Domain], reason: &Complaint) -> bool {
+        let spread = Spread::draw(turn.keys);
+        let returned = names.iter().filter(|name| self.goes_back(turn, name, reason, spread));
+        returned.count() > 0
+    }
+
+    fn goes_back(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &Domain,
+        reason: &Complaint,
+        spread: Spread,
+    ) -> bool {
+        let now = turn.now.wall;
+        let Some(entry) = self.entries.get_mut(name) else { return false };
+        let is_fit = |trial: &mut Trial| match trial {
+            Trial::Running { before, .. } => lasts(&before.stored, now),
+            Trial::Withheld { .. } => false,
+        };
+        let resting = matches!(entry.step, Step::Resting);
+        let trial = entry.trial.take_if(|trial| resting && is_fit(trial));
+        let Some(Trial::Running { before, after, trouble }) = trial else { return false };
+        let grown = Trouble::grown(trouble.as_ref(), now, reason.clone(), FollowUp::LATER, spread);
+        let line = Record::error("lb", "not served, the certificate of before goes back");
+        let line = line.with("name", name).with("error", reason);
+        let line = match grown.retry {
+            When::At(at) => line.with("next_try", at),
+            When::Never => line,
+        };
+        turn.log(line.hinted(reason.hint));
+        entry.memory.trouble = Some(grown);
+        entry.trial = Some(Trial::Withheld { after });
+        self.unsaved = Some(Urgency::Now);
+        let Before { pem, stored, life } = *before;
+        self.write(name, (pem, stored), Origin::Before(life));
+        true
+    }
+
+    /// Tries a certificate again that was withheld, if there is one that fits what is wanted.
+    pub(super) fn try_withheld(&mut self, turn: &mut Turn<'_>, name: &Domain) -> bool {
+        let now = turn.now.wall;
+        let Some(entry) = self.entries.get_mut(name) else { return false };
+        let Some(wish) = &entry.wish else { return false };
+        let withheld = entry.trial.take_if(|trial| matches!(trial, Trial::Withheld { .. }));
+        let Some(Trial::Withheld { after }) = withheld else { return false };
+        let Some(stored) = file::fits(now, &after, &wish.names) else { return false };
+        let trouble = entry.memory.trouble.take();
+        turn.log(Record::info("lb", "a certificate is tried again").with("name", name));
+        self.place(now, name, (after, stored), Origin::Withheld(trouble));
+        true
+    }
+
+    /// What is known of the certificate that was written last.
+    pub(super) fn life_of(
+        &self,
+        now: UnixTime,
+        (stored, origin): (&Stored, Origin),
+        keys: &mut dyn Keys,
+    ) -> Life {
+        let issued = Some((now, self.policy.directory.as_str()));
+        match origin {
+            Origin::Issued | Origin::Withheld(_) => Life::begin(stored, issued, keys),
+            Origin::Before(life) => life.unwrap_or_else(|| Life::begin(stored, None, keys)),
+        }
+    }
+}
+
+/// Whether it is worth going back.
+fn lasts(stored: &Stored, now: UnixTime) -> bool {
+    stored.not_after > now.plus(LEFT_MIN)
+}
+
+/// The order in which HAProxy loads their files.
+fn by_file_name(one: &Domain, other: &Domain) -> Ordering {
+    let bytes = |name: &Domain| [name.as_str(), ".pem"].concat();
+    bytes(one).cmp(&bytes(other))
+}
+
+impl Catalog for Certificates {
+    /// Of several files with one name in them HAProxy serves the one whose own name comes first.
+    fn expected(&self, name: &Domain) -> Option<Fingerprint> {
+        self.entries.get(name).filter(|entry| entry.wish.is_some() && entry.stored.is_some())?;
+        let files = self.entries.iter().filter_map(|(file, entry)| {
+            let stored = entry.stored.as_ref().filter(|stored| stored.is_for(name))?;
+            Some((file, stored.leaf))
+        });
+        let first = files.min_by(|(one, _), (other, _)| by_file_name(one, other));
+        first.map(|(_, leaf)| leaf)
+    }
+
+    fn latest(&self, count: usize) -> Vec<Domain> {
+        let wanted = self.entries.iter().filter(|(_, entry)| entry.wish.is_some());
+        let mut written: Vec<(UnixTime, &Domain)> = wanted
+            .filter_map(|(name, entry)| Some((entry.stored.as_ref()?.not_before, name)))
+            .collect();
+        written.sort_unstable_by_key(|(at, name)| (Reverse(*at), *name));
+        written.into_iter().take(count).map(|(_, name)| name.clone()).collect()
+    }
+
+    fn following(&self, name: Option<&Domain>) -> Option<Domain> {
+        let wanted = || {
+            let wanted = self.entries.iter();
+            wanted.filter(|(_, entry)| entry.wish.is_some() && entry.stored.is_some())
+        };
+        let behind = wanted().find(|(file, _)| name.is_none_or(|name| *file > name));
+        behind.or_else(|| wanted().next()).map(|(name, _)| name.clone())
+    }
+}
