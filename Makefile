@@ -71,6 +71,10 @@ sim: SEEDS ?= 1000
 sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim every_seed_ends -- --nocapture
 
+sim-lies: SEEDS ?= 300
+sim-lies: ## load balancers that lie: SEEDS=300 runs, or SEED=7 replays one
+	SEEDS=$(SEEDS) cargo test --profile sim --test sim lying_load -- --nocapture
+
 sim-year: SEEDS ?= 200
 sim-year: ## a year of the daemon's life: SEEDS=200 runs, 45 minutes on 2 cores, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim a_year_of -- --nocapture

@@ -164,6 +164,7 @@ impl Daemon {
             Input::Signal(Signal::Reload) if self.storage.is_active() && self.errand.follows() => {
                 self.say_plan(turn);
                 self.watcher.sync_now(turn, &mut self.transport);
+                self.reloader.look_at_all(turn, &self.certificates);
             }
             Input::Signal(Signal::Reload) => {}
             Input::Signal(Signal::Stop) => {

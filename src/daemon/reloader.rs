@@ -289,6 +289,20 @@ impl Reloader {
         }
     }
 
+    /// Looks at once what every load balancer that can be looked at serves for the file written last: the
+    /// operator has asked.
+    pub fn look_at_all(&mut self, turn: &Turn<'_>, catalog: &dyn Catalog) {
+        let latest = catalog.latest(1);
+        for name in &mut self.names {
+            let ready: Vec<IpAddr> = name.at_rest().collect();
+            for (address, domain) in
+                ready.into_iter().flat_map(|at| latest.iter().map(move |it| (at, it)))
+            {
+                name.look(turn.now.mono, address, domain);
+            }
+        }
+    }
+
     /// When something is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let gathered = self.gathering.as_ref().map(|gathering| gathering.until);

@@ -19,6 +19,7 @@ mod names;
 mod pebble;
 mod privileges;
 mod process;
+mod proof;
 mod proxy;
 mod real;
 mod real_site;
@@ -155,6 +156,8 @@ fn trial((name, tools, run): Test) -> Trial {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        // First, since they wait for long.
+        proof::TESTS,
         pebble::TESTS,
         life::TESTS,
         crash::TESTS,

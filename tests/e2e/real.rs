@@ -201,7 +201,19 @@ impl HaProxy {
         daemon_ports: &[u16],
         control: Arc<Driver<LoadBalancer>>,
     ) -> Outcome<HaProxy> {
-        let https_port = free_port()?;
+        HaProxy::start_on(folder, storage, [http_port, free_port()?], daemon_ports, control)
+    }
+
+    /// The same, with the port for TLS.
+    pub(crate) fn start_on(
+        folder: &Path,
+        storage: &Path,
+        [http_port, https_port]: [u16; 2],
+        daemon_ports: &[u16],
+        control: Arc<Driver<LoadBalancer>>,
+    ) -> Outcome<HaProxy> {
+        // What came before is loaded by its start.
+        let done = control.with(|lb, _| lb.reloads().len());
         let file = folder.join("haproxy.cfg");
         let config = configuration(storage, http_port, https_port, daemon_ports)?;
         fs::write(&file, config).map_err(|error| error.to_string())?;
@@ -212,7 +224,7 @@ impl HaProxy {
         wait_for_port("haproxy", http_port)?;
         let ended = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&ended);
-        let reloader = Some(thread::spawn(move || carry_reloads(&process, &control, &over)));
+        let reloader = Some(thread::spawn(move || carry_reloads(&process, &control, done, &over)));
         Ok(HaProxy { https_port, config: file, ended, reloader })
     }
 
@@ -226,10 +238,18 @@ impl HaProxy {
 }
 
 /// Carries every reload of the control port to HAProxy's master, until it is over.
-fn carry_reloads(process: &Process, control: &Driver<LoadBalancer>, over: &AtomicBool) {
-    let mut done = 0;
+fn carry_reloads(
+    process: &Process,
+    control: &Driver<LoadBalancer>,
+    mut done: usize,
+    over: &AtomicBool,
+) {
     while !over.load(Ordering::Relaxed) {
-        let wanted = control.with(|lb, _| lb.reloads().len());
+        let pids = children(process.id());
+        let wanted = control.with(|lb, _| {
+            lb.settings.real_pids = Some(pids);
+            lb.reloads().len()
+        });
         if wanted > done {
             done = wanted;
             // A master that is gone shows itself in the handshakes.
@@ -237,6 +257,13 @@ fn carry_reloads(process: &Process, control: &Driver<LoadBalancer>, over: &Atomi
         }
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The processes that a process has started: those of HAProxy that serve, when it is a master.
+fn children(parent: u32) -> Vec<u32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// The value of a label in the README's table.

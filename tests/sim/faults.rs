@@ -123,6 +123,14 @@ faults! {
     LbAppears = "lb-appears",
     /// Its name has one load balancer less.
     LbGone = "lb-gone",
+    /// A load balancer reloads and serves what its directory was before.
+    LbOldDirectory = "lb-old-directory",
+    /// A load balancer says 200 and never loads what is new.
+    LbRefuses = "lb-refuses-file",
+    /// A load balancer ends when it loads what is new.
+    LbCrash = "lb-crash",
+    /// A load balancer is started again with what its directory was long ago.
+    LbStale = "lb-restart-stale",
     /// The disk is full.
     DiskFull = "disk-full",
     /// A call to the disk fails.

@@ -68,6 +68,7 @@ pub(crate) enum Answer {
 pub(crate) enum Heard {
     Accepted(ConnId),
     Connected(ConnId),
+    Presented(ConnId, Vec<u8>),
     Received(ConnId, Vec<u8>),
     Closed(ConnId, CloseReason),
     Datagram(SocketId, SocketAddr, Vec<u8>),
@@ -78,7 +79,7 @@ impl Heard {
     fn is_of(&self, conn: ConnId) -> bool {
         match self {
             Heard::Accepted(it) | Heard::Connected(it) => *it == conn,
-            Heard::Received(it, _) | Heard::Closed(it, _) => *it == conn,
+            Heard::Received(it, _) | Heard::Presented(it, _) | Heard::Closed(it, _) => *it == conn,
             Heard::Datagram(..) | Heard::Signal(_) => false,
         }
     }

@@ -41,8 +41,10 @@ mod crash_loop;
 mod disk;
 mod fairness;
 mod faults;
+mod fronts;
 mod invariants;
 mod keys;
+mod lies;
 mod machine;
 mod memory;
 mod names;
@@ -70,6 +72,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Seeds of a run without `SEEDS`: short ones, and years.
 const SEEDS: u64 = 100;
 const YEARS: u64 = 2;
+/// Seeds of a run in which load balancers lie.
+const LYING_SEEDS: u64 = 30;
 /// Seeds of a run in which only strangers come.
 const STRANGE_SEEDS: u64 = 20;
 /// So many runs meet every fault.
@@ -148,6 +152,23 @@ fn every_seed_ends_well() {
     assert!(missing.is_empty() || seeds < ENOUGH_SEEDS, "never met: {missing:?}");
     assert!(total.renewals > 0 || seeds < ENOUGH_SEEDS, "no renewal");
     assert!(total.unwanted > 0 || seeds < ENOUGH_SEEDS, "no list ever lacked a domain");
+}
+
+/// Load balancers that say 200 and do something else; `SEEDS` and `SEED` as for the short runs.
+#[test]
+fn lying_load_balancers_are_found_out() {
+    if let Some(seed) = number("SEED") {
+        let report = lies::run(seed, true);
+        let report = report.unwrap_or_else(|wrong| panic!("SEED={seed}: {wrong}"));
+        println!("SEED={seed}: {report}");
+        return;
+    }
+    let seeds = number("SEEDS").unwrap_or(LYING_SEEDS);
+    let run = |seed| lies::run(seed, false);
+    let total = run_all(seeds, "sim-lies", run, lies::Report::add);
+    let met = [total.returned, total.again, total.strayed].iter().all(|count| *count > 0);
+    let lies = [Fault::LbOldDirectory, Fault::LbRefuses, Fault::LbCrash, Fault::LbStale];
+    assert!(met && lies.iter().all(|lie| total.toll.of(*lie) > 0), "never met: {total}");
 }
 
 /// Alone, without any other fault, they change nothing for whoever has business at the listener.

@@ -20,6 +20,7 @@ use stand_ins::random::Random;
 
 use crate::disk::Conditions;
 use crate::faults::{Fault, Switches};
+use crate::fronts;
 use crate::invariants;
 use crate::machine::Machine;
 use crate::network::{HOUR, MINUTE, Nanos, PeerId, SECOND};
@@ -58,6 +59,8 @@ struct Plan {
     apps: Vec<(Nanos, Value)>,
     faults_end: Nanos,
     short_lived: bool,
+    /// Whether it is looked at what load balancers serve.
+    verified: bool,
     /// What befalls the machines.
     acts: Acts,
     /// The faults that this run has.
@@ -265,7 +268,8 @@ fn plan(chance: &mut Random, faults: &Switches) -> Plan {
     apps.sort_by_key(|(at, _)| *at);
     let faults = faults.draw(chance);
     let acts = Acts::draw(&mut chance.fork(), &faults, faults_end);
-    Plan { domains, apps, faults_end, short_lived: chance.chance(25), acts, faults }
+    let (short_lived, verified) = (chance.chance(25), chance.chance(50));
+    Plan { domains, apps, faults_end, short_lived, verified, acts, faults }
 }
 
 /// What an operator with so many Marathons and names of load balancers chooses.
@@ -304,7 +308,10 @@ pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
 
 fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     let (marathons, lbs) = (chance.between(1, 3) as usize, chance.between(1, 2) as usize);
-    let config = config(marathons, lbs);
+    let mut config = config(marathons, lbs);
+    if plan.verified {
+        config.lb_verify.port = Some(fronts::PORT);
+    }
     let start = World::start_time();
     let mut settings = ca::settings(seed, chance);
     if plan.short_lived {

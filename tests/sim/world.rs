@@ -8,13 +8,14 @@ use marathon_acme::config::Config;
 use marathon_acme::daemon::queues::Queues;
 use marathon_acme::domain::Domain;
 use marathon_acme::log::Record;
-use marathon_acme::seam::{ConnId, Output, Trust};
+use marathon_acme::seam::{ConnId, Output};
 use marathon_acme::time::UnixTime;
 use stand_ins::random::Random;
 use stand_ins::{Action, Time};
 
 use crate::disk::{Disk, Validity};
-use crate::faults::{Fault, Toll};
+use crate::faults::Toll;
+use crate::fronts::{self, Fronts};
 use crate::invariants;
 use crate::keys::SimKeys;
 use crate::machine::{self, Heard, MACHINES_MAX, Machine};
@@ -23,6 +24,8 @@ use crate::names::NAME_SERVER;
 use crate::network::{DEAF, Delivery, MILLISECOND, Nanos, Network, PeerId};
 use crate::peers::Peers;
 use crate::scenario;
+
+mod dialing;
 
 /// Wall time at the start: 2026-11-23T00:00:00Z.
 const EPOCH_MS: i64 = 1_795_392_000_000;
@@ -51,6 +54,10 @@ pub(crate) struct World {
     pub(crate) stored: BTreeMap<Domain, Validity>,
     /// What happened to the machine and to `certs/`, until somebody takes it.
     pub(crate) events: Vec<(Nanos, Event)>,
+    /// What the load balancers serve.
+    pub(crate) fronts: Fronts,
+    /// Handshakes under way, and the names that they are for.
+    glances: BTreeMap<ConnId, String>,
     /// Every line the daemon logged, when they are kept.
     pub(crate) log: Vec<(Nanos, Record)>,
     /// Whether lines are kept; a year does without.
@@ -115,6 +122,8 @@ impl World {
             broken_routes: BTreeSet::new(),
             stored: BTreeMap::new(),
             events: Vec::new(),
+            fronts: Fronts::default(),
+            glances: BTreeMap::new(),
             log: Vec::new(),
             keep_log: true,
             verbose: false,
@@ -159,6 +168,7 @@ impl World {
         toll.add(&self.disk.toll());
         toll.add(&self.toll);
         toll.add(&self.peers.strangers.toll);
+        toll.add(&self.fronts.toll);
         toll.add(&scenario::load_balancers::toll(&self.peers.lbs));
         toll
     }
@@ -245,7 +255,7 @@ impl World {
     fn deliver(&mut self, delivery: Delivery) {
         let time = self.time();
         let id = match delivery {
-            Delivery::Connected(conn) => return self.hear_of(conn, Heard::Connected),
+            Delivery::Connected(conn) => return self.connected(conn),
             Delivery::Accepted(conn) => return self.hear_of(conn, Heard::Accepted),
             Delivery::ToDaemon(conn, bytes) => {
                 self.hears(conn, bytes.len());
@@ -267,6 +277,7 @@ impl World {
                 id
             }
             Delivery::ToPeer(id, number, bytes) => {
+                self.prepare(id);
                 self.peers.get(id).received(time, number, &bytes);
                 id
             }
@@ -359,6 +370,12 @@ impl World {
     }
 
     fn drain_peer(&mut self, id: PeerId) {
+        if let PeerId::Lb(index) = id
+            && self.is_verified()
+        {
+            let reloads = self.peers.lbs[index].reloads().len();
+            self.fronts.reloaded(index, reloads, || fronts::directory(&self.disk));
+        }
         while let Some(action) = self.peers.get(id).poll() {
             match action {
                 Action::Send { conn, bytes } => {
@@ -377,28 +394,10 @@ impl World {
         }
     }
 
-    /// Why a peer takes no connection at present, if it takes none.
-    fn refusal(&mut self, id: PeerId) -> Option<Fault> {
-        let is_lb = matches!(id, PeerId::Lb(_));
-        if self.cut_off.contains(&id) {
-            return Some(if is_lb { Fault::LbLongDown } else { Fault::Refused });
-        }
-        let down = if is_lb { Fault::LbDown } else { Fault::Refused };
-        self.peers.get(id).refuses().then_some(down)
-    }
-
     /// Does what the daemon of a machine wants of the network and the log.
     pub(crate) fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Connect { conn, to, tls } => {
-                let secure = tls.is_some();
-                let acme = tls.is_some_and(|tls| tls.trust == Trust::Acme);
-                let peer = self.network.peer_at(to);
-                assert!(acme || peer != Some(PeerId::Ca), "the CA is spoken to without TLS");
-                self.numbers += 1;
-                let refuses = peer.and_then(|id| self.refusal(id));
-                self.network.connect(self.now, conn, (to, secure), self.numbers, refuses);
-            }
+            Output::Connect { conn, to, tls } => self.dial(conn, to, tls),
             Output::Secure { .. } => unreachable!("there is no proxy in this world"),
             Output::Send { conn, bytes } => {
                 assert!(!bytes.is_empty(), "an empty send");
@@ -407,6 +406,7 @@ impl World {
                 self.network.send_from_daemon(self.now, conn, &bytes);
             }
             Output::Close { conn } => {
+                self.glances.remove(&conn);
                 self.leaves(conn);
                 self.network.close_from_daemon(self.now, conn);
             }

@@ -157,6 +157,7 @@ impl World {
                 self.tell(index, Input::Accepted(conn, from, Door::Public));
             }
             Heard::Connected(conn) => self.tell(index, Input::Connected(conn)),
+            Heard::Presented(conn, der) => self.tell(index, Input::Presented(conn, der)),
             Heard::Received(conn, bytes) => self.tell(index, Input::Received(conn, &bytes)),
             Heard::Closed(conn, reason) => self.tell(index, Input::Closed(conn, reason)),
             Heard::Datagram(socket, from, bytes) => {

@@ -7,11 +7,12 @@ use stand_ins::random::Random;
 
 use super::{MINUTE, SECOND};
 use crate::faults::{Fault, Switches, Toll};
+use crate::fronts::{self, Lie};
 use crate::network::{Grave, Nanos, PeerId};
 use crate::world::World;
 
 /// The port of their control interface.
-pub(super) const PORT: u16 = 9090;
+pub(crate) const PORT: u16 = 9090;
 /// The one name whose load balancers change; it has two at first.
 const CHANGING: &str = "lb0.mesos";
 /// So many it has at most.
@@ -28,6 +29,10 @@ const DEEDS: &[Fault] = &[
     Fault::LbLongDown,
     Fault::LbAppears,
     Fault::LbGone,
+    Fault::LbOldDirectory,
+    Fault::LbRefuses,
+    Fault::LbCrash,
+    Fault::LbStale,
 ];
 
 /// The load balancers' troubles of one run.
@@ -93,6 +98,13 @@ impl LoadBalancers {
                 world.cut(PeerId::Lb(index));
                 self.away.push((now + self.chance.between(61, 120) * MINUTE, index));
             }
+            // Who does not look cannot know.
+            Fault::LbOldDirectory if world.is_verified() => {
+                world.fronts.lie(index, Lie::OldDirectory(times));
+            }
+            Fault::LbRefuses if world.is_verified() => world.fronts.lie(index, Lie::Refuses),
+            Fault::LbCrash if world.is_verified() => world.fronts.lie(index, Lie::Crashes),
+            Fault::LbStale if world.is_verified() => world.fronts.restart_stale(index),
             Fault::LbAppears => self.appear(world),
             Fault::LbGone => self.leave(world),
             _ => {}
@@ -145,6 +157,7 @@ impl LoadBalancers {
 
     /// All is well, but for those who stay away longer, signals still to be swallowed, and process ids.
     pub(super) fn heal(&mut self, world: &mut World) {
+        world.fronts.heal(&fronts::directory(&world.disk));
         for lb in &mut world.peers.lbs {
             lb.settings.down = false;
             lb.settings.failures = 0;
@@ -184,6 +197,19 @@ pub(super) fn check(world: &World) -> Result<(), String> {
                 let wrong = format!("load balancer {index} ({address}) has no reload");
                 return Err(format!("{wrong} after {written} ms"));
             }
+            if world.is_verified() {
+                serves_all(world, index)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// It serves what lies in `certs/`.
+pub(crate) fn serves_all(world: &World, index: usize) -> Result<(), String> {
+    for (name, der) in fronts::directory(&world.disk) {
+        if world.fronts.is_down(index) || world.fronts.shows(index, &name) != der {
+            return Err(format!("load balancer {index} serves something else for {name}"));
         }
     }
     Ok(())

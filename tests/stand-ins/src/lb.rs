@@ -18,6 +18,9 @@ pub struct Settings {
     /// So many signals are answered 200 although nothing is reloaded: marathon-lb swallows a signal
     /// that coincides with an event of Marathon's.
     pub swallowed: u32,
+    /// Signals are answered 200 and nothing is reloaded, for as long as this is so: HAProxy refuses its
+    /// configuration, or a file that it names.
+    pub deaf: bool,
     /// Every reply waits so long.
     pub delay_ms: u64,
     /// From the signal to the new process.
@@ -28,6 +31,8 @@ pub struct Settings {
     pub configuration_changed: bool,
     /// Whether `/_haproxy_getpids` is offered.
     pub offers_pids: bool,
+    /// What it says there in place of the ids that it has made up.
+    pub real_pids: Option<Vec<u32>>,
     /// Whether what it says there are words instead.
     pub garbled_pids: bool,
     /// So many requests do not get there: whatever stands before it answers with a page.
@@ -44,11 +49,13 @@ impl Default for Settings {
             down: false,
             failures: 0,
             swallowed: 0,
+            deaf: false,
             delay_ms: 0,
             reload_ms: 180,
             linger_ms: 500,
             configuration_changed: false,
             offers_pids: true,
+            real_pids: None,
             garbled_pids: false,
             html: 0,
             configuration: "frontend marathon_https_in\n  bind *:443 ssl crt /certs/certs crt \
@@ -199,7 +206,7 @@ impl LoadBalancer {
         if self.settings.swallowed > 0 {
             self.settings.swallowed -= 1;
             self.counts.swallowed += 1;
-        } else if reloads {
+        } else if reloads && !self.settings.deaf {
             self.settings.configuration_changed = false;
             self.begin_reload(now);
         }
@@ -235,7 +242,8 @@ impl LoadBalancer {
             self.counts.garbled_pids += 1;
             return Reply::new(200, "text/plain", "pidof: not found");
         }
-        let pids: Vec<String> = self.pids(now).iter().map(u32::to_string).collect();
+        let pids = self.settings.real_pids.clone().unwrap_or_else(|| self.pids(now));
+        let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
         Reply::new(200, "text/plain", pids.join(" "))
     }
 

@@ -258,6 +258,12 @@ fn one_that_drifts_is_found_and_signalled() {
     assert_eq!(proof.signals.len(), signals + 1, "{:?}", proof.signals);
     let name = "a load balancer serves something else than it loaded";
     assert_eq!(proof.case.wire.bench.logged(name), 1);
+    // Who asks for it has not to wait.
+    proof.serves.insert(ip(1), "stale");
+    let Case { wire, reloader, files, .. } = &mut proof.case;
+    reloader.look_at_all(&wire.bench.turn(), files);
+    proof.pass(10 * SECOND);
+    assert_eq!((proof.case.reloader.is_clean(), proof.serves[&ip(1)]), (true, "new"));
     // One look each minute at most, while all is well.
     let looks = proof.looks.len();
     proof.pass(60 * MINUTE);

@@ -1,0 +1,239 @@
+//! The proof at the load balancer, with two real HAProxies: one of them stopped, given a file that it
+//! cannot load, and started again with an old directory.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use serde_json::json;
+use stand_ins::driver::{Driver, Options, time_now};
+use stand_ins::lb::{LoadBalancer, Settings};
+
+use crate::process::{Outcome, Process, Signal, expect, free_port, local, wait_until};
+use crate::real::HaProxy;
+use crate::real_site::RealSite;
+use crate::site::{play, text};
+use crate::{Test, Tool};
+use stand_ins::tls::shown;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("two_load_balancers_are_seen_to_serve", &[Tool::Pebble, Tool::HaProxy], healed),
+    ("what_the_first_one_does_not_serve_goes_back", &[Tool::Pebble, Tool::HaProxy], goes_back),
+    ("without_a_port_to_look_at_nobody_is_looked_at", &[Tool::Pebble, Tool::HaProxy], unlooked),
+];
+
+/// Longer than the patience of a proof.
+const PROOF: Duration = Duration::from_secs(150);
+
+/// A real HAProxy with a view of its own on the storage, and the port that signals it.
+struct Balancer {
+    folder: PathBuf,
+    control: Arc<Driver<LoadBalancer>>,
+    ports: [u16; 2],
+    haproxy: Option<HaProxy>,
+}
+
+impl Balancer {
+    /// It sees `storage`, by way of a link.
+    fn start(folder: PathBuf, storage: &Path, daemon: u16) -> Outcome<Balancer> {
+        fs::create_dir(&folder).map_err(text)?;
+        let control = play(LoadBalancer::new(time_now(), Settings::default()), Options::default())?;
+        let ports = [free_port()?, free_port()?];
+        let mut balancer = Balancer { folder, control: Arc::new(control), ports, haproxy: None };
+        balancer.sees(storage)?;
+        balancer.start_again(daemon)?;
+        Ok(balancer)
+    }
+
+    fn start_again(&mut self, daemon: u16) -> Outcome {
+        let storage = self.folder.join("storage");
+        let control = Arc::clone(&self.control);
+        let haproxy = HaProxy::start_on(&self.folder, &storage, self.ports, &[daemon], control)?;
+        self.haproxy = Some(haproxy);
+        Ok(())
+    }
+
+    /// From its next reload on it loads what is there.
+    fn sees(&self, storage: &Path) -> Outcome {
+        let (link, new) = (self.folder.join("storage"), self.folder.join("storage.new"));
+        symlink(storage, &new).map_err(text)?;
+        fs::rename(&new, &link).map_err(text)
+    }
+
+    fn origin(&self) -> String {
+        self.control.address().to_string()
+    }
+
+    /// How often it was told to reload.
+    fn signals(&self) -> usize {
+        self.control.with(|lb, _| {
+            lb.seen().iter().filter(|seen| seen.target == "/_mlb_signal/usr1").count()
+        })
+    }
+
+    fn serves(&self, domain: &str, trust: &Arc<ClientConfig>) -> Outcome {
+        let address = local(self.ports[1]);
+        let found = || shown(address, domain, trust).ok();
+        within(PROOF, &format!("{} serves {domain}", self.origin()), || found().is_some())
+    }
+}
+
+/// Waits longer than is usual.
+fn within(limit: Duration, what: &str, fits: impl Fn() -> bool) -> Outcome {
+    let begin = Instant::now();
+    while !fits() {
+        expect(begin.elapsed() < limit, || format!("{what}: not within {limit:?}"))?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// A site, two load balancers beside it, and a daemon that knows them.
+struct Pair {
+    first: Balancer,
+    second: Balancer,
+    daemon: Process,
+    real: RealSite,
+}
+
+impl Pair {
+    fn start(verify: bool) -> Outcome<Pair> {
+        let (real, mut daemon) = RealSite::start(&[], &json!({}), &["--san"])?;
+        let (site, storage) = (&real.site, &real.site.storage);
+        let first = Balancer::start(site.folder().join("first"), storage, site.port)?;
+        let second = Balancer::start(site.folder().join("second"), storage, site.port)?;
+        daemon.signal(Signal::TERM)?;
+        daemon.wait(Duration::from_secs(5))?;
+        let both = [&first, &second];
+        let urls = both.map(|it| format!("http://{}", it.origin())).join(",");
+        let places = both.map(|it| format!("{}={}", it.origin(), local(it.ports[1]))).join(",");
+        let mut more = vec![format!("--lb={urls}")];
+        more.extend(verify.then(|| format!("--lb-verify={places}")));
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let daemon = site.daemon("looking", &real.arguments, &more)?;
+        Ok(Pair { first, second, daemon, real })
+    }
+
+    fn both(&self) -> [&Balancer; 2] {
+        [&self.first, &self.second]
+    }
+
+    fn both_serve(&self, domain: &str) -> Outcome {
+        for balancer in self.both() {
+            let served = balancer.serves(domain, &self.real.trust);
+            served.map_err(|error| format!("{error}\n{}", self.daemon.output()))?;
+        }
+        Ok(())
+    }
+
+    /// The daemon looks at both at once.
+    fn look(&self) -> Outcome {
+        self.daemon.signal(Signal::HUP)
+    }
+
+    fn rests(&self) -> Outcome {
+        let address = local(self.real.site.port);
+        within(PROOF, "every load balancer is in sync", || {
+            let metrics = crate::process::get_from(address, "/metrics").unwrap_or_default();
+            metrics.matches("marathon_acme_lb_in_sync{").count() == 2
+                && !metrics
+                    .lines()
+                    .any(|it| it.starts_with("marathon_acme_lb_in_sync") && it.ends_with(" 0"))
+        })
+        .map_err(|error| format!("{error}\n{}", self.daemon.output()))
+    }
+}
+
+fn healed() -> Outcome {
+    let mut pair = Pair::start(true)?;
+    pair.real.site.deploy("/a", "a.example.com");
+    pair.both_serve("a.example.com")?;
+    pair.daemon.wait_for_count("proof=handshake", 2)?;
+    pair.rests()?;
+    // One of them is stopped.
+    pair.second.haproxy = None;
+    pair.look()?;
+    pair.daemon.wait_for("a load balancer cannot be looked at")?;
+    // It comes back with a directory of long ago, and later sees the real one again.
+    let (site, folder) = (&pair.real.site, pair.second.folder.clone());
+    let old = folder.join("old");
+    fs::create_dir_all(old.join("certs")).map_err(text)?;
+    fs::copy(site.storage.join("default.pem"), old.join("default.pem")).map_err(text)?;
+    pair.second.sees(&old)?;
+    pair.second.start_again(site.port)?;
+    pair.second.sees(&site.storage)?;
+    let status = crate::process::get(site.port, "/status.json")?;
+    expect(status.contains("nothing is seen"), || status.clone())?;
+    pair.look()?;
+    pair.daemon.wait_for("a load balancer serves something else than it loaded")?;
+    pair.both_serve("a.example.com")?;
+    pair.rests()?;
+    // A file that is not ours keeps both from loading what is new; nobody loses what it serves.
+    let before = pair.first.signals();
+    let broken = site.storage.join("certs/broken.pem");
+    fs::write(&broken, "").map_err(text)?;
+    site.deploy("/b", "b.example.com");
+    site.wait_for_certificate(&pair.daemon, "b.example.com")?;
+    within(PROOF, "the signal is repeated", || pair.first.signals() >= before + 2)
+        .map_err(|error| format!("{error}\n{}", pair.daemon.output()))?;
+    let trust = &pair.real.trust;
+    expect(shown(local(pair.first.ports[1]), "b.example.com", trust).is_err(), || {
+        "HAProxy loads an empty file".into()
+    })?;
+    pair.both_serve("a.example.com")?;
+    fs::remove_file(&broken).map_err(text)?;
+    pair.both_serve("b.example.com")?;
+    pair.rests()
+}
+
+fn goes_back() -> Outcome {
+    let mut pair = Pair::start(true)?;
+    let site = &pair.real.site;
+    site.deploy("/a", "a.example.com");
+    pair.both_serve("a.example.com")?;
+    pair.rests()?;
+    let file = site.certificate("a.example.com");
+    let before = fs::read(&file).map_err(text)?;
+    // The first one loses sight of the storage.
+    let frozen = pair.first.folder.join("frozen");
+    fs::create_dir_all(frozen.join("certs")).map_err(text)?;
+    fs::copy(&file, frozen.join("certs/a.example.com.pem")).map_err(text)?;
+    fs::copy(site.storage.join("default.pem"), frozen.join("default.pem")).map_err(text)?;
+    pair.first.sees(&frozen)?;
+    let signals = pair.second.signals();
+    site.deploy("/a", "a.example.com,c.example.com");
+    wait_until("the successor is written", || {
+        fs::read(&file).ok().filter(|it| *it != before).map(drop)
+    })?;
+    within(PROOF, "the certificate of before goes back", || {
+        fs::read(&file).is_ok_and(|it| it == before)
+    })
+    .map_err(|error| format!("{error}\n{}", pair.daemon.output()))?;
+    expect(pair.second.signals() == signals, || "the second one was told of it".into())?;
+    let line = pair.daemon.line("not served, the certificate of before goes back");
+    let all = ["name=a.example.com", "it reloaded, but it serves another certificate", "next_try="];
+    expect(all.iter().all(|part| line.contains(part)), || line.clone())?;
+    let status = crate::process::get(site.port, "/status.json")?;
+    expect(status.contains("it serves another certificate for a.example.com"), || status.clone())?;
+    pair.both_serve("a.example.com")?;
+    // Once it sees the storage again, the new one is tried again, without another order.
+    let orders = pair.real.pebble.orders();
+    pair.first.sees(&site.storage)?;
+    pair.both_serve("c.example.com")?;
+    pair.daemon.wait_for("a certificate is tried again")?;
+    expect(pair.real.pebble.orders() == orders, || "it was ordered again".into())
+}
+
+fn unlooked() -> Outcome {
+    let mut pair = Pair::start(false)?;
+    pair.real.site.deploy("/a", "a.example.com");
+    pair.both_serve("a.example.com")?;
+    pair.daemon.wait_for_count("reload acknowledged", 2)?;
+    let output = pair.daemon.output();
+    expect(!output.contains("proof=handshake"), || output.clone())?;
+    let metrics = crate::process::get(pair.real.site.port, "/metrics")?;
+    expect(!metrics.contains("lb_certificate_not_after"), || metrics.clone())
+}

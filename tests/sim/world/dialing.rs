@@ -1,0 +1,77 @@
+//! The daemon's own connections: whether each comes about, and what it is shown on one where it only
+//! looks.
+
+use std::net::SocketAddr;
+
+use marathon_acme::seam::{ConnId, Tls, Trust};
+
+use super::World;
+use crate::faults::Fault;
+use crate::fronts;
+use crate::machine::Heard;
+use crate::network::PeerId;
+use crate::scenario::load_balancers;
+
+impl World {
+    /// The daemon connects.
+    pub(super) fn dial(&mut self, conn: ConnId, to: SocketAddr, tls: Option<Tls>) {
+        let secure = tls.is_some();
+        let trust = tls.as_ref().map(|tls| tls.trust);
+        let acme = trust == Some(Trust::Acme);
+        // They are at one address with both of their ports.
+        let looks = trust == Some(Trust::Unjudged);
+        let port = if looks { load_balancers::PORT } else { to.port() };
+        assert!(!looks || to.port() == fronts::PORT, "{to} is looked at");
+        let to = SocketAddr::new(to.ip(), port);
+        let peer = self.network.peer_at(to);
+        assert!(acme || peer != Some(PeerId::Ca), "the CA is spoken to without TLS");
+        self.numbers += 1;
+        let refuses = peer.and_then(|id| self.refusal(id));
+        let crashed = match peer {
+            Some(PeerId::Lb(index)) if looks => self.fronts.is_down(index),
+            _ => false,
+        };
+        let refuses = refuses.or(crashed.then_some(Fault::LbCrash));
+        if let Some(tls) = tls.filter(|_| looks) {
+            self.glances.insert(conn, tls.server.to_string());
+        }
+        self.network.connect(self.now, conn, (to, secure), self.numbers, refuses);
+    }
+
+    /// A connection of the daemon's stands; by a handshake it is shown a certificate.
+    pub(super) fn connected(&mut self, conn: ConnId) {
+        let name = self.glances.remove(&conn);
+        match (name, self.network.peer_of(conn)) {
+            (Some(name), Some((PeerId::Lb(index), _))) => {
+                let der = self.fronts.shows(index, &name);
+                self.hear_of(conn, |conn| Heard::Presented(conn, der));
+            }
+            _ => self.hear_of(conn, Heard::Connected),
+        }
+    }
+
+    /// Something comes to a load balancer: whether a signal would be in vain is known by then.
+    pub(super) fn prepare(&mut self, id: PeerId) {
+        if let PeerId::Lb(index) = id
+            && self.is_verified()
+        {
+            let refuses = self.fronts.refuses(index, || fronts::directory(&self.disk));
+            self.peers.lbs[index].settings.deaf = refuses;
+        }
+    }
+
+    /// Whether the daemon looks at what is served.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.config.lb_verify.port.is_some()
+    }
+
+    /// Why a peer takes no connection at present, if it takes none.
+    fn refusal(&mut self, id: PeerId) -> Option<Fault> {
+        let is_lb = matches!(id, PeerId::Lb(_));
+        if self.cut_off.contains(&id) {
+            return Some(if is_lb { Fault::LbLongDown } else { Fault::Refused });
+        }
+        let down = if is_lb { Fault::LbDown } else { Fault::Refused };
+        self.peers.get(id).refuses().then_some(down)
+    }
+}
