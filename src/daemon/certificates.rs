@@ -55,6 +55,8 @@ pub enum CertificatesOutput {
     /// Order a certificate. When its turn has come, [`Certificates::begins`] is asked; how it ends
     /// goes to [`Certificates::finished`].
     Order(Box<NewOrder>),
+    /// Try the routes of these names before [`CertificatesOutput::Begin`]; nothing waits for it.
+    Try(Domain, Vec<Domain>),
     /// An order may begin.
     Begin {
         /// Which.

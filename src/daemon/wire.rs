@@ -1,8 +1,8 @@
 //! For unit tests of the parts that send requests: the transport's other end, by hand. Connections
 //! stand at once; requests come out as text, answers go in as text.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
@@ -15,6 +15,8 @@ pub(crate) struct Wire {
     pub(crate) transport: Transport,
     /// What `/etc/hosts` says; the only way in which a name is resolved here.
     pub(crate) hosts: String,
+    /// Addresses at which nobody listens.
+    pub(crate) refusing: BTreeSet<IpAddr>,
     connections: BTreeMap<ConnId, SocketAddr>,
 }
 
@@ -37,7 +39,8 @@ impl Sent {
 impl Wire {
     pub(crate) fn new() -> Wire {
         let (bench, transport) = (Bench::new(), Transport::default());
-        Wire { bench, transport, hosts: String::new(), connections: BTreeMap::new() }
+        let (hosts, refusing, connections) = (String::new(), BTreeSet::new(), BTreeMap::new());
+        Wire { bench, transport, hosts, refusing, connections }
     }
 
     /// What was sent since the last look.
@@ -45,6 +48,10 @@ impl Wire {
         let mut sent = Vec::new();
         while let Some(output) = self.transport.poll_output() {
             match output {
+                Output::Connect { conn, to, .. } if self.refusing.contains(&to.ip()) => {
+                    let turn = &mut self.bench.turn();
+                    self.transport.handle_closed(turn, conn, CloseReason::Refused);
+                }
                 Output::Connect { conn, to, .. } => {
                     self.connections.insert(conn, to);
                     self.transport.handle_connected(&mut self.bench.turn(), conn);

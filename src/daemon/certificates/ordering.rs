@@ -101,6 +101,10 @@ impl Certificates {
             match result {
                 Ok(()) => {
                     let replaces = entry.replaces(&self.policy);
+                    let untried = entry.untried(&names);
+                    if !untried.is_empty() {
+                        self.outputs.push_back(CertificatesOutput::Try(name, untried));
+                    }
                     entry.step = Step::Ordering { names, exempt, finalizing: false };
                     self.outputs.push_back(CertificatesOutput::Begin { order, replaces });
                 }
