@@ -156,6 +156,15 @@ impl Routes {
         self.advance(turn, transport);
     }
 
+    /// The process ends: what was seen so far is said.
+    pub fn conclude(&mut self, turn: &mut Turn<'_>) {
+        for (certificate, trial) in &mut self.trials {
+            for way in &mut trial.ways {
+                way.conclude().iter().for_each(|finding| say(turn, certificate, finding));
+            }
+        }
+    }
+
     /// Forgets the certificates that are not to be kept.
     pub fn retain(
         &mut self,
@@ -370,13 +379,13 @@ impl Routes {
         let Some(way) = trial.ways.get_mut(of.way).filter(|_| trial.number == of.trial) else {
             return;
         };
-        way.open -= 1;
+        way.open = way.open.saturating_sub(1);
         if way.open > 0 {
             return;
         }
         let findings = way.conclude();
         if findings.is_empty() {
-            let line = Record::debug("route", "challenges reach us").with("name", &way.domain);
+            let line = Record::debug("route", "nothing is amiss").with("name", &way.domain);
             turn.log(line.with("addresses", way.asked.len()));
         }
         findings.iter().for_each(|finding| say(turn, &of.certificate, finding));

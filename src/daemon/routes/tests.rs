@@ -313,6 +313,16 @@ fn what_was_seen_is_said_when_the_certificate_comes_first() {
 }
 
 #[test]
+fn what_was_seen_is_said_at_the_end() {
+    let doors = [("10.0.0.1", Door::Status(404)), ("10.0.0.2", Door::Silent)];
+    let mut case = Case::new(HOSTS, &doors);
+    case.start("a.org", "a.org");
+    case.routes.conclude(&mut case.wire.bench.turn());
+    let words = "address=10.0.0.1 error=another server answers, status 404";
+    assert_eq!(case.said(), [format!("{ASTRAY}: name=a.org {words}")]);
+}
+
+#[test]
 fn who_is_left_to_the_ca_is_not_even_looked_up() {
     let mut case = Case::of(SkipRouteCheck::All, HOSTS, &[]);
     case.start("a.org", "a.org b.org");
