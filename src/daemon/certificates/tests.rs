@@ -144,7 +144,10 @@ impl Case {
                     shown.extend(order.map(|order| format!("{order}{replacing}")));
                 }
                 CertificatesOutput::Cancel(_) => {}
-                CertificatesOutput::Try(..) => self.tried.push(show(&output)),
+                CertificatesOutput::Try(..) => {
+                    assert!(!queued.is_empty(), "it comes before its order begins");
+                    self.tried.push(show(&output));
+                }
                 output => shown.push(show(&output)),
             }
         }
