@@ -70,25 +70,6 @@ pub struct Config {
     pub user: Option<String>,
 }
 
-/// Domains that are left to the CA: from here, their addresses lead elsewhere or nowhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SkipRouteCheck {
-    /// Every one.
-    All,
-    /// These.
-    Of(BTreeSet<Domain>),
-}
-
-impl SkipRouteCheck {
-    /// Whether a domain is one of them.
-    pub fn covers(&self, domain: &Domain) -> bool {
-        match self {
-            SkipRouteCheck::All => true,
-            SkipRouteCheck::Of(domains) => domains.contains(domain),
-        }
-    }
-}
-
 /// What the program is to do with all that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -107,6 +88,25 @@ pub struct ExternalAccount {
     pub kid: String,
     /// `--eab-hmac-key`: the file that holds the key in base64url.
     pub hmac_key_file: PathBuf,
+}
+
+/// Domains that are left to the CA: from here, their addresses lead elsewhere or nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SkipRouteCheck {
+    /// Every one.
+    All,
+    /// These.
+    Of(BTreeSet<Domain>),
+}
+
+impl SkipRouteCheck {
+    /// Whether a domain is one of them.
+    pub fn covers(&self, domain: &Domain) -> bool {
+        match self {
+            SkipRouteCheck::All => true,
+            SkipRouteCheck::Of(domains) => domains.contains(domain),
+        }
+    }
 }
 
 /// Where to listen.

@@ -73,9 +73,9 @@ pub struct Daemon {
     /// The issuer's calls under way.
     calls: BTreeMap<RequestId, CallId>,
     reloader: Reloader,
-    routes: Routes,
     /// Not every load balancer has acknowledged a reload since the last write.
     reload_owed: bool,
+    routes: Routes,
     /// Challenges that an earlier run has left published.
     left_overs: LeftOvers,
     /// The directory of the CA, by which it is remembered.
@@ -114,8 +114,8 @@ impl Daemon {
             issuer: Issuer::new(config, binding),
             calls: BTreeMap::new(),
             reloader: Reloader::new(&config.lb),
-            routes: Routes::new(config),
             reload_owed: false,
+            routes: Routes::new(config),
             left_overs: LeftOvers::default(),
             directory: config.acme.to_string(),
             cas: BTreeMap::new(),
@@ -295,10 +295,10 @@ impl Daemon {
                 let keep = |name: &_| self.certificates.wants(name);
                 self.routes.retain(turn, &mut self.transport, keep);
             }
-        } else if self.reloader.awaits(request) {
-            self.reloader.handle_event(turn, &mut self.transport, request, event);
         } else if self.routes.awaits(request) {
             self.routes.handle_event(turn, &mut self.transport, request, event);
+        } else if self.reloader.awaits(request) {
+            self.reloader.handle_event(turn, &mut self.transport, request, event);
         } else if let Some(call) = self.calls.remove(&request) {
             let result = match event {
                 TransportEvent::Response(response) => Ok(response),

@@ -48,13 +48,13 @@ impl Wire {
         let mut sent = Vec::new();
         while let Some(output) = self.transport.poll_output() {
             match output {
-                Output::Connect { conn, to, .. } if self.refusing.contains(&to.ip()) => {
-                    let turn = &mut self.bench.turn();
-                    self.transport.handle_closed(turn, conn, CloseReason::Refused);
-                }
                 Output::Connect { conn, to, .. } => {
                     self.connections.insert(conn, to);
-                    self.transport.handle_connected(&mut self.bench.turn(), conn);
+                    if self.refusing.contains(&to.ip()) {
+                        self.close(conn, CloseReason::Refused);
+                    } else {
+                        self.transport.handle_connected(&mut self.bench.turn(), conn);
+                    }
                 }
                 Output::Send { conn, bytes } => {
                     let text =

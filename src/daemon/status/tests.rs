@@ -43,8 +43,8 @@ impl Case {
             issuer: Issuer::new(&config, None),
             watcher: Watcher::new(&config),
             reloader: Reloader::new(&config.lb),
-            routes: Routes::new(&config),
             budget: Vec::new(),
+            routes: Routes::new(&config),
         };
         let names: Vec<Domain> =
             (0..count).map(|number| domain(&format!("n{number:05}.example.org"))).collect();
