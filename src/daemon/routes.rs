@@ -235,10 +235,14 @@ impl Routes {
 
     /// What is known already of whom a question is for.
     fn known(&self, turn: &Turn<'_>, question: &Question) -> Option<Outcome> {
-        let (place, address) = question.about;
-        let first = place == Place::Balancer && question.redirects == 0;
-        let complaint = self.balancers.unreachable(turn.now.mono, address).filter(|_| first)?;
-        Some(Outcome::Said(complaint.clone()))
+        let known = self.balancers.unreachable(turn.now.mono, question.address);
+        known.filter(|_| self.is_for_a_balancer(question)).cloned().map(Outcome::Said)
+    }
+
+    /// Whether a question goes to a load balancer, whose address may be the domain's own as well.
+    fn is_for_a_balancer(&self, question: &Question) -> bool {
+        let is_one = || self.balancers.addresses().any(|it| it == question.address);
+        question.redirects == 0 && (question.about.0 == Place::Balancer || is_one())
     }
 
     fn looked_up(&mut self, turn: &mut Turn<'_>, of: Of, event: TransportEvent) {
@@ -345,10 +349,9 @@ impl Routes {
     /// Nobody answers. What is the matter with a load balancer's port 80 is said once for all domains.
     fn failed(&mut self, turn: &mut Turn<'_>, question: &Question, fault: &Fault) -> Outcome {
         let outcome = finding::of_fault(fault, question.address);
-        let (place, address) = question.about;
-        let first = place == Place::Balancer && question.redirects == 0;
+        let address = question.address;
         match (outcome, fault) {
-            (Outcome::Amiss(complaint), Fault::Connect(_)) if first => {
+            (Outcome::Amiss(complaint), Fault::Connect(_)) if self.is_for_a_balancer(question) => {
                 if self.balancers.note_unreachable(turn.now.mono, address, &complaint) {
                     let line = Record::warn("route", "a load balancer takes no challenges");
                     let line = line.with("lb", address).with("error", &complaint);

@@ -245,6 +245,20 @@ fn a_load_balancer_without_port_80_is_said_once_for_all_domains() {
 }
 
 #[test]
+fn an_address_that_is_a_load_balancers_too_is_said_once_as_well() {
+    let hosts = "10.1.0.1 lb.test, 10.1.0.1 a.org, 10.1.0.1 b.org";
+    let mut case = Case::new(hosts, &[]);
+    case.wire.refusing.insert(ip("10.1.0.1"));
+    case.start("a.org", "a.org");
+    case.start("b.org", "b.org");
+    let expected =
+        "a load balancer takes no challenges: lb=10.1.0.1 error=nobody listens on port 80";
+    assert_eq!(case.said(), [expected]);
+    let found = [("10.1.0.1".to_string(), Some(Hint::PortClosed))];
+    assert_eq!((case.findings("a.org"), case.findings("b.org")), (found.to_vec(), found.to_vec()));
+}
+
+#[test]
 fn the_addresses_of_a_domain_are_said_for_each() {
     let mut case = Case::new(HOSTS, &[]);
     case.wire.refusing.insert(ip("10.0.0.1"));
