@@ -318,7 +318,7 @@ impl Daemon {
             CertificatesOutput::Read(name) => self.storage.load(Load::Certificate(name)),
             CertificatesOutput::Order(_) if self.end_by.is_some() => {}
             CertificatesOutput::Order(new) => self.issuer.order(turn, *new),
-            CertificatesOutput::Try(name, domains) => {
+            CertificatesOutput::TryRoutes(name, domains) => {
                 self.routes.start(turn, &mut self.transport, &name, &domains);
             }
             CertificatesOutput::Begin { order, replaces } => {

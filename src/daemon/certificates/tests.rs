@@ -144,7 +144,7 @@ impl Case {
                     shown.extend(order.map(|order| format!("{order}{replacing}")));
                 }
                 CertificatesOutput::Cancel(_) => {}
-                CertificatesOutput::Try(..) => {
+                CertificatesOutput::TryRoutes(..) => {
                     assert!(!queued.is_empty(), "it comes before its order begins");
                     self.tried.push(show(&output));
                 }
@@ -247,7 +247,7 @@ fn show(output: &CertificatesOutput) -> String {
             let resume = new.resume.as_ref().map_or(String::new(), |url| format!(" by {url}"));
             format!("order {} {}{resume}", new.order.0, names.join(" "))
         }
-        CertificatesOutput::Try(name, domains) => {
+        CertificatesOutput::TryRoutes(name, domains) => {
             let domains: Vec<&str> = domains.iter().map(Domain::as_str).collect();
             format!("{name}: {}", domains.join(" "))
         }
