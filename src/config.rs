@@ -1,5 +1,6 @@
 //! What the operator chose, checked: `cli/` makes it, everything else only reads it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct Config {
     pub external_account: Option<ExternalAccount>,
     /// `--prune-after`; `None` when 0.
     pub prune_after: Option<Duration>,
+    /// `--skip-route-check`: whose challenge route is not tried before an order.
+    pub skip_route_check: SkipRouteCheck,
     /// `--once` or `--revoke`, else the daemon.
     pub mode: Mode,
     /// `MARATHON_ACME_USER`: `UID[:GID]`, or a name that `/etc/passwd` knows, as it was given.
@@ -113,6 +116,25 @@ pub struct ExternalAccount {
     pub kid: String,
     /// `--eab-hmac-key`: the file that holds the key in base64url.
     pub hmac_key_file: PathBuf,
+}
+
+/// Domains that are left to the CA: from here, their addresses lead elsewhere or nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SkipRouteCheck {
+    /// Every one.
+    All,
+    /// These.
+    Of(BTreeSet<Domain>),
+}
+
+impl SkipRouteCheck {
+    /// Whether a domain is one of them.
+    pub fn covers(&self, domain: &Domain) -> bool {
+        match self {
+            SkipRouteCheck::All => true,
+            SkipRouteCheck::Of(domains) => domains.contains(domain),
+        }
+    }
 }
 
 /// Where to listen.

@@ -37,7 +37,7 @@
 //! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
 //! | [`lb`] | the reload signal and its answer |
-//! | [`challenge`] | which answer a request to the listener gets |
+//! | [`challenge`] | which answer a request to the listener gets, and what an answer in its place means |
 //! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
@@ -48,9 +48,10 @@
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
 //! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
 //! why, [`daemon::budget`] reckons what the CA lets it ask for, [`daemon::issuer`] has the account and
-//! runs orders side by side, [`daemon::reloader`] gets certificates loaded, [`daemon::front`] answers the
-//! listener, [`daemon::storekeeper`] keeps the storage, [`daemon::transport`] brings requests to their
-//! peers, [`daemon::memory`] is what survives a restart, [`daemon::status`] what others may see,
+//! runs orders side by side, [`daemon::routes`] tries the way of a challenge before an order,
+//! [`daemon::reloader`] gets certificates loaded, [`daemon::front`] answers the listener,
+//! [`daemon::storekeeper`] keeps the storage, [`daemon::transport`] brings requests to their peers,
+//! [`daemon::memory`] is what survives a restart, [`daemon::status`] what others may see,
 //! [`daemon::queues`] how much waits where.
 //!
 //! # An order

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Listen, LogFormat, Mode};
+use crate::config::{Config, Listen, LogFormat, Mode, SkipRouteCheck};
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
 use crate::log::{Level, Record};
@@ -41,6 +41,7 @@ pub(crate) fn config() -> Config {
         key_type: KeyType::P256,
         external_account: None,
         prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+        skip_route_check: SkipRouteCheck::All,
         mode: Mode::Serve,
         user: None,
     }

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::http::{ServerRequest, ServerResponse};
 
+pub mod probe;
+pub mod route;
+
 /// Where key authorizations are served (RFC 8555 section 8.3).
 pub const CHALLENGE_PREFIX: &str = "/.well-known/acme-challenge/";
 /// The longest token looked up, in bytes; CAs use 43.
@@ -55,6 +58,7 @@ impl Responder {
             "ping" => Answer::Now(json(200, r#"{"message": "pong"}"#.into())),
             token => match self.published.get(token) {
                 Some(key_authorization) => Answer::Now(served(key_authorization)),
+                None if probe::is_token(token) => Answer::Now(served(&probe::answer(token))),
                 None if is_token(token) => Answer::Unknown(token.to_string()),
                 None => Answer::Now(not_found()),
             },
@@ -85,6 +89,13 @@ pub fn json(status: u16, body: String) -> ServerResponse {
 
 fn text(status: u16, body: &str) -> ServerResponse {
     ServerResponse::new(status, "text/plain", body)
+}
+
+/// Whether a request is for a key authorization, and not for what we answer by ourselves.
+pub fn is_for_a_ca(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or("");
+    let token = path.strip_prefix(CHALLENGE_PREFIX);
+    token.is_some_and(|token| token != "ping" && !probe::is_token(token))
 }
 
 /// Whether a CA could have made it: base64url of bounded length (RFC 8555 section 8.3).
@@ -138,6 +149,29 @@ mod tests {
         };
         assert_eq!(pong.body, br#"{"message": "pong"}"#);
         assert_eq!(pong.content_type, "application/json");
+    }
+
+    #[test]
+    fn a_probe_is_answered_by_whoever_is_asked_unless_it_was_published() {
+        let token = probe::token(crate::testing::Bench::new().turn().keys);
+        let target = format!("/.well-known/acme-challenge/{token}");
+        let mut responder = Responder::default();
+        let body = |responder: &Responder| match ask(responder, "GET", &target) {
+            Answer::Now(response) => (response.status, response.content_type, response.body),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(body(&responder), (200, "text/plain", probe::answer(&token).into_bytes()));
+        responder.publish(token.clone(), "x.thumb".into());
+        assert_eq!(body(&responder), (200, "text/plain", b"x.thumb".to_vec()));
+    }
+
+    #[test]
+    fn what_we_answer_by_ourselves_is_not_for_a_ca() {
+        let probe = probe::token(crate::testing::Bench::new().turn().keys);
+        for (token, expected) in [(probe.as_str(), false), ("ping", false), ("probe-x", true)] {
+            assert_eq!(is_for_a_ca(&format!("{CHALLENGE_PREFIX}{token}")), expected, "{token}");
+        }
+        assert!(!is_for_a_ca("/health"));
     }
 
     #[test]

@@ -5,12 +5,12 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::challenge::CHALLENGE_PREFIX;
+use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered};
 use crate::daemon::transport::{Fault, RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
-use crate::http::{Method, Request, Response};
+use crate::http::Response;
 use crate::turn::Turn;
-use crate::url::{Host, Scheme, Url};
+use crate::url::Url;
 
 use super::open::Open;
 use super::report::Finding;
@@ -19,8 +19,6 @@ use super::{at, counted};
 const SUBJECT: &str = "route";
 /// Questions under way at once at most.
 const IN_FLIGHT_MAX: usize = 16;
-/// What may be somebody else's answer is read so far, in bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// The questions, and their answers.
 #[derive(Debug, Default)]
@@ -41,8 +39,9 @@ struct Question {
     /// The index of its domain.
     domain: usize,
     address: IpAddr,
-    /// Whose name is asked for, when a redirect has led there.
-    via: Option<Url>,
+    url: Url,
+    /// A redirect has led there.
+    followed: bool,
 }
 
 /// What a domain's challenges meet.
@@ -77,8 +76,11 @@ impl Routes {
         for domain in domains {
             let index = self.domains.len();
             self.domains.push((domain.clone(), Vec::new()));
+            // A domain is always part of a URL.
+            let Ok(url) = route::url(domain.as_str(), "ping") else { continue };
             for address in addresses {
-                self.waiting.push_back(Question { domain: index, address: *address, via: None });
+                let (address, url) = (*address, url.clone());
+                self.waiting.push_back(Question { domain: index, address, url, followed: false });
             }
         }
     }
@@ -99,16 +101,8 @@ impl Routes {
     }
 
     fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, question: Question) {
-        let Some((domain, _)) = self.domains.get(question.domain) else { return };
-        let url = match &question.via {
-            Some(url) => url.clone(),
-            None => match Url::parse(&format!("http://{domain}{CHALLENGE_PREFIX}ping")) {
-                Ok(url) => url,
-                Err(error) => return self.note(&question, Outcome::Silent(error.to_string())),
-            },
-        };
-        let request = Request::new(Method::Get, url);
-        let outgoing = at(question.address, request, ANSWER_BYTES_MAX);
+        let outgoing =
+            at(question.address, route::question(question.url.clone()), ANSWER_BYTES_MAX);
         self.open.insert(transport.send(turn, outgoing), question);
     }
 
@@ -125,12 +119,14 @@ impl Routes {
     ) {
         let Some(question) = self.open.take(request) else { return };
         match event {
-            TransportEvent::Response(response) => match step(&question, &response) {
-                Step::Over(outcome) => self.note(&question, outcome),
-                Step::Follow(url) => {
-                    self.ask(turn, transport, Question { via: Some(url), ..question });
+            TransportEvent::Response(response) => {
+                match step(&question.url, question.followed, &response) {
+                    Step::Over(outcome) => self.note(&question, outcome),
+                    Step::Follow(url) => {
+                        self.ask(turn, transport, Question { url, followed: true, ..question });
+                    }
                 }
-            },
+            }
             TransportEvent::Failed(error) if matches!(error.fault, Fault::Connect(_)) => {
                 let known = self.unreachable.iter().any(|(at, _)| *at == question.address);
                 if !known {
@@ -195,30 +191,16 @@ impl Routes {
 }
 
 /// What an answer means.
-fn step(question: &Question, response: &Response) -> Step {
-    let status = response.head.status;
-    if status == 200 && is_pong(&response.body) {
-        return Step::Over(Outcome::Pong);
+fn step(asked: &Url, followed: bool, response: &Response) -> Step {
+    match route::judge(asked, response, is_pong) {
+        Answered::Ours => Step::Over(Outcome::Pong),
+        Answered::Other(status) => Step::Over(Outcome::Other(status)),
+        // Another name is taken for one of the same load balancer.
+        Answered::Onward(url) if !followed && url.target() == asked.target() => Step::Follow(url),
+        Answered::Onward(url) => Step::Over(Outcome::Elsewhere(url.to_string())),
+        Answered::ToHttps(location) => Step::Over(Outcome::ToHttps(location)),
+        Answered::Elsewhere(location) => Step::Over(Outcome::Elsewhere(location)),
     }
-    let location = response.head.headers.first("location");
-    let Some(location) = location.filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308)) else {
-        return Step::Over(Outcome::Other(status));
-    };
-    let target = format!("{CHALLENGE_PREFIX}ping");
-    match Url::parse(location) {
-        Ok(url) if url.origin().scheme == Scheme::Https => {
-            Step::Over(Outcome::ToHttps(location.into()))
-        }
-        Ok(url) if question.via.is_none() && url.target() == target && leads_back(&url) => {
-            Step::Follow(url)
-        }
-        _ => Step::Over(Outcome::Elsewhere(location.into())),
-    }
-}
-
-/// Whether a redirect leads to port 80 of a name, which is taken for one of the same load balancer.
-fn leads_back(url: &Url) -> bool {
-    url.origin().port == 80 && matches!(url.origin().host, Host::Name(_))
 }
 
 fn is_pong(body: &[u8]) -> bool {
@@ -276,16 +258,13 @@ mod tests {
     use super::*;
     use crate::http::{Headers, ResponseHead};
 
-    fn question(via: Option<&str>) -> Question {
-        let via = via.map(|url| Url::parse(url).unwrap());
-        Question { domain: 0, address: [10, 0, 0, 1].into(), via }
-    }
-
     fn outcome(via: Option<&str>, status: u16, location: Option<&str>, body: &str) -> String {
         let mut headers = Headers::new();
         location.into_iter().for_each(|location| headers.push("Location", location));
         let response = Response { head: ResponseHead { status, headers }, body: body.into() };
-        match step(&question(via), &response) {
+        let ping = route::url("a.example.com", "ping").unwrap();
+        let asked = via.map_or(ping, |url| Url::parse(url).unwrap());
+        match step(&asked, via.is_some(), &response) {
             Step::Over(outcome) => format!("{outcome:?}"),
             Step::Follow(url) => format!("follow {url}"),
         }

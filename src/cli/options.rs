@@ -148,6 +148,12 @@ pub const OPTIONS: &[Spec] = &[
         "DAYS",
         "days after its expiry that a certificate no app wants is archived, 0: never [30]",
     ),
+    value(
+        None,
+        "skip-route-check",
+        "DOMAIN[,DOMAIN...]",
+        "domains whose challenge route is not tried from here before an order, '*' for all [none]",
+    ),
     switch("once", "bring everything up to date, then exit: 0 if all is well, else 1"),
     switch(
         "check",

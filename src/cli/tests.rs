@@ -1,7 +1,10 @@
 //! The command line as operators write it, right and wrong.
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::config::{Listen, LogFormat, Mode};
+use crate::collect::Collect as _;
+use crate::config::{Listen, LogFormat, Mode, SkipRouteCheck};
 use crate::domain::Domain;
 use crate::keys::KeyType;
 use crate::log::Level;
@@ -43,6 +46,7 @@ fn the_defaults_are_the_old_programs() {
     assert_eq!((config.san, config.profile, config.preferred_chain), (false, None, None));
     assert_eq!((config.key_type, config.external_account), (KeyType::P256, None));
     assert_eq!((days(config.prune_after), config.mode), (Some(30.0), Mode::Serve));
+    assert_eq!(config.skip_route_check, SkipRouteCheck::Of(BTreeSet::new()));
 }
 
 fn days(duration: Option<std::time::Duration>) -> Option<f64> {
@@ -71,6 +75,25 @@ fn zero_days_are_for_ever_and_the_smallest_time_above_is_not() {
         let config = config(&format!("/s --prune-after {text}"), &[]);
         assert_eq!(config.prune_after.is_some(), expected, "{text}");
     }
+}
+
+#[test]
+fn domains_are_left_to_the_ca_one_by_one_or_all() {
+    let skipped = |line: &str, variables| config(line, variables).skip_route_check;
+    let domain = |text| Domain::parse(text).unwrap();
+    let two = skipped("--skip-route-check WWW.example.com.,b.org, /s", &[]);
+    let expected = [domain("www.example.com"), domain("b.org")].into_iter().into_set();
+    assert_eq!(two, SkipRouteCheck::Of(expected));
+    assert!(two.covers(&domain("b.org")) && !two.covers(&domain("a.b.org")));
+    let all = [("MARATHON_ACME_SKIP_ROUTE_CHECK", "*")];
+    assert_eq!(skipped("/s", &all), SkipRouteCheck::All);
+    assert!(skipped("--skip-route-check a.org,* /s", &[]).covers(&domain("x.example.com")));
+    let wrong = error("--skip-route-check a.org,*.b.org /s");
+    let expected =
+        "--skip-route-check \"*.b.org\": http-01 cannot prove a wildcard; write DOMAIN or";
+    assert!(wrong.starts_with(expected), "{wrong}");
+    // The variable can be taken back.
+    assert_eq!(skipped("--skip-route-check= /s", &all), SkipRouteCheck::Of(BTreeSet::new()));
 }
 
 #[test]

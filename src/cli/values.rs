@@ -1,10 +1,11 @@
 //! From texts to values: each option's check, with the fix in its error.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Config, ExternalAccount, Listen, LogFormat, Mode};
+use crate::config::{Config, ExternalAccount, Listen, LogFormat, Mode, SkipRouteCheck};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::keys::KeyType;
@@ -71,6 +72,7 @@ pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError
         key_type: word("key-type").map_or(Ok(KeyType::P256), key_type)?,
         external_account: external_account(word("eab-kid"), word("eab-hmac-key"))?,
         prune_after: prune_after(word("prune-after").unwrap_or(PRUNE_AFTER))?,
+        skip_route_check: skip_route_check(word("skip-route-check").unwrap_or_default())?,
         mode: mode(switch("once", word("once"))?, word("revoke"))?,
         user: word(options::USER).map(str::to_string),
     })
@@ -287,6 +289,21 @@ fn prune_after(text: &str) -> Result<Option<Duration>, UsageError> {
     let fix = "write a number of days, such as 30, or 0 to keep files for ever";
     let days = days.ok_or_else(|| wrong("prune-after", text, fix))?;
     Ok((days > 0.0).then(|| Duration::from_secs_f64(days * DAY_SECONDS)))
+}
+
+fn skip_route_check(list: &str) -> Result<SkipRouteCheck, UsageError> {
+    let items = || list.split(',').map(str::trim).filter(|item| !item.is_empty());
+    if items().any(|item| item == "*") {
+        return Ok(SkipRouteCheck::All);
+    }
+    let mut domains = BTreeSet::new();
+    for item in items() {
+        domains.insert(Domain::parse(item).map_err(|error| {
+            let fix = format!("{error}; write DOMAIN or DOMAIN,DOMAIN, or '*' for all");
+            wrong("skip-route-check", &format!("{item:?}"), fix)
+        })?);
+    }
+    Ok(SkipRouteCheck::Of(domains))
 }
 
 fn mode(once: bool, revoke: Option<&str>) -> Result<Mode, UsageError> {

@@ -57,6 +57,8 @@ pub enum CertificatesOutput {
     /// Order a certificate. When its turn has come, [`Certificates::begins`] is asked; how it ends
     /// goes to [`Certificates::finished`].
     Order(Box<NewOrder>),
+    /// Try the routes of these names before [`CertificatesOutput::Begin`]; nothing waits for it.
+    TryRoutes(Domain, Vec<Domain>),
     /// An order may begin.
     Begin {
         /// Which.
@@ -401,26 +403,6 @@ impl Certificates {
             }
             _ => life.advice.ask_at = Some(stored.not_after),
         }
-    }
-
-    /// Goes on with an order of an earlier run, or makes a new one.
-    fn start_order(&mut self, turn: &mut Turn<'_>, name: &Domain) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        let order = OrderId(self.orders_made);
-        self.orders_made += 1;
-        let failed_before = entry.is_failing();
-        let new = if let Some(attempt) = entry.placed(&self.policy) {
-            let (names, resume) = (attempt.names.clone(), attempt.order.clone());
-            entry.step = Step::Ordering { names: names.clone(), exempt: false, finalizing: false };
-            NewOrder { order, names, replaces: None, resume, failed_before }
-        } else {
-            let names = entry.names_to_order(turn.now.wall);
-            (entry.held, entry.acted) = (None, false);
-            entry.step = Step::Queued { names: names.clone() };
-            NewOrder { order, names, replaces: None, resume: None, failed_before }
-        };
-        self.orders.insert(order, name.clone());
-        self.outputs.push_back(CertificatesOutput::Order(Box::new(new)));
     }
 
     /// When something is due next.

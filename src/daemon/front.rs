@@ -334,7 +334,7 @@ impl Front {
     }
 
     fn note_challenge(&mut self, target: &str, status: u16) {
-        if target.starts_with(crate::challenge::CHALLENGE_PREFIX) && !target.ends_with("/ping") {
+        if crate::challenge::is_for_a_ca(target) {
             self.count(status);
         }
     }

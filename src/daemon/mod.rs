@@ -27,6 +27,7 @@ pub mod queues;
 pub mod reloader;
 mod remembering;
 mod reporting;
+pub mod routes;
 mod standing;
 pub mod status;
 pub mod storekeeper;
@@ -47,6 +48,7 @@ use journal::Journal;
 use left_overs::LeftOvers;
 use memory::CaMemory;
 use reloader::{Catalog, News, Reloader};
+use routes::Routes;
 use standing::{Progress, Standing};
 use storekeeper::{Purpose, Storekeeper};
 use transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
@@ -73,6 +75,7 @@ pub struct Daemon {
     reloader: Reloader,
     /// Not every load balancer has acknowledged a reload since the last write.
     reload_owed: bool,
+    routes: Routes,
     /// Challenges that an earlier run has left published.
     left_overs: LeftOvers,
     /// The directory of the CA, by which it is remembered.
@@ -112,6 +115,7 @@ impl Daemon {
             calls: BTreeMap::new(),
             reloader: Reloader::new(config),
             reload_owed: false,
+            routes: Routes::new(config),
             left_overs: LeftOvers::default(),
             directory: config.acme.to_string(),
             cas: BTreeMap::new(),
@@ -302,7 +306,11 @@ impl Daemon {
             let wanted = self.watcher.handle_event(turn, &mut self.transport, request, event);
             if let Some(wanted) = wanted {
                 self.certificates.want(turn, &wanted.certificates);
+                let keep = |name: &_| self.certificates.wants(name);
+                self.routes.retain(turn, &mut self.transport, keep);
             }
+        } else if self.routes.awaits(request) {
+            self.routes.handle_event(turn, &mut self.transport, request, event);
         } else if self.reloader.awaits(request) {
             let peers = (&mut self.transport, &self.certificates as &dyn Catalog);
             self.reloader.handle_event(turn, peers, request, event);
@@ -325,12 +333,16 @@ impl Daemon {
             CertificatesOutput::Read(name) => self.storage.load(Load::Certificate(name)),
             CertificatesOutput::Order(_) if self.end_by.is_some() => {}
             CertificatesOutput::Order(new) => self.issuer.order(turn, *new),
+            CertificatesOutput::TryRoutes(name, domains) => {
+                self.routes.start(turn, &mut self.transport, &name, &domains);
+            }
             CertificatesOutput::Begin { order, replaces } => {
                 self.issuer.begin(turn, order, replaces);
             }
             CertificatesOutput::Cancel(order) => self.issuer.cancel(turn, order),
             CertificatesOutput::Ask { name, cert_id } => self.issuer.ask(name, cert_id),
             CertificatesOutput::Write(name, pem) => {
+                self.routes.forget(turn, &mut self.transport, &name);
                 self.note_debt(turn);
                 let purpose = Purpose::Certificate(name.clone());
                 self.storage.store(purpose, Change::Certificate(name, pem));

@@ -74,6 +74,7 @@ impl Reports for Reporter<'_> {
             issuer: &daemon.issuer,
             watcher: &daemon.watcher,
             reloader: &daemon.reloader,
+            routes: &daemon.routes,
             challenges,
         };
         sources.answer(inquiry)

@@ -7,6 +7,7 @@ use crate::daemon::certificates::{Certificates, Counts, State, View};
 use crate::daemon::front::ChallengeCounts;
 use crate::daemon::issuer::Issuer;
 use crate::daemon::reloader::Reloader;
+use crate::daemon::routes::Routes;
 use crate::daemon::watcher::Watcher;
 use crate::http::ServerResponse;
 use crate::seam::Usage;
@@ -75,6 +76,8 @@ pub struct Sources<'a> {
     pub watcher: &'a Watcher,
     /// The load balancers.
     pub reloader: &'a Reloader,
+    /// What was found on the challenges' ways.
+    pub routes: &'a Routes,
     /// The listener.
     pub challenges: ChallengeCounts,
 }

@@ -142,6 +142,7 @@ impl Daemon {
     /// on with them; of others nothing stays. What the disk has not taken has its last chance.
     pub(super) fn end(&mut self, turn: &mut Turn<'_>, status: u8) {
         self.over = true;
+        self.routes.conclude(turn);
         self.certificates.stop(turn);
         let goes_on = self.errand.serves() && self.storage.trouble().is_none();
         if self.storage.is_active() && !goes_on {

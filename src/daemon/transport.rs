@@ -120,6 +120,7 @@ pub struct Transport {
 struct Lookup {
     host: String,
     deadline: Instant,
+    limit: Duration,
 }
 
 impl Default for Transport {
@@ -160,14 +161,24 @@ impl Transport {
 
     /// Looks up every address of a host, IPv6 and IPv4; an address literal answers itself.
     pub fn resolve(&mut self, turn: &mut Turn<'_>, host: &Host) -> RequestId {
+        self.resolve_within(turn, host, RESOLVE_TIMEOUT)
+    }
+
+    /// The same, with a limit of the asker's own.
+    pub fn resolve_within(
+        &mut self,
+        turn: &mut Turn<'_>,
+        host: &Host,
+        limit: Duration,
+    ) -> RequestId {
         let id = self.new_id();
         match host {
             Host::Ip(address) => {
                 self.events.push_back((id, TransportEvent::Addresses(vec![*address])));
             }
             Host::Name(name) => {
-                let deadline = turn.now.mono + RESOLVE_TIMEOUT;
-                self.lookups.insert(id, Lookup { host: name.clone(), deadline });
+                let deadline = turn.now.mono + limit;
+                self.lookups.insert(id, Lookup { host: name.clone(), deadline, limit });
                 self.names.lookup(turn, id, name, &mut self.outbox);
                 self.take_answers(turn);
             }
@@ -285,9 +296,9 @@ impl Transport {
             self.end_glance(Some(late));
         }
         let late = self.lookups.iter().filter(|(_, lookup)| lookup.deadline <= now);
-        for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+        for (id, limit) in late.map(|(id, lookup)| (*id, lookup.limit)).collect::<Vec<_>>() {
             self.names.cancel(id, &mut self.outbox);
-            self.end_lookup(id, Err(Fault::timeout(Awaited::Addresses, RESOLVE_TIMEOUT)));
+            self.end_lookup(id, Err(Fault::timeout(Awaited::Addresses, limit)));
         }
     }
 

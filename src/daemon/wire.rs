@@ -1,8 +1,8 @@
 //! For unit tests of the parts that send requests: the transport's other end, by hand. Connections
 //! stand at once; requests come out as text, answers go in as text.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
@@ -15,6 +15,8 @@ pub(crate) struct Wire {
     pub(crate) transport: Transport,
     /// What `/etc/hosts` says; the only way in which a name is resolved here.
     pub(crate) hosts: String,
+    /// Addresses at which nobody listens.
+    pub(crate) refusing: BTreeSet<IpAddr>,
     connections: BTreeMap<ConnId, SocketAddr>,
     /// Handshakes whose certificate was not shown yet: where, and for which name.
     pub(crate) glances: BTreeMap<ConnId, (SocketAddr, String)>,
@@ -39,8 +41,9 @@ impl Sent {
 impl Wire {
     pub(crate) fn new() -> Wire {
         let (bench, transport) = (Bench::new(), Transport::default());
+        let (hosts, refusing) = (String::new(), BTreeSet::new());
         let (connections, glances) = (BTreeMap::new(), BTreeMap::new());
-        Wire { bench, transport, hosts: String::new(), connections, glances }
+        Wire { bench, transport, hosts, refusing, connections, glances }
     }
 
     /// What was sent since the last look.
@@ -54,7 +57,11 @@ impl Wire {
                 }
                 Output::Connect { conn, to, .. } => {
                     self.connections.insert(conn, to);
-                    self.transport.handle_connected(&mut self.bench.turn(), conn);
+                    if self.refusing.contains(&to.ip()) {
+                        self.close(conn, CloseReason::Refused);
+                    } else {
+                        self.transport.handle_connected(&mut self.bench.turn(), conn);
+                    }
                 }
                 Output::Send { conn, bytes } => {
                     let text =

@@ -61,6 +61,7 @@ impl Site {
             format!("--lb=http://{}", self.lb.address()),
             "--sse-timeout=0".into(),
             format!("--listen=127.0.0.1:{port}"),
+            "--skip-route-check=*".into(),
             storage.display().to_string(),
         ]
         .into()

@@ -115,6 +115,7 @@ impl Stage {
             ("--lb", format!("http://{}", self.lb.address())),
             ("--listen", self.listen.to_string()),
             ("--group", "external".to_string()),
+            ("--skip-route-check", "*".to_string()),
         ]
         .into_iter()
         .flat_map(|(option, value)| [option.to_string(), value])

@@ -43,7 +43,7 @@ pub(crate) fn may_listen_on_port_80() -> bool {
 
 /// What port 80 of a load balancer does with a challenge.
 #[derive(Clone, Debug)]
-enum Door {
+pub(crate) enum Door {
     /// Sends it on to this port.
     Daemon(u16),
     /// Answers it itself, with this head.
@@ -51,7 +51,7 @@ enum Door {
 }
 
 /// Port 80 of a load balancer.
-struct Frontend {
+pub(crate) struct Frontend {
     address: SocketAddr,
     door: Arc<Mutex<Door>>,
     ended: Arc<AtomicBool>,
@@ -59,7 +59,7 @@ struct Frontend {
 }
 
 impl Frontend {
-    fn start(address: Ipv4Addr, door: Door) -> Outcome<Frontend> {
+    pub(crate) fn start(address: Ipv4Addr, door: Door) -> Outcome<Frontend> {
         let listener = TcpListener::bind((address, 80)).map_err(text)?;
         let address = listener.local_addr().map_err(text)?;
         let (door, ended) = (Arc::new(Mutex::new(door)), Arc::new(AtomicBool::new(false)));
@@ -77,7 +77,7 @@ impl Frontend {
         Ok(Frontend { address, door, ended, thread: Some(thread) })
     }
 
-    fn open(&self, door: Door) {
+    pub(crate) fn open(&self, door: Door) {
         *self.door.lock().unwrap_or_else(PoisonError::into_inner) = door;
     }
 }

@@ -26,6 +26,7 @@ mod real_site;
 mod recorder;
 mod refusals;
 mod renewal;
+mod routes;
 mod secrets;
 mod shipping;
 mod site;
@@ -173,6 +174,7 @@ fn main() -> ExitCode {
         hints::TESTS,
         command_line::TESTS,
         check::TESTS,
+        routes::TESTS,
         systemd::TESTS,
         shipping::TESTS,
         renewal::TESTS,

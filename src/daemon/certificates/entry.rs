@@ -215,6 +215,16 @@ impl Entry {
         names.filter(|name| self.ready(name).has_come(now)).cloned().collect()
     }
 
+    /// The names of an order of which nobody knows that their challenges are answered: those that are in
+    /// no certificate, or that failed the last time.
+    pub(super) fn untried(&self, names: &[Domain]) -> Vec<Domain> {
+        let is_new = |name: &&Domain| {
+            let stored = self.stored.as_ref().is_some_and(|stored| stored.is_for(name));
+            !stored || self.memory.trouble.is_some() || self.memory.left_out.contains_key(name)
+        };
+        names.iter().filter(is_new).cloned().collect()
+    }
+
     /// What an order replaces (RFC 9773 section 5): only a certificate that this CA knows.
     pub(super) fn replaces(&self, policy: &Policy) -> Option<String> {
         let life = self.memory.life.as_ref().filter(|life| life.is_of(&policy.directory))?;

@@ -21,9 +21,29 @@ use super::life::{Life, Stored};
 use super::schedule::{When, Why};
 use super::trial::Origin;
 use super::trouble::{FollowUp, Spread, Trouble};
-use super::{Certificates, CertificatesOutput, Urgency, WRITE_PAUSE, file};
+use super::{Certificates, CertificatesOutput, NewOrder, Urgency, WRITE_PAUSE, file};
 
 impl Certificates {
+    /// Goes on with an order of an earlier run, or makes a new one.
+    pub(super) fn start_order(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let order = OrderId(self.orders_made);
+        self.orders_made += 1;
+        let failed_before = entry.is_failing();
+        let new = if let Some(attempt) = entry.placed(&self.policy) {
+            let (names, resume) = (attempt.names.clone(), attempt.order.clone());
+            entry.step = Step::Ordering { names: names.clone(), exempt: false, finalizing: false };
+            NewOrder { order, names, replaces: None, resume, failed_before }
+        } else {
+            let names = entry.names_to_order(turn.now.wall);
+            (entry.held, entry.acted) = (None, false);
+            entry.step = Step::Queued { names: names.clone() };
+            NewOrder { order, names, replaces: None, resume: None, failed_before }
+        };
+        self.orders.insert(order, name.clone());
+        self.outputs.push_back(CertificatesOutput::Order(Box::new(new)));
+    }
+
     /// An order's turn has come: it begins when the CA's limits allow it and the attempt is on the
     /// disk.
     pub fn begins(&mut self, turn: &mut Turn<'_>, order: OrderId) {
@@ -102,6 +122,10 @@ impl Certificates {
             match result {
                 Ok(()) => {
                     let replaces = entry.replaces(&self.policy);
+                    let untried = entry.untried(&names);
+                    if !untried.is_empty() {
+                        self.outputs.push_back(CertificatesOutput::TryRoutes(name, untried));
+                    }
                     entry.step = Step::Ordering { names, exempt, finalizing: false };
                     self.outputs.push_back(CertificatesOutput::Begin { order, replaces });
                 }

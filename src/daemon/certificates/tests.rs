@@ -36,6 +36,8 @@ struct Case {
     /// Whether the disk takes what is remembered.
     disk_works: bool,
     revisions: u64,
+    /// The certificates and names whose routes were to be tried.
+    tried: Vec<String>,
 }
 
 fn name(text: &str) -> Domain {
@@ -63,7 +65,8 @@ impl Case {
         let bench = Bench::new();
         let pki = Pki::new(1, "Test", time(bench.now));
         let certificates = Certificates::new(config);
-        Case { bench, certificates, pki, random: Random::new(2), disk_works: true, revisions: 0 }
+        let (random, tried) = (Random::new(2), Vec::new());
+        Case { bench, certificates, pki, random, disk_works: true, revisions: 0, tried }
     }
 
     fn remembered(&self) -> BTreeMap<Domain, CertificateMemory> {
@@ -142,6 +145,10 @@ impl Case {
                     shown.extend(order.map(|order| format!("{order}{replacing}")));
                 }
                 CertificatesOutput::Cancel(_) => {}
+                CertificatesOutput::TryRoutes(..) => {
+                    assert!(!queued.is_empty(), "it comes before its order begins");
+                    self.tried.push(show(&output));
+                }
                 output => shown.push(show(&output)),
             }
         }
@@ -240,6 +247,10 @@ fn show(output: &CertificatesOutput) -> String {
             let names: Vec<&str> = new.names.iter().map(Domain::as_str).collect();
             let resume = new.resume.as_ref().map_or(String::new(), |url| format!(" by {url}"));
             format!("order {} {}{resume}", new.order.0, names.join(" "))
+        }
+        CertificatesOutput::TryRoutes(name, domains) => {
+            let domains: Vec<&str> = domains.iter().map(Domain::as_str).collect();
+            format!("{name}: {}", domains.join(" "))
         }
         CertificatesOutput::Begin { order, .. } => format!("begin {}", order.0),
         CertificatesOutput::Cancel(order) => format!("cancel {}", order.0),

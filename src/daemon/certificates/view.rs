@@ -151,6 +151,11 @@ impl Certificates {
         self.entries.values().filter(|entry| entry.is_failing()).count()
     }
 
+    /// Whether an app wants this certificate.
+    pub fn wants(&self, name: &Domain) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.wish.is_some())
+    }
+
     /// The limits of the CA that hold orders back, each with the time at which there is room.
     pub fn held(&self) -> BTreeMap<String, UnixTime> {
         let mut held = BTreeMap::new();

@@ -134,6 +134,8 @@ struct Certificate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Step>,
     problems: Vec<Problem<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    routes: Vec<Route<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<Held<'a>>,
 }
@@ -155,6 +157,18 @@ struct Problem<'a> {
     failures: u32,
     /// Nothing when a person must act.
     next_try: Option<Time>,
+}
+
+/// Where a challenge would not reach us.
+#[derive(Serialize)]
+struct Route<'a> {
+    domain: &'a str,
+    /// Whose addresses they are.
+    of: &'static str,
+    addresses: &'a [IpAddr],
+    problem: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -198,7 +212,7 @@ impl<'a> Status<'a> {
             certificates: sources
                 .certificates
                 .views()
-                .map(|view| Certificate::of(sources.now, &view))
+                .map(|view| Certificate::of(sources, &view))
                 .collect(),
         }
     }
@@ -262,8 +276,15 @@ impl<'a> LoadBalancer<'a> {
 }
 
 impl<'a> Certificate<'a> {
-    fn of(now: UnixTime, view: &View<'a>) -> Certificate<'a> {
-        let stored = view.stored();
+    fn of(sources: &Sources<'a>, view: &View<'a>) -> Certificate<'a> {
+        let (now, stored) = (sources.now, view.stored());
+        let routes = sources.routes.findings(view.name()).iter().map(|finding| Route {
+            domain: finding.domain.as_str(),
+            of: finding.place.word(),
+            addresses: &finding.addresses,
+            problem: &finding.complaint,
+            hint: finding.complaint.hint.map(Hint::text),
+        });
         let problems = view.troubles().map(|(domain, trouble)| Problem {
             domain: domain.map(Domain::as_str),
             error: &trouble.error,
@@ -288,6 +309,7 @@ impl<'a> Certificate<'a> {
             step: view.step(),
             next: view.next().map(|next| Step::of(now, next)),
             problems: problems.collect(),
+            routes: routes.collect(),
             held: view.held().map(|(reason, until)| Held {
                 reason,
                 hint: reason.hint.map(Hint::text),

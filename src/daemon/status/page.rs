@@ -250,6 +250,7 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
         hint(html, reason.hint);
         html.raw("</p>");
     }
+    routes(html, sources, view);
     for (domain, trouble) in view.troubles() {
         html.raw("<p class=\"said small\">");
         if let Some(domain) = domain {
@@ -264,6 +265,19 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
             When::Never => html.raw(", waits until the app is restarted"),
         };
         html.raw("</span></p>");
+    }
+}
+
+/// Where a challenge would not reach us, as far as that can be seen from here.
+fn routes(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
+    for finding in sources.routes.findings(view.name()) {
+        html.element("<p class=\"said small\">The route of ", &finding.domain, "");
+        if !finding.addresses.is_empty() {
+            html.element(" by ", finding.place.word(), "").element(" ", finding.listed(), "");
+        }
+        html.element(": ", &finding.complaint, "");
+        hint(html, finding.complaint.hint);
+        html.raw("</p>");
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::daemon::budget::Budget;
 use crate::daemon::certificates::{CertificatesOutput, Trouble, When};
 use crate::daemon::memory::CertificateMemory;
+use crate::daemon::routes::{Finding, Place};
 use crate::daemon::wish::{Source, Wish};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
@@ -23,6 +24,7 @@ struct Case {
     issuer: Issuer,
     watcher: Watcher,
     reloader: Reloader,
+    routes: Routes,
     budget: Vec<Left>,
 }
 
@@ -42,6 +44,7 @@ impl Case {
             watcher: Watcher::new(&config),
             reloader: Reloader::new(&config),
             budget: Vec::new(),
+            routes: Routes::new(&config),
         };
         let names: Vec<Domain> =
             (0..count).map(|number| domain(&format!("n{number:05}.example.org"))).collect();
@@ -83,6 +86,7 @@ impl Case {
             issuer: &self.issuer,
             watcher: &self.watcher,
             reloader: &self.reloader,
+            routes: &self.routes,
             challenges: ChallengeCounts { served: 3, unknown: 4 },
         };
         let response = sources.answer(inquiry);
@@ -155,6 +159,34 @@ fn json_has_everything() {
     assert_eq!((&pending["step"], pending.get("next")), (&"queued".into(), None));
     assert_eq!(value["load_balancers"][0]["url"], "http://marathon-lb.marathon.mesos:9090");
     assert!(value["marathon"].get("last_sync").is_none());
+}
+
+#[test]
+fn what_is_found_on_the_way_of_a_challenge_stands_beside_its_certificate() {
+    let mut case = Case::wanting(2);
+    let name = domain("n00001.example.org");
+    let finding = Finding {
+        domain: domain("www.example.org"),
+        place: Place::Balancer,
+        addresses: vec![[192, 0, 2, 7].into()],
+        complaint: Complaint::new(EVIL, Some(Hint::PortFiltered)),
+        said: false,
+    };
+    case.routes.found(&name, finding);
+    let (_, body) = case.ask(&Inquiry::Json);
+    let value: Value = serde_json::from_str(&body).expect("it is JSON");
+    assert!(value["certificates"][0].get("routes").is_none());
+    let expected = serde_json::json!([{
+        "domain": "www.example.org", "of": "load balancer", "addresses": ["192.0.2.7"],
+        "problem": EVIL, "hint": Hint::PortFiltered.text(),
+    }]);
+    assert_eq!(value["certificates"][1]["routes"], expected);
+    let page = case.page("");
+    assert!(
+        page.contains("The route of www.example.org by load balancer 192.0.2.7: &lt;"),
+        "{page}"
+    );
+    assert!(page.contains(&format!("<b>Try:</b> {}", Hint::PortFiltered)), "{page}");
 }
 
 #[test]

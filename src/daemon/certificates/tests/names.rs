@@ -76,6 +76,29 @@ fn one_that_fails_alone_is_one_failure_and_not_two() {
 }
 
 #[test]
+fn routes_are_tried_of_names_that_are_new_or_have_failed() {
+    let mut case = san();
+    let tried = |case: &mut Case| std::mem::take(&mut case.tried);
+    case.want(&[("a.org b.org", "1")]);
+    assert_eq!(tried(&mut case), ["a.org: a.org b.org"]);
+    case.refuse(0, "b.org");
+    assert_eq!(tried(&mut case), ["a.org: a.org"], "the others go on without it");
+    case.obtain(1, "a.org", 90);
+    let (_, outputs) = case.sleep();
+    assert_eq!(
+        (outputs, tried(&mut case)),
+        (vec!["order 2 a.org b.org".into()], vec!["a.org: b.org".into()])
+    );
+    case.obtain(2, "a.org b.org", 90);
+    let (_, outputs) = case.sleep();
+    assert_eq!(outputs, ["order 3 a.org b.org"]);
+    assert_eq!(tried(&mut case), Vec::<String>::new(), "a renewal is no news");
+    case.fail(3, None);
+    case.sleep();
+    assert_eq!(tried(&mut case), ["a.org: a.org b.org"], "but one that failed is");
+}
+
+#[test]
 fn a_changed_label_replaces_the_certificate() {
     let mut case = san();
     case.want(&[("a.org b.org", "1")]);

@@ -1,9 +1,10 @@
 //! What an operator might choose.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use marathon_acme::config::{Config, Listen, LogFormat, Mode};
+use marathon_acme::config::{Config, Listen, LogFormat, Mode, SkipRouteCheck};
 use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
@@ -41,6 +42,10 @@ pub fn config(choices: u8) -> Config {
         key_type: KeyType::P256,
         external_account: None,
         prune_after: (choices & 8 != 0).then(|| Duration::from_secs(30 * 24 * 60 * 60)),
+        skip_route_check: match choices & 3 {
+            0 => SkipRouteCheck::All,
+            _ => SkipRouteCheck::Of(BTreeSet::new()),
+        },
         mode: match choices >> 6 {
             3 => Mode::Once,
             2 if choices & 1 != 0 => Mode::Revoke(Domain::parse(NAMES[0]).expect("a name")),

@@ -1,0 +1,451 @@
+//! Tries the route of a domain's challenge from here, before its first order and before each that follows
+//! a failed one: asks for a path that we answer ourselves at every address of the domain, and under the
+//! domain's name at every address of every load balancer, on port 80, as a CA would. What differs is
+//! advice, in the log and beside the certificate.
+//!
+//! Each domain: `LookUp → Ask (its addresses, then the load balancers) → told`; a redirect to another
+//! name is `Follow → Ask` once more. Some at a time, the others wait.
+//!
+//! Never keeps an order waiting, never speaks with the CA, and is never sure: from elsewhere the same
+//! addresses may look otherwise.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::challenge::probe;
+use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered, REDIRECTS_MAX};
+use crate::config::{Config, SkipRouteCheck};
+use crate::domain::Domain;
+use crate::http::Response;
+use crate::log::Record;
+use crate::seam::Trust;
+use crate::turn::Turn;
+use crate::url::{Host, Url};
+
+use super::transport::{Delivery, Fault, Outgoing, RequestId, Transport, TransportEvent};
+
+mod balancers;
+mod finding;
+#[cfg(test)]
+mod tests;
+mod way;
+
+pub use finding::{Finding, Place};
+
+use balancers::Balancers;
+use finding::Outcome;
+use way::Way;
+
+/// Questions under way at once at most, lookups included.
+const IN_FLIGHT_MAX: usize = 16;
+/// No question takes longer, nor a lookup.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Addresses that are asked for one domain, its own first.
+const ADDRESSES_MAX: usize = 16;
+
+/// The routes that are being tried, and what was found.
+#[derive(Debug)]
+pub struct Routes {
+    skip: SkipRouteCheck,
+    balancers: Balancers,
+    /// By the certificate's name.
+    trials: BTreeMap<Domain, Trial>,
+    trials_made: u64,
+    waiting: VecDeque<Step>,
+    open: BTreeMap<RequestId, Step>,
+}
+
+/// What one order's domains are tried with.
+#[derive(Debug)]
+struct Trial {
+    /// Tells it from the one before.
+    number: u64,
+    ways: Vec<Way>,
+    findings: Vec<Finding>,
+}
+
+/// Whose a step is: of one domain in one trial, which may be over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Of {
+    certificate: Domain,
+    trial: u64,
+    way: usize,
+}
+
+#[derive(Debug)]
+struct Step {
+    of: Of,
+    task: Task,
+}
+
+#[derive(Debug)]
+enum Task {
+    /// The domain's addresses.
+    LookUp,
+    /// The addresses of the name to which a question was sent on.
+    Follow(Question),
+    Ask(Question),
+}
+
+#[derive(Clone, Debug)]
+struct Question {
+    url: Url,
+    /// Where it is asked now.
+    address: IpAddr,
+    /// Where to ask when nobody can be reached there.
+    others: VecDeque<IpAddr>,
+    /// Whose answer it is about, however often it was sent on.
+    about: (Place, IpAddr),
+    redirects: u32,
+}
+
+impl Routes {
+    /// Tries nothing yet.
+    pub fn new(config: &Config) -> Routes {
+        Routes {
+            skip: config.skip_route_check.clone(),
+            balancers: Balancers::new(&config.lb),
+            trials: BTreeMap::new(),
+            trials_made: 0,
+            waiting: VecDeque::new(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Begins to try these domains of a certificate; what was found before is forgotten.
+    pub fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        certificate: &Domain,
+        domains: &[Domain],
+    ) {
+        self.forget(turn, transport, certificate);
+        let number = self.trials_made;
+        let tried = domains.iter().filter(|domain| !self.skip.covers(domain));
+        let mut ways: Vec<Way> = Vec::new();
+        for domain in tried {
+            // A domain is always part of a URL.
+            let Ok(url) = route::url(domain.as_str(), &probe::token(turn.keys)) else { continue };
+            let of = Of { certificate: certificate.clone(), trial: number, way: ways.len() };
+            ways.push(Way::new(domain, url));
+            self.waiting.push_back(Step { of, task: Task::LookUp });
+        }
+        if ways.is_empty() {
+            return;
+        }
+        self.trials_made += 1;
+        let trial = Trial { number, ways, findings: Vec::new() };
+        self.trials.insert(certificate.clone(), trial);
+        self.balancers.refresh(turn, transport);
+        self.advance(turn, transport);
+    }
+
+    /// The certificate is issued, or nobody wants it any more: what has no answer gets none, what was
+    /// seen is said, and forgotten.
+    pub fn forget(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, certificate: &Domain) {
+        let Some(mut trial) = self.trials.remove(certificate) else { return };
+        for way in &mut trial.ways {
+            way.conclude().iter().for_each(|finding| say(turn, certificate, finding));
+        }
+        for (request, _) in self.open.extract_if(.., |_, step| step.of.certificate == *certificate)
+        {
+            transport.cancel(request);
+        }
+        self.advance(turn, transport);
+    }
+
+    /// The process ends: what was seen so far is said.
+    pub fn conclude(&mut self, turn: &mut Turn<'_>) {
+        for (certificate, trial) in &mut self.trials {
+            for way in &mut trial.ways {
+                way.conclude().iter().for_each(|finding| say(turn, certificate, finding));
+            }
+        }
+    }
+
+    /// Forgets the certificates that are not to be kept.
+    pub fn retain(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        keep: impl Fn(&Domain) -> bool,
+    ) {
+        let gone = self.trials.keys().filter(|name| !keep(name)).cloned();
+        for name in gone.collect::<Vec<_>>() {
+            self.forget(turn, transport, &name);
+        }
+    }
+
+    /// What was found at the last try of a certificate's domains.
+    pub fn findings(&self, certificate: &Domain) -> &[Finding] {
+        self.trials.get(certificate).map_or(&[], |trial| &trial.findings)
+    }
+
+    /// Whether a request is one of ours.
+    pub fn awaits(&self, request: RequestId) -> bool {
+        self.open.contains_key(&request) || self.balancers.awaits(request)
+    }
+
+    /// Takes in what came of a request of ours.
+    pub fn handle_event(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        request: RequestId,
+        event: TransportEvent,
+    ) {
+        if self.balancers.awaits(request) {
+            for of in self.balancers.found(request, event) {
+                self.ask_balancers(turn, of);
+            }
+        } else if let Some(Step { of, task }) = self.open.remove(&request) {
+            match task {
+                Task::LookUp => self.looked_up(turn, of, event),
+                Task::Follow(question) => self.followed(turn, of, question, event),
+                Task::Ask(question) => self.answered(turn, of, question, event),
+            }
+        }
+        self.advance(turn, transport);
+    }
+
+    /// Does as many steps as may be under way.
+    fn advance(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        while self.open.len() + self.balancers.lookups() < IN_FLIGHT_MAX
+            && let Some(Step { of, task }) = self.waiting.pop_front()
+        {
+            let Some(way) = self.way(&of) else { continue };
+            let request = match &task {
+                Task::LookUp => resolve(turn, transport, way.domain.as_str()),
+                Task::Follow(question) => {
+                    resolve(turn, transport, &question.url.origin().host.to_string())
+                }
+                Task::Ask(question) => {
+                    if let Some(known) = self.known(turn, question) {
+                        self.note(turn, &of, question, known);
+                        continue;
+                    }
+                    transport.send(turn, outgoing(question))
+                }
+            };
+            self.open.insert(request, Step { of, task });
+        }
+    }
+
+    /// What is known already of whom a question is for.
+    fn known(&self, turn: &Turn<'_>, question: &Question) -> Option<Outcome> {
+        let known = self.balancers.unreachable(turn.now.mono, question.address);
+        known.filter(|_| self.is_for_a_balancer(question)).cloned().map(Outcome::Said)
+    }
+
+    /// Whether a question goes to a load balancer, whose address may be the domain's own as well.
+    fn is_for_a_balancer(&self, question: &Question) -> bool {
+        let is_one = || self.balancers.addresses().any(|it| it == question.address);
+        question.redirects == 0 && (question.about.0 == Place::Balancer || is_one())
+    }
+
+    fn looked_up(&mut self, turn: &mut Turn<'_>, of: Of, event: TransportEvent) {
+        let Some(way) = self.way(&of) else { return };
+        let found = match event {
+            TransportEvent::Addresses(found) => found,
+            TransportEvent::Failed(error) => {
+                way.note(Place::Domain, None, finding::of_lookup(&error.fault));
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        self.ask(&of, Place::Domain, &found);
+        if self.balancers.are_known() {
+            self.ask_balancers(turn, of);
+        } else {
+            self.balancers.wait(of);
+        }
+    }
+
+    fn ask_balancers(&mut self, turn: &mut Turn<'_>, of: Of) {
+        let found: Vec<IpAddr> = self.balancers.addresses().collect();
+        self.ask(&of, Place::Balancer, &found);
+        self.done(turn, &of);
+    }
+
+    /// Puts the questions for a domain at these addresses before those for others, so that one domain after
+    /// the other comes to its end.
+    fn ask(&mut self, of: &Of, place: Place, addresses: &[IpAddr]) {
+        let Some(way) = self.way(of) else { return };
+        let mut questions = Vec::new();
+        for address in addresses {
+            if way.asked.len() < ADDRESSES_MAX && !way.asked.contains(address) {
+                way.asked.push(*address);
+                way.open += 1;
+                let (url, about) = (way.url.clone(), (place, *address));
+                let (address, others) = (*address, VecDeque::new());
+                questions.push(Question { url, address, others, about, redirects: 0 });
+            }
+        }
+        let own = self.waiting.iter().take_while(|step| step.of == *of).count();
+        for (index, question) in questions.into_iter().enumerate() {
+            self.waiting.insert(own + index, Step { of: of.clone(), task: Task::Ask(question) });
+        }
+    }
+
+    /// A CA goes to one address of the name that it is sent on to, an IPv6 one where there is one, and
+    /// to others when it does not reach that.
+    fn followed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        of: Of,
+        mut question: Question,
+        event: TransportEvent,
+    ) {
+        let outcome = match event {
+            TransportEvent::Addresses(found) => {
+                let (six, four): (Vec<IpAddr>, _) = found.into_iter().partition(IpAddr::is_ipv6);
+                question.others = six.into_iter().chain(four).take(ADDRESSES_MAX).collect();
+                match question.others.pop_front() {
+                    Some(address) => {
+                        let task = Task::Ask(Question { address, ..question });
+                        return self.waiting.push_front(Step { of, task });
+                    }
+                    None => Outcome::Untold,
+                }
+            }
+            TransportEvent::Failed(error) => finding::of_lookup(&error.fault),
+            _ => Outcome::Untold,
+        };
+        self.note(turn, &of, &question, outcome);
+    }
+
+    fn answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        of: Of,
+        mut question: Question,
+        event: TransportEvent,
+    ) {
+        let outcome = match event {
+            TransportEvent::Response(response) => match judge(&question, &response) {
+                Answered::Onward(url) if question.redirects < REDIRECTS_MAX => {
+                    let same = url.origin() == question.url.origin();
+                    let redirects = question.redirects + 1;
+                    let question = Question { url, redirects, ..question };
+                    let task = if same { Task::Ask(question) } else { Task::Follow(question) };
+                    return self.waiting.push_front(Step { of, task });
+                }
+                answered => finding::of_answer(&answered),
+            },
+            TransportEvent::Failed(error) => match (&error.fault, question.others.pop_front()) {
+                (Fault::Connect(_), Some(address)) => {
+                    let task = Task::Ask(Question { address, ..question });
+                    return self.waiting.push_front(Step { of, task });
+                }
+                (fault, _) => self.failed(turn, &question, fault),
+            },
+            _ => Outcome::Untold,
+        };
+        self.note(turn, &of, &question, outcome);
+    }
+
+    /// Nobody answers. What is the matter with a load balancer's port 80 is said once for all domains.
+    fn failed(&mut self, turn: &mut Turn<'_>, question: &Question, fault: &Fault) -> Outcome {
+        let outcome = finding::of_fault(fault, question.address);
+        let address = question.address;
+        match (outcome, fault) {
+            (Outcome::Amiss(complaint), Fault::Connect(_)) if self.is_for_a_balancer(question) => {
+                if self.balancers.note_unreachable(turn.now.mono, address, &complaint) {
+                    let line = Record::warn("route", "a load balancer takes no challenges");
+                    let line = line.with("lb", address).with("error", &complaint);
+                    turn.log(line.hinted(complaint.hint));
+                }
+                Outcome::Said(complaint)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The end of a question.
+    fn note(&mut self, turn: &mut Turn<'_>, of: &Of, question: &Question, outcome: Outcome) {
+        let (place, address) = question.about;
+        let outcome = match question.redirects {
+            0 => outcome,
+            _ => outcome.behind(&question.url.origin().host),
+        };
+        if let Some(way) = self.way(of) {
+            way.note(place, Some(address), outcome);
+        }
+        self.done(turn, of);
+    }
+
+    /// Something of a domain has come to its end; with the last of it, all is said.
+    fn done(&mut self, turn: &mut Turn<'_>, of: &Of) {
+        let Some(trial) = self.trials.get_mut(&of.certificate) else { return };
+        let Some(way) = trial.ways.get_mut(of.way).filter(|_| trial.number == of.trial) else {
+            return;
+        };
+        way.open = way.open.saturating_sub(1);
+        if way.open > 0 {
+            return;
+        }
+        let findings = way.conclude();
+        if findings.is_empty() {
+            let line = Record::debug("route", "nothing is amiss").with("name", &way.domain);
+            turn.log(line.with("addresses", way.asked.len()));
+        }
+        findings.iter().for_each(|finding| say(turn, &of.certificate, finding));
+        trial.findings.extend(findings);
+        if trial.findings.is_empty() && trial.ways.iter().all(|way| way.open == 0) {
+            self.trials.remove(&of.certificate);
+        }
+    }
+
+    /// What a status would show.
+    #[cfg(test)]
+    pub(crate) fn found(&mut self, certificate: &Domain, finding: Finding) {
+        let trial = Trial { number: 0, ways: Vec::new(), findings: vec![finding] };
+        self.trials.insert(certificate.clone(), trial);
+    }
+
+    fn way(&mut self, of: &Of) -> Option<&mut Way> {
+        let trial = self.trials.get_mut(&of.certificate);
+        trial.filter(|trial| trial.number == of.trial)?.ways.get_mut(of.way)
+    }
+}
+
+fn judge(question: &Question, response: &Response) -> Answered {
+    let token = question.url.target().rsplit('/').next().unwrap_or_default();
+    route::judge(&question.url, response, |body| {
+        body.trim_ascii_end() == probe::answer(token).as_bytes()
+    })
+}
+
+/// A CA knows no search list.
+fn resolve(turn: &mut Turn<'_>, transport: &mut Transport, name: &str) -> RequestId {
+    transport.resolve_within(turn, &Host::Name(format!("{name}.")), ANSWER_TIMEOUT)
+}
+
+fn outgoing(question: &Question) -> Outgoing {
+    Outgoing {
+        request: route::question(question.url.clone()),
+        trust: Trust::WebPki,
+        timeout: Some(ANSWER_TIMEOUT),
+        silence: None,
+        address: Some(question.address),
+        delivery: Delivery::Whole { body_bytes_max: ANSWER_BYTES_MAX },
+    }
+}
+
+fn say(turn: &mut Turn<'_>, certificate: &Domain, finding: &Finding) {
+    if finding.said {
+        return;
+    }
+    let line = Record::warn("route", "a challenge would not reach us").with("name", certificate);
+    let line = match &finding.domain {
+        domain if domain == certificate => line,
+        domain => line.with("domain", domain),
+    };
+    let line = match &finding.addresses[..] {
+        [] => line,
+        _ => line.with(finding.place.field(), finding.listed()),
+    };
+    turn.log(line.with("error", &finding.complaint).hinted(finding.complaint.hint));
+}
