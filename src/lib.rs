@@ -36,7 +36,7 @@
 //! | [`check`] | `--check`: another machine on the same seam, which asks and judges, and changes nothing |
 //! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
-//! | [`lb`] | the reload signal and its answer |
+//! | [`lb`] | the reload signal and its answer, process ids, HAProxy's configuration |
 //! | [`challenge`] | which answer a request to the listener gets, and what an answer in its place means |
 //! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
@@ -49,10 +49,10 @@
 //! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
 //! why, [`daemon::budget`] reckons what the CA lets it ask for, [`daemon::issuer`] has the account and
 //! runs orders side by side, [`daemon::routes`] tries the way of a challenge before an order,
-//! [`daemon::reloader`] gets certificates loaded, [`daemon::front`] answers the listener,
-//! [`daemon::storekeeper`] keeps the storage, [`daemon::transport`] brings requests to their peers,
-//! [`daemon::memory`] is what survives a restart, [`daemon::status`] what others may see,
-//! [`daemon::queues`] how much waits where.
+//! [`daemon::reloader`] gets certificates loaded and sees that they are served, [`daemon::front`]
+//! answers the listener, [`daemon::storekeeper`] keeps the storage, [`daemon::transport`] brings
+//! requests to their peers, [`daemon::memory`] is what survives a restart, [`daemon::status`] what
+//! others may see, [`daemon::queues`] how much waits where.
 //!
 //! # An order
 //!
@@ -60,6 +60,14 @@
 //! checks the budget and notes the attempt; when the note is on the disk, the issuer talks to the CA;
 //! once the CA has made the order, its URL is noted, so that another run can go on with it; the
 //! certificate is checked against its key, stored, and the load balancers are told.
+//!
+//! # The proof
+//!
+//! A load balancer has a debt until it has acknowledged a signal that came after the last write; with a
+//! place to look at it, only a handshake that shows the right leaf acknowledges. New certificates go to
+//! one load balancer first. What was in service before stays in memory until that one serves the new
+//! one, and goes back when it does not; the others are not told before that is decided. The reloader
+//! knows who owes what and what was seen, the scheduler what should be seen and what goes back.
 //!
 //! # Two instances
 //!

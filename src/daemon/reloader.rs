@@ -4,7 +4,7 @@
 //!
 //! `Clean → Gathering (more writes may come) → every --lb name on its own: Resolving → Signalling`
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub struct Reloader {
     on_trial: BTreeSet<Domain>,
     canary: Canary,
     drift: Drift,
-    news: Vec<News>,
+    news: VecDeque<News>,
 }
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Reloader {
             on_trial: BTreeSet::new(),
             canary: Canary::default(),
             drift: Drift::default(),
-            news: Vec::new(),
+            news: VecDeque::new(),
         }
     }
 
@@ -203,7 +203,7 @@ impl Reloader {
                 if name.is_verified() {
                     let text = format!("{} ({address}): {problem}", name.url().origin());
                     let reason = Complaint::new(text, problem.hint);
-                    self.news.push(News::Unserved { names, reason });
+                    self.news.push_back(News::Unserved { names, reason });
                 } else {
                     self.canary.judged(false);
                 }
@@ -220,9 +220,9 @@ impl Reloader {
     pub fn poll_news(&mut self) -> Option<News> {
         if self.canary.is_open() && self.gathering.is_none() && !self.on_trial.is_empty() {
             let names = std::mem::take(&mut self.on_trial);
-            self.news.push(News::Served(names.into_iter().collect()));
+            self.news.push_back(News::Served(names.into_iter().collect()));
         }
-        self.news.pop()
+        self.news.pop_front()
     }
 
     /// Sends what is due.
@@ -279,6 +279,7 @@ impl Reloader {
         if !self.names.iter().any(Name::is_verified) || !self.drift.is_due(turn) {
             return;
         }
+        self.names.iter_mut().for_each(|name| name.forget(|it| catalog.matters(it)));
         let each = self.names.iter().enumerate();
         let ready: Vec<Which> =
             each.flat_map(|(place, name)| name.at_rest().map(move |at| (place, at))).collect();

@@ -25,9 +25,9 @@ const NAMES_MAX: u64 = 40;
 /// A new certificate is everywhere within this time: the order, the writes of it gathered, the patience
 /// with one that goes first and lies, the pause, the next one, and the others.
 const SERVED: Nanos = 8 * MINUTE;
-/// One that has drifted is looked at for a file written last within this time: each look is for one of
-/// three, every second one of those is for a file of before, and the pause is 100 s at most.
-const DRIFT_FOUND: Nanos = 20 * MINUTE;
+/// One that has drifted is looked at for the file written last within this time: one of three takes its
+/// turn with each look, every second turn is for another file, and the pause is 100 s at most.
+const DRIFT_FOUND: Nanos = 11 * MINUTE;
 /// After the last failure of one that reloads in vain it is signalled again within this time.
 const SIGNALLED_AGAIN: Nanos = 20 * MINUTE;
 
@@ -82,7 +82,11 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
     run.extend();
     run.until(SERVED, |run| run.served_by_all(None))?;
     for _ in 0..run.chance.between(6, 14) {
-        run.episode()?;
+        if run.chance.chance(20) {
+            run.bad_for_all()?;
+        } else {
+            run.episode()?;
+        }
     }
     let of = |message: &str| run.world.messages.get(message).copied().unwrap_or_default();
     Ok(Report {
@@ -174,6 +178,25 @@ impl Run {
         self.world.peers.names.of(name)[place].to_string()
     }
 
+    /// What is new makes each of them end that loads it: one of them does at a time.
+    fn bad_for_all(&mut self) -> Result<(), String> {
+        let since = self.world.now();
+        (0..BALANCERS).for_each(|index| self.world.fronts.lie(index, Lie::Crashes));
+        self.extend();
+        let end = since + 15 * MINUTE;
+        while self.world.now() < end {
+            let until = self.world.now() + SECOND;
+            pass(&mut self.world, until)?;
+            let down = (0..BALANCERS).filter(|index| self.world.fronts.is_down(*index)).count();
+            if down > 1 {
+                return Err(format!("{down} load balancers have loaded what makes them end"));
+            }
+        }
+        self.world.fronts.heal(&fronts::directory(&self.world.disk));
+        let healed = self.until(2 * HOUR, |run| run.served_by_all(None));
+        healed.map_err(|wrong| format!("at {} s, bad for all: {wrong}", since / SECOND))
+    }
+
     /// One of them lies for a while.
     fn episode(&mut self) -> Result<(), String> {
         let since = self.world.now();
@@ -197,7 +220,10 @@ impl Run {
                 let before = self.world.fronts.toll.of(Fault::LbStale);
                 self.world.fronts.restart_stale(liar);
                 if self.world.fronts.toll.of(Fault::LbStale) > before {
-                    let told = self.until(DRIFT_FOUND, |run| run.said(STRAYED, since, liar));
+                    // A renewal may have come in between, whose signal heals it too.
+                    let told = self.until(DRIFT_FOUND, |run| {
+                        run.said(STRAYED, since, liar).or_else(|_| run.served_by_all(None))
+                    });
                     told.map_err(|wrong| format!("{what}, stale: {wrong}"))?;
                 }
             }

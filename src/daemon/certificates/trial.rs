@@ -202,13 +202,20 @@ fn by_file_name(one: &Domain, other: &Domain) -> Ordering {
 impl Catalog for Certificates {
     /// Of several files with one name in them HAProxy serves the one whose own name comes first.
     fn expected(&self, name: &Domain) -> Option<Fingerprint> {
-        self.entries.get(name).filter(|entry| entry.wish.is_some() && entry.stored.is_some())?;
+        if !self.matters(name) {
+            return None;
+        }
         let files = self.entries.iter().filter_map(|(file, entry)| {
             let stored = entry.stored.as_ref().filter(|stored| stored.is_for(name))?;
             Some((file, stored.leaf))
         });
         let first = files.min_by(|(one, _), (other, _)| by_file_name(one, other));
         first.map(|(_, leaf)| leaf)
+    }
+
+    fn matters(&self, name: &Domain) -> bool {
+        let entry = self.entries.get(name);
+        entry.is_some_and(|entry| entry.wish.is_some() && entry.stored.is_some())
     }
 
     fn latest(&self, count: usize) -> Vec<Domain> {

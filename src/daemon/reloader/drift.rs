@@ -1,5 +1,5 @@
 //! The drift watch: whom to look at next, and for which name. One look at a time, and a pause of a minute
-//! at least between two: load balancers take their turns, and each second look is for a file written
+//! at least between two: load balancers take their turns, and each second look is for the file written
 //! last, which one with an old directory lacks; the others go through all files. Looks at nobody itself.
 
 use std::time::Duration;
@@ -13,8 +13,6 @@ use crate::turn::Turn;
 
 /// From one look to the next, jittered by a quarter: never less than a minute.
 const PAUSE: Duration = Duration::from_secs(80);
-/// So many of the files written last take turns.
-const LATEST: usize = 4;
 
 /// Where the round stands.
 #[derive(Debug, Default)]
@@ -44,13 +42,11 @@ impl Drift {
     ) -> Option<(Which, Domain)> {
         let place = self.looks.checked_rem(ready.len())?;
         let round = self.looks / ready.len();
-        let latest = if round.is_multiple_of(2) { catalog.latest(LATEST) } else { Vec::new() };
-        let name = match latest.len() {
-            0 => {
-                self.last = catalog.following(self.last.as_ref());
-                self.last.clone()?
-            }
-            count => latest.get(round / 2 % count)?.clone(),
+        let name = if round.is_multiple_of(2) {
+            catalog.latest(1).pop()?
+        } else {
+            self.last = catalog.following(self.last.as_ref());
+            self.last.clone()?
         };
         self.looks = self.looks.wrapping_add(1);
         ready.get(place).map(|which| (*which, name))
@@ -75,6 +71,10 @@ mod tests {
     impl Catalog for Files {
         fn expected(&self, _: &Domain) -> Option<Fingerprint> {
             None
+        }
+
+        fn matters(&self, name: &Domain) -> bool {
+            self.0.contains_key(name)
         }
 
         fn latest(&self, count: usize) -> Vec<Domain> {

@@ -166,6 +166,13 @@ impl Name {
         matches!(self.step, Step::Resolving(_) | Step::Locating(..))
     }
 
+    /// Forgets what its load balancers were seen to serve for names that do not matter any more.
+    pub(super) fn forget(&mut self, matters: impl Fn(&Domain) -> bool) {
+        for balancer in self.balancers.values_mut() {
+            balancer.served.retain(|name, _| matters(name));
+        }
+    }
+
     /// Looks whether one of them still serves the file of a name.
     pub(super) fn look(&mut self, now: Instant, address: IpAddr, name: &Domain) {
         let places = self.places(address);

@@ -19,6 +19,9 @@ pub trait Catalog {
     /// What one that has loaded everything shows for this name; `None`: nothing that matters.
     fn expected(&self, name: &Domain) -> Option<Fingerprint>;
 
+    /// Whether anything is expected for this name; quicker to know than what.
+    fn matters(&self, name: &Domain) -> bool;
+
     /// The files that were written last, so many at most, the latest first.
     fn latest(&self, count: usize) -> Vec<Domain>;
 
@@ -54,7 +57,7 @@ pub(super) fn left(
     }
     names.sort_unstable();
     names.dedup();
-    names.retain(|name| catalog.expected(name).is_some());
+    names.retain(|name| catalog.matters(name));
     let everywhere = |name: Domain| places.iter().map(move |place| (name.clone(), *place));
     names.into_iter().flat_map(everywhere).collect()
 }

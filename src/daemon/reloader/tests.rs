@@ -28,6 +28,10 @@ impl Catalog for Files {
         self.0.get(name).map(|(_, text)| Fingerprint::of(text.as_bytes()))
     }
 
+    fn matters(&self, name: &Domain) -> bool {
+        self.0.contains_key(name)
+    }
+
     fn latest(&self, count: usize) -> Vec<Domain> {
         let mut names: Vec<_> = self.0.iter().collect();
         names.sort_by_key(|(_, (at, _))| std::cmp::Reverse(*at));

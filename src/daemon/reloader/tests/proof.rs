@@ -277,6 +277,10 @@ fn one_that_drifts_is_found_and_signalled() {
     proof.serves.insert(ip(1), "new");
     proof.pass(10 * MINUTE);
     assert_eq!(proof.problem(0), "");
+    // What nobody wants any more is not shown any longer.
+    proof.case.files.0.clear();
+    proof.pass(2 * MINUTE);
+    assert!(proof.case.reloader.views().all(|view| view.balancers[0].served.is_empty()));
 }
 
 #[test]
