@@ -225,6 +225,16 @@ pub enum Change {
     Certificate(Domain, Secret),
     /// Moves `certs/NAME.pem` into `archive/`, under a name that is not taken yet.
     Archive(Domain),
+    /// Writes a file of its own into `archive/`, with mode 0600 and under a name that is not taken yet:
+    /// what may not become `certs/NAME.pem`, behind comments that say why.
+    Reject {
+        /// Whose file it was to be.
+        name: Domain,
+        /// The file.
+        pem: Secret,
+        /// Why, in words.
+        reason: String,
+    },
     /// Writes `state.json`.
     State(Vec<u8>),
     /// Moves `state.json` into `archive/`, likewise.

@@ -73,6 +73,16 @@ pub enum CertificatesOutput {
     },
     /// Write `certs/NAME.pem`; the answer goes to [`Certificates::written`].
     Write(Domain, Secret),
+    /// Keep in the archive what may not become `certs/NAME.pem`; the answer goes to
+    /// [`Certificates::rejected`].
+    Reject {
+        /// Whose file it was to be.
+        name: Domain,
+        /// The file.
+        pem: Secret,
+        /// Why.
+        reason: String,
+    },
     /// Move `certs/NAME.pem` to the archive; the answer goes to [`Certificates::archived`].
     Archive(Domain),
     /// What is in `certs/` has changed: load balancers must load it.

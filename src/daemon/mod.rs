@@ -210,6 +210,7 @@ impl Daemon {
                 self.revoked_archived(turn, result);
             }
             Some(Purpose::Archive(name)) => self.certificates.archived(turn, &name, result),
+            Some(Purpose::Reject(name)) => self.certificates.rejected(turn, &name, result),
             Some(Purpose::State(revision)) => {
                 self.journal.ended(turn.now.mono, turn.keys, result.is_ok());
                 self.certificates.recorded(turn, revision, result.as_ref().copied());
@@ -323,6 +324,10 @@ impl Daemon {
             CertificatesOutput::Archive(name) => {
                 self.note_debt(turn);
                 self.storage.store(Purpose::Archive(name.clone()), Change::Archive(name));
+            }
+            CertificatesOutput::Reject { name, pem, reason } => {
+                let purpose = Purpose::Reject(name.clone());
+                self.storage.store(purpose, Change::Reject { name, pem, reason });
             }
             CertificatesOutput::Changed => self.owe_reload(turn),
         }

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::collect::sorted;
 use crate::domain::Domain;
+use crate::printable::printable;
 use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
@@ -136,6 +137,7 @@ impl<F: Files> Storage<F> {
                 self.put(&certificate(&name), self.cert_mode, bytes, Existing::Replace)
             }
             Change::Archive(name) => self.archive(&certificate(&name), name.as_str(), "pem"),
+            Change::Reject { name, pem, reason } => self.reject(&name, &pem, &reason),
             Change::ArchiveState => self.archive("state.json", "state", "json"),
             Change::State(bytes) => self.put("state.json", PRIVATE_MODE, &bytes, Existing::Replace),
             Change::Publish { token, key_authorization } => {
@@ -312,26 +314,51 @@ impl<F: Files> Storage<F> {
             // Moved by a try of which only the last flush failed.
             return self.flush_entry(&source).map_err(|error| failed(path, &error));
         }
+        self.link_to_archive(path, &source, stem, extension)?;
+        let moved = self.remove(&source).and_then(|()| self.flush_entry(&source));
+        moved.map_err(|error| failed(path, &error))
+    }
+
+    /// Gives a file a name in `archive/` that is not taken, and makes that last.
+    fn link_to_archive(
+        &self,
+        path: &str,
+        source: &Path,
+        stem: &str,
+        extension: &str,
+    ) -> Result<(), StoreError> {
         for number in 0..ARCHIVED_MAX {
             let file = match number {
                 0 => format!("archive/{stem}.{extension}"),
                 _ => format!("archive/{stem}.{number}.{extension}"),
             };
             let target = self.dir.join(file);
-            match self.link(&source, &target) {
+            match self.link(source, &target) {
                 Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(failed(path, &error)),
                 Ok(()) => {
-                    let moved = self
-                        .flush_entry(&target)
-                        .and_then(|()| self.remove(&source))
-                        .and_then(|()| self.flush_entry(&source));
-                    return moved.map_err(|error| failed(path, &error));
+                    return self.flush_entry(&target).map_err(|error| failed(path, &error));
                 }
             }
         }
         let detail = "too many archived files of that name".into();
         Err(StoreError { kind: StoreErrorKind::Exists, path: path.into(), detail })
+    }
+
+    /// Puts what may not become a file in `certs/` into `archive/`, behind comments, which text around
+    /// PEM may be (RFC 7468 section 2).
+    fn reject(&mut self, name: &Domain, pem: &Secret, reason: &str) -> Result<(), StoreError> {
+        let why = printable(reason);
+        let head = format!("# marathon-acme did not put this into certs/{name}.pem:\n# {why}\n");
+        let text = Zeroizing::new([&head, pem.expose()].concat());
+        let temporary = self.write_temporary(PRIVATE_MODE, text.as_bytes())?;
+        let path = format!("archive/{name}.pem");
+        let kept = self
+            .check_lock()
+            .and_then(|()| self.link_to_archive(&path, &temporary, name.as_str(), "pem"));
+        // What stays behind is removed at the next start.
+        let _ = self.files.remove(&temporary);
+        kept
     }
 
     /// Gives a file a second name, which must be free; the first one is the caller's to remove. A

@@ -21,7 +21,7 @@ use super::pem;
 /// Certificates in one file at most; a real chain has two to four.
 const CERTIFICATES_MAX: usize = 16;
 /// A leaf may begin so much later than now: clocks differ.
-const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(60 * 60);
+pub(super) const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// A private key with its certificate chain.
 pub struct Bundle {
@@ -101,6 +101,16 @@ impl Bundle {
         let mut sections = vec![(label, bundle.key.secret_der())];
         sections.extend(bundle.chain.iter().map(|der| (pem::CERTIFICATE, der.as_ref())));
         Ok(pem::write(&sections))
+    }
+
+    /// The private key.
+    pub(super) fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+
+    /// Leaf and chain.
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// What the leaf says.

@@ -2,8 +2,10 @@
 
 pub mod bundle;
 mod der;
+pub mod gate;
 pub mod leaf;
 pub mod pem;
 
 pub use bundle::{Bundle, BundleError, same_leaf, topmost_issuer};
+pub use gate::{GateError, admit};
 pub use leaf::Leaf;

@@ -7,6 +7,7 @@ mod check;
 mod command_line;
 mod crash;
 mod fixed;
+mod gate;
 mod hints;
 mod instances;
 mod leaks;
@@ -175,6 +176,7 @@ fn main() -> ExitCode {
         renewal::TESTS,
         wishes::TESTS,
         refusals::TESTS,
+        gate::TESTS,
         instances::TESTS,
         instances::partition::TESTS,
         instances::rolling::TESTS,

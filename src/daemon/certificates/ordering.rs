@@ -11,12 +11,12 @@ use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::keys::jittered;
 use crate::log::Record;
-use crate::pki::BundleError;
 use crate::seam::StoreError;
 use crate::turn::Turn;
 use crate::url::Url;
 
 use super::entry::{Held, Step};
+use super::file::Refused;
 use super::life::{Life, Stored};
 use super::schedule::{When, Why};
 use super::trouble::{FollowUp, Spread, Trouble};
@@ -168,13 +168,14 @@ impl Certificates {
             _ => {}
         }
         match file::assemble(turn.now.wall, &issued) {
-            Err(error) => {
+            Err(Refused { error, pem }) => {
                 let line = Record::error("order", "the CA's certificate is not usable");
                 turn.log(line.with("name", &name).with("error", &error));
-                let clock = matches!(error, BundleError::NotYetValid(_) | BundleError::Expired(_));
-                let error = Complaint::new(error.to_string(), clock.then_some(Hint::Clock));
+                let reason = error.to_string();
+                let error = Complaint::new(&*reason, error.is_about_time().then_some(Hint::Clock));
                 let failure = Failure { error, follow_up: FollowUp::LATER };
                 self.blame(turn, &name, BTreeMap::new(), &failure);
+                self.outputs.push_back(CertificatesOutput::Reject { name, pem, reason });
             }
             Ok((pem, stored)) => {
                 self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
@@ -331,6 +332,22 @@ impl Certificates {
                 self.reindex(name);
             }
         }
+    }
+
+    /// Takes in how a [`CertificatesOutput::Reject`] ended. It is for a person to look at, and not tried
+    /// again: the next order's chain says no less.
+    pub fn rejected(&self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
+        turn.log(match result {
+            Ok(()) => {
+                let line = "the certificate that is not usable is kept in archive/";
+                Record::info("storage", line).with("name", name)
+            }
+            Err(error) => {
+                let line = "cannot keep the certificate that is not usable in archive/";
+                let line = Record::warn("storage", line).with("name", name).with("error", &error);
+                line.hinted(Hint::of_storage(error.kind))
+            }
+        });
     }
 
     /// The process ends soon: an order of which the CA does not know yet is not begun, and not counted.

@@ -244,6 +244,29 @@ fn check_tells_a_file_and_nothing_from_a_directory() {
 }
 
 #[test]
+fn what_is_rejected_is_kept_beside_all_that_was_archived() {
+    let (dir, mut storage) = storage();
+    let archived = |file: &str| fs::read_to_string(dir.path().join("archive").join(file));
+    storage.change(Change::Certificate(domain("a.org"), secret("old"))).unwrap();
+    storage.change(Change::Archive(domain("a.org"))).unwrap();
+    storage.change(Change::Certificate(domain("a.org"), secret("in service"))).unwrap();
+    let reason = "odd\n-----BEGIN \u{1b}[2Jword";
+    for pem in ["first", "second"] {
+        let (name, pem, reason) = (domain("a.org"), secret(pem), reason.to_string());
+        storage.change(Change::Reject { name, pem, reason }).unwrap();
+    }
+    let head = "# marathon-acme did not put this into certs/a.org.pem:\n\
+                # odd\u{fffd}-----BEGIN \u{fffd}[2Jword\n";
+    assert_eq!(archived("a.org.pem").unwrap(), "old");
+    assert_eq!(archived("a.org.1.pem").unwrap(), format!("{head}first"));
+    assert_eq!(archived("a.org.2.pem").unwrap(), format!("{head}second"));
+    let mode = fs::metadata(dir.path().join("archive/a.org.1.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(fs::read_to_string(dir.path().join("certs/a.org.pem")).unwrap(), "in service");
+    assert!(names(&dir.path().join("tmp")).is_empty());
+}
+
+#[test]
 fn a_folder_in_the_way_is_an_error_and_leaves_nothing() {
     let (dir, mut storage) = storage();
     fs::create_dir(dir.path().join("certs/a.org.pem")).unwrap();

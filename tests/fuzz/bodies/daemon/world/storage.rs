@@ -35,7 +35,11 @@ impl World {
             }
             Change::Withdraw { token } => drop(self.tokens.remove(&token)),
             Change::ArchiveState => self.state = None,
-            Change::Fallback(_) | Change::Beat | Change::TakeOver { .. } | Change::Release => {}
+            Change::Fallback(_)
+            | Change::Reject { .. }
+            | Change::Beat
+            | Change::TakeOver { .. }
+            | Change::Release => {}
         }
     }
 
