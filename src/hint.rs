@@ -150,6 +150,9 @@ hints! {
     /// HAProxy did not reload.
     LbNoReload = "lb-no-reload": "look into marathon-lb's log: HAProxy may refuse its configuration or \
         a file in certs/",
+    /// A file in `certs/` is not ours and does harm.
+    ForeignFile = "foreign-file": "move the file out of certs/, into unmanaged-certs/ if it is needed; \
+        marathon-acme never touches it",
     /// No label says whose load balancers it is for.
     NoGroup = "no-group": "give the app the label HAPROXY_GROUP with the group that --group names, \
         external by default",

@@ -19,6 +19,7 @@ pub mod budget;
 pub mod certificates;
 mod errand;
 pub mod front;
+pub mod guard;
 pub mod issuer;
 mod journal;
 mod left_overs;
@@ -42,6 +43,7 @@ pub mod wish;
 use certificates::{Certificates, CertificatesOutput, Urgency};
 use errand::Errand;
 use front::Front;
+use guard::Guard;
 use issuer::{CallFailure, CallId, Issuer, IssuerOutput};
 use journal::Journal;
 use left_overs::LeftOvers;
@@ -67,6 +69,7 @@ pub struct Daemon {
     front: Front,
     watcher: Watcher,
     certificates: Certificates,
+    guard: Guard,
     issuer: Issuer,
     /// The issuer's calls under way.
     calls: BTreeMap<RequestId, CallId>,
@@ -108,6 +111,7 @@ impl Daemon {
             front: Front::new(config.admin_listen.is_some()),
             watcher: Watcher::new(config),
             certificates: Certificates::new(config),
+            guard: Guard::default(),
             issuer: Issuer::new(config, binding),
             calls: BTreeMap::new(),
             reloader: Reloader::new(&config.lb),
@@ -163,6 +167,7 @@ impl Daemon {
             Input::Signal(Signal::Reload) if self.storage.is_active() && self.errand.follows() => {
                 self.say_plan(turn);
                 self.watcher.sync_now(turn, &mut self.transport);
+                self.guard.look_soon(turn.now.mono);
             }
             Input::Signal(Signal::Reload) => {}
             Input::Signal(Signal::Stop) => {
@@ -183,11 +188,12 @@ impl Daemon {
         match loaded {
             Loaded::Storage(result) => self.storage_loaded(turn, result),
             // Of the time before this instance stepped down.
-            Loaded::Certificate(..) if !self.storage.is_active() => {}
+            Loaded::Certificate(..) | Loaded::Guard(_) if !self.storage.is_active() => {}
             Loaded::Certificate(name, file) if self.errand.follows() => {
                 self.certificates.read(turn, &name, file);
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
+            Loaded::Guard(result) => self.guard.looked(turn, result, &mut self.certificates),
             Loaded::Challenge(conn, _, found) => {
                 self.ask_front(turn.now.wall, |front, reports| {
                     front.looked_up(turn, conn, found, reports);
@@ -231,6 +237,7 @@ impl Daemon {
         self.transport.handle_timeout(turn);
         self.watcher.handle_timeout(turn, &mut self.transport);
         self.certificates.handle_timeout(turn);
+        self.keep_guard(turn);
         self.issuer.handle_timeout(turn);
         self.reloader.handle_timeout(turn, &mut self.transport);
         while self.carry(turn) {}
@@ -251,6 +258,14 @@ impl Daemon {
         self.front.handle_timeout(turn);
         self.outputs.extend(self.front.outputs());
         self.flush_log(turn);
+    }
+
+    /// Looks through `certs/` when it is time. What is not ours is judged by what is, so that all of that
+    /// must have been read.
+    fn keep_guard(&mut self, turn: &Turn<'_>) {
+        if !self.certificates.is_reading() && self.guard.is_due(turn.now.mono) {
+            self.storage.load(Load::Guard(self.certificates.misnamed()));
+        }
     }
 
     /// Carries what there is one step on; whether there was anything.
@@ -325,7 +340,7 @@ impl Daemon {
                 self.note_debt(turn);
                 self.storage.store(Purpose::Archive(name.clone()), Change::Archive(name));
             }
-            CertificatesOutput::Reject { name, pem, reason } => {
+            CertificatesOutput::Reject(name, pem, reason) => {
                 let purpose = Purpose::Reject(name.clone());
                 self.storage.store(purpose, Change::Reject { name, pem, reason });
             }
@@ -397,6 +412,7 @@ impl Daemon {
             self.transport.poll_timeout(),
             self.watcher.poll_timeout(),
             self.certificates.poll_timeout(now),
+            self.guard.poll_timeout().filter(|_| !self.certificates.is_reading()),
             self.issuer.poll_timeout(),
             self.reloader.poll_timeout(),
             self.journal.poll_timeout().filter(|_| self.storage.is_active()),

@@ -18,11 +18,13 @@ use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
 pub mod files;
+mod guard;
 mod lock;
 mod snapshot;
 mod survey;
 
 use files::{Files, RealFiles};
+use guard::Known;
 pub use snapshot::{Snapshot, read_only};
 pub use survey::survey;
 
@@ -61,6 +63,7 @@ pub struct Storage<F: Files = RealFiles> {
     beats: u64,
     /// This boot of the machine, which lasts longer than the program; read once.
     boot: OnceCell<String>,
+    known: Known,
     temporaries_made: u64,
     resolv_conf: PathBuf,
     hosts: PathBuf,
@@ -109,6 +112,7 @@ impl<F: Files> Storage<F> {
             lock: None,
             beats: 0,
             boot: OnceCell::new(),
+            known: Known::default(),
             temporaries_made: 0,
             resolv_conf: "/etc/resolv.conf".into(),
             hosts: "/etc/hosts".into(),
@@ -134,9 +138,14 @@ impl<F: Files> Storage<F> {
             }
             Change::Certificate(name, pem) => {
                 let bytes = pem.expose().as_bytes();
-                self.put(&certificate(&name), self.cert_mode, bytes, Existing::Replace)
+                self.put(&certificate(&name), self.cert_mode, bytes, Existing::Replace)?;
+                self.known.note(&name, self.stamp(&name));
+                Ok(())
             }
-            Change::Archive(name) => self.archive(&certificate(&name), name.as_str(), "pem"),
+            Change::Archive(name) => {
+                self.known.note(&name, None);
+                self.archive(&certificate(&name), name.as_str(), "pem")
+            }
             Change::Reject { name, pem, reason } => self.reject(&name, &pem, &reason),
             Change::ArchiveState => self.archive("state.json", "state", "json"),
             Change::State(bytes) => self.put("state.json", PRIVATE_MODE, &bytes, Existing::Replace),
@@ -160,9 +169,13 @@ impl<F: Files> Storage<F> {
         match load {
             Load::Storage => Loaded::Storage(self.open()),
             Load::Certificate(name) => {
+                // Before it is read: what is written meanwhile is another file, and read once more.
+                let stamp = self.stamp(&name);
                 let file = self.read_text(&certificate(&name), FILE_BYTES_MAX);
+                self.known.note(&name, stamp.filter(|_| file.is_ok()));
                 Loaded::Certificate(name, file)
             }
+            Load::Guard(misnamed) => Loaded::Guard(self.look_through(&misnamed)),
             Load::Challenge(conn, token) => {
                 let found = challenge(&token)
                     .and_then(|path| self.read_text(&path, CHALLENGE_BYTES_MAX))
@@ -214,12 +227,8 @@ impl<F: Files> Storage<F> {
             leased: true,
             ..Inventory::default()
         };
-        for file in self.names("certs")? {
-            match domain_of(&file) {
-                Some(name) => inventory.certificates.push(name),
-                None => inventory.foreign.push(file),
-            }
-        }
+        let files = self.names("certs")?;
+        inventory.certificates.extend(files.iter().filter_map(|file| domain_of(file)));
         Ok(inventory)
     }
 

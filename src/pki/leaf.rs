@@ -114,6 +114,11 @@ pub(super) fn issuer_and_subject(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((issuer, fields.expect(der::SEQUENCE)?.to_vec()))
 }
 
+/// The last common name of whom a certificate is for; `None` where it has none, or is none.
+pub(super) fn subject_common_name(der: &[u8]) -> Option<String> {
+    common_name(&issuer_and_subject(der)?.1)?
+}
+
 /// What is signed of a certificate, by which algorithm, and the signature (RFC 5280 section 4.1.1).
 pub(super) fn signed_parts(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let mut certificate = Elements::of(Elements::of(der).expect(der::SEQUENCE)?);

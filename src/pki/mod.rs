@@ -3,6 +3,7 @@
 pub mod bundle;
 mod der;
 pub mod gate;
+pub mod guard;
 pub mod leaf;
 pub mod pem;
 

@@ -8,6 +8,7 @@ mod command_line;
 mod crash;
 mod fixed;
 mod gate;
+mod guard;
 mod hints;
 mod instances;
 mod leaks;
@@ -177,6 +178,7 @@ fn main() -> ExitCode {
         wishes::TESTS,
         refusals::TESTS,
         gate::TESTS,
+        guard::TESTS,
         instances::TESTS,
         instances::partition::TESTS,
         instances::rolling::TESTS,

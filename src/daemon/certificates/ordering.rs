@@ -175,7 +175,7 @@ impl Certificates {
                 let error = Complaint::new(&*reason, error.is_about_time().then_some(Hint::Clock));
                 let failure = Failure { error, follow_up: FollowUp::LATER };
                 self.blame(turn, &name, BTreeMap::new(), &failure);
-                self.outputs.push_back(CertificatesOutput::Reject { name, pem, reason });
+                self.outputs.push_back(CertificatesOutput::Reject(name, pem, reason));
             }
             Ok((pem, stored)) => {
                 self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
@@ -291,6 +291,7 @@ impl Certificates {
             return self.reindex(name);
         }
         self.order_counts.issued += 1;
+        self.misnamed.remove(name);
         let stored = stored.clone();
         let issued = Some((turn.now.wall, self.policy.directory.as_str()));
         let life = Life::begin(&stored, issued, turn.keys);

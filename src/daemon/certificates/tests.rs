@@ -17,6 +17,7 @@ use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
 
 mod advice;
+mod changed;
 mod memory;
 mod names;
 mod pauses;
@@ -245,7 +246,7 @@ fn show(output: &CertificatesOutput) -> String {
         CertificatesOutput::Ask { name, .. } => format!("ask {name}"),
         CertificatesOutput::Write(name, _) => format!("write {name}"),
         CertificatesOutput::Archive(name) => format!("archive {name}"),
-        CertificatesOutput::Reject { name, reason, .. } => format!("reject {name}: {reason}"),
+        CertificatesOutput::Reject(name, _, reason) => format!("reject {name}: {reason}"),
         CertificatesOutput::Changed => "changed".into(),
     }
 }

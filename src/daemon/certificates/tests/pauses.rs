@@ -138,8 +138,7 @@ fn what_is_no_chain_is_kept_as_it_came_but_for_control_characters() {
     let names = names("a.org");
     let issued = Issued { names, key: key.clone(), chain_pem, replaced: None, told_time: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
-    let Some(CertificatesOutput::Reject { pem, reason, .. }) = case.certificates.poll_output()
-    else {
+    let Some(CertificatesOutput::Reject(_, pem, reason)) = case.certificates.poll_output() else {
         panic!("it is not rejected")
     };
     assert_eq!(reason, "it holds no certificate");
