@@ -156,6 +156,9 @@ hints! {
     /// Nothing is seen where HAProxy should speak TLS.
     LbUnseen = "lb-unseen": "check --lb-verify-port or --lb-verify: HAProxy speaks TLS there, and this \
         machine may connect to it",
+    /// A file in `certs/` is not ours and does harm.
+    ForeignFile = "foreign-file": "move the file out of certs/, into unmanaged-certs/ if it is needed; \
+        marathon-acme never touches it",
     /// No label says whose load balancers it is for.
     NoGroup = "no-group": "give the app the label HAPROXY_GROUP with the group that --group names, \
         external by default",

@@ -40,7 +40,7 @@
 //! | [`challenge`] | which answer a request to the listener gets, and what an answer in its place means |
 //! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
-//! | [`pki`] | PEM, the fields of a certificate that are read, whether key and certificate match |
+//! | [`pki`] | PEM, the fields of a certificate that are read, what may enter `certs/` and what there is |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
 //! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`], [`collect`]: what is shared |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
@@ -49,17 +49,17 @@
 //! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
 //! why, [`daemon::budget`] reckons what the CA lets it ask for, [`daemon::issuer`] has the account and
 //! runs orders side by side, [`daemon::routes`] tries the way of a challenge before an order,
-//! [`daemon::reloader`] gets certificates loaded and sees that they are served, [`daemon::front`]
-//! answers the listener, [`daemon::storekeeper`] keeps the storage, [`daemon::transport`] brings
-//! requests to their peers, [`daemon::memory`] is what survives a restart, [`daemon::status`] what
-//! others may see, [`daemon::queues`] how much waits where.
+//! [`daemon::guard`] watches over `certs/`, [`daemon::reloader`] gets certificates loaded and sees that
+//! they are served, [`daemon::front`] answers the listener, [`daemon::storekeeper`] keeps the storage,
+//! [`daemon::transport`] brings requests to their peers, [`daemon::memory`] is what survives a restart,
+//! [`daemon::status`] what others may see, [`daemon::queues`] how much waits where.
 //!
 //! # An order
 //!
 //! The scheduler finds it due and hands it to the issuer; when the issuer has room, the scheduler
 //! checks the budget and notes the attempt; when the note is on the disk, the issuer talks to the CA;
 //! once the CA has made the order, its URL is noted, so that another run can go on with it; the
-//! certificate is checked against its key, stored, and the load balancers are told.
+//! certificate passes the gate, is stored, and the load balancers are told.
 //!
 //! # The proof
 //!

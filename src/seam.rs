@@ -16,6 +16,7 @@ use crate::domain::Domain;
 use crate::keys::Keys;
 use crate::log::Record;
 use crate::secret::{Secret, SecretBytes};
+use crate::survey::Stranger;
 use crate::time::{Instant, Now};
 use crate::url::Host;
 
@@ -216,7 +217,7 @@ pub enum CloseReason {
 pub enum Signal {
     /// SIGTERM or SIGINT: end in order.
     Stop,
-    /// SIGHUP: sync now, read token files again.
+    /// SIGHUP: sync now, look through `certs/` now, read token files again.
     Reload,
 }
 
@@ -231,6 +232,16 @@ pub enum Change {
     Certificate(Domain, Secret),
     /// Moves `certs/NAME.pem` into `archive/`, under a name that is not taken yet.
     Archive(Domain),
+    /// Writes a file of its own into `archive/`, with mode 0600 and under a name that is not taken yet:
+    /// what may not become `certs/NAME.pem`, behind comments that say why.
+    Reject {
+        /// Whose file it was to be.
+        name: Domain,
+        /// The file.
+        pem: Secret,
+        /// Why, in words.
+        reason: String,
+    },
     /// Writes `state.json`.
     State(Vec<u8>),
     /// Moves `state.json` into `archive/`, likewise.
@@ -271,6 +282,8 @@ pub enum Load {
     Certificate(Domain),
     /// `challenges/TOKEN`, for a connection that asked for it. Needs no lock.
     Challenge(ConnId, String),
+    /// Looks through `certs/`, where files of these names are not ours for all their names. Needs no lock.
+    Guard(Vec<Domain>),
     /// `/etc/resolv.conf` and `/etc/hosts`.
     NameService,
 }
@@ -284,6 +297,8 @@ pub enum Loaded {
     Certificate(Domain, Result<Secret, StoreError>),
     /// Answers [`Load::Challenge`]; `None` where there is no such file.
     Challenge(ConnId, String, Option<String>),
+    /// Answers [`Load::Guard`].
+    Guard(Result<Look, StoreError>),
     /// Answers [`Load::NameService`]; a missing file is empty.
     NameService {
         /// `/etc/resolv.conf`.
@@ -291,6 +306,20 @@ pub enum Loaded {
         /// `/etc/hosts`.
         hosts: Vec<u8>,
     },
+}
+
+/// What lies in `certs/`.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// The names of `certs/NAME.pem` that are domains, in order.
+    pub ours: Vec<Domain>,
+    /// Of them, files that are others than were last written or read by us. Of very many not all are
+    /// looked at each time.
+    pub changed: Vec<Domain>,
+    /// All else, by name, no more than [`STRANGERS_MAX`](crate::survey::STRANGERS_MAX).
+    pub strangers: Vec<Stranger>,
+    /// How many more there are.
+    pub more: usize,
 }
 
 /// What the process uses of its machine. What the system does not tell is missing.
@@ -317,8 +346,6 @@ pub struct Inventory {
     pub certificates: Vec<Domain>,
     /// The tokens of `challenges/`, left by an instance that ended.
     pub challenges: Vec<String>,
-    /// Files in `certs/` that are not ours by their name.
-    pub foreign: Vec<String>,
     /// Whether the lock is a lease, kept by beats. Not where no other instance can be, in a simulation.
     pub leased: bool,
 }

@@ -1,10 +1,39 @@
 //! What the storage directory looks like to whoever only looks at it: data that `io/` gathers for
-//! `--check`, which judges it. Holds no key and no line of any file.
+//! `--check` and for the daemon's guard, which judge it. Holds no line of any file that is ours.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::Domain;
 use crate::seam::StoreError;
+use crate::secret::Secret;
+
+/// So many entries of `certs/` that are not ours are looked at.
+pub const STRANGERS_MAX: usize = 64;
+/// So much of one of them is read, in bytes; one more where there is more.
+pub const STRANGER_BYTES_MAX: u64 = 64 * 1024;
+
+/// An entry of `certs/` that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Its name; what is not UTF-8 in it is replaced.
+    pub file: String,
+    /// What lies there.
+    pub found: Found,
+}
+
+/// What can lie under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A file with this content, or this beginning of it; it may be a key.
+    File(Secret),
+    /// A folder, a socket, a pipe: HAProxy passes over it.
+    Other,
+    /// A link to nothing.
+    Dangling,
+    /// It cannot be read; the system's own words.
+    Unreadable(String),
+}
 
 /// The storage directory at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +48,12 @@ pub struct Survey {
     pub free_bytes: Option<u64>,
     /// Files that may still be made there; `None` also where the file system has no such limit.
     pub free_files: Option<u64>,
-    /// Certificates in `certs/`.
-    pub certificates: usize,
-    /// Names in `certs/` that are not of ours.
-    pub foreign: Vec<String>,
+    /// The names of the certificates in `certs/`.
+    pub certificates: Vec<Domain>,
+    /// What lies in `certs/` and is not ours.
+    pub foreign: Vec<Stranger>,
+    /// How many more there are.
+    pub more_foreign: usize,
     /// Files of ours with another mode than they are written with.
     pub odd_modes: Vec<OddMode>,
     /// Who works on it.

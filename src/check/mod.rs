@@ -20,7 +20,7 @@ use crate::keys::Keys;
 use crate::log::{Level, Record};
 use crate::seam::{Input, Loaded, Machine, Output, Signal, Trust};
 use crate::survey::Survey;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 
 mod balancers;
@@ -154,7 +154,7 @@ impl Checker {
             self.give_up(&format!("no answer within {} s", TIME_MAX.as_secs()));
         }
         self.outputs.extend(std::iter::from_fn(|| self.transport.poll_output()));
-        self.tell();
+        self.tell(turn.now.wall);
     }
 
     /// Begins what has become possible.
@@ -193,10 +193,10 @@ impl Checker {
     }
 
     /// Speaks of every part that is done, in their order, and ends behind the last one.
-    fn tell(&mut self) {
+    fn tell(&mut self, now: UnixTime) {
         while let Some(part) = PARTS.get(self.told).filter(|part| self.is_done(**part)) {
             self.told += 1;
-            for finding in self.findings(*part) {
+            for finding in self.findings(*part, now) {
                 let line = self.report.line(&finding);
                 self.outputs.push_back(Output::Say(line));
             }
@@ -225,10 +225,10 @@ impl Checker {
         }
     }
 
-    fn findings(&self, part: Part) -> Vec<Finding> {
+    fn findings(&self, part: Part, now: UnixTime) -> Vec<Finding> {
         match part {
             Part::Options => self.remarks.clone(),
-            Part::Storage => storage::findings(&self.survey),
+            Part::Storage => storage::findings(&self.survey, now),
             Part::Names => self.names.findings(),
             Part::Ca => self.ca.findings(&self.config),
             Part::Marathons => self.marathons.findings(),

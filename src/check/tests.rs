@@ -30,8 +30,9 @@ fn survey() -> Survey {
         barred: Vec::new(),
         free_bytes: None,
         free_files: None,
-        certificates: 1,
+        certificates: vec![Domain::parse("www.example.com").unwrap()],
         foreign: Vec::new(),
+        more_foreign: 0,
         odd_modes: Vec::new(),
         lock: LockState::Held { beat_age: Duration::from_secs(1) },
     }

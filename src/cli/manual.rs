@@ -57,7 +57,7 @@ const FILES: &[(&str, &str)] = &[
     ("STORAGE-DIR/unmanaged-certs/", "The operator's own; never touched."),
     (
         "STORAGE-DIR/archive/",
-        "What was revoked, pruned, superseded or found damaged; never deleted.",
+        "What was revoked, pruned, superseded, found damaged or refused; never deleted.",
     ),
     (
         "STORAGE-DIR/state.json",
@@ -70,8 +70,8 @@ const SIGNALS: &[(&str, &str)] = &[
     ("SIGTERM, SIGINT", "End in order, within two seconds."),
     (
         "SIGHUP",
-        "Look at Marathon now; with --log-level debug, say what is next for each certificate, when, and \
-         why.",
+        "Look at Marathon and through certs/ now; with --log-level debug, say what is next for each \
+         certificate, when, and why.",
     ),
 ];
 

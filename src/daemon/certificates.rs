@@ -77,6 +77,9 @@ pub enum CertificatesOutput {
     },
     /// Write `certs/NAME.pem`; the answer goes to [`Certificates::written`].
     Write(Domain, Secret),
+    /// Keep in the archive what may not become `certs/NAME.pem`, and why; the answer goes to
+    /// [`Certificates::rejected`].
+    Reject(Domain, Secret, String),
     /// Move `certs/NAME.pem` to the archive; the answer goes to [`Certificates::archived`].
     Archive(Domain),
     /// What is in `certs/` has changed: load balancers must load it. The certificate that was written, and
@@ -125,6 +128,8 @@ pub struct Certificates {
     recording: Vec<Domain>,
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
+    /// Those whose files, as they were read last, are not for their own names.
+    misnamed: BTreeSet<Domain>,
     orders_made: u64,
     order_counts: OrderCounts,
     revision: u64,
@@ -155,6 +160,7 @@ impl Certificates {
             orders: BTreeMap::new(),
             recording: Vec::new(),
             unread: VecDeque::new(),
+            misnamed: BTreeSet::new(),
             orders_made: 0,
             order_counts: OrderCounts::default(),
             revision: 0,

@@ -19,6 +19,7 @@ pub mod budget;
 pub mod certificates;
 mod errand;
 pub mod front;
+pub mod guard;
 pub mod issuer;
 mod journal;
 mod left_overs;
@@ -43,6 +44,7 @@ pub mod wish;
 use certificates::{Certificates, CertificatesOutput, Urgency};
 use errand::Errand;
 use front::Front;
+use guard::Guard;
 use issuer::{CallFailure, CallId, Issuer, IssuerOutput};
 use journal::Journal;
 use left_overs::LeftOvers;
@@ -69,6 +71,7 @@ pub struct Daemon {
     front: Front,
     watcher: Watcher,
     certificates: Certificates,
+    guard: Guard,
     issuer: Issuer,
     /// The issuer's calls under way.
     calls: BTreeMap<RequestId, CallId>,
@@ -111,6 +114,7 @@ impl Daemon {
             front: Front::new(config.admin_listen.is_some()),
             watcher: Watcher::new(config),
             certificates: Certificates::new(config),
+            guard: Guard::default(),
             issuer: Issuer::new(config, binding),
             calls: BTreeMap::new(),
             reloader: Reloader::new(config),
@@ -169,6 +173,7 @@ impl Daemon {
                 self.say_plan(turn);
                 self.watcher.sync_now(turn, &mut self.transport);
                 self.reloader.look_at_all(turn, &self.certificates);
+                self.guard.look_soon(turn.now.mono);
             }
             Input::Signal(Signal::Reload) => {}
             Input::Signal(Signal::Stop) => {
@@ -189,11 +194,12 @@ impl Daemon {
         match loaded {
             Loaded::Storage(result) => self.storage_loaded(turn, result),
             // Of the time before this instance stepped down.
-            Loaded::Certificate(..) if !self.storage.is_active() => {}
+            Loaded::Certificate(..) | Loaded::Guard(_) if !self.storage.is_active() => {}
             Loaded::Certificate(name, file) if self.errand.follows() => {
                 self.certificates.read(turn, &name, file);
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
+            Loaded::Guard(result) => self.guard.looked(turn, result, &mut self.certificates),
             Loaded::Challenge(conn, _, found) => {
                 self.ask_front(turn.now.wall, |front, reports| {
                     front.looked_up(turn, conn, found, reports);
@@ -216,6 +222,7 @@ impl Daemon {
                 self.revoked_archived(turn, result);
             }
             Some(Purpose::Archive(name)) => self.certificates.archived(turn, &name, result),
+            Some(Purpose::Reject(name)) => self.certificates.rejected(turn, &name, result),
             Some(Purpose::State(revision)) => {
                 self.journal.ended(turn.now.mono, turn.keys, result.is_ok());
                 self.certificates.recorded(turn, revision, result.as_ref().copied());
@@ -236,6 +243,7 @@ impl Daemon {
         self.transport.handle_timeout(turn);
         self.watcher.handle_timeout(turn, &mut self.transport);
         self.certificates.handle_timeout(turn);
+        self.keep_guard(turn);
         self.issuer.handle_timeout(turn);
         let peers = (&mut self.transport, &self.certificates as &dyn Catalog);
         self.reloader.handle_timeout(turn, peers);
@@ -260,6 +268,14 @@ impl Daemon {
         self.flush_log(turn);
     }
 
+    /// Looks through `certs/` when it is time. What is not ours is judged by what is, so that all of that
+    /// must have been read.
+    fn keep_guard(&mut self, turn: &Turn<'_>) {
+        if !self.certificates.is_reading() && self.guard.is_due(turn.now.mono) {
+            self.storage.load(Load::Guard(self.certificates.misnamed()));
+        }
+    }
+
     /// Carries what there is one step on; whether there was anything.
     fn carry(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut moved = false;
@@ -269,7 +285,7 @@ impl Daemon {
         }
         while let Some(news) = self.reloader.poll_news() {
             match news {
-                News::Served(names) => self.certificates.served(&names),
+                News::Served(names) => self.certificates.seen_served(&names),
                 News::Unserved { names, reason } => {
                     let goes_back = self.certificates.unserved(turn, &names, &reason);
                     self.reloader.judged(goes_back);
@@ -360,6 +376,10 @@ impl Daemon {
                     None => self.reloader.changed(turn),
                 }
             }
+            CertificatesOutput::Reject(name, pem, reason) => {
+                let purpose = Purpose::Reject(name.clone());
+                self.storage.store(purpose, Change::Reject { name, pem, reason });
+            }
         }
     }
 
@@ -427,6 +447,7 @@ impl Daemon {
             self.transport.poll_timeout(),
             self.watcher.poll_timeout(),
             self.certificates.poll_timeout(now),
+            self.guard.poll_timeout().filter(|_| !self.certificates.is_reading()),
             self.issuer.poll_timeout(),
             self.reloader.poll_timeout(),
             self.journal.poll_timeout().filter(|_| self.storage.is_active()),

@@ -43,6 +43,7 @@ impl Daemon {
         for lb in self.reloader.failing() {
             health.troubles.push(format!("lb: {lb} has not acknowledged a reload"));
         }
+        health.troubles.extend(self.guard.troubles());
         for (limit, until) in self.certificates.held() {
             health.troubles.push(format!("orders: held back until {until} by {limit}"));
         }
@@ -70,6 +71,7 @@ impl Reports for Reporter<'_> {
             health: self.health.get_or_init(|| daemon.health()),
             directory: &daemon.directory,
             certificates: &daemon.certificates,
+            guard: &daemon.guard,
             budget: &budget,
             issuer: &daemon.issuer,
             watcher: &daemon.watcher,

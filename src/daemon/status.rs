@@ -5,6 +5,7 @@ use crate::collect::sorted_by;
 use crate::daemon::budget::Left;
 use crate::daemon::certificates::{Certificates, Counts, State, View};
 use crate::daemon::front::ChallengeCounts;
+use crate::daemon::guard::Guard;
 use crate::daemon::issuer::Issuer;
 use crate::daemon::reloader::Reloader;
 use crate::daemon::routes::Routes;
@@ -68,6 +69,8 @@ pub struct Sources<'a> {
     pub directory: &'a str,
     /// The certificates.
     pub certificates: &'a Certificates,
+    /// What is not ours among their files.
+    pub guard: &'a Guard,
     /// What is left of the CA's limits.
     pub budget: &'a [Left],
     /// The CA.

@@ -35,6 +35,8 @@ pub enum Purpose {
     Certificate(Domain),
     /// `certs/NAME.pem`, into `archive/`.
     Archive(Domain),
+    /// What may not become `certs/NAME.pem`, into `archive/`.
+    Reject(Domain),
     /// `state.json`, into `archive/`.
     ArchiveState,
     /// `state.json`; which writing of it.

@@ -67,11 +67,6 @@ impl Daemon {
     fn activate(&mut self, turn: &mut Turn<'_>, inventory: Inventory) {
         let line = Record::info("storage", "opened");
         turn.log(line.with("certificates", inventory.certificates.len()));
-        for name in &inventory.foreign {
-            let line =
-                Record::warn("storage", "a file in certs/ is not ours, HAProxy loads it too");
-            turn.log(line.with("file", name));
-        }
         if self.reload_owed {
             self.reloader.changed(turn);
         }
@@ -81,6 +76,7 @@ impl Daemon {
             return self.storage.load(Load::Certificate(name.clone()));
         }
         self.certificates.found(inventory.certificates);
+        self.guard.look_soon(turn.now.mono);
         // An errand does not wait for a list to change: it is about what is listed now.
         let knew_apps = self.errand.serves() && self.certificates.memory().next().is_some();
         self.watcher.start(turn, &mut self.transport, knew_apps);

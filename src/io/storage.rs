@@ -13,15 +13,18 @@ use zeroize::Zeroizing;
 
 use crate::collect::sorted;
 use crate::domain::Domain;
+use crate::printable::printable;
 use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
 pub mod files;
+mod guard;
 mod lock;
 mod snapshot;
 mod survey;
 
 use files::{Files, RealFiles};
+use guard::Known;
 pub use snapshot::{Snapshot, read_only};
 pub use survey::survey;
 
@@ -60,6 +63,7 @@ pub struct Storage<F: Files = RealFiles> {
     beats: u64,
     /// This boot of the machine, which lasts longer than the program; read once.
     boot: OnceCell<String>,
+    known: Known,
     temporaries_made: u64,
     resolv_conf: PathBuf,
     hosts: PathBuf,
@@ -108,6 +112,7 @@ impl<F: Files> Storage<F> {
             lock: None,
             beats: 0,
             boot: OnceCell::new(),
+            known: Known::default(),
             temporaries_made: 0,
             resolv_conf: "/etc/resolv.conf".into(),
             hosts: "/etc/hosts".into(),
@@ -133,9 +138,15 @@ impl<F: Files> Storage<F> {
             }
             Change::Certificate(name, pem) => {
                 let bytes = pem.expose().as_bytes();
-                self.put(&certificate(&name), self.cert_mode, bytes, Existing::Replace)
+                self.put(&certificate(&name), self.cert_mode, bytes, Existing::Replace)?;
+                self.known.note(&name, self.stamp(&name));
+                Ok(())
             }
-            Change::Archive(name) => self.archive(&certificate(&name), name.as_str(), "pem"),
+            Change::Archive(name) => {
+                self.known.note(&name, None);
+                self.archive(&certificate(&name), name.as_str(), "pem")
+            }
+            Change::Reject { name, pem, reason } => self.reject(&name, &pem, &reason),
             Change::ArchiveState => self.archive("state.json", "state", "json"),
             Change::State(bytes) => self.put("state.json", PRIVATE_MODE, &bytes, Existing::Replace),
             Change::Publish { token, key_authorization } => {
@@ -158,9 +169,13 @@ impl<F: Files> Storage<F> {
         match load {
             Load::Storage => Loaded::Storage(self.open()),
             Load::Certificate(name) => {
+                // Before it is read: what is written meanwhile is another file, and read once more.
+                let stamp = self.stamp(&name);
                 let file = self.read_text(&certificate(&name), FILE_BYTES_MAX);
+                self.known.note(&name, stamp.filter(|_| file.is_ok()));
                 Loaded::Certificate(name, file)
             }
+            Load::Guard(misnamed) => Loaded::Guard(self.look_through(&misnamed)),
             Load::Challenge(conn, token) => {
                 let found = challenge(&token)
                     .and_then(|path| self.read_text(&path, CHALLENGE_BYTES_MAX))
@@ -212,12 +227,8 @@ impl<F: Files> Storage<F> {
             leased: true,
             ..Inventory::default()
         };
-        for file in self.names("certs")? {
-            match domain_of(&file) {
-                Some(name) => inventory.certificates.push(name),
-                None => inventory.foreign.push(file),
-            }
-        }
+        let files = self.names("certs")?;
+        inventory.certificates.extend(files.iter().filter_map(|file| domain_of(file)));
         Ok(inventory)
     }
 
@@ -312,26 +323,51 @@ impl<F: Files> Storage<F> {
             // Moved by a try of which only the last flush failed.
             return self.flush_entry(&source).map_err(|error| failed(path, &error));
         }
+        self.link_to_archive(path, &source, stem, extension)?;
+        let moved = self.remove(&source).and_then(|()| self.flush_entry(&source));
+        moved.map_err(|error| failed(path, &error))
+    }
+
+    /// Gives a file a name in `archive/` that is not taken, and makes that last.
+    fn link_to_archive(
+        &self,
+        path: &str,
+        source: &Path,
+        stem: &str,
+        extension: &str,
+    ) -> Result<(), StoreError> {
         for number in 0..ARCHIVED_MAX {
             let file = match number {
                 0 => format!("archive/{stem}.{extension}"),
                 _ => format!("archive/{stem}.{number}.{extension}"),
             };
             let target = self.dir.join(file);
-            match self.link(&source, &target) {
+            match self.link(source, &target) {
                 Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(failed(path, &error)),
                 Ok(()) => {
-                    let moved = self
-                        .flush_entry(&target)
-                        .and_then(|()| self.remove(&source))
-                        .and_then(|()| self.flush_entry(&source));
-                    return moved.map_err(|error| failed(path, &error));
+                    return self.flush_entry(&target).map_err(|error| failed(path, &error));
                 }
             }
         }
         let detail = "too many archived files of that name".into();
         Err(StoreError { kind: StoreErrorKind::Exists, path: path.into(), detail })
+    }
+
+    /// Puts what may not become a file in `certs/` into `archive/`, behind comments, which text around
+    /// PEM may be (RFC 7468 section 2).
+    fn reject(&mut self, name: &Domain, pem: &Secret, reason: &str) -> Result<(), StoreError> {
+        let why = printable(reason);
+        let head = format!("# marathon-acme did not put this into certs/{name}.pem:\n# {why}\n");
+        let text = Zeroizing::new([&head, pem.expose()].concat());
+        let temporary = self.write_temporary(PRIVATE_MODE, text.as_bytes())?;
+        let path = format!("archive/{name}.pem");
+        let kept = self
+            .check_lock()
+            .and_then(|()| self.link_to_archive(&path, &temporary, name.as_str(), "pem"));
+        // What stays behind is removed at the next start.
+        let _ = self.files.remove(&temporary);
+        kept
     }
 
     /// Gives a file a second name, which must be free; the first one is the caller's to remove. A

@@ -21,7 +21,7 @@ use super::pem;
 /// Certificates in one file at most; a real chain has two to four.
 const CERTIFICATES_MAX: usize = 16;
 /// A leaf may begin so much later than now: clocks differ.
-const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(60 * 60);
+pub(super) const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// A private key with its certificate chain.
 pub struct Bundle {
@@ -66,19 +66,31 @@ impl Bundle {
     /// # Errors
     /// The file is not whole. Whether its parts fit together is asked separately.
     pub fn parse(pem: &str) -> Result<Bundle, BundleError> {
+        Bundle::read(pem, true)
+    }
+
+    /// The same of what others wrote, as HAProxy takes it: of several keys the first counts, and what
+    /// stands at the end of a long chain does not matter.
+    pub(super) fn as_haproxy_reads(pem: &str) -> Result<Bundle, BundleError> {
+        Bundle::read(pem, false)
+    }
+
+    fn read(pem: &str, strict: bool) -> Result<Bundle, BundleError> {
         let (mut key, mut chain) = (None, Vec::new());
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()) {
             let (kind, der) = section.map_err(|_| BundleError::Pem)?;
             if kind == SectionKind::Certificate {
                 chain.push(CertificateDer::from(der));
-            } else if let Some(found) = private_key(kind, der)
-                && key.replace(found).is_some()
-            {
-                return Err(BundleError::SeveralKeys);
+            } else if let Some(found) = private_key(kind, der) {
+                if key.is_some() && strict {
+                    return Err(BundleError::SeveralKeys);
+                }
+                key.get_or_insert(found);
             }
-            if chain.len() > CERTIFICATES_MAX {
+            if chain.len() > CERTIFICATES_MAX && strict {
                 return Err(BundleError::TooManyCertificates);
             }
+            chain.truncate(CERTIFICATES_MAX);
         }
         let key = key.ok_or(BundleError::NoKey)?;
         let first = chain.first().ok_or(BundleError::NoCertificate)?;
@@ -101,6 +113,16 @@ impl Bundle {
         let mut sections = vec![(label, bundle.key.secret_der())];
         sections.extend(bundle.chain.iter().map(|der| (pem::CERTIFICATE, der.as_ref())));
         Ok(pem::write(&sections))
+    }
+
+    /// The private key.
+    pub(super) fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+
+    /// Leaf and chain.
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// What the leaf says.

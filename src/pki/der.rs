@@ -4,6 +4,7 @@
 /// The tags of a certificate's parts, as their one byte.
 pub(super) const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(super) const UTC_TIME: u8 = 0x17;
@@ -48,6 +49,13 @@ impl<'a> Elements<'a> {
         let (value, rest) = rest.split_at_checked(length)?;
         self.0 = rest;
         Some(Element { tag: *tag, value })
+    }
+
+    /// All the bytes of the next element, its tag and its length included.
+    pub(super) fn whole(&mut self) -> Option<&'a [u8]> {
+        let before = self.0;
+        self.next()?;
+        before.get(..before.len() - self.0.len())
     }
 
     /// What stands under the next element, which has this tag.
@@ -135,5 +143,8 @@ mod tests {
         assert_eq!(elements.skip(BOOLEAN), Some(()));
         assert_eq!(elements.expect(SET), Some(&[][..]));
         assert_eq!(elements.expect(SET), None);
+        let mut elements = Elements::of(&row);
+        assert_eq!((elements.whole(), elements.whole()), (Some(&row[..3]), Some(&row[3..5])));
+        assert_eq!((elements.whole(), elements.whole()), (Some(&row[5..]), None));
     }
 }

@@ -114,6 +114,36 @@ pub(super) fn issuer_and_subject(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((issuer, fields.expect(der::SEQUENCE)?.to_vec()))
 }
 
+/// The last common name of whom a certificate is for; `None` where it has none, or is none.
+pub(super) fn subject_common_name(der: &[u8]) -> Option<String> {
+    common_name(&issuer_and_subject(der)?.1)?
+}
+
+/// What is signed of a certificate, by which algorithm, and the signature (RFC 5280 section 4.1.1).
+pub(super) fn signed_parts(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let mut certificate = Elements::of(Elements::of(der).expect(der::SEQUENCE)?);
+    let signed = certificate.whole()?;
+    Some((signed, certificate.expect(der::SEQUENCE)?, bits(certificate.expect(der::BIT_STRING)?)?))
+}
+
+/// The kind and the bytes of the key that a certificate is for (RFC 5280 section 4.1.2.7).
+pub(super) fn subject_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut certificate = Elements::of(Elements::of(der).expect(der::SEQUENCE)?);
+    let mut fields = Elements::of(certificate.expect(der::SEQUENCE)?);
+    fields.skip(VERSION)?;
+    // Serial number, algorithm, issuer, validity, subject.
+    for _ in 0..5 {
+        fields.next()?;
+    }
+    let mut key = Elements::of(fields.expect(der::SEQUENCE)?);
+    Some((key.expect(der::SEQUENCE)?, bits(key.expect(der::BIT_STRING)?)?))
+}
+
+/// What stands in a string of bits that are whole bytes.
+fn bits(value: &[u8]) -> Option<&[u8]> {
+    value.strip_prefix(&[0])
+}
+
 fn sequence(element: Element<'_>) -> Option<&[u8]> {
     (element.tag == der::SEQUENCE).then_some(element.value)
 }

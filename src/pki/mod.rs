@@ -3,9 +3,12 @@
 pub mod bundle;
 mod der;
 mod fingerprint;
+pub mod gate;
+pub mod guard;
 pub mod leaf;
 pub mod pem;
 
 pub use bundle::{Bundle, BundleError, same_leaf, topmost_issuer};
 pub use fingerprint::Fingerprint;
+pub use gate::{GateError, admit};
 pub use leaf::Leaf;

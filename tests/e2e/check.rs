@@ -302,7 +302,8 @@ fn storage() -> Outcome {
     // For root, no mode forbids anything; the daemon's own user is another one.
     fs::set_permissions(&certs, fs::Permissions::from_mode(0o555)).map_err(text)?;
     let lines = [
-        "warn  storage  in certs/, where HAProxy loads all, is not ours: README; move it",
+        "fail  storage  certs/: README: keeps HAProxy from reloading: it holds neither a private key \
+         nor a certificate; move it",
         "warn  storage  mode 0644 in place of 0600: certs/a.example.com.pem; chmod it",
     ];
     let (_, said) = ground.check(&[])?;

@@ -7,6 +7,8 @@ mod check;
 mod command_line;
 mod crash;
 mod fixed;
+mod gate;
+mod guard;
 mod hints;
 mod instances;
 mod leaks;
@@ -180,6 +182,8 @@ fn main() -> ExitCode {
         renewal::TESTS,
         wishes::TESTS,
         refusals::TESTS,
+        gate::TESTS,
+        guard::TESTS,
         instances::TESTS,
         instances::partition::TESTS,
         instances::rolling::TESTS,

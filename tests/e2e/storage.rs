@@ -161,7 +161,7 @@ fn damaged() -> Outcome {
     fs::write(site.storage.join("state.json"), b"{\xff").map_err(text)?;
     let mut second = site.daemon("second", &arguments, &[])?;
     second.wait_for("certificate file is damaged, moved to archive/ name=a.example.com")?;
-    second.wait_for("a file in certs/ is not ours, HAProxy loads it too file=README")?;
+    second.wait_for("a file in certs/ is not ours file=README verdict=blocks")?;
     second.wait_for("state.json is damaged, moved to archive/")?;
     second.wait_for("issued name=a.example.com")?;
     check_file(&path, 0o600)?;

@@ -3,11 +3,15 @@
 
 use crate::daemon::issuer::Issued;
 use crate::domain::Domain;
-use crate::pki::{Bundle, BundleError};
+use crate::pki::{Bundle, BundleError, GateError, admit};
+use crate::printable::printable;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
 use super::life::Stored;
+
+/// Lines that are kept of a chain that is none; a real one has some hundred.
+const KEPT_LINES_MAX: usize = 1000;
 
 /// What a stored file says, when it is whole and for this name.
 pub(super) fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
@@ -22,15 +26,33 @@ pub(super) fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError
     Ok(stored)
 }
 
-/// Key, leaf and chain as one file, when they fit together, name what was ordered, and can serve now.
-/// The CA's own clock says what is now, where it tells: ours may be wrong.
-pub(super) fn assemble(now: UnixTime, issued: &Issued) -> Result<(Secret, Stored), BundleError> {
-    let pem = Bundle::assemble(&issued.key, &issued.chain_pem)?;
-    let bundle = Bundle::parse(pem.expose())?;
-    bundle.covers(&issued.names)?;
-    bundle.is_linked()?;
-    bundle.is_current(issued.told_time.unwrap_or(now))?;
-    Ok((pem, Stored::of(&bundle)))
+/// What may not enter `certs/`.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) error: GateError,
+    /// The file that it would have been; where it could not be made, what it was to be made from.
+    pub(super) pem: Secret,
+}
+
+/// Key, leaf and chain as one file, when they pass the gate. The CA's own clock says what is now, where
+/// it tells: ours may be wrong.
+pub(super) fn assemble(now: UnixTime, issued: &Issued) -> Result<(Secret, Stored), Refused> {
+    let pem = match Bundle::assemble(&issued.key, &issued.chain_pem) {
+        Ok(pem) => pem,
+        Err(error) => {
+            return Err(Refused { error: GateError::Bundle(error), pem: as_it_came(issued) });
+        }
+    };
+    match admit(&pem, &issued.names, issued.told_time.unwrap_or(now)) {
+        Ok(bundle) => Ok((pem, Stored::of(&bundle))),
+        Err(error) => Err(Refused { error, pem }),
+    }
+}
+
+/// The key, and the lines that the CA sent, as far as they are worth keeping.
+fn as_it_came(issued: &Issued) -> Secret {
+    let lines: Vec<String> = issued.chain_pem.lines().take(KEPT_LINES_MAX).map(printable).collect();
+    Secret::new([issued.key.expose(), "\n", &lines.join("\n"), "\n"].concat())
 }
 
 /// What a file says that was assembled before, when it still fits what is wanted and can serve now.

@@ -11,12 +11,12 @@ use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::keys::jittered;
 use crate::log::Record;
-use crate::pki::BundleError;
 use crate::seam::StoreError;
 use crate::turn::Turn;
 use crate::url::Url;
 
 use super::entry::{Held, Step};
+use super::file::Refused;
 use super::life::{Life, Stored};
 use super::schedule::{When, Why};
 use super::trial::Origin;
@@ -193,13 +193,14 @@ impl Certificates {
             _ => {}
         }
         match file::assemble(turn.now.wall, &issued) {
-            Err(error) => {
+            Err(Refused { error, pem }) => {
                 let line = Record::error("order", "the CA's certificate is not usable");
                 turn.log(line.with("name", &name).with("error", &error));
-                let clock = matches!(error, BundleError::NotYetValid(_) | BundleError::Expired(_));
-                let error = Complaint::new(error.to_string(), clock.then_some(Hint::Clock));
+                let reason = error.to_string();
+                let error = Complaint::new(&*reason, error.is_about_time().then_some(Hint::Clock));
                 let failure = Failure { error, follow_up: FollowUp::LATER };
                 self.blame(turn, &name, BTreeMap::new(), &failure);
+                self.outputs.push_back(CertificatesOutput::Reject(name, pem, reason));
             }
             Ok((pem, stored)) => {
                 self.place(turn.now.wall, &name, (pem, stored), Origin::Issued);
@@ -317,6 +318,7 @@ impl Certificates {
         let is_new = !matches!(origin, Origin::Before(_));
         let is_issued = matches!(origin, Origin::Issued);
         let life = self.life_of(turn.now.wall, (&stored, origin), turn.keys);
+        self.misnamed.remove(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
         if is_issued {
             self.order_counts.issued += 1;
@@ -361,6 +363,22 @@ impl Certificates {
                 self.reindex(name);
             }
         }
+    }
+
+    /// Takes in how a [`CertificatesOutput::Reject`] ended. It is for a person to look at, and not tried
+    /// again: the next order's chain says no less.
+    pub fn rejected(&self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
+        turn.log(match result {
+            Ok(()) => {
+                let line = "the certificate that is not usable is kept in archive/";
+                Record::info("storage", line).with("name", name)
+            }
+            Err(error) => {
+                let line = "cannot keep the certificate that is not usable in archive/";
+                let line = Record::warn("storage", line).with("name", name).with("error", &error);
+                line.hinted(Hint::of_storage(error.kind))
+            }
+        });
     }
 
     /// The process ends soon: an order of which the CA does not know yet is not begun, and not counted.

@@ -1,5 +1,5 @@
-//! The files in `certs/` at the start: read one by one, adopted, or set aside. Part of the scheduler's
-//! machine. Never removes a file that HAProxy can load.
+//! The files in `certs/`, at the start and when another has changed one: read one by one, adopted, or
+//! set aside. Part of the scheduler's machine. Never removes a file that HAProxy can load.
 
 use crate::domain::Domain;
 use crate::hint::Hint;
@@ -45,12 +45,14 @@ impl Certificates {
         } else {
             self.unread.retain(|unread| unread != name);
         }
+        self.misnamed.remove(name);
         match file.map(|pem| file::inspect(name, &pem)) {
             Ok(Ok(stored)) => self.adopt(turn, name, Some(stored)),
             // HAProxy can load it and may serve it: only a successor takes its place.
             Ok(Err(error @ BundleError::MissingName(_))) => {
                 let line = Record::warn("storage", "certificate file is not for its own name");
                 turn.log(line.with("name", name).with("error", error));
+                self.misnamed.insert(name.clone());
                 self.adopt(turn, name, None);
             }
             Ok(Err(error)) => self.damaged(turn, name, &error),
@@ -90,6 +92,40 @@ impl Certificates {
         }
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
         self.step(name, Step::Resting);
+    }
+
+    /// Takes in which files of ours there are, and which of them another has written since we did: those
+    /// are read, and so are those that should be there and are not.
+    pub fn compare_files(&mut self, turn: &mut Turn<'_>, there: &[Domain], changed: &[Domain]) {
+        let rests = |name: &Domain| self.entries.get(name).is_none_or(|entry| !entry.is_busy());
+        let changed = changed.iter().filter(|name| rests(name)).map(|name| (name.clone(), true));
+        let stored = self.entries.iter().filter(|(_, entry)| entry.stored.is_some());
+        let missing = stored.filter(|(name, _)| there.binary_search(name).is_err() && rests(name));
+        let missing = missing.map(|(name, _)| (name.clone(), false));
+        for (name, is_there) in changed.chain(missing).collect::<Vec<_>>() {
+            let line = if is_there {
+                "certificate file was changed by another, it is read"
+            } else {
+                "certificate file is gone"
+            };
+            turn.log(Record::warn("guard", line).with("name", &name));
+            self.entries.entry(name.clone()).or_default().step = Step::Reading { again_at: None };
+            self.reindex(&name);
+            self.unread.push_back(name);
+            if self.unread.len() == 1 {
+                self.read_next();
+            }
+        }
+    }
+
+    /// Those whose files are not for their own names: nobody knows what they are for.
+    pub fn misnamed(&self) -> Vec<Domain> {
+        self.misnamed.iter().cloned().collect()
+    }
+
+    /// Whether files are being read.
+    pub fn is_reading(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     pub(super) fn read_next(&mut self) {

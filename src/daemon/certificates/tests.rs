@@ -17,6 +17,7 @@ use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
 
 mod advice;
+mod changed;
 mod memory;
 mod names;
 mod pauses;
@@ -257,6 +258,7 @@ fn show(output: &CertificatesOutput) -> String {
         CertificatesOutput::Ask { name, .. } => format!("ask {name}"),
         CertificatesOutput::Write(name, _) => format!("write {name}"),
         CertificatesOutput::Archive(name) => format!("archive {name}"),
+        CertificatesOutput::Reject(name, _, reason) => format!("reject {name}: {reason}"),
         CertificatesOutput::Changed(_) => "changed".into(),
     }
 }
@@ -457,14 +459,15 @@ fn what_the_ca_gives_is_checked_before_it_is_stored() {
     let (_, chain_pem) = case.file(&names("a.org"), 90);
     let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
-    assert_eq!(case.outputs(), Vec::<String>::new());
+    let reason = "the private key is not that of the first certificate";
+    assert_eq!(case.outputs(), [format!("reject a.org: {reason}")]);
     assert_eq!(case.certificates.failing(), 1);
     let (_, outputs) = case.sleep();
     assert_eq!(outputs, ["order 1 a.org"]);
     let (key, chain_pem) = case.file(&names("other.org"), 90);
     let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
     case.certificates.finished(&mut case.bench.turn(), OrderId(1), Ok(issued));
-    assert_eq!(case.outputs(), Vec::<String>::new());
+    assert_eq!(case.outputs(), ["reject a.org: the first certificate is not for a.org"]);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! reloader's to find out.
 //!
 //! `Running → (served) none`, or `Running → (not served) Withheld → Running …`. An end of the program
-//! forgets a trial: what lies in `certs/` then stays, and what was withheld is ordered anew.
+//! forgets a trial: what lies in `certs/` then stays, and what was withheld, of which `archive/` has a copy,
+//! is ordered anew.
 
 use std::cmp::{Ordering, Reverse};
 use std::time::Duration;
@@ -111,7 +112,7 @@ impl Certificates {
     }
 
     /// Load balancers serve these, or nobody waits for that any more.
-    pub fn served(&mut self, names: &[Domain]) {
+    pub fn seen_served(&mut self, names: &[Domain]) {
         for name in names {
             if let Some(entry) = self.entries.get_mut(name) {
                 entry.trial.take_if(|trial| matches!(trial, Trial::Running { .. }));
@@ -143,6 +144,11 @@ impl Certificates {
         let resting = matches!(entry.step, Step::Resting);
         let trial = entry.trial.take_if(|trial| resting && is_fit(trial));
         let Some(Trial::Running { before, after, trouble }) = trial else { return false };
+        // After an end of the program it is ordered anew; what was issued is kept for the operator.
+        if trouble.is_none() {
+            let (pem, reason) = (after.clone(), reason.to_string());
+            self.outputs.push_back(CertificatesOutput::Reject(name.clone(), pem, reason));
+        }
         let grown = Trouble::grown(trouble.as_ref(), now, reason.clone(), FollowUp::LATER, spread);
         let line = Record::error("lb", "not served, the certificate of before goes back");
         let line = line.with("name", name).with("error", reason);

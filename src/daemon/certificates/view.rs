@@ -146,6 +146,12 @@ impl<'a> View<'a> {
 }
 
 impl Certificates {
+    /// What is stored, by the names of the files, and what each is for.
+    pub fn served(&self) -> impl Iterator<Item = (&Domain, &[Domain])> {
+        let all = self.entries.iter();
+        all.filter_map(|(name, entry)| Some((name, entry.stored.as_ref()?.names.as_slice())))
+    }
+
     /// How many wanted certificates' last order failed, wholly or for a name.
     pub fn failing(&self) -> usize {
         self.entries.values().filter(|entry| entry.is_failing()).count()

@@ -6,10 +6,12 @@ use serde::{Serialize, Serializer};
 
 use crate::challenge;
 use crate::daemon::certificates::{Next, View, When};
+use crate::daemon::guard;
 use crate::daemon::reloader::{BalancerView, NameView};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::http::ServerResponse;
+use crate::pki::guard::Judgement;
 use crate::time::UnixTime;
 
 use super::Sources;
@@ -32,6 +34,9 @@ struct Status<'a> {
     marathon: Marathon<'a>,
     load_balancers: Vec<LoadBalancer<'a>>,
     rejected: Vec<Rejected<'a>>,
+    foreign_files: Vec<Foreign<'a>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    more_foreign_files: usize,
     certificates: Vec<Certificate<'a>>,
 }
 
@@ -113,6 +118,15 @@ struct Rejected<'a> {
 }
 
 #[derive(Serialize)]
+struct Foreign<'a> {
+    file: &'a str,
+    verdict: &'static str,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+}
+
+#[derive(Serialize)]
 struct Certificate<'a> {
     name: &'a str,
     domains: Vec<&'a str>,
@@ -179,6 +193,12 @@ struct Held<'a> {
     until: Time,
 }
 
+// As serde calls it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// A time that may lie in a past beyond all clocks, which means now.
 struct Time(UnixTime);
 
@@ -209,6 +229,8 @@ impl<'a> Status<'a> {
             marathon: Marathon::of(sources),
             load_balancers: sources.reloader.views().map(LoadBalancer::of).collect(),
             rejected: rejected.collect(),
+            foreign_files: sources.guard.found().iter().map(Foreign::of).collect(),
+            more_foreign_files: sources.guard.more(),
             certificates: sources
                 .certificates
                 .views()
@@ -272,6 +294,14 @@ impl<'a> LoadBalancer<'a> {
             hint: view.problem.and_then(|it| it.hint).map(Hint::text),
             addresses: addresses.collect(),
         }
+    }
+}
+
+impl<'a> Foreign<'a> {
+    fn of(found: &'a Judgement) -> Foreign<'a> {
+        let Judgement { file, verdict, reason } = found;
+        let hint = guard::hint(found).map(Hint::text);
+        Foreign { file, verdict: verdict.name(), reason, hint }
     }
 }
 

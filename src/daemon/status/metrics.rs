@@ -6,6 +6,7 @@ use std::fmt::{Display, Write as _};
 
 use crate::daemon::reloader::BalancerView;
 use crate::http::ServerResponse;
+use crate::pki::guard::Verdict;
 use crate::seam::Usage;
 use crate::time::UnixTime;
 
@@ -81,6 +82,11 @@ fn about_certificates(text: &mut Exposition, sources: &Sources<'_>) {
         if let Some(at) = view.renewal() {
             text.sample(name, &[("name", view.name().as_str())], seconds(at));
         }
+    }
+    let name = "foreign_files";
+    text.ours(name, Kind::Gauge, "Files in certs/ that are not ours, by what they do to HAProxy.");
+    for verdict in Verdict::ALL {
+        text.sample(name, &[("verdict", verdict.name())], sources.guard.count(verdict));
     }
     let orders = sources.certificates.order_counts();
     text.ours("orders_total", Kind::Counter, "Orders that came to their end.");

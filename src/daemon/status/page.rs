@@ -2,9 +2,11 @@
 //! needs attention stands first. However many certificates there are, a page has a hundred of them.
 
 use crate::daemon::certificates::{Next, State, Task, View, When, Why};
+use crate::daemon::guard;
 use crate::daemon::reloader::{BalancerView, NameView};
 use crate::hint::Hint;
 use crate::http::ServerResponse;
+use crate::pki::guard::Verdict;
 
 use super::Sources;
 use super::bar::Bar;
@@ -52,6 +54,7 @@ fn page(html: &mut Html, sources: &Sources<'_>, query: &Query) {
     certificates(html, sources, query);
     load_balancers(html, sources);
     rejected(html, sources);
+    foreign_files(html, sources);
     html.raw("</main><footer>");
     html.element("marathon-acme ", env!("CARGO_PKG_VERSION"), ", ");
     html.element("started ", away(sources.now, sources.started), "");
@@ -378,6 +381,31 @@ fn rejected(html: &mut Html, sources: &Sources<'_>) {
         html.raw("</td></tr>");
     }
     html.raw("</tbody></table>");
+}
+
+fn foreign_files(html: &mut Html, sources: &Sources<'_>) {
+    let found = sources.guard.found();
+    if found.is_empty() {
+        return;
+    }
+    html.raw("<h2>Not ours in certs/</h2><table><thead><tr><th class=\"name\">File</th>");
+    html.raw("<th>What it does to HAProxy</th></tr></thead><tbody>");
+    for judgement in found {
+        html.element("<tr><td class=\"name\">", &judgement.file, "</td><td>");
+        let class = match judgement.verdict {
+            Verdict::Blocks | Verdict::Shadows => "bad",
+            Verdict::Expired => "wait",
+            Verdict::Harmless => "faint",
+        };
+        html.element("<span class=\"", class, "\">").text(judgement.verdict.name());
+        html.element("</span><p class=\"small\">", &judgement.reason, "");
+        hint(html, guard::hint(judgement));
+        html.raw("</p></td></tr>");
+    }
+    html.raw("</tbody></table>");
+    if sources.guard.more() > 0 {
+        html.element("<p class=\"small faint\">And ", sources.guard.more(), " more.</p>");
+    }
 }
 
 #[cfg(test)]

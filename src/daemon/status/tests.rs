@@ -20,6 +20,7 @@ const EVIL: &str = "</td><script>alert(\"x\")</script>&\n# HELP evil";
 struct Case {
     bench: Bench,
     health: Health,
+    guard: Guard,
     certificates: Certificates,
     issuer: Issuer,
     watcher: Watcher,
@@ -39,6 +40,7 @@ impl Case {
         let mut case = Case {
             bench: Bench::new(),
             health: Health::default(),
+            guard: Guard::default(),
             certificates: Certificates::new(&config),
             issuer: Issuer::new(&config, None),
             watcher: Watcher::new(&config),
@@ -82,6 +84,7 @@ impl Case {
             health: &self.health,
             directory: "https://ca.example/dir",
             certificates: &self.certificates,
+            guard: &self.guard,
             budget: &self.budget,
             issuer: &self.issuer,
             watcher: &self.watcher,

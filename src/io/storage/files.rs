@@ -3,6 +3,7 @@
 //! order in which they are made, which crash safety hangs on, is the storage's.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -72,6 +73,12 @@ pub trait Files {
     /// The system's.
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>>;
 
+    /// What a name leads to, through every link, without opening it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] where it leads to nothing; the system's.
+    fn look(&self, path: &Path) -> io::Result<Sight>;
+
     /// Whether there is something of that name, a dangling link included.
     ///
     /// # Errors
@@ -104,6 +111,16 @@ pub trait Files {
 
     /// What names this run of this machine's kernel, which keeps its locks; empty when there is none.
     fn boot(&self) -> String;
+}
+
+/// What can be seen of a file from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Whether it is a file, and not a folder or something that waits when it is opened.
+    pub is_file: bool,
+    /// Another number once it is another file, or has been written: made of its size, its time and where
+    /// it lies.
+    pub stamp: u64,
 }
 
 /// The real file system.
@@ -158,6 +175,14 @@ impl Files for RealFiles {
         let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
         file.take(bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn look(&self, path: &Path) -> io::Result<Sight> {
+        let found = fs::metadata(path)?;
+        let mut hasher = DefaultHasher::new();
+        (found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec())
+            .hash(&mut hasher);
+        Ok(Sight { is_file: found.is_file(), stamp: hasher.finish() })
     }
 
     fn is_there(&self, path: &Path) -> io::Result<bool> {

@@ -1,5 +1,5 @@
 //! The survey of the storage directory: asks the system who may do what, and how much room there is.
-//! Takes no lock, writes nothing, makes no directory, and reads no file that holds a key.
+//! Takes no lock, writes nothing, makes no directory, and reads no file of ours that holds a key.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,8 +28,9 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
         barred: Vec::new(),
         free_bytes: None,
         free_files: None,
-        certificates: 0,
+        certificates: Vec::new(),
         foreign: Vec::new(),
+        more_foreign: 0,
         odd_modes: Vec::new(),
         lock: LockState::Free,
     };
@@ -46,14 +47,16 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
     let mut pems = vec!["default.pem".to_string()];
     match optional(storage.names("certs")) {
         Ok(names) => {
+            let mut others = Vec::new();
             for file in names.unwrap_or_default() {
-                if domain_of(&file).is_some() {
-                    survey.certificates += 1;
+                if let Some(name) = domain_of(&file) {
+                    survey.certificates.push(name);
                     pems.push(format!("certs/{file}"));
                 } else {
-                    survey.foreign.push(file);
+                    others.push(file);
                 }
             }
+            (survey.foreign, survey.more_foreign) = storage.strangers(&others);
         }
         Err(error) => survey.barred.push(error),
     }
@@ -130,6 +133,7 @@ mod tests {
     use crate::domain::Domain;
     use crate::seam::{Change, StoreErrorKind};
     use crate::secret::Secret;
+    use crate::survey::{Found, Stranger};
 
     #[test]
     fn a_directory_that_is_missing_is_all_that_is_said() {
@@ -149,7 +153,9 @@ mod tests {
         storage.change(Change::Certificate(name, Secret::new("a".into()))).unwrap();
         fs::write(dir.path().join("certs/README"), "not ours").unwrap();
         let found = survey(dir.path(), 0o600);
-        assert_eq!((found.certificates, &*found.foreign), (1, &["README".to_string()][..]));
+        let readme = Found::File(Secret::new("not ours".into()));
+        assert_eq!(found.foreign, [Stranger { file: "README".into(), found: readme }]);
+        assert_eq!((found.certificates.len(), found.more_foreign), (1, 0));
         assert!(found.barred.is_empty() && found.odd_modes.is_empty(), "{found:?}");
         assert!(found.free_bytes.is_some());
         let fresh =

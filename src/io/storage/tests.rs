@@ -215,7 +215,6 @@ fn foreign_files_and_left_overs_are_told_apart() {
     fs::write(dir.path().join("tmp/7"), "half").unwrap();
     let inventory = open(&mut storage).unwrap();
     assert_eq!(inventory.certificates, [domain("a.org")]);
-    assert_eq!(inventory.foreign, ["A.org.pem", "README", "x.pem.new"]);
     assert!(names(&dir.path().join("tmp")).is_empty());
 }
 
@@ -241,6 +240,29 @@ fn check_tells_a_file_and_nothing_from_a_directory() {
     fs::write(dir.path().join("file"), "").unwrap();
     let file = Storage::check(&dir.path().join("file")).expect_err("a file");
     assert_eq!(file.kind, StoreErrorKind::NotADirectory);
+}
+
+#[test]
+fn what_is_rejected_is_kept_beside_all_that_was_archived() {
+    let (dir, mut storage) = storage();
+    let archived = |file: &str| fs::read_to_string(dir.path().join("archive").join(file));
+    storage.change(Change::Certificate(domain("a.org"), secret("old"))).unwrap();
+    storage.change(Change::Archive(domain("a.org"))).unwrap();
+    storage.change(Change::Certificate(domain("a.org"), secret("in service"))).unwrap();
+    let reason = "odd\n-----BEGIN \u{1b}[2Jword";
+    for pem in ["first", "second"] {
+        let (name, pem, reason) = (domain("a.org"), secret(pem), reason.to_string());
+        storage.change(Change::Reject { name, pem, reason }).unwrap();
+    }
+    let head = "# marathon-acme did not put this into certs/a.org.pem:\n\
+                # odd\u{fffd}-----BEGIN \u{fffd}[2Jword\n";
+    assert_eq!(archived("a.org.pem").unwrap(), "old");
+    assert_eq!(archived("a.org.1.pem").unwrap(), format!("{head}first"));
+    assert_eq!(archived("a.org.2.pem").unwrap(), format!("{head}second"));
+    let mode = fs::metadata(dir.path().join("archive/a.org.1.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(fs::read_to_string(dir.path().join("certs/a.org.pem")).unwrap(), "in service");
+    assert!(names(&dir.path().join("tmp")).is_empty());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::rc::Rc;
 
-use marathon_acme::io::storage::files::Files;
+use marathon_acme::io::storage::files::{Files, Sight};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -259,6 +259,12 @@ impl Files for SimFiles {
         let file = file.borrow();
         let length = file.content.len().min(usize::try_from(bytes_max).unwrap_or(usize::MAX));
         Ok(file.content[..length].to_vec().into())
+    }
+
+    fn look(&self, path: &Path) -> io::Result<Sight> {
+        let state = self.begin(Call::Read)?;
+        let stamp = state.found(&place(path))?.borrow().number;
+        Ok(Sight { is_file: true, stamp })
     }
 
     fn is_there(&self, path: &Path) -> io::Result<bool> {

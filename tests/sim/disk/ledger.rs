@@ -41,9 +41,10 @@ impl Subject {
             Change::State(_) => Subject::State,
             Change::ArchiveState => panic!("state.json is taken for damaged"),
             Change::Beat | Change::TakeOver { .. } | Change::Release => Subject::Lock,
-            Change::Fallback(_) | Change::Publish { .. } | Change::Withdraw { .. } => {
-                Subject::Other
-            }
+            Change::Fallback(_)
+            | Change::Reject { .. }
+            | Change::Publish { .. }
+            | Change::Withdraw { .. } => Subject::Other,
         }
     }
 }

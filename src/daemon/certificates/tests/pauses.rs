@@ -86,12 +86,17 @@ fn a_certificate_that_cannot_serve_now_is_not_stored() {
     };
     let begin = case.bench.now.wall;
     // Not valid before an hour and more from now; by the CA's clock, for ours may be wrong.
-    assert_eq!(given(&mut case, 0, issued(Some(begin.minus(minutes(121))))), Vec::<String>::new());
+    let rejected = |outputs: Vec<String>, word: &str| match &*outputs {
+        [one] => assert!(one.starts_with("reject a.org: ") && one.contains(word), "{one}"),
+        outputs => panic!("{outputs:?}"),
+    };
+    let early = issued(Some(begin.minus(minutes(121))));
+    rejected(given(&mut case, 0, early), "is not valid before");
     assert_eq!(case.sleep().1, ["order 1 a.org"]);
-    assert_eq!(given(&mut case, 1, issued(Some(begin.plus(DAY)))), Vec::<String>::new());
+    rejected(given(&mut case, 1, issued(Some(begin.plus(DAY)))), "has expired at");
     assert_eq!(case.sleep().1, ["order 2 a.org"]);
     case.bench.now.wall = begin.plus(DAY);
-    assert_eq!(given(&mut case, 2, issued(None)), Vec::<String>::new());
+    rejected(given(&mut case, 2, issued(None)), "has expired at");
     let (_, outputs) = case.sleep();
     assert_eq!(outputs, ["order 3 a.org"], "they are tried again by the table");
     assert_eq!(given(&mut case, 3, issued(Some(begin))), ["write a.org"], "ours is wrong");
@@ -114,11 +119,34 @@ fn a_chain_that_leads_nowhere_is_not_stored() {
         replaced: None,
         told_time,
     };
-    assert_eq!(given(&mut case, 0, issued), Vec::<String>::new());
+    let reason = "its chain holds a certificate that did not issue the one before it";
+    assert_eq!(given(&mut case, 0, issued), [format!("reject a.org: {reason}")]);
     assert_eq!(case.sleep().1, ["order 1 a.org"]);
     let chain_pem = leaf.to_string();
     let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time };
     assert_eq!(given(&mut case, 1, issued), ["write a.org"], "a root may have issued it");
+}
+
+/// Whatever comes is kept for whoever looks for the fault, the key before all, and nothing of it moves a
+/// terminal's cursor.
+#[test]
+fn what_is_no_chain_is_kept_as_it_came_but_for_control_characters() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    let (key, _) = case.file(&names("a.org"), 90);
+    let chain_pem = "<html>\x1b[2J\r\nno chain".to_string();
+    let names = names("a.org");
+    let issued = Issued { names, key: key.clone(), chain_pem, replaced: None, told_time: None };
+    case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
+    let Some(CertificatesOutput::Reject(_, pem, reason)) = case.certificates.poll_output() else {
+        panic!("it is not rejected")
+    };
+    assert_eq!(reason, "it holds no certificate");
+    let expected = format!("{}\n<html>\u{fffd}[2J\nno chain\n", key.expose());
+    assert_eq!(pem.expose(), expected);
+    case.certificates.rejected(&mut case.bench.turn(), &name("a.org"), Ok(()));
+    let line = "the certificate that is not usable is kept in archive/";
+    assert!(case.bench.log.iter().any(|record| record.message == line));
 }
 
 /// Likewise of an order that the next run goes on with.

@@ -153,6 +153,9 @@ pub enum BadChain {
     Garbage,
     /// Behind the leaf comes a certificate that did not issue it.
     Unlinked,
+    /// Behind the leaf come the intermediate, whose signature is spoilt, and the root: their names
+    /// link.
+    Forged,
     /// The chain of another certificate, for other names and another key.
     Another,
     /// The leaf is for other names.
@@ -280,6 +283,12 @@ impl Ca {
             BadChain::Unlinked => {
                 let stranger = Pki::new(index as u64, "Stranger", now);
                 leaf + &pki::pem("CERTIFICATE", stranger.intermediate_der())
+            }
+            BadChain::Forged => {
+                let mut intermediate = self.pki.intermediate_der().to_vec();
+                // The end of the signature.
+                *intermediate.last_mut()? ^= 1;
+                leaf + &pki::pem("CERTIFICATE", &intermediate) + &self.pki.root_pem()
             }
             BadChain::Another => self.leaf(&other, &["another.example".into()], now)?,
             BadChain::Names => self.leaf(&key, &["another.example".into()], now)?,

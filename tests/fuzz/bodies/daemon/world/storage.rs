@@ -1,8 +1,11 @@
 //! The storage, played: what changes are made of it, and what readings find.
 
 use marathon_acme::pki::Bundle;
-use marathon_acme::seam::{Change, Input, Inventory, Load, Loaded, StoreError, StoreErrorKind};
+use marathon_acme::seam::{
+    Change, Input, Inventory, Load, Loaded, Look, StoreError, StoreErrorKind,
+};
 use marathon_acme::secret::Secret;
+use marathon_acme::survey::{Found, Stranger};
 
 use super::World;
 use crate::bodies::daemon::{Script, kind};
@@ -35,7 +38,11 @@ impl World {
             }
             Change::Withdraw { token } => drop(self.tokens.remove(&token)),
             Change::ArchiveState => self.state = None,
-            Change::Fallback(_) | Change::Beat | Change::TakeOver { .. } | Change::Release => {}
+            Change::Fallback(_)
+            | Change::Reject { .. }
+            | Change::Beat
+            | Change::TakeOver { .. }
+            | Change::Release => {}
         }
     }
 
@@ -61,6 +68,15 @@ impl World {
             }
             (Load::Certificate(name), false) => Loaded::Certificate(name, Err(error)),
             (Load::Challenge(conn, token), false) => Loaded::Challenge(conn, token, None),
+            (Load::Guard(_), false) if which < 4 => {
+                let found = Found::File(Secret::new("-----BEGIN ".into()));
+                let file = String::from_utf8_lossy(script.text()).into_owned();
+                let stranger = Stranger { file, found };
+                let ours: Vec<_> = self.files.keys().cloned().collect();
+                let (changed, strangers) = (ours.clone(), vec![stranger]);
+                Loaded::Guard(Ok(Look { ours, changed, strangers, more: which }))
+            }
+            (Load::Guard(_), false) => Loaded::Guard(Err(error)),
             (Load::NameService, false) => {
                 let (resolv_conf, hosts) = (script.text().to_vec(), script.text().to_vec());
                 Loaded::NameService { resolv_conf, hosts }
@@ -81,6 +97,10 @@ impl World {
                 let found = self.tokens.get(&token).cloned();
                 Loaded::Challenge(conn, token, found)
             }
+            Load::Guard(_) => {
+                let ours = self.files.keys().cloned().collect();
+                Loaded::Guard(Ok(Look { ours, ..Look::default() }))
+            }
             Load::NameService => Loaded::NameService {
                 resolv_conf: b"nameserver 10.0.0.1\nsearch mesos\n".to_vec(),
                 hosts: b"10.0.0.2 ca\n10.0.0.3 marathon.mesos\n10.0.0.4 lb\n".to_vec(),
@@ -95,7 +115,6 @@ impl World {
             state: self.state.clone(),
             certificates: self.files.keys().cloned().collect(),
             challenges: self.tokens.keys().cloned().collect(),
-            foreign: Vec::new(),
             leased: self.inventory & 8 != 0,
         }
     }

@@ -89,6 +89,7 @@ fn every_bad_chain_is_another_one() {
     let all = [
         BadChain::Garbage,
         BadChain::Unlinked,
+        BadChain::Forged,
         BadChain::Another,
         BadChain::Names,
         BadChain::Key,

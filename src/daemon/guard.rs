@@ -1,0 +1,168 @@
+//! Keeps an eye on `certs/`, which HAProxy loads as it finds it: what there is not ours and what that
+//! does, and what of ours another has changed. Says what it finds once; never touches it.
+//!
+//! `Off → Due → Looking → Due → …`
+
+use std::time::Duration;
+
+use crate::daemon::certificates::Certificates;
+use crate::hint::{Hint, advised};
+use crate::keys::jittered;
+use crate::log::{Level, Record};
+use crate::pki::guard::{Judgement, Verdict, judge};
+use crate::seam::{Look, StoreError};
+use crate::time::Instant;
+use crate::turn::Turn;
+
+/// From one look to the next.
+const PAUSE: Duration = Duration::from_secs(5 * 60);
+/// So many files are named where all is said in one answer.
+const REASONS_MAX: usize = 8;
+
+/// What is known of `certs/`.
+#[derive(Debug, Default)]
+pub struct Guard {
+    state: State,
+    found: Vec<Judgement>,
+    /// How many more there are that are not ours.
+    more: usize,
+    /// The next look is made at once, when files that the last one found are read.
+    follows_up: bool,
+    /// Why it could not be looked through the last time.
+    trouble: Option<StoreError>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// This instance is not the active one.
+    #[default]
+    Off,
+    /// The next look is at that time.
+    Due(Instant),
+    /// The answer is on its way.
+    Looking,
+}
+
+impl Guard {
+    /// Looks as soon as it can: at the start, or since somebody asks for it.
+    pub fn look_soon(&mut self, now: Instant) {
+        if !matches!(self.state, State::Looking) {
+            self.state = State::Due(now);
+        }
+    }
+
+    /// Whether to look now.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let due = matches!(self.state, State::Due(at) if at <= now);
+        if due {
+            self.state = State::Looking;
+        }
+        due
+    }
+
+    /// When it looks next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Due(at) => Some(at),
+            State::Off | State::Looking => None,
+        }
+    }
+
+    /// Takes in what was found.
+    pub fn looked(
+        &mut self,
+        turn: &mut Turn<'_>,
+        result: Result<Look, StoreError>,
+        certificates: &mut Certificates,
+    ) {
+        if !matches!(self.state, State::Looking) {
+            return;
+        }
+        let pause = jittered(turn.keys, PAUSE);
+        self.state = State::Due(turn.now.mono + pause);
+        let look = match result {
+            Ok(look) => look,
+            Err(error) => {
+                if self.trouble.as_ref() != Some(&error) {
+                    let line = Record::warn("guard", "cannot look through certs/");
+                    turn.log(line.with("error", &error).hinted(Hint::of_storage(error.kind)));
+                }
+                self.trouble = Some(error);
+                return;
+            }
+        };
+        self.trouble = None;
+        certificates.compare_files(turn, &look.ours, &look.changed);
+        // What is read now may turn out to be no file of ours; but once only, as what cannot be mended is
+        // read time and again.
+        self.follows_up = certificates.is_reading() && !self.follows_up;
+        if self.follows_up {
+            self.state = State::Due(turn.now.mono);
+        }
+        let found = judge(&look.strangers, certificates.served(), turn.now.wall);
+        self.say(turn, &found, look.more);
+        (self.found, self.more) = (found, look.more);
+    }
+
+    /// Says what is new and what is gone.
+    fn say(&self, turn: &mut Turn<'_>, found: &[Judgement], more: usize) {
+        let known = |file: &str| self.found.iter().find(|known| known.file == file);
+        let news = found
+            .iter()
+            .filter(|new| known(&new.file).is_none_or(|known| known.verdict != new.verdict));
+        for new in news {
+            let level = if new.verdict == Verdict::Harmless { Level::Info } else { Level::Warn };
+            let line = Record::new(level, "guard", "a file in certs/ is not ours");
+            let line = line.with("file", &new.file).with("verdict", new.verdict.name());
+            turn.log(line.with("reason", &new.reason).hinted(hint(new)));
+        }
+        let is_gone = |known: &&Judgement| found.iter().all(|it| it.file != known.file);
+        // Of very many some are not shown, but there.
+        for gone in self.found.iter().filter(is_gone).filter(|_| more == 0) {
+            let line = Record::info("guard", "a file that was not ours is gone from certs/");
+            turn.log(line.with("file", &gone.file));
+        }
+        if more > 0 && self.more == 0 {
+            let line =
+                Record::warn("guard", "more files in certs/ are not ours than are looked at");
+            turn.log(line.with("more", more));
+        }
+    }
+
+    /// What is not ours, by name.
+    pub fn found(&self) -> &[Judgement] {
+        &self.found
+    }
+
+    /// How many more there are.
+    pub fn more(&self) -> usize {
+        self.more
+    }
+
+    /// How many of them do that.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.found.iter().filter(|it| it.verdict == verdict).count()
+    }
+
+    /// What keeps certificates from being served, a sentence each.
+    pub fn troubles(&self) -> impl Iterator<Item = String> {
+        let bad = || {
+            let bad = |it: &&Judgement| matches!(it.verdict, Verdict::Blocks | Verdict::Shadows);
+            self.found.iter().filter(bad)
+        };
+        let named = bad().take(REASONS_MAX).map(|it| advised(it, hint(it)));
+        let rest = bad().count().saturating_sub(REASONS_MAX);
+        let rest = (rest > 0).then(|| format!("certs/: {rest} more files do such things"));
+        let trouble = self.trouble.as_ref();
+        let trouble = trouble.map(|error| format!("certs/ cannot be looked through: {error}"));
+        trouble.into_iter().chain(named).chain(rest)
+    }
+}
+
+/// What may help.
+pub fn hint(found: &Judgement) -> Option<Hint> {
+    (found.verdict != Verdict::Harmless).then_some(Hint::ForeignFile)
+}
+
+#[cfg(test)]
+mod tests;

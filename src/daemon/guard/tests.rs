@@ -1,0 +1,158 @@
+//! When it looks, what it says, and what it says no second time.
+
+use std::time::Duration;
+
+use super::*;
+use crate::domain::Domain;
+use crate::seam::StoreErrorKind;
+use crate::secret::Secret;
+use crate::survey::{Found, Stranger};
+use crate::testing::{Bench, config};
+
+struct Case {
+    bench: Bench,
+    guard: Guard,
+    certificates: Certificates,
+}
+
+fn stranger(file: &str, found: Found) -> Stranger {
+    Stranger { file: file.into(), found }
+}
+
+fn strangers(strangers: Vec<Stranger>, more: usize) -> Result<Look, StoreError> {
+    Ok(Look { strangers, more, ..Look::default() })
+}
+
+fn readme() -> Stranger {
+    stranger("README", Found::File(Secret::new("hello".into())))
+}
+
+impl Case {
+    fn new() -> Case {
+        let (bench, guard) = (Bench::new(), Guard::default());
+        let mut case = Case { bench, guard, certificates: Certificates::new(&config()) };
+        case.guard.look_soon(case.bench.now.mono);
+        case
+    }
+
+    /// It looks, and finds this; what it says.
+    fn look(&mut self, found: Result<Look, StoreError>) -> Vec<String> {
+        assert!(self.guard.is_due(self.bench.now.mono));
+        assert!(!self.guard.is_due(self.bench.now.mono) && self.guard.poll_timeout().is_none());
+        self.bench.log.clear();
+        self.guard.looked(&mut self.bench.turn(), found, &mut self.certificates);
+        let said = self.bench.log.iter().map(|record| {
+            let fields = record.fields.iter().map(|(name, value)| format!(" {name}={value}"));
+            format!("{} {}{}", record.level.name(), record.message, fields.collect::<String>())
+        });
+        let said = said.collect();
+        let next = self.guard.poll_timeout().expect("it looks again");
+        let pause = next.since(self.bench.now.mono);
+        assert!((PAUSE * 3 / 4..=PAUSE * 5 / 4 + Duration::from_secs(3)).contains(&pause));
+        self.bench.pass(pause);
+        said
+    }
+}
+
+#[test]
+fn each_is_said_when_it_comes_changes_and_goes() {
+    let mut case = Case::new();
+    let said = case.look(strangers(vec![readme(), stranger("old", Found::Other)], 0));
+    let advice = format!("hint={}", Hint::ForeignFile);
+    let expected = [
+        format!(
+            "WARN a file in certs/ is not ours file=README verdict=blocks reason=it holds neither a \
+             private key nor a certificate {advice}"
+        ),
+        "INFO a file in certs/ is not ours file=old verdict=harmless reason=HAProxy passes over what \
+         is no file"
+            .into(),
+    ];
+    assert_eq!(said, expected);
+    assert_eq!(Verdict::ALL.map(|it| case.guard.count(it)), [1, 0, 0, 1]);
+    let trouble = "certs/README keeps HAProxy from reloading: it holds neither a private key nor a \
+                   certificate";
+    let troubles: Vec<String> = case.guard.troubles().collect();
+    assert_eq!(troubles, [format!("{trouble}; try: {}", Hint::ForeignFile)]);
+    for _ in 0..3 {
+        let same = case.look(strangers(vec![readme(), stranger("old", Found::Other)], 0));
+        assert_eq!(same, Vec::<String>::new());
+    }
+    let said = case.look(strangers(vec![stranger("old", Found::Dangling)], 0));
+    let expected = [
+        format!(
+            "WARN a file in certs/ is not ours file=old verdict=blocks reason=it is a link to nothing \
+             {advice}"
+        ),
+        "INFO a file that was not ours is gone from certs/ file=README".into(),
+    ];
+    assert_eq!(said, expected);
+    let said = case.look(strangers(vec![], 0));
+    assert_eq!(said, ["INFO a file that was not ours is gone from certs/ file=old"]);
+    assert_eq!(case.guard.troubles().count(), 0);
+}
+
+#[test]
+fn of_very_many_not_all_are_named() {
+    let mut case = Case::new();
+    let all = || (0..20).map(|number| stranger(&format!("{number:02}"), Found::Dangling));
+    assert_eq!(case.look(strangers(all().collect(), 5)).len(), 21);
+    assert_eq!(case.look(strangers(all().skip(1).collect(), 5)), Vec::<String>::new());
+    let troubles: Vec<String> = case.guard.troubles().collect();
+    assert_eq!(troubles.len(), REASONS_MAX + 1);
+    assert_eq!(troubles[REASONS_MAX], "certs/: 11 more files do such things");
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_said_once() {
+    let mut case = Case::new();
+    case.look(strangers(vec![readme()], 0));
+    let error = StoreError {
+        kind: StoreErrorKind::NotWritable,
+        path: "certs".into(),
+        detail: "denied".into(),
+    };
+    let said = case.look(Err(error.clone()));
+    assert!(said[0].starts_with("WARN cannot look through certs/ error=certs: denied hint="));
+    assert_eq!(case.look(Err(error)), Vec::<String>::new());
+    let troubles: Vec<String> = case.guard.troubles().collect();
+    assert_eq!(troubles[0], "certs/ cannot be looked through: certs: denied");
+    assert_eq!(troubles.len(), 2, "what was seen last is believed");
+    assert_eq!(case.look(strangers(vec![readme()], 0)), Vec::<String>::new());
+    assert_eq!(case.guard.troubles().count(), 1);
+}
+
+#[test]
+fn it_looks_when_it_is_asked_to_and_not_while_it_stands_by() {
+    let mut guard = Guard::default();
+    let mut bench = Bench::new();
+    assert!(!guard.is_due(bench.now.mono) && guard.poll_timeout().is_none());
+    let mut certificates = Certificates::new(&config());
+    // Of the time before this instance stepped down.
+    guard.looked(&mut bench.turn(), strangers(vec![readme()], 0), &mut certificates);
+    assert_eq!(guard.found(), []);
+    guard.look_soon(bench.now.mono);
+    assert!(guard.is_due(bench.now.mono));
+    guard.look_soon(bench.now.mono);
+    assert!(!guard.is_due(bench.now.mono), "one look at a time");
+    guard.looked(&mut bench.turn(), strangers(vec![], 0), &mut certificates);
+    assert!(!guard.is_due(bench.now.mono));
+    guard.look_soon(bench.now.mono);
+    assert!(guard.is_due(bench.now.mono));
+}
+
+#[test]
+fn what_it_finds_of_ours_is_read() {
+    let mut case = Case::new();
+    let name = Domain::parse("a.org").expect("a name");
+    let (ours, changed) = (vec![name.clone()], vec![name]);
+    let now = case.bench.now;
+    let changed = || Ok(Look { ours: ours.clone(), changed: changed.clone(), ..Look::default() });
+    assert!(case.guard.is_due(now.mono));
+    case.guard.looked(&mut case.bench.turn(), changed(), &mut case.certificates);
+    let line = "certificate file was changed by another, it is read";
+    assert_eq!((case.bench.logged(line), case.certificates.is_reading()), (1, true));
+    assert_eq!(case.guard.poll_timeout(), Some(now.mono), "what was read may not be ours");
+    case.look(changed());
+    assert!(case.guard.poll_timeout() == Some(case.bench.now.mono), "once");
+}

@@ -1,0 +1,251 @@
+//! Looks through `certs/` for what is not ours and for what of ours was changed by others. Reads nothing
+//! that is not a file, judges nothing, and never touches what it finds.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::ErrorKind;
+
+use crate::collect::{Collect as _, sorted};
+use crate::domain::Domain;
+use crate::seam::{Look, StoreError};
+use crate::secret::Secret;
+use crate::survey::{Found, STRANGER_BYTES_MAX, STRANGERS_MAX, Stranger};
+
+use super::files::Files;
+use super::{Storage, certificate, domain_of};
+
+/// Files of ours that are looked at in one go, some microseconds each; the others' turn is the next time.
+const LOOKS_MAX: usize = 10_000;
+
+/// The files of ours as they were written or read last.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By a hash of the name: sixteen bytes for each.
+    stamps: BTreeMap<u64, u64>,
+    /// How many of them were looked at so far, over and over again.
+    looks: usize,
+}
+
+impl Known {
+    pub(super) fn note(&mut self, name: &Domain, stamp: Option<u64>) {
+        match stamp {
+            Some(stamp) => drop(self.stamps.insert(hash(name), stamp)),
+            None => drop(self.stamps.remove(&hash(name))),
+        }
+    }
+}
+
+fn hash(name: &Domain) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.as_str().hash(&mut hasher);
+    hasher.finish()
+}
+
+impl<F: Files> Storage<F> {
+    /// What tells a file of ours from another one of its name.
+    pub(super) fn stamp(&self, name: &Domain) -> Option<u64> {
+        self.files.look(&self.dir.join(certificate(name))).ok().map(|sight| sight.stamp)
+    }
+
+    /// Looks through `certs/`, where files of these names count as not ours.
+    pub(super) fn look_through(&mut self, misnamed: &[Domain]) -> Result<Look, StoreError> {
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        for file in self.names("certs")? {
+            match domain_of(&file) {
+                Some(name) => ours.push(name),
+                None => others.push(file),
+            }
+        }
+        let mut ours = sorted(ours);
+        let (mut changed, mut odd) = (Vec::new(), Vec::new());
+        let first = self.known.looks.checked_rem(ours.len()).unwrap_or(0);
+        let looked = ours.len().min(LOOKS_MAX);
+        for name in ours.iter().cycle().skip(first).take(looked) {
+            match self.files.look(&self.dir.join(certificate(name))) {
+                Ok(sight) if !sight.is_file => odd.push(name.clone()),
+                Ok(sight) if self.known.stamps.get(&hash(name)) == Some(&sight.stamp) => {}
+                Ok(_) => changed.push(name.clone()),
+                Err(error) if error.kind() == ErrorKind::NotFound => odd.push(name.clone()),
+                // Whoever reads it will hear of that.
+                Err(_) => {}
+            }
+        }
+        self.known.looks = first + looked;
+        odd.extend(misnamed.iter().filter(|name| ours.contains(name)).cloned());
+        let odd = odd.into_iter().into_set();
+        ours.retain(|name| !odd.contains(name));
+        others.extend(odd.iter().map(|name| format!("{name}.pem")));
+        let (strangers, more) = self.strangers(&sorted(others));
+        Ok(Look { ours, changed, strangers, more })
+    }
+
+    /// What lies in `certs/` under these names, and how many more there are.
+    pub(super) fn strangers(&self, files: &[String]) -> (Vec<Stranger>, usize) {
+        let (looked, rest) = files.split_at(files.len().min(STRANGERS_MAX));
+        let found = looked.iter().filter_map(|file| {
+            let found = self.stranger(file)?;
+            Some(Stranger { file: file.clone(), found })
+        });
+        (found.collect(), rest.len())
+    }
+
+    fn stranger(&self, file: &str) -> Option<Found> {
+        let path = format!("certs/{file}");
+        let (gone, error) = match self.files.look(&self.dir.join(&path)) {
+            Ok(sight) if !sight.is_file => return Some(Found::Other),
+            Ok(_) => match self.read(&path, STRANGER_BYTES_MAX) {
+                Ok(mut bytes) => {
+                    return Some(Found::File(Secret::from_bytes(std::mem::take(&mut bytes))));
+                }
+                Err(error) => (error.kind == crate::seam::StoreErrorKind::Missing, error.detail),
+            },
+            Err(error) => (error.kind() == ErrorKind::NotFound, error.to_string()),
+        };
+        match gone {
+            false => Some(Found::Unreadable(error)),
+            true if self.files.is_there(&self.dir.join(&path)).unwrap_or(false) => {
+                Some(Found::Dangling)
+            }
+            // It cannot be found by the name that is shown.
+            true if file.contains(char::REPLACEMENT_CHARACTER) => {
+                Some(Found::Unreadable("its name is not UTF-8".into()))
+            }
+            true => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::super::Storage;
+    use super::*;
+    use crate::seam::{Change, Load, Loaded};
+
+    fn domain(name: &str) -> Domain {
+        Domain::parse(name).unwrap()
+    }
+
+    fn look(storage: &mut Storage) -> Look {
+        match storage.load(Load::Guard(Vec::new())) {
+            Loaded::Guard(Ok(look)) => look,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn opened(dir: &Path) -> Storage {
+        let mut storage = Storage::new(dir.into(), 0o600, 1);
+        storage.open().unwrap();
+        storage
+    }
+
+    fn write(storage: &mut Storage, name: &str) {
+        let pem = Secret::new("as we wrote it".into());
+        storage.change(Change::Certificate(domain(name), pem)).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_ours_is_shown_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut storage, certs) = (opened(dir.path()), dir.path().join("certs"));
+        write(&mut storage, "a.org");
+        fs::write(certs.join("README"), b"caf\xe9").unwrap();
+        fs::write(certs.join("empty"), "").unwrap();
+        fs::create_dir(certs.join("folder")).unwrap();
+        symlink("nowhere", certs.join("link")).unwrap();
+        symlink("nowhere", certs.join("b.org.pem")).unwrap();
+        symlink("loop", certs.join("loop")).unwrap();
+        // Whoever opened it would wait for ever.
+        mknodat(CWD, certs.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let large = vec![b'x'; 3 * STRANGER_BYTES_MAX as usize];
+        fs::write(certs.join("large"), &large).unwrap();
+        let before = fs::read_dir(&certs).unwrap().count();
+        let found = look(&mut storage);
+        assert_eq!((found.ours, found.changed, found.more), (vec![domain("a.org")], vec![], 0));
+        let cut = "x".repeat(STRANGER_BYTES_MAX as usize + 1);
+        let text = |text: &str| Found::File(Secret::new(text.into()));
+        let [readme, b, empty, folder, large, link, looping, pipe] = &found.strangers[..] else {
+            panic!("{:?}", found.strangers)
+        };
+        let is = |stranger: &Stranger, file: &str, found: Found| {
+            assert_eq!(*stranger, Stranger { file: file.into(), found });
+        };
+        is(readme, "README", text("caf\u{fffd}"));
+        is(b, "b.org.pem", Found::Dangling);
+        is(empty, "empty", text(""));
+        is(folder, "folder", Found::Other);
+        is(large, "large", text(&cut));
+        is(link, "link", Found::Dangling);
+        assert!(matches!(&looping.found, Found::Unreadable(_)), "{looping:?}");
+        is(pipe, "pipe", Found::Other);
+        assert_eq!(fs::read_dir(&certs).unwrap().count(), before);
+    }
+
+    #[test]
+    fn a_file_that_is_ours_by_its_name_alone_is_shown_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut storage = opened(dir.path());
+        for name in ["a.org", "b.org"] {
+            write(&mut storage, name);
+        }
+        let misnamed = ["a.org", "gone.org"].map(domain).to_vec();
+        let Loaded::Guard(Ok(found)) = storage.load(Load::Guard(misnamed)) else { panic!() };
+        assert_eq!((found.ours, found.changed), (vec![domain("b.org")], vec![]));
+        let files: Vec<&str> = found.strangers.iter().map(|it| it.file.as_str()).collect();
+        assert_eq!(files, ["a.org.pem"]);
+    }
+
+    #[test]
+    fn there_is_a_limit_to_how_many_are_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut storage = opened(dir.path());
+        for number in 0..STRANGERS_MAX + 3 {
+            fs::write(dir.path().join(format!("certs/{number:03}")), "").unwrap();
+        }
+        let found = look(&mut storage);
+        assert_eq!((found.strangers.len(), found.more), (STRANGERS_MAX, 3));
+        assert_eq!(found.strangers[0].file, "000");
+    }
+
+    #[test]
+    fn a_file_of_ours_that_another_wrote_is_noticed_until_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut storage, certs) = (opened(dir.path()), dir.path().join("certs"));
+        for name in ["a.org", "b.org", "c.org"] {
+            write(&mut storage, name);
+        }
+        assert_eq!(look(&mut storage).changed, []);
+        fs::write(certs.join("a.org.pem"), "as another").unwrap();
+        fs::write(certs.join("d.org.pem"), "nobody has read it").unwrap();
+        fs::remove_file(certs.join("c.org.pem")).unwrap();
+        let found = look(&mut storage);
+        assert_eq!(found.changed, [domain("a.org"), domain("d.org")]);
+        assert_eq!(found.ours, ["a.org", "b.org", "d.org"].map(domain));
+        assert_eq!(look(&mut storage).changed.len(), 2, "as long as nobody reads it");
+        for name in ["a.org", "d.org"] {
+            storage.load(Load::Certificate(domain(name)));
+        }
+        assert_eq!(look(&mut storage).changed, []);
+        // Of the same length, in its place: another file for all that.
+        fs::write(certs.join("new"), "as another").unwrap();
+        fs::rename(certs.join("new"), certs.join("a.org.pem")).unwrap();
+        assert_eq!(look(&mut storage).changed, [domain("a.org")]);
+        storage.change(Change::Archive(domain("a.org"))).unwrap();
+        let found = look(&mut storage);
+        assert_eq!((found.changed.len(), found.ours.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut storage = opened(dir.path());
+        fs::remove_dir(dir.path().join("certs")).unwrap();
+        let loaded = storage.load(Load::Guard(Vec::new()));
+        assert!(matches!(&loaded, Loaded::Guard(Err(error)) if error.path == "certs"));
+    }
+}

@@ -1,0 +1,235 @@
+//! The gate against chains that rcgen makes, and against what a CA may get wrong in one.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SignatureAlgorithm};
+
+use super::*;
+use crate::pki::pem;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A certificate's time, by rcgen.
+const FROM: (i32, u8, u8) = (2026, 11, 1);
+const TO: (i32, u8, u8) = (2027, 11, 1);
+
+fn now() -> UnixTime {
+    UnixTime::from_rfc3339("2026-11-28T00:00:00Z").expect("a time")
+}
+
+fn names(list: &str) -> Vec<Domain> {
+    list.split(' ').map(|name| Domain::parse(name).expect("a name")).collect()
+}
+
+fn params(name: &str, is_ca: bool) -> CertificateParams {
+    let names = if is_ca { vec![] } else { vec!["a.org".into(), "b.org".into()] };
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = rcgen::date_time_ymd(FROM.0, FROM.1, FROM.2);
+    params.not_after = rcgen::date_time_ymd(TO.0, TO.1, TO.2);
+    if is_ca {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    params
+}
+
+fn key(kind: &'static SignatureAlgorithm) -> KeyPair {
+    KeyPair::generate_for(kind).unwrap()
+}
+
+/// A root, an intermediate and a leaf, and the leaf's key; each is made by what it is told to be.
+struct Made {
+    key: String,
+    leaf: Vec<u8>,
+    middle: Vec<u8>,
+    root: Vec<u8>,
+}
+
+impl Made {
+    fn new(change: impl FnOnce(&mut [CertificateParams; 3])) -> Made {
+        Made::with(&key(&PKCS_ECDSA_P256_SHA256), change)
+    }
+
+    fn with(leaf_key: &KeyPair, change: impl FnOnce(&mut [CertificateParams; 3])) -> Made {
+        let mut all = [params("leaf", false), params("Middle", true), params("Root", true)];
+        change(&mut all);
+        let [leaf, middle, root] = all;
+        let (root_key, middle_key) = (key(&PKCS_ECDSA_P384_SHA384), key(&PKCS_ECDSA_P256_SHA256));
+        let root_der = root.self_signed(&root_key).unwrap().der().to_vec();
+        let root = Issuer::new(root, root_key);
+        let middle_der = middle.signed_by(&middle_key, &root).unwrap().der().to_vec();
+        let middle = Issuer::new(middle, middle_key);
+        let leaf = leaf.signed_by(leaf_key, &middle).unwrap().der().to_vec();
+        Made { key: leaf_key.serialize_pem(), leaf, middle: middle_der, root: root_der }
+    }
+
+    fn file(&self, chain: &[&[u8]]) -> Secret {
+        let sections: Vec<_> = chain.iter().map(|der| (pem::CERTIFICATE, *der)).collect();
+        Secret::new(self.key.clone() + pem::write(&sections).expose())
+    }
+
+    fn admit(&self, chain: &[&[u8]]) -> Result<(), GateError> {
+        admit(&self.file(chain), &names("a.org b.org"), now()).map(drop)
+    }
+
+    /// As CAs send it: without the root; with it; the leaf alone.
+    fn ways(&self) -> [Result<(), GateError>; 3] {
+        [
+            self.admit(&[&self.leaf, &self.middle]),
+            self.admit(&[&self.leaf, &self.middle, &self.root]),
+            self.admit(&[&self.leaf]),
+        ]
+    }
+}
+
+/// The same certificate with its last byte, which is the signature's, turned around.
+fn forged(der: &[u8]) -> Vec<u8> {
+    let mut forged = der.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    forged
+}
+
+fn handshake_fails(result: &Result<(), GateError>, word: &str) -> bool {
+    matches!(result, Err(GateError::Handshake(text)) if text.contains(word))
+}
+
+#[test]
+fn keys_of_every_kind_that_is_ordered_or_was() {
+    let rsa = KeyPair::from_pem(include_str!("../../../tests/fixtures/leaf-pkcs8.key")).unwrap();
+    let kinds = [key(&PKCS_ECDSA_P256_SHA256), key(&PKCS_ECDSA_P384_SHA384), rsa];
+    for leaf_key in &kinds {
+        let made = Made::with(leaf_key, |_| {});
+        assert_eq!(made.ways(), [Ok(()), Ok(()), Ok(())]);
+    }
+    let mut old = Made::with(&kinds[2], |_| {});
+    old.key = include_str!("../../../tests/fixtures/leaf-pkcs1.key").into();
+    assert_eq!(old.ways(), [Ok(()), Ok(()), Ok(())], "as the old program wrote it");
+}
+
+#[test]
+fn a_leaf_that_signed_itself_is_its_own_anchor() {
+    let leaf_key = key(&PKCS_ECDSA_P256_SHA256);
+    let mut made = Made::with(&leaf_key, |_| {});
+    made.leaf = params("leaf", false).self_signed(&leaf_key).unwrap().der().to_vec();
+    assert_eq!(made.admit(&[&made.leaf]), Ok(()));
+    assert_eq!(
+        admit(&made.file(&[&made.leaf]), &names("c.org"), now()).map(drop),
+        Err(GateError::Bundle(BundleError::MissingName(names("c.org")[0].clone())))
+    );
+}
+
+#[test]
+fn what_fits_by_its_names_alone_is_found() {
+    let (made, other) = (Made::new(|_| {}), Made::new(|_| {}));
+    let (leaf, middle, root) = (&made.leaf, &made.middle, &made.root);
+    let signature = |place| Err(GateError::Signature(place));
+    assert_eq!(made.admit(&[leaf, &forged(middle), root]), signature(2));
+    assert_eq!(made.admit(&[&forged(leaf), middle]), signature(1));
+    assert_eq!(made.admit(&[leaf, &other.middle]), signature(1), "another key of that name");
+    assert_eq!(made.admit(&[leaf, middle, &other.root]), signature(2));
+    assert_eq!(made.admit(&[leaf, &forged(middle)]), Ok(()), "whose key signed it is not known");
+    let unlinked = GateError::Bundle(BundleError::Unlinked);
+    assert_eq!(made.admit(&[leaf, root, middle]), Err(unlinked), "their order");
+    let mismatch = GateError::Bundle(BundleError::KeyMismatch);
+    assert_eq!(made.admit(&[&other.leaf, &other.middle]), Err(mismatch));
+}
+
+/// Two certificates of one name and one key: a client's library goes straight to its anchor, and never
+/// looks at the first of them, but HAProxy sends it.
+#[test]
+fn a_crossed_certificate_that_no_client_needs_is_checked_too() {
+    let (leaf_key, middle_key) = (key(&PKCS_ECDSA_P256_SHA256), key(&PKCS_ECDSA_P256_SHA256));
+    let mut made = Made::with(&leaf_key, |_| {});
+    let middle = params("Middle", true);
+    let itself = middle.self_signed(&middle_key).unwrap().der().to_vec();
+    let other_key = key(&PKCS_ECDSA_P384_SHA384);
+    let other_root = Issuer::new(params("Other Root", true), other_key);
+    let crossed = middle.signed_by(&middle_key, &other_root).unwrap().der().to_vec();
+    let issuer = Issuer::new(middle, middle_key);
+    made.leaf = params("leaf", false).signed_by(&leaf_key, &issuer).unwrap().der().to_vec();
+    assert_eq!(made.admit(&[&made.leaf, &itself, &crossed]), Ok(()));
+    let found = made.admit(&[&made.leaf, &forged(&itself), &crossed]);
+    assert_eq!(found, Err(GateError::Signature(2)));
+}
+
+#[test]
+fn the_dates_of_all_of_the_chain_count() {
+    let ended = |params: &mut CertificateParams| {
+        params.not_after = rcgen::date_time_ymd(2026, 11, 27);
+    };
+    let at = now().minus(DAY);
+    let made = Made::new(|[_, middle, _]| ended(middle));
+    let expired = |place| Err(GateError::Expired(place, at));
+    assert_eq!(made.ways(), [expired(2), expired(2), Ok(())]);
+    let made = Made::new(|[_, _, root]| ended(root));
+    assert_eq!(made.ways(), [Ok(()), expired(3), Ok(())]);
+    let made = Made::new(|[leaf, _, _]| ended(leaf));
+    let leaf = Err(GateError::Bundle(BundleError::Expired(at)));
+    assert_eq!(made.ways(), [leaf.clone(), leaf.clone(), leaf.clone()]);
+    assert!(leaf.is_err_and(|error| error.is_about_time()));
+
+    let made = Made::new(|[_, middle, _]| middle.not_before = rcgen::date_time_ymd(2026, 11, 29));
+    let early = Err(GateError::NotYetValid(2, now().plus(DAY)));
+    assert_eq!(made.ways(), [early.clone(), early, Ok(())]);
+    let soon = now().plus(DAY).minus(CLOCKS_DIFFER_MAX);
+    let made = Made::new(|[leaf, middle, _]| {
+        leaf.not_before = rcgen::date_time_ymd(2026, 11, 29);
+        middle.not_before = rcgen::date_time_ymd(2026, 11, 29);
+    });
+    let file = made.file(&[&made.leaf, &made.middle, &made.root]);
+    assert!(admit(&file, &names("a.org"), soon).is_ok(), "all of it begins within the hour");
+    assert!(admit(&file, &names("a.org"), soon.minus(Duration::from_secs(1))).is_err());
+}
+
+#[test]
+fn what_only_a_client_finds_is_found() {
+    let made = Made::new(|[_, middle, _]| middle.is_ca = IsCa::ExplicitNoCa);
+    let [short, long, alone] = made.ways();
+    assert!(handshake_fails(&long, "CaUsedAsEndEntity") || handshake_fails(&long, "certificate"));
+    assert_eq!((short, alone), (Ok(()), Ok(())), "an anchor is trusted by its key alone");
+    let made = Made::new(|[leaf, _, _]| {
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    let [short, long, _] = made.ways();
+    assert!(handshake_fails(&short, "certificate") && handshake_fails(&long, "certificate"));
+    let made = Made::new(|[leaf, _, _]| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    assert!(handshake_fails(&made.ways()[0], "certificate"));
+}
+
+#[test]
+fn a_kind_of_signature_that_is_not_known_is_passed_over() {
+    let made = Made::new(|_| {});
+    // ecdsa-with-SHA256 becomes ecdsa-with-SHA224 (RFC 5758 section 3.2).
+    let strange = |der: &[u8]| {
+        let mut der = der.to_vec();
+        let kind = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+        for at in 0..der.len() - kind.len() {
+            if der[at..].starts_with(&kind) {
+                der[at + kind.len() - 1] = 1;
+            }
+        }
+        der
+    };
+    let leaf = strange(&made.leaf);
+    assert_ne!(leaf, made.leaf);
+    assert_eq!(made.admit(&[&leaf, &made.middle, &made.root]), Ok(()));
+    let other = names("c.org");
+    assert!(admit(&made.file(&[&leaf, &made.middle]), &other, now()).is_err());
+}
+
+#[test]
+fn what_is_cut_or_mangled_never_panics() {
+    let made = Made::new(|_| {});
+    let file = made.file(&[&made.leaf, &made.middle, &made.root]);
+    for end in (0..file.expose().len()).step_by(7) {
+        let cut = Secret::new(file.expose()[..end].into());
+        let _ = admit(&cut, &names("a.org"), now());
+    }
+    for index in 0..made.middle.len() {
+        let mut mangled = made.middle.clone();
+        mangled[index] ^= 0x80;
+        let found = made.admit(&[&made.leaf, &mangled, &made.root]);
+        // Of a key or a signature of an unknown kind nothing can be told.
+        let kinds = [is_signed_by(&made.leaf, &mangled), is_signed_by(&mangled, &made.root)];
+        assert!(found.is_err() || kinds.contains(&None), "byte {index}");
+        assert_eq!((signed_parts(&mangled[..index]), subject_key(&mangled[..index])), (None, None));
+    }
+}

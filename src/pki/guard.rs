@@ -1,0 +1,210 @@
+//! What an entry of `certs/` that is not ours does to HAProxy, which loads every file there whatever its
+//! name: it may keep HAProxy from starting and reloading, or be served in place of one of ours. Judges
+//! what others have looked at, by the rules of HAProxy 2.0, which marathon-lb's image has: later ones
+//! pass over dot files (2.6) and `.key` (2.2). Looks at nothing itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::domain::Domain;
+use crate::printable::printable;
+use crate::survey::{Found, STRANGER_BYTES_MAX, Stranger};
+use crate::time::UnixTime;
+
+use super::bundle::{Bundle, BundleError};
+use super::leaf::subject_common_name;
+
+/// HAProxy never loads what ends so.
+const PASSED_OVER: [&str; 3] = [".issuer", ".ocsp", ".sctl"];
+/// So many names of a certificate are named.
+const NAMED_MAX: usize = 3;
+
+/// What it does; the worst of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// With it HAProxy neither starts nor reloads.
+    Blocks,
+    /// It is served in place of one of ours.
+    Shadows,
+    /// It is served, and has expired.
+    Expired,
+    /// Nothing.
+    Harmless,
+}
+
+impl Verdict {
+    /// All there are.
+    pub const ALL: [Verdict; 4] =
+        [Verdict::Blocks, Verdict::Shadows, Verdict::Expired, Verdict::Harmless];
+
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Blocks => "blocks",
+            Verdict::Shadows => "shadows",
+            Verdict::Expired => "expired",
+            Verdict::Harmless => "harmless",
+        }
+    }
+}
+
+/// What is thought of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Its name, fit for a terminal.
+    pub file: String,
+    /// What it does.
+    pub verdict: Verdict,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = &self.file;
+        match self.verdict {
+            Verdict::Blocks => write!(f, "certs/{file} keeps HAProxy from reloading"),
+            Verdict::Shadows => write!(f, "certs/{file} is served in place of ours"),
+            Verdict::Expired | Verdict::Harmless => write!(f, "certs/{file}"),
+        }?;
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// A certificate that HAProxy loads.
+struct Loaded {
+    names: Vec<String>,
+    not_after: UnixTime,
+}
+
+/// Judges all that was found. `ours` are our files by the name that each bears, and what they are for.
+pub fn judge<'a>(
+    strangers: &[Stranger],
+    ours: impl Iterator<Item = (&'a Domain, &'a [Domain])>,
+    now: UnixTime,
+) -> Vec<Judgement> {
+    let looked = strangers.iter().map(|stranger| (stranger, look(stranger)));
+    let looked: Vec<(&Stranger, Result<Loaded, Judgement>)> = looked.collect();
+    let shadows = shadows(&looked, ours);
+    let judged = looked.into_iter().enumerate().map(|(place, (stranger, found))| match found {
+        Err(judgement) => judgement,
+        Ok(loaded) => judgement(stranger, &loaded, shadows.get(&place), now),
+    });
+    judged.collect()
+}
+
+/// What HAProxy makes of an entry by itself.
+fn look(stranger: &Stranger) -> Result<Loaded, Judgement> {
+    let of =
+        |verdict, reason: String| Judgement { file: printable(&stranger.file), verdict, reason };
+    if matches!(stranger.found, Found::Other) {
+        return Err(of(Verdict::Harmless, "HAProxy passes over what is no file".into()));
+    }
+    if PASSED_OVER.iter().any(|ending| stranger.file.ends_with(ending)) {
+        return Err(of(Verdict::Harmless, "HAProxy does not load files of that ending".into()));
+    }
+    let blocks = |reason: String| Err(of(Verdict::Blocks, reason));
+    match &stranger.found {
+        Found::Dangling => blocks("it is a link to nothing".into()),
+        Found::Unreadable(detail) => blocks(format!("it cannot be read: {}", printable(detail))),
+        Found::File(text) if text.expose().is_empty() => blocks("it is empty".into()),
+        Found::File(text) => match load(whole_sections(text.expose())) {
+            Ok(loaded) => Ok(loaded),
+            Err(BundleError::NoKey) if !text.expose().contains("-----BEGIN ") => {
+                blocks("it holds neither a private key nor a certificate".into())
+            }
+            Err(error) => blocks(error.to_string()),
+        },
+        Found::Other => Err(of(Verdict::Harmless, String::new())),
+    }
+}
+
+/// Of a text that was too long to be read to its end, the sections that are whole.
+fn whole_sections(text: &str) -> &str {
+    if text.len() as u64 <= STRANGER_BYTES_MAX {
+        return text;
+    }
+    let end = text.rfind("-----END ").and_then(|at| Some(at + text[at..].find('\n')?));
+    end.map_or(text, |end| &text[..=end])
+}
+
+fn load(text: &str) -> Result<Loaded, BundleError> {
+    let bundle = Bundle::as_haproxy_reads(text)?;
+    match bundle.key_matches() {
+        // HAProxy knows more kinds of keys than we do.
+        Ok(()) | Err(BundleError::UnusableKey) => {}
+        Err(error) => return Err(error),
+    }
+    // HAProxy serves a certificate also for what its subject says.
+    let subject = subject_common_name(bundle.leaf_der()).map(|name| name.to_ascii_lowercase());
+    let mut names = bundle.leaf().names.clone();
+    names.extend(subject.filter(|name| !bundle.leaf().names.contains(name)));
+    Ok(Loaded { names, not_after: bundle.leaf().not_after })
+}
+
+/// For each that has a name of ours, by its place, which file of ours is not served then, and for which
+/// names: of two files with one name in them HAProxy serves the one whose own name comes first, byte for
+/// byte.
+fn shadows<'a>(
+    looked: &[(&Stranger, Result<Loaded, Judgement>)],
+    ours: impl Iterator<Item = (&'a Domain, &'a [Domain])>,
+) -> BTreeMap<usize, (&'a Domain, Vec<&'a Domain>)> {
+    let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, (_, found)) in looked.iter().enumerate() {
+        for name in found.iter().flat_map(|loaded| &loaded.names) {
+            by_name.entry(name).or_default().push(place);
+        }
+    }
+    let mut shadows = BTreeMap::new();
+    if by_name.is_empty() {
+        return shadows;
+    }
+    for (owner, names) in ours {
+        let file = format!("{owner}.pem");
+        for name in names {
+            let places = by_name.get(name.as_str()).into_iter().flatten();
+            for place in places.filter(|place| looked[**place].0.file < file) {
+                let (_, shadowed) = shadows.entry(*place).or_insert((owner, Vec::new()));
+                shadowed.push(name);
+            }
+        }
+    }
+    shadows
+}
+
+fn judgement(
+    stranger: &Stranger,
+    loaded: &Loaded,
+    shadowed: Option<&(&Domain, Vec<&Domain>)>,
+    now: UnixTime,
+) -> Judgement {
+    let expired =
+        (loaded.not_after < now).then(|| format!("it has expired at {}", loaded.not_after));
+    let (verdict, reason) = match (shadowed, expired) {
+        (Some((owner, names)), expired) => {
+            let names = listed(names.iter().map(|name| name.as_str()), names.len());
+            let also = expired.map_or(String::new(), |expired| format!(", and {expired}"));
+            let reason = format!("its name comes before {owner}.pem, and it is for {names}{also}");
+            (Verdict::Shadows, reason)
+        }
+        (None, Some(expired)) => (Verdict::Expired, expired),
+        (None, None) => {
+            let names = listed(loaded.names.iter().map(String::as_str), loaded.names.len());
+            (Verdict::Harmless, format!("HAProxy loads it too, for {names}"))
+        }
+    };
+    Judgement { file: printable(&stranger.file), verdict, reason }
+}
+
+/// The first of them, and how many more there are.
+fn listed<'a>(names: impl Iterator<Item = &'a str>, count: usize) -> String {
+    let first: Vec<&str> = names.take(NAMED_MAX).collect();
+    match count.saturating_sub(NAMED_MAX) {
+        0 if count == 0 => "no name".into(),
+        0 => printable(&first.join(", ")),
+        more => printable(&format!("{} and {more} more", first.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
