@@ -30,6 +30,7 @@ mod names;
 mod open;
 pub mod report;
 mod routes;
+mod served;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use marathons::Marathons;
 use names::Names;
 use report::{Finding, Look, Report};
 use routes::Routes;
+use served::Served;
 
 /// A check ends by then, whatever has not answered.
 pub const TIME_MAX: Duration = Duration::from_secs(60);
@@ -58,16 +60,18 @@ enum Part {
     Ca,
     Marathons,
     Balancers,
+    Served,
     Routes,
 }
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     Part::Options,
     Part::Storage,
     Part::Names,
     Part::Ca,
     Part::Marathons,
     Part::Balancers,
+    Part::Served,
     Part::Routes,
 ];
 
@@ -81,6 +85,7 @@ pub struct Checker {
     ca: Ca,
     marathons: Marathons,
     balancers: Balancers,
+    served: Served,
     routes: Routes,
     report: Report,
     /// How many of the parts were spoken of.
@@ -106,6 +111,7 @@ impl Checker {
             ca: Ca::default(),
             marathons: Marathons::new(config),
             balancers: Balancers::new(config),
+            served: Served::default(),
             routes: Routes::default(),
             report: Report::new(look),
             told: 0,
@@ -126,6 +132,7 @@ impl Checker {
     fn take_in(&mut self, turn: &mut Turn<'_>, input: Input<'_>) {
         match input {
             Input::Connected(conn) => self.transport.handle_connected(turn, conn),
+            Input::Presented(conn, der) => self.transport.handle_presented(conn, der),
             Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
             Input::Closed(conn, reason) => self.transport.handle_closed(turn, conn, reason),
             Input::Datagram(socket, from, bytes) => {
@@ -161,6 +168,11 @@ impl Checker {
     fn advance(&mut self, turn: &mut Turn<'_>) {
         self.balancers.advance(turn, &mut self.transport, &self.names);
         let ready = self.marathons.is_done() && self.names.is_done();
+        if ready && !self.served.has_begun() {
+            let first = self.marathons.found().and_then(|it| it.domains.keys().next());
+            let places = (&self.config, &self.names);
+            self.served.start(turn, &mut self.transport, places, first);
+        }
         if ready && !self.routes.has_begun() {
             let domains = self.marathons.found().into_iter().flat_map(|it| it.domains.keys());
             self.routes.start(domains, &self.balancers.addresses());
@@ -177,6 +189,8 @@ impl Checker {
             self.marathons.handle_event(turn, &mut self.transport, request, event);
         } else if self.balancers.awaits(request) {
             self.balancers.handle_event(request, event);
+        } else if self.served.awaits(request) {
+            self.served.handle_event(request, event);
         } else if self.routes.awaits(request) {
             self.routes.handle_event(turn, &mut self.transport, request, event);
         }
@@ -189,6 +203,7 @@ impl Checker {
         self.ca.give_up(reason);
         self.marathons.give_up(reason);
         self.balancers.give_up(reason);
+        self.served.give_up(reason);
         self.routes.give_up(reason);
     }
 
@@ -221,6 +236,7 @@ impl Checker {
             Part::Ca => self.ca.is_done(),
             Part::Marathons => self.marathons.is_done(),
             Part::Balancers => self.balancers.is_done() && self.marathons.is_done(),
+            Part::Served => self.served.is_done(),
             Part::Routes => self.routes.is_done(),
         }
     }
@@ -241,6 +257,7 @@ impl Checker {
                 };
                 self.balancers.findings(&wanted, &self.survey.dir)
             }
+            Part::Served => self.served.findings(),
             Part::Routes => {
                 let app = |domain: &_| Some(self.marathons.found()?.domains.get(domain)?.clone());
                 self.routes.findings(storage::has_daemon(&self.survey), app)
@@ -257,6 +274,7 @@ impl Checker {
             Part::Ca => "the CA".to_string(),
             Part::Marathons => "Marathon".to_string(),
             Part::Balancers => "load balancers".to_string(),
+            Part::Served => "what is served".to_string(),
             Part::Routes if !self.routes.has_begun() => "routes".to_string(),
             Part::Routes => counted(self.routes.left() as u64, "route"),
         };

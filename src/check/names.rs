@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::turn::Turn;
 use crate::url::Host;
@@ -42,6 +42,11 @@ impl Names {
             }
         }
         config.lb.iter().for_each(|url| self.want(&url.origin().host, "--lb"));
+        for (_, place) in &config.lb_verify.elsewhere {
+            if let Place::Host(host, _) = place {
+                self.want(host, "--lb-verify");
+            }
+        }
         for (name, _) in &self.wanted {
             self.open.insert(transport.resolve(turn, &Host::Name(name.clone())), name.clone());
         }
