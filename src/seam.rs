@@ -188,8 +188,8 @@ pub enum Trust {
     Marathon,
     /// The built-in roots.
     WebPki,
-    /// Nobody's: whose certificate the peer has is all that is wanted to know, and nothing is said to it.
-    /// [`Input::Presented`] takes the place of [`Input::Connected`].
+    /// Nobody's: whose certificate the peer has is all that is wanted to know, or does not matter; nothing
+    /// secret is said to it. With TLS [`Input::Presented`] takes the place of [`Input::Connected`].
     Unjudged,
 }
 

@@ -2,7 +2,7 @@
 //! one answer; who is asked next, and how often, is the asker's.
 
 use crate::http::{Headers, Method, Request, Response};
-use crate::url::{Host, Scheme, Url, UrlError};
+use crate::url::{Host, Url, UrlError};
 
 use super::CHALLENGE_PREFIX;
 
@@ -10,7 +10,7 @@ use super::CHALLENGE_PREFIX;
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// A CA follows so many redirects (Let's Encrypt).
 pub const REDIRECTS_MAX: u32 = 10;
-/// Where a CA goes, besides the port of HTTPS.
+/// Where a CA goes first.
 pub const PORT: u16 = 80;
 
 /// What came of a question.
@@ -20,11 +20,9 @@ pub enum Answered {
     Ours,
     /// Somebody else answers, with this status.
     Other(u16),
-    /// A redirect that keeps the token, to port 80 of a name.
+    /// A redirect that keeps the token, to the usual port of a name. A CA does not look at the certificate
+    /// where it leads to `https` (Let's Encrypt).
     Onward(Url),
-    /// A redirect to `https`, to there. A CA goes on without a look at the certificate; we look at every
-    /// certificate, and so cannot.
-    ToHttps(String),
     /// A redirect that no CA follows, or that has lost the token, so that it leads to nobody of ours.
     Elsewhere(String),
 }
@@ -60,9 +58,8 @@ pub fn judge(asked: &Url, response: &Response, is_ours: impl Fn(&[u8]) -> bool) 
     let Ok(url) = asked.resolve(location) else { return Answered::Elsewhere(location.into()) };
     let origin = url.origin();
     let usual = origin.port == origin.scheme.default_port();
-    match (&origin.host, origin.scheme) {
-        (Host::Name(_), Scheme::Https) if usual => Answered::ToHttps(location.into()),
-        (Host::Name(_), Scheme::Http) if usual && last_part(&url) == last_part(asked) => {
+    match &origin.host {
+        Host::Name(_) if usual && last_part(&url) == last_part(asked) => {
             // What somebody else wants to be said of us is not said.
             Answered::Onward(url.with_credentials_of(asked))
         }
@@ -113,12 +110,14 @@ mod tests {
         let with_password = format!("http://me:pw@b.example.com{path}");
         assert_eq!(judged(301, Some(&with_password), ""), there, "without the password");
         assert_eq!(judged(302, Some("http://b.org/x/token"), ""), onward("http://b.org/x/token"));
-        for location in ["https://a.example.com/x", "https://b.example.com:443/"] {
-            assert_eq!(judged(301, Some(location), ""), Answered::ToHttps(location.into()));
-        }
+        let secure = format!("https://a.example.com{path}");
+        assert_eq!(judged(301, Some(&secure), ""), onward(&secure));
+        assert_eq!(judged(301, Some("https://b.org:443/token"), ""), onward("https://b.org/token"));
         for location in [
             "http://b.example.com:8080/token",
             "https://b.example.com:8443/token",
+            "https://a.example.com/x",
+            "https://b.example.com:443/",
             "https://192.0.2.1/token",
             "http://192.0.2.1/token",
             "http://[2001:db8::1]/token",

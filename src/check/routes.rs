@@ -10,7 +10,7 @@ use crate::daemon::transport::{Fault, RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
 use crate::http::Response;
 use crate::turn::Turn;
-use crate::url::Url;
+use crate::url::{Scheme, Url};
 
 use super::open::Open;
 use super::report::Finding;
@@ -196,9 +196,11 @@ fn step(asked: &Url, followed: bool, response: &Response) -> Step {
         Answered::Ours => Step::Over(Outcome::Pong),
         Answered::Other(status) => Step::Over(Outcome::Other(status)),
         // Another name is taken for one of the same load balancer.
+        Answered::Onward(url) if url.origin().scheme == Scheme::Https => {
+            Step::Over(Outcome::ToHttps(url.to_string()))
+        }
         Answered::Onward(url) if !followed && url.target() == asked.target() => Step::Follow(url),
         Answered::Onward(url) => Step::Over(Outcome::Elsewhere(url.to_string())),
-        Answered::ToHttps(location) => Step::Over(Outcome::ToHttps(location)),
         Answered::Elsewhere(location) => Step::Over(Outcome::Elsewhere(location)),
     }
 }

@@ -326,7 +326,8 @@ impl Routes {
         let outcome = match event {
             TransportEvent::Response(response) => match judge(&question, &response) {
                 Answered::Onward(url) if question.redirects < REDIRECTS_MAX => {
-                    let same = url.origin() == question.url.origin();
+                    // Of one host both ports are at one address.
+                    let same = url.origin().host == question.url.origin().host;
                     let redirects = question.redirects + 1;
                     let question = Question { url, redirects, ..question };
                     let task = if same { Task::Ask(question) } else { Task::Follow(question) };
@@ -348,7 +349,7 @@ impl Routes {
 
     /// Nobody answers. What is the matter with a load balancer's port 80 is said once for all domains.
     fn failed(&mut self, turn: &mut Turn<'_>, question: &Question, fault: &Fault) -> Outcome {
-        let outcome = finding::of_fault(fault, question.address);
+        let outcome = finding::of_fault(fault, question.address, question.url.origin().port);
         let address = question.address;
         match (outcome, fault) {
             (Outcome::Amiss(complaint), Fault::Connect(_)) if self.is_for_a_balancer(question) => {
@@ -426,7 +427,8 @@ fn resolve(turn: &mut Turn<'_>, transport: &mut Transport, name: &str) -> Reques
 fn outgoing(question: &Question) -> Outgoing {
     Outgoing {
         request: route::question(question.url.clone()),
-        trust: Trust::WebPki,
+        // As a CA does it.
+        trust: Trust::Unjudged,
         timeout: Some(ANSWER_TIMEOUT),
         silence: None,
         address: Some(question.address),

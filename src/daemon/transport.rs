@@ -228,8 +228,12 @@ impl Transport {
         }
     }
 
-    /// A peer has shown its certificate, on a connection of a glance.
+    /// A peer has shown its certificate: to a glance, or, where it does not matter whose it is, to a
+    /// request.
     pub fn handle_presented(&mut self, conn: ConnId, der: Vec<u8>) {
+        if let Some((_, job)) = job_on(&mut self.jobs, conn) {
+            return job.handle_connected(&mut self.outbox);
+        }
         let seen = self.glances.presented(conn, der, &mut self.outbox);
         self.end_glance(seen);
     }

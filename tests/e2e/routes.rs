@@ -150,7 +150,7 @@ fn next_try() -> Outcome {
     daemon.wait_for(" order    failed name=www.example.com ")?;
     let certificate = ground.certificate()?;
     let route = &certificate["routes"][0];
-    let seen = route["problem"] == "redirected to https://www.example.com/, not followed from here";
+    let seen = route["problem"] == "redirected to https://www.example.com/, not to us";
     let both = seen && route["hint"] == Hint::Redirected.text();
     expect(both && certificate["problems"][0].is_object(), || certificate.to_string())?;
     // Mended, and tried again since the operator acts.

@@ -106,10 +106,6 @@ pub(super) fn of_answer(answered: &Answered) -> Outcome {
             amiss(format!("another server answers, status {status}"), Hint::AnotherServer)
         }
         Answered::Onward(_) => amiss("it is redirected too often", Hint::Redirected),
-        Answered::ToHttps(location) => {
-            let text = format!("redirected to {}, not followed from here", shown(location));
-            amiss(text, Hint::Redirected)
-        }
         Answered::Elsewhere(location) => {
             amiss(format!("redirected to {}, not to us", shown(location)), Hint::Redirected)
         }
@@ -128,7 +124,7 @@ pub(super) fn of_lookup(fault: &Fault) -> Outcome {
 }
 
 /// From a question that failed at an address.
-pub(super) fn of_fault(fault: &Fault, address: IpAddr) -> Outcome {
+pub(super) fn of_fault(fault: &Fault, address: IpAddr, port: u16) -> Outcome {
     let reason = match fault {
         Fault::Connect(attempts) => attempts.last().and_then(|attempt| attempt.reason.as_ref()),
         Fault::Timeout { awaited: Awaited::Head | Awaited::Body, .. } => None,
@@ -138,13 +134,15 @@ pub(super) fn of_fault(fault: &Fault, address: IpAddr) -> Outcome {
         _ => return Outcome::Untold,
     };
     match reason {
-        None => amiss("nothing comes back from port 80", Hint::PortFiltered),
-        Some(CloseReason::Refused) => amiss("nobody listens on port 80", Hint::PortClosed),
+        None => amiss(format!("nothing comes back from port {port}"), Hint::PortFiltered),
+        Some(CloseReason::Refused) => {
+            amiss(format!("nobody listens on port {port}"), Hint::PortClosed)
+        }
         // This machine is in want of something.
         Some(CloseReason::Local(_)) => Outcome::Untold,
         // It may have no IPv6 at all, which says nothing of the other end.
         Some(CloseReason::Unreachable) if address.is_ipv6() => Outcome::Untold,
-        Some(reason) => amiss(format!("port 80: {reason}"), Hint::PortFiltered),
+        Some(reason) => amiss(format!("port {port}: {reason}"), Hint::PortFiltered),
     }
 }
 
@@ -170,11 +168,6 @@ mod tests {
             (Answered::Ours, "", None),
             (Answered::Other(404), "another server answers, status 404", Some(Hint::AnotherServer)),
             (Answered::Other(503), "nobody answers there, status 503", Some(Hint::AnotherServer)),
-            (
-                Answered::ToHttps("https://x.org/".into()),
-                "redirected to https://x.org/, not followed from here",
-                Some(Hint::Redirected),
-            ),
             (
                 Answered::Elsewhere(to()),
                 "redirected to http://x.org:81/, not to us",
@@ -208,7 +201,7 @@ mod tests {
             (Fault::TooLarge { limit_bytes: 1 }, four, Some(Hint::AnotherServer)),
         ];
         for (fault, address, hint) in cases {
-            assert_eq!(told(&of_fault(&fault, address)).1, hint, "{fault}");
+            assert_eq!(told(&of_fault(&fault, address, 80)).1, hint, "{fault}");
         }
     }
 

@@ -155,21 +155,18 @@ fn about_load_balancers(text: &mut Exposition, sources: &Sources<'_>) {
     for (origin, view) in origins.iter().zip(sources.reloader.views()) {
         text.sample(name, &[("lb", origin)], u8::from(view.in_sync));
     }
-    let verified = || origins.iter().zip(sources.reloader.views()).filter(|(_, it)| it.verified);
-    if verified().next().is_none() {
-        return;
-    }
+    let named = || origins.iter().zip(sources.reloader.views());
     let name = "lb_strays_total";
     text.ours(
         name,
         Kind::Counter,
         "How often one was seen to serve something else than it loaded.",
     );
-    for (origin, view) in verified() {
+    for (origin, view) in named() {
         text.sample(name, &[("lb", origin)], view.counts.strayed);
     }
     let each = |text: &mut Exposition, name: &str, value: &dyn Fn(&BalancerView<'_>) -> usize| {
-        for (origin, view) in verified() {
+        for (origin, view) in named() {
             for it in &view.balancers {
                 let labels = [("lb", origin.as_str()), ("address", &it.address.to_string())];
                 text.sample(name, &labels, value(it));
@@ -182,13 +179,16 @@ fn about_load_balancers(text: &mut Exposition, sources: &Sources<'_>) {
     let name = "lb_old_processes";
     text.ours(name, Kind::Gauge, "Processes of HAProxy that have outlived the last reload.");
     each(text, name, &|it| it.lingering);
+    if !sources.reloader.views().any(|view| view.verified) {
+        return;
+    }
     let name = "lb_certificate_not_after_timestamp_seconds";
     text.ours(
         name,
         Kind::Gauge,
         "When the certificate ends that a load balancer was seen to serve.",
     );
-    for (origin, view) in verified() {
+    for (origin, view) in named() {
         for it in &view.balancers {
             let address = it.address.to_string();
             for (domain, served) in it.served {
