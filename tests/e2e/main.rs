@@ -157,7 +157,10 @@ fn trial((name, tools, run): Test) -> Trial {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Some of the tests do little but wait for minutes: one more can run than there are processors.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(processors + 1);
     let modules = [
         // First, since they wait for long.
         proof::TESTS,
