@@ -57,7 +57,7 @@ pub(super) struct Entry {
     /// Another certificate has all its wanted names: it would only stand in that one's way.
     pub(super) superseded: bool,
     /// The stored certificate, or one that was withheld, is not known to be served.
-    pub(super) trial: Option<Trial>,
+    pub(super) trial: Option<Box<Trial>>,
     /// Where it stands in the index of what is due.
     pub(super) planned: Option<UnixTime>,
 }

@@ -39,7 +39,7 @@ pub(super) enum Trial {
         before: Box<Before>,
         after: Secret,
         /// Trials of it that failed.
-        trouble: Option<Trouble>,
+        trouble: Option<Box<Trouble>>,
     },
     /// The one of before is back in its place.
     Withheld { after: Secret },
@@ -50,18 +50,18 @@ pub(super) enum Trial {
 pub(super) struct Before {
     pem: Secret,
     stored: Stored,
-    life: Option<Life>,
+    life: Option<Box<Life>>,
 }
 
-/// Where a file that is being written comes from.
+/// Where a file that is being written comes from. Small, as every entry has room for it.
 #[derive(Debug)]
 pub(super) enum Origin {
     /// The CA has issued it just now.
     Issued,
     /// It was withheld, and is tried again; trials of it failed.
-    Withheld(Option<Trouble>),
+    Withheld(Option<Box<Trouble>>),
     /// It goes back; what was known of it.
-    Before(Option<Life>),
+    Before(Option<Box<Life>>),
 }
 
 impl Certificates {
@@ -104,9 +104,10 @@ impl Certificates {
             Origin::Issued | Origin::Before(_) => None,
         };
         if let (Ok(pem), Some(stored)) = (file, &entry.stored) {
-            let (stored, life) = (stored.clone(), entry.memory.life.clone());
+            let (stored, life) = (stored.clone(), entry.memory.life.clone().map(Box::new));
             let before = Box::new(Before { pem: pem.clone(), stored, life });
-            entry.trial = Some(Trial::Running { before, after: after.clone(), trouble });
+            let trial = Trial::Running { before, after: after.clone(), trouble };
+            entry.trial = Some(Box::new(trial));
         }
         true
     }
@@ -115,7 +116,7 @@ impl Certificates {
     pub fn seen_served(&mut self, names: &[Domain]) {
         for name in names {
             if let Some(entry) = self.entries.get_mut(name) {
-                entry.trial.take_if(|trial| matches!(trial, Trial::Running { .. }));
+                entry.trial.take_if(|trial| matches!(**trial, Trial::Running { .. }));
             }
         }
     }
@@ -137,19 +138,22 @@ impl Certificates {
     ) -> bool {
         let now = turn.now.wall;
         let Some(entry) = self.entries.get_mut(name) else { return false };
-        let is_fit = |trial: &mut Trial| match trial {
+        let is_fit = |trial: &Trial| match trial {
             Trial::Running { before, .. } => lasts(&before.stored, now),
             Trial::Withheld { .. } => false,
         };
         let resting = matches!(entry.step, Step::Resting);
         let trial = entry.trial.take_if(|trial| resting && is_fit(trial));
-        let Some(Trial::Running { before, after, trouble }) = trial else { return false };
+        let Some(Trial::Running { before, after, trouble }) = trial.map(|it| *it) else {
+            return false;
+        };
         // After an end of the program it is ordered anew; what was issued is kept for the operator.
         if trouble.is_none() {
             let (pem, reason) = (after.clone(), reason.to_string());
             self.outputs.push_back(CertificatesOutput::Reject(name.clone(), pem, reason));
         }
-        let grown = Trouble::grown(trouble.as_ref(), now, reason.clone(), FollowUp::LATER, spread);
+        let grown =
+            Trouble::grown(trouble.as_deref(), now, reason.clone(), FollowUp::LATER, spread);
         let line = Record::error("lb", "not served, the certificate of before goes back");
         let line = line.with("name", name).with("error", reason);
         let line = match grown.retry {
@@ -158,7 +162,7 @@ impl Certificates {
         };
         turn.log(line.hinted(reason.hint));
         entry.memory.trouble = Some(grown);
-        entry.trial = Some(Trial::Withheld { after });
+        entry.trial = Some(Box::new(Trial::Withheld { after }));
         self.unsaved = Some(Urgency::Now);
         let Before { pem, stored, life } = *before;
         self.write(name, (pem, stored), Origin::Before(life));
@@ -170,10 +174,10 @@ impl Certificates {
         let now = turn.now.wall;
         let Some(entry) = self.entries.get_mut(name) else { return false };
         let Some(wish) = &entry.wish else { return false };
-        let withheld = entry.trial.take_if(|trial| matches!(trial, Trial::Withheld { .. }));
-        let Some(Trial::Withheld { after }) = withheld else { return false };
+        let withheld = entry.trial.take_if(|trial| matches!(**trial, Trial::Withheld { .. }));
+        let Some(Trial::Withheld { after }) = withheld.map(|it| *it) else { return false };
         let Some(stored) = file::fits(now, &after, &wish.names) else { return false };
-        let trouble = entry.memory.trouble.take();
+        let trouble = entry.memory.trouble.take().map(Box::new);
         turn.log(Record::info("lb", "a certificate is tried again").with("name", name));
         self.place(now, name, (after, stored), Origin::Withheld(trouble));
         true
@@ -189,7 +193,9 @@ impl Certificates {
         let issued = Some((now, self.policy.directory.as_str()));
         match origin {
             Origin::Issued | Origin::Withheld(_) => Life::begin(stored, issued, keys),
-            Origin::Before(life) => life.unwrap_or_else(|| Life::begin(stored, None, keys)),
+            Origin::Before(life) => {
+                life.map_or_else(|| Life::begin(stored, None, keys), |life| *life)
+            }
         }
     }
 }

@@ -150,3 +150,9 @@ impl Certificates {
         view.state(self.last_now.expect("a turn").wall)
     }
 }
+
+/// There may be ten thousand of them.
+#[test]
+fn an_entry_is_small() {
+    assert!(size_of::<Entry>() <= 640, "{} bytes", size_of::<Entry>());
+}
