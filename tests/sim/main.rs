@@ -1,6 +1,7 @@
 //! The whole daemon in a simulated world, one seed a run: an hour of bad faults, after which every
 //! labelled domain must have a valid certificate, every load balancer must have loaded it, and
-//! nothing may be left behind; a year of everyday trouble; and a daemon that is killed again and again.
+//! nothing may be left behind; a year of everyday trouble; load balancers that lie; and a daemon that is
+//! killed again and again.
 //!
 //! `SEEDS=1000` says how many seeds are run, `SEED=7` replays one and shows what the daemon logs.
 //!
@@ -11,11 +12,13 @@
 //! | bug | seeds | what caught it |
 //! |---|---|---|
 //! | `account-key-anew` | 36 | `client.key` has changed |
+//! | `all-at-once` | - | `lying_load_balancers_are_found_out` |
 //! | `bad-nonce-for-ever` | 12 | 13 refusals of a nonce, at most 10 expected |
 //! | `chain-not-checked` | 13 | a written certificate is not valid at the time |
 //! | `challenge-in-memory` | 1 | no certificate for a domain |
 //! | `cut-list-believed` | 1 | a domain is wanted no longer, which no list said |
 //! | `dns-id-unchecked` | 1 | the daemon believes a forged answer of the name server |
+//! | `drift-ignored` | - | `lying_load_balancers_are_found_out` |
 //! | `empty-list-believed` | 1 | a domain is wanted no longer, which no list said |
 //! | `failed-for-ever` | 1 | no certificate for a domain |
 //! | `file-not-flushed` | 1 | `client.key` is not whole |
@@ -24,12 +27,14 @@
 //! | `key-not-checked` | 51 | a written certificate does not match its key |
 //! | `late-answer-kept-open` | 1 | an event stream is kept that is silent |
 //! | `lock-of-the-living` | 1 | no certificate for a domain |
+//! | `never-back` | - | `lying_load_balancers_are_found_out` |
 //! | `no-fence` | 6 | a process without the lock writes |
 //! | `no-sync-by-itself` | 16 | no certificate for a domain |
 //! | `order-url-forgotten` | 1 | an order that was heard of is not remembered |
 //! | `pause-without-growth` | 9 | an order too early |
 //! | `reload-debt-forgotten` | 201 | a load balancer has no reload |
 //! | `retry-after-ignored` | 15 | the directory is read before its `Retry-After` |
+//! | `served-unseen` | 12 | a load balancer has no reload |
 //! | `silence-ignored` | 1 | an event stream is kept that is silent |
 //! | `state-lost` | 18 | an order too early |
 //! | `swallowed-reload` | 3 | a load balancer has no reload |
