@@ -153,6 +153,11 @@ fn healed() -> Outcome {
     pair.both_serve("a.example.com")?;
     pair.daemon.wait_for_count("proof=handshake", 2)?;
     pair.rests()?;
+    let metrics = crate::process::get(pair.real.site.port, "/metrics")?;
+    let ends = "marathon_acme_lb_certificate_not_after_timestamp_seconds{";
+    let seen =
+        metrics.lines().filter(|it| it.starts_with(ends) && it.contains("\"a.example.com\""));
+    expect(seen.count() == 2, || metrics.clone())?;
     // One of them is stopped.
     pair.second.haproxy = None;
     pair.look()?;
@@ -166,7 +171,9 @@ fn healed() -> Outcome {
     pair.second.start_again(site.port)?;
     pair.second.sees(&site.storage)?;
     let status = crate::process::get(site.port, "/status.json")?;
-    expect(status.contains("nothing is seen"), || status.clone())?;
+    let page = crate::process::get(site.port, "/")?;
+    let told = status.contains("nothing is seen") && page.contains("nothing is seen");
+    expect(told, || status.clone())?;
     pair.look()?;
     pair.daemon.wait_for("a load balancer serves something else than it loaded")?;
     pair.both_serve("a.example.com")?;

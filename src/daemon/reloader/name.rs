@@ -326,14 +326,16 @@ impl Name {
         }
     }
 
-    /// Signals those that owe a reload and may be signalled.
+    /// Signals those that owe a reload and may be signalled. A pause is for those that have failed.
     pub(super) fn begin_permitted(&mut self, turn: &mut Turn<'_>, means: &mut Means<'_>) {
-        if !matches!(self.step, Step::Resting { .. }) || self.resolved_for != self.owed {
+        let pausing = matches!(self.step, Step::Pausing { .. });
+        if self.is_resolving() || self.resolved_for != self.owed {
             return;
         }
         for (address, balancer) in &mut self.balancers {
             let owes = balancer.acknowledged < self.owed && balancer.is_resting();
-            if owes && self.permit.allows(*address) {
+            let waits = pausing && balancer.problem.is_some();
+            if owes && !waits && self.permit.allows(*address) {
                 let spot = Spot { url: &self.url, address: *address, places: &[] };
                 balancer.begin(turn, means.transport, spot);
             }

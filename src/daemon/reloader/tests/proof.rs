@@ -244,6 +244,37 @@ fn what_does_not_go_back_is_for_all() {
 }
 
 #[test]
+fn who_has_not_failed_does_not_share_the_pause_of_one_that_has() {
+    let mut proof = Proof::new(2, true);
+    let lb = vec![Url::parse("http://lb.example:9090").unwrap()];
+    let lb_verify = Verification { port: Some(PORT), elsewhere: Vec::new() };
+    proof.case = Case::of(&Config { lb, lb_verify, ..config() });
+    proof.case.shows_pids = true;
+    proof.case.wire.hosts = "10.0.0.1 lb.example\n10.0.0.2 lb.example\n".into();
+    for last in [1, 2] {
+        proof.serves.insert(ip(last), "old");
+        proof.loads.insert(ip(last), "old");
+    }
+    proof.write("new");
+    // The pauses of both have grown by now.
+    for _ in 0..10 {
+        proof.pass(5 * MINUTE);
+        proof.case.reloader.judged(false);
+    }
+    proof.loads.insert(ip(2), "new");
+    proof.pass(15 * MINUTE);
+    assert_eq!(proof.serves[&ip(2)], "new");
+    assert!(!proof.case.reloader.is_clean(), "the other one still lies");
+    // What is new is with the honest one as soon as the liar has had its chance.
+    proof.serves.insert(ip(2), "old");
+    proof.write("new");
+    proof.pass(GATHER + 2 * MINUTE + 10 * SECOND);
+    proof.case.reloader.judged(false);
+    proof.pass(10 * SECOND);
+    assert_eq!(proof.serves[&ip(2)], "new", "{:?}", proof.signals);
+}
+
+#[test]
 fn one_that_drifts_is_found_and_signalled() {
     let mut proof = Proof::new(2, true);
     proof.write("new");
