@@ -238,8 +238,7 @@ impl Reloader {
             if trial {
                 self.canary.begin(now);
             }
-            for (place, name) in self.names.iter_mut().enumerate() {
-                name.permit = self.canary.permit(place);
+            for name in &mut self.names {
                 name.owe(turn, &mut means, self.generation);
             }
         }
@@ -269,8 +268,7 @@ impl Reloader {
         }
         let mut means = Means { transport, catalog, written: &self.written };
         for (place, name) in self.names.iter_mut().enumerate() {
-            name.permit = self.canary.permit(place);
-            name.begin_permitted(turn, &mut means);
+            name.begin_permitted(turn, &mut means, self.canary.permit(place));
         }
     }
 

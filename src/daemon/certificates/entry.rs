@@ -136,6 +136,11 @@ impl Entry {
         }
     }
 
+    /// The stored certificate, when somebody wants it.
+    pub(super) fn in_demand(&self) -> Option<&Stored> {
+        self.stored.as_ref().filter(|_| self.wish.is_some())
+    }
+
     /// Whether something of the order is under way.
     pub(super) fn is_busy(&self) -> bool {
         !matches!(self.step, Step::Resting)

@@ -125,8 +125,11 @@ impl Certificates {
     /// Whether any does.
     pub fn unserved(&mut self, turn: &mut Turn<'_>, names: &[Domain], reason: &Complaint) -> bool {
         let spread = Spread::draw(turn.keys);
-        let returned = names.iter().filter(|name| self.goes_back(turn, name, reason, spread));
-        returned.count() > 0
+        let mut any = false;
+        for name in names {
+            any |= self.goes_back(turn, name, reason, spread);
+        }
+        any
     }
 
     fn goes_back(
@@ -226,25 +229,21 @@ impl Catalog for Certificates {
     }
 
     fn matters(&self, name: &Domain) -> bool {
-        let entry = self.entries.get(name);
-        entry.is_some_and(|entry| entry.wish.is_some() && entry.stored.is_some())
+        self.entries.get(name).is_some_and(|entry| entry.in_demand().is_some())
     }
 
     fn latest(&self, count: usize) -> Vec<Domain> {
-        let wanted = self.entries.iter().filter(|(_, entry)| entry.wish.is_some());
-        let mut written: Vec<(UnixTime, &Domain)> = wanted
-            .filter_map(|(name, entry)| Some((entry.stored.as_ref()?.not_before, name)))
+        let written = self.entries.iter();
+        let mut written: Vec<(UnixTime, &Domain)> = written
+            .filter_map(|(name, entry)| Some((entry.in_demand()?.not_before, name)))
             .collect();
         written.sort_unstable_by_key(|(at, name)| (Reverse(*at), *name));
         written.into_iter().take(count).map(|(_, name)| name.clone()).collect()
     }
 
     fn following(&self, name: Option<&Domain>) -> Option<Domain> {
-        let wanted = || {
-            let wanted = self.entries.iter();
-            wanted.filter(|(_, entry)| entry.wish.is_some() && entry.stored.is_some())
-        };
-        let behind = wanted().find(|(file, _)| name.is_none_or(|name| *file > name));
-        behind.or_else(|| wanted().next()).map(|(name, _)| name.clone())
+        let files = || self.entries.iter().filter(|(_, entry)| entry.in_demand().is_some());
+        let behind = files().find(|(file, _)| name.is_none_or(|name| *file > name));
+        behind.or_else(|| files().next()).map(|(name, _)| name.clone())
     }
 }

@@ -312,6 +312,17 @@ impl Balancer {
         if round.before.is_none() {
             return self.proven(&round);
         }
+        self.recount(turn, means, spot, round)
+    }
+
+    /// Asks for the process ids, in the middle of a proof or at its end.
+    fn recount(
+        &mut self,
+        turn: &mut Turn<'_>,
+        means: &mut Means<'_>,
+        spot: Spot<'_>,
+        round: Box<Round>,
+    ) -> Progress {
         let request = send(turn, means.transport, lb::pids_request(spot.url), spot);
         self.step = Step::Recounting { request, round };
         Progress::Going
@@ -395,14 +406,13 @@ impl Balancer {
                 let is_over = now >= round.until && round.seen.is_some();
                 let Some((name, at)) = round.left.front() else { return self.proven(&round) };
                 if round.before.is_some() && (is_over || now >= round.recount_at) {
-                    let request = send(turn, means.transport, lb::pids_request(spot.url), spot);
-                    self.step = Step::Recounting { request, round };
-                } else if is_over {
-                    return self.unproven(*round);
-                } else {
-                    let look = Look::Asked(means.transport.glance(turn, *at, name));
-                    self.step = Step::Proving { look, round };
+                    return self.recount(turn, means, spot, round);
                 }
+                if is_over {
+                    return self.unproven(*round);
+                }
+                let look = Look::Asked(means.transport.glance(turn, *at, name));
+                self.step = Step::Proving { look, round };
             }
             other => self.step = other,
         }

@@ -64,8 +64,6 @@ pub(super) struct Name {
     place: Option<Place>,
     /// The addresses of [`Place::Host`].
     located: Vec<IpAddr>,
-    /// Whom it may signal.
-    pub(super) permit: Permit,
     counts: ReloadCounts,
     /// Why its addresses are not known.
     problem: Option<Complaint>,
@@ -96,7 +94,6 @@ impl Name {
             balancers: BTreeMap::new(),
             place,
             located: Vec::new(),
-            permit: Permit::All,
             counts: ReloadCounts::default(),
             problem: None,
         }
@@ -320,14 +317,18 @@ impl Name {
         for (_, mut gone) in self.balancers.extract_if(.., is_gone) {
             gone.end(means.transport);
         }
-        self.begin_permitted(turn, means);
         if self.is_clean() {
             self.backoff.reset();
         }
     }
 
     /// Signals those that owe a reload and may be signalled. A pause is for those that have failed.
-    pub(super) fn begin_permitted(&mut self, turn: &mut Turn<'_>, means: &mut Means<'_>) {
+    pub(super) fn begin_permitted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        means: &mut Means<'_>,
+        permit: Permit,
+    ) {
         let pausing = matches!(self.step, Step::Pausing { .. });
         if self.is_resolving() || self.resolved_for != self.owed {
             return;
@@ -335,7 +336,7 @@ impl Name {
         for (address, balancer) in &mut self.balancers {
             let owes = balancer.acknowledged < self.owed && balancer.is_resting();
             let waits = pausing && balancer.problem.is_some();
-            if owes && !waits && self.permit.allows(*address) {
+            if owes && !waits && permit.allows(*address) {
                 let spot = Spot { url: &self.url, address: *address, places: &[] };
                 balancer.begin(turn, means.transport, spot);
             }

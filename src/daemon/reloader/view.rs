@@ -54,9 +54,9 @@ pub struct BalancerView<'a> {
     pub lingering: usize,
 }
 
-impl BalancerView<'_> {
+impl<'a> BalancerView<'a> {
     /// The names for which it was last seen to serve something else than was written.
-    pub fn wrong(&self) -> impl Iterator<Item = &Domain> {
+    pub fn wrong(&self) -> impl Iterator<Item = &'a Domain> + use<'a> {
         self.served.iter().filter(|(_, served)| !served.right).map(|(name, _)| name)
     }
 

@@ -275,7 +275,7 @@ impl<'a> LoadBalancer<'a> {
     fn of(view: NameView<'a>) -> LoadBalancer<'a> {
         let serves = |it: &BalancerView<'a>| Serves {
             seen: it.served.len(),
-            wrong: it.served.iter().filter(|(_, it)| !it.right).map(|it| it.0.as_str()).collect(),
+            wrong: it.wrong().map(Domain::as_str).collect(),
             first_not_after: it.not_after().map(Time),
             old_processes: it.lingering,
         };

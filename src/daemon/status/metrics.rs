@@ -143,19 +143,19 @@ fn about_marathon(text: &mut Exposition, sources: &Sources<'_>) {
 fn about_load_balancers(text: &mut Exposition, sources: &Sources<'_>) {
     let origins: Vec<String> =
         sources.reloader.views().map(|view| view.url.origin().to_string()).collect();
+    let named = || origins.iter().zip(sources.reloader.views());
     let name = "lb_reloads_total";
     text.ours(name, Kind::Counter, "Reload signals, by what came of them.");
-    for (origin, view) in origins.iter().zip(sources.reloader.views()) {
+    for (origin, view) in named() {
         let labels = |result| [("lb", origin.as_str()), ("result", result)];
         text.sample(name, &labels("acknowledged"), view.counts.acknowledged);
         text.sample(name, &labels("failed"), view.counts.failed);
     }
     let name = "lb_in_sync";
     text.ours(name, Kind::Gauge, "1 when every address has loaded what was written last.");
-    for (origin, view) in origins.iter().zip(sources.reloader.views()) {
+    for (origin, view) in named() {
         text.sample(name, &[("lb", origin)], u8::from(view.in_sync));
     }
-    let named = || origins.iter().zip(sources.reloader.views());
     let name = "lb_strays_total";
     text.ours(
         name,

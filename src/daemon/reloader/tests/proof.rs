@@ -14,6 +14,8 @@ struct Proof {
     loads: BTreeMap<IpAddr, &'static str>,
     /// Process ids; those who are not here show none.
     pids: BTreeMap<IpAddr, u32>,
+    /// The first processes outlive every reload.
+    first_ones_stay: bool,
     /// Each signal, and its time in seconds.
     signals: Vec<(IpAddr, u64)>,
     /// Each look at what is served.
@@ -41,7 +43,8 @@ impl Proof {
         let loads = (1..=count).map(|last| (ip(last), "new")).collect();
         let pids = (1..=count).map(|last| (ip(last), 32)).collect();
         let (serves, signals, looks, news) = (BTreeMap::new(), vec![], vec![], vec![]);
-        Proof { case, serves, loads, pids, signals, looks, news }
+        let first_ones_stay = false;
+        Proof { case, serves, loads, pids, first_ones_stay, signals, looks, news }
     }
 
     fn write(&mut self, text: &'static str) {
@@ -80,6 +83,7 @@ impl Proof {
                 let address = request.to.ip();
                 if request.text.contains(PIDS) {
                     let (status, body) = match self.pids.get(&address) {
+                        Some(pid) if self.first_ones_stay => (200, format!("{pid} 32 31")),
                         Some(pid) => (200, pid.to_string()),
                         None => (503, "<html>".into()),
                     };
@@ -138,6 +142,23 @@ fn one_counts_as_loaded_once_it_serves_the_leaf() {
     assert_eq!(proof.looks, [(SocketAddr::new(ip(1), PORT), "a.org".to_string())]);
     let view = proof.case.reloader.views().next().unwrap();
     assert!(view.verified && view.balancers[0].lingering == 0);
+}
+
+#[test]
+fn processes_that_outlive_the_reload_are_counted() {
+    let mut proof = Proof::new(1, true);
+    proof.first_ones_stay = true;
+    let lingering =
+        |proof: &Proof| proof.case.reloader.views().next().unwrap().balancers[0].lingering;
+    proof.write("new");
+    proof.pass(MINUTE);
+    assert!(proof.case.reloader.is_clean());
+    assert_eq!(lingering(&proof), 2);
+    // They have ended by the next one.
+    proof.first_ones_stay = false;
+    proof.write("new");
+    proof.pass(MINUTE);
+    assert_eq!((proof.case.reloader.is_clean(), lingering(&proof)), (true, 0));
 }
 
 #[test]
