@@ -42,7 +42,7 @@
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, what may enter `certs/` and what there is |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
-//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`], [`collect`]: what is shared |
+//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`], [`collect`], [`flat`]: what is shared |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
@@ -102,6 +102,7 @@ pub mod config;
 pub mod daemon;
 pub mod dns;
 pub mod domain;
+pub mod flat;
 pub mod hint;
 pub mod http;
 pub mod io;

@@ -6,9 +6,9 @@
 //! numbers in `error`, which vary with ports and durations, and but for `next_try`. So the nth failure of
 //! an order is another line than the one before it, as is another error or another address.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::flat::FlatMap;
 use crate::log::{Level, Record};
 use crate::time::{Instant, Now, UnixTime};
 
@@ -36,7 +36,7 @@ const fn seconds(count: u64) -> Duration {
 pub struct Repeats {
     /// Nothing is held back.
     everything: bool,
-    known: BTreeMap<String, Line>,
+    known: FlatMap<String, Line>,
 }
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ struct Waiting {
 impl Repeats {
     /// For a log of `level` and above; with [`Level::Debug`] everything is said.
     pub fn new(level: Level) -> Repeats {
-        Repeats { everything: level == Level::Debug, known: BTreeMap::new() }
+        Repeats { everything: level == Level::Debug, known: FlatMap::new() }
     }
 
     /// Takes in a record; what is to be said now, if anything is.
@@ -100,7 +100,7 @@ impl Repeats {
 
     /// All that waits, since nothing more will be heard.
     pub fn take_all(&mut self) -> Vec<Record> {
-        let all = std::mem::take(&mut self.known).into_values();
+        let all = std::mem::take(&mut self.known).into_iter().map(|(_, line)| line);
         all.filter_map(|line| line.waiting).map(late).collect()
     }
 

@@ -1,12 +1,12 @@
 //! The command line and the environment: words in, a checked configuration out. Reads no file, opens
 //! no port; what an option names is looked at when the program starts.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use lexopt::Arg;
 
 use crate::config::Config;
+use crate::flat::FlatMap;
 use crate::log::Record;
 
 mod error;
@@ -56,7 +56,7 @@ pub enum Command {
 }
 
 /// The words by the long names of their options, as texts; the command line's over the environment's.
-type Words = BTreeMap<&'static str, String>;
+type Words = FlatMap<&'static str, String>;
 
 /// Reads arguments (without the program's name) and environment.
 ///

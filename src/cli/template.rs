@@ -92,7 +92,7 @@ impl Template {
     /// # Errors
     /// An option is wrong, as it would be for the program that the text starts.
     pub(super) fn new(kind: Kind, mut words: Words) -> Result<Template, UsageError> {
-        words.entry(options::STORAGE_DIR).or_insert_with(|| STORAGE_DIR.to_string());
+        words.get_or_insert_with(options::STORAGE_DIR, || STORAGE_DIR.to_string());
         let config = values::config(&words, Shared::default())?;
         let choices = Choices::new(&words, config);
         if kind != Kind::Manual {

@@ -433,7 +433,7 @@ impl Certificates {
     }
 
     /// What must survive a restart.
-    pub fn memory(&self) -> impl Iterator<Item = (&Domain, &CertificateMemory)> {
+    pub fn memory(&self) -> impl Iterator<Item = (&Domain, &CertificateMemory)> + Clone {
         self.entries.iter().map(|(name, entry)| (name, &entry.memory))
     }
 

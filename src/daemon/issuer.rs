@@ -5,7 +5,7 @@
 //! orders wait for `Registered`. Questions about renewals and a revocation are in `questions.rs`.
 //! Every call that fails is tried again, with growing pauses.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::acme::account::Binding;
@@ -20,6 +20,7 @@ use crate::daemon::certificates::NewOrder;
 use crate::daemon::memory::AccountMemory;
 use crate::daemon::queues::Queues;
 use crate::domain::Domain;
+use crate::flat::{FlatMap, FlatSet};
 use crate::hint::Complaint;
 use crate::http::{Method, Request, Response};
 use crate::keys::{AccountKey, KeyType};
@@ -182,18 +183,18 @@ pub struct Issuer {
     /// Something that it names is not there any more: it is read anew before the next order.
     directory_doubted: bool,
     nonces: Nonces,
-    calls: BTreeMap<CallId, Call>,
+    calls: FlatMap<CallId, Call>,
     calls_made: u64,
     /// Calls that wait for a nonce.
     waiting: VecDeque<(Owner, Post, u32)>,
-    orders: BTreeMap<OrderId, Order>,
+    orders: FlatMap<OrderId, Order>,
     /// Those of them that count among the ones side by side, and until when.
-    in_front: BTreeMap<OrderId, Instant>,
+    in_front: FlatMap<OrderId, Instant>,
     /// Orders that have room and wait for the word to begin.
-    announced: BTreeMap<OrderId, NewOrder>,
+    announced: FlatMap<OrderId, NewOrder>,
     queue: VecDeque<NewOrder>,
     /// Orders in the queue that had begun already, and need no second word.
-    begun_before: BTreeSet<OrderId>,
+    begun_before: FlatSet<OrderId>,
     /// The CA is overloaded: no new order before.
     hold: Option<Instant>,
     /// The process ends soon.
@@ -257,14 +258,14 @@ impl Issuer {
             directory: None,
             directory_doubted: false,
             nonces: Nonces::default(),
-            calls: BTreeMap::new(),
+            calls: FlatMap::new(),
             calls_made: 0,
             waiting: VecDeque::new(),
-            orders: BTreeMap::new(),
-            in_front: BTreeMap::new(),
-            announced: BTreeMap::new(),
+            orders: FlatMap::new(),
+            in_front: FlatMap::new(),
+            announced: FlatMap::new(),
             queue: VecDeque::new(),
-            begun_before: BTreeSet::new(),
+            begun_before: FlatSet::new(),
             hold: None,
             stopping: false,
             said_clocks_differ: false,

@@ -2,7 +2,7 @@
 //! Pure: text in, text out. A file that is none of ours is damaged as a whole; within one of ours, a
 //! member that makes no sense is passed over, so that the rest is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::daemon::certificates::{Advice, Life, Trouble, When};
 use crate::daemon::reloader::UpToDate;
 use crate::daemon::wish::Source;
 use crate::domain::Domain;
+use crate::flat::{FlatMap, FlatSet};
 use crate::hint::{Complaint, Hint};
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -37,7 +38,7 @@ pub struct Memory {
     /// Who had loaded all that was written, where no reload was owed.
     pub reloaded: UpToDate,
     /// What is known to each CA, by the URL of its directory.
-    pub cas: BTreeMap<String, CaMemory>,
+    pub cas: FlatMap<String, CaMemory>,
     /// Certificates by their file names.
     pub certificates: BTreeMap<Domain, CertificateMemory>,
 }
@@ -74,7 +75,7 @@ pub struct CertificateMemory {
     /// Orders that failed as a whole.
     pub trouble: Option<Trouble>,
     /// Names that failed.
-    pub left_out: BTreeMap<Domain, Trouble>,
+    pub left_out: FlatMap<Domain, Trouble>,
     /// An order that was begun and whose end is not known.
     pub attempt: Option<Box<Attempt>>,
 }
@@ -151,13 +152,13 @@ impl Memory {
             return Err(Damaged);
         }
         let reload_owed = value["reload_owed"].as_bool().ok_or(Damaged)?;
-        let cas = members(&value["cas"]).map(|(url, ca)| (url.clone(), read_ca(ca))).into_map();
+        let cas = members(&value["cas"]).map(|(url, ca)| (url.clone(), read_ca(ca))).collect();
         let certificates = members(&value["certificates"])
             .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_certificate(it))))
             .into_map();
         let reloaded = members(&value["reloaded"])
             .map(|(url, addresses)| (url.clone(), read_addresses(addresses)))
-            .into_map();
+            .collect();
         Ok(Memory { reload_owed, reloaded, cas, certificates })
     }
 
@@ -172,13 +173,13 @@ impl Memory {
 pub fn to_bytes<'a>(
     reload_owed: bool,
     reloaded: &UpToDate,
-    cas: &BTreeMap<String, CaMemory>,
-    certificates: impl Iterator<Item = (&'a Domain, &'a CertificateMemory)>,
+    cas: &FlatMap<String, CaMemory>,
+    certificates: impl Iterator<Item = (&'a Domain, &'a CertificateMemory)> + Clone,
 ) -> Vec<u8> {
-    let cas = cas.iter().map(|(url, ca)| (url.as_str(), write::Ca::of(ca))).into_map();
+    let cas = cas.iter().map(|(url, ca)| (url.as_str(), write::Ca::of(ca))).collect();
     let known = certificates.filter(|(_, memory)| **memory != CertificateMemory::default());
     let certificates =
-        known.map(|(name, memory)| (name.as_str(), write::Certificate::of(memory))).into_map();
+        write::Members(known.map(|(name, it)| (name.as_str(), write::Certificate::of(it))));
     let state = write::State { version: VERSION, reload_owed, reloaded, cas, certificates };
     // Maps of texts and plain members cannot fail to become JSON; an empty file would be damaged, and
     // set aside at the next start.
@@ -187,9 +188,9 @@ pub fn to_bytes<'a>(
     bytes
 }
 
-fn read_addresses(value: &Value) -> BTreeSet<IpAddr> {
+fn read_addresses(value: &Value) -> FlatSet<IpAddr> {
     let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-    texts.filter_map(|text| text.parse().ok()).into_set()
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -230,7 +231,7 @@ fn read_certificate(value: &Value) -> CertificateMemory {
     };
     let left_out = members(&value["left_out"])
         .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_trouble(it)?)))
-        .into_map();
+        .collect();
     CertificateMemory {
         source,
         life: read_life(&value["life"]),

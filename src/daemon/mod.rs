@@ -3,11 +3,12 @@
 //! Here everything is only brought together: each input goes to the part that it is for, what the
 //! parts want goes to each other or to the loop. The parts decide.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::acme::account::Binding;
 use crate::config::Config;
+use crate::flat::FlatMap;
 use crate::keys::Keys;
 use crate::log::Record;
 use crate::seam::{Change, ConnId, Input, Load, Loaded, Machine, Output, Signal, Trust};
@@ -74,7 +75,7 @@ pub struct Daemon {
     guard: Guard,
     issuer: Issuer,
     /// The issuer's calls under way.
-    calls: BTreeMap<RequestId, CallId>,
+    calls: FlatMap<RequestId, CallId>,
     reloader: Reloader,
     /// Not every load balancer has acknowledged a reload since the last write.
     reload_owed: bool,
@@ -84,7 +85,7 @@ pub struct Daemon {
     /// The directory of the CA, by which it is remembered.
     directory: String,
     /// What is remembered of every CA so far.
-    cas: BTreeMap<String, CaMemory>,
+    cas: FlatMap<String, CaMemory>,
     journal: Journal,
     errand: Errand,
     /// The process is to end, by this time at the latest.
@@ -116,13 +117,13 @@ impl Daemon {
             certificates: Certificates::new(config),
             guard: Guard::default(),
             issuer: Issuer::new(config, binding),
-            calls: BTreeMap::new(),
+            calls: FlatMap::new(),
             reloader: Reloader::new(config),
             reload_owed: false,
             routes: Routes::new(config),
             left_overs: LeftOvers::default(),
             directory: config.acme.to_string(),
-            cas: BTreeMap::new(),
+            cas: FlatMap::new(),
             journal: Journal::default(),
             errand: Errand::new(&config.mode),
             end_by: None,
@@ -419,11 +420,11 @@ impl Daemon {
             }
             IssuerOutput::Offers { renewal_info } => self.certificates.advice_offered(renewal_info),
             IssuerOutput::Account(account) => {
-                self.cas.entry(self.directory.clone()).or_default().account = Some(account);
+                self.ca().account = Some(account);
                 self.journal.touch(turn.now.mono, Urgency::Now);
             }
             IssuerOutput::NotBefore(at) => {
-                self.cas.entry(self.directory.clone()).or_default().not_before = Some(at);
+                self.ca().not_before = Some(at);
                 self.journal.touch(turn.now.mono, Urgency::Now);
             }
             IssuerOutput::Refused(_) => self.errand.refuse(),

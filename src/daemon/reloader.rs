@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::collect::Collect;
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
+use crate::flat::{FlatMap, FlatSet};
 use crate::hint::Complaint;
 use crate::time::Instant;
 use crate::turn::Turn;
@@ -37,7 +37,7 @@ const GATHER_MAX: Duration = Duration::from_secs(10);
 
 /// The load balancers that have loaded all that was written: their addresses, by the origin of their
 /// `--lb` URL. Whoever is not among them owes a reload.
-pub type UpToDate = BTreeMap<String, BTreeSet<IpAddr>>;
+pub type UpToDate = FlatMap<String, FlatSet<IpAddr>>;
 
 /// What the daemon has to know of the load balancers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl Reloader {
     /// Who has loaded all that was written.
     pub fn up_to_date(&self) -> UpToDate {
         let names = self.names.iter();
-        names.map(|name| (name.url().origin().to_string(), name.up_to_date().into_set())).into_map()
+        names.map(|name| (name.url().origin().to_string(), name.up_to_date().collect())).collect()
     }
 
     /// Whether [`Reloader::up_to_date`] is to be remembered anew.

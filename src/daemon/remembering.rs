@@ -2,7 +2,7 @@
 //! journal says so. Part of the daemon.
 
 use crate::daemon::certificates::Urgency;
-use crate::daemon::memory::{self, Memory};
+use crate::daemon::memory::{self, CaMemory, Memory};
 use crate::daemon::reloader::UpToDate;
 use crate::daemon::storekeeper::Purpose;
 use crate::log::Record;
@@ -69,11 +69,17 @@ impl Daemon {
         }
     }
 
+    /// What is remembered of the CA in use.
+    pub(super) fn ca(&mut self) -> &mut CaMemory {
+        self.cas.get_or_insert_with(self.directory.clone(), CaMemory::default)
+    }
+
     pub(super) fn write_memory(&mut self, turn: &mut Turn<'_>) {
         let revision = self.journal.begin(turn.now.mono);
         self.certificates.recording(revision);
-        let ca = self.cas.entry(self.directory.clone()).or_default();
-        ca.budget = self.certificates.budget(turn.now.wall);
+        let budget = self.certificates.budget(turn.now.wall);
+        let ca = self.ca();
+        ca.budget = budget;
         ca.not_before = ca.not_before.filter(|at| *at > turn.now.wall);
         let certificates = self.certificates.memory();
         let reloaded = if self.reload_owed { UpToDate::new() } else { self.reloader.up_to_date() };

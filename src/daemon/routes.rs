@@ -17,6 +17,7 @@ use crate::challenge::probe;
 use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered, REDIRECTS_MAX};
 use crate::config::{Config, SkipRouteCheck};
 use crate::domain::Domain;
+use crate::flat::FlatMap;
 use crate::http::Response;
 use crate::log::Record;
 use crate::seam::Trust;
@@ -53,7 +54,7 @@ pub struct Routes {
     trials: BTreeMap<Domain, Trial>,
     trials_made: u64,
     waiting: VecDeque<Step>,
-    open: BTreeMap<RequestId, Step>,
+    open: FlatMap<RequestId, Step>,
 }
 
 /// What one order's domains are tried with.
@@ -109,7 +110,7 @@ impl Routes {
             trials: BTreeMap::new(),
             trials_made: 0,
             waiting: VecDeque::new(),
-            open: BTreeMap::new(),
+            open: FlatMap::new(),
         }
     }
 
@@ -149,8 +150,7 @@ impl Routes {
         for way in &mut trial.ways {
             way.conclude().iter().for_each(|finding| say(turn, certificate, finding));
         }
-        for (request, _) in self.open.extract_if(.., |_, step| step.of.certificate == *certificate)
-        {
+        for (request, _) in self.open.extract_if(|_, step| step.of.certificate == *certificate) {
             transport.cancel(request);
         }
         self.advance(turn, transport);

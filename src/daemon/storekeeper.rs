@@ -5,11 +5,12 @@
 //! from a `Pausing` in which another instance's lease ended `→ TakingOver → Pausing → Opening`. An active
 //! one that is not sure of its own lease begins again ([`Storekeeper::step_down`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::domain::Domain;
+use crate::flat::FlatMap;
 use crate::hint::Hint;
 use crate::log::Record;
 use crate::seam::{Change, Inventory, Load, Output, StoreError, StoreErrorKind, WriteId};
@@ -62,7 +63,7 @@ pub struct Storekeeper {
     state: State,
     rival: Rival,
     backoff: Backoff,
-    writes: BTreeMap<WriteId, Purpose>,
+    writes: FlatMap<WriteId, Purpose>,
     writes_made: u64,
     /// Answers to [`Load::Storage`] that are on their way and count no more.
     stale_loads: u32,
@@ -98,7 +99,7 @@ impl Default for Storekeeper {
             state: State::Opening { asked: Instant::START, trouble: None },
             rival: Rival::default(),
             backoff: Backoff::default(),
-            writes: BTreeMap::new(),
+            writes: FlatMap::new(),
             writes_made: 0,
             stale_loads: 0,
             outputs: VecDeque::new(),

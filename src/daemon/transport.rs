@@ -11,12 +11,13 @@
 //! [`TransportEvent::End`], [`TransportEvent::Addresses`], [`TransportEvent::Presented`] and
 //! [`TransportEvent::Failed`], unless it is cancelled.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::daemon::queues::Queues;
 use crate::domain::Domain;
+use crate::flat::FlatMap;
 use crate::http::{Request, Response, ResponseHead};
 use crate::proxy::Proxies;
 use crate::seam::{CloseReason, ConnId, Output, SocketId, Trust};
@@ -106,8 +107,8 @@ pub enum TransportEvent {
 /// The way to every peer.
 pub struct Transport {
     proxies: Proxies,
-    jobs: BTreeMap<RequestId, Job>,
-    lookups: BTreeMap<RequestId, Lookup>,
+    jobs: FlatMap<RequestId, Job>,
+    lookups: FlatMap<RequestId, Lookup>,
     glances: Glances,
     pool: Pool,
     names: Names,
@@ -134,8 +135,8 @@ impl Transport {
     pub fn new(proxies: Proxies) -> Transport {
         Transport {
             proxies,
-            jobs: BTreeMap::new(),
-            lookups: BTreeMap::new(),
+            jobs: FlatMap::new(),
+            lookups: FlatMap::new(),
             glances: Glances::default(),
             pool: Pool::default(),
             names: Names::new(),
@@ -207,7 +208,7 @@ impl Transport {
 
     /// Gives up everything, and closes every connection and socket: no event of it follows.
     pub fn close_all(&mut self) {
-        for job in std::mem::take(&mut self.jobs).into_values() {
+        for (_, job) in std::mem::take(&mut self.jobs) {
             job.conn().into_iter().for_each(|conn| self.outbox.close(conn));
         }
         self.lookups.clear();
@@ -421,6 +422,6 @@ impl Transport {
 }
 
 /// There are some dozens of requests at most: looking through them beats a second map to keep true.
-fn job_on(jobs: &mut BTreeMap<RequestId, Job>, conn: ConnId) -> Option<(RequestId, &mut Job)> {
+fn job_on(jobs: &mut FlatMap<RequestId, Job>, conn: ConnId) -> Option<(RequestId, &mut Job)> {
     jobs.iter_mut().find(|(_, job)| job.conn() == Some(conn)).map(|(id, job)| (*id, job))
 }

@@ -3,7 +3,7 @@
 //!
 //! Stream: `Pausing → Opening → Attached → Pausing …`, sync: `Resting → Syncing → Resting …`
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::daemon::queues::Queues;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::daemon::wish::Wishes;
+use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
 use crate::log::Record;
 use crate::marathon::event;
@@ -85,7 +86,7 @@ pub struct MarathonCounts {
     /// How often the event stream was opened.
     pub attachments: u64,
     /// Events by their names, of those that are subscribed to.
-    pub events: BTreeMap<&'static str, u64>,
+    pub events: FlatMap<&'static str, u64>,
     /// Syncs that were complete.
     pub syncs_complete: u64,
     /// Syncs in which every Marathon failed.
@@ -204,7 +205,7 @@ impl Watcher {
                 self.status.problem = Some(problem);
             }
             StreamNews::Event(event) => {
-                *self.counts.events.entry(event.name).or_default() += 1;
+                *self.counts.events.get_or_insert_with(event.name, u64::default) += 1;
                 self.heed_event(turn, event.relevance);
             }
         }

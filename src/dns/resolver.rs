@@ -4,11 +4,12 @@
 //! A lookup goes through its candidate names; each: `asking A and AAAA → both answered | grace over`.
 //! A question goes through the servers: `Datagram → (Stream) → answered | next server`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::flat::FlatMap;
 use crate::time::Instant;
 use crate::turn::Turn;
 
@@ -107,8 +108,8 @@ pub enum DnsError {
 pub struct Resolver {
     conf: ResolvConf,
     hosts: Hosts,
-    lookups: BTreeMap<LookupId, Lookup>,
-    queries: BTreeMap<QueryId, Query>,
+    lookups: FlatMap<LookupId, Lookup>,
+    queries: FlatMap<QueryId, Query>,
     queries_made: u64,
     outputs: VecDeque<ResolverOutput>,
 }
@@ -160,8 +161,8 @@ impl Resolver {
         Resolver {
             conf: ResolvConf::parse(b""),
             hosts: Hosts::default(),
-            lookups: BTreeMap::new(),
-            queries: BTreeMap::new(),
+            lookups: FlatMap::new(),
+            queries: FlatMap::new(),
             queries_made: 0,
             outputs: VecDeque::new(),
         }

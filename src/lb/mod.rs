@@ -2,10 +2,9 @@
 //! configuration, and how the answers are read.
 //! Knows no addresses and no time; who is signalled when is the daemon's business.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::collect::Collect;
+use crate::flat::FlatSet;
 use crate::http::{Method, Request, Response};
 use crate::url::Url;
 
@@ -52,11 +51,11 @@ pub fn configuration_request(base: &Url) -> Request {
 
 /// The process ids that the answer shows; `None` where it shows none, as that of a marathon-lb which
 /// does not offer them.
-pub fn pids(response: &Response) -> Option<BTreeSet<u32>> {
+pub fn pids(response: &Response) -> Option<FlatSet<u32>> {
     let text = std::str::from_utf8(&response.body).ok()?;
     let pids: Option<Vec<u32>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
     let pids = pids.filter(|pids| response.head.status == 200 && !pids.is_empty());
-    Some(pids?.into_iter().into_set())
+    Some(pids?.into_iter().collect())
 }
 
 /// marathon-lb answered something else than 200.
@@ -109,7 +108,7 @@ mod tests {
 
     #[test]
     fn process_ids_are_numbers_and_nothing_else() {
-        assert_eq!(pids(&response(200, "65 32\n")), Some(BTreeSet::from([32, 65])));
+        assert_eq!(pids(&response(200, "65 32\n")), Some(FlatSet::from([32, 65])));
         for (status, body) in [(503, "65 32"), (200, ""), (200, "<html>"), (200, "65 -1")] {
             assert_eq!(pids(&response(status, body)), None, "{status} {body}");
         }

@@ -1,12 +1,10 @@
 //! Which names of an order are at fault, so that a certificate can be ordered for the others. Goes by
 //! what the CA says only: a name that it does not mean is never blamed.
 
-use std::collections::BTreeMap;
-
 use crate::acme::call::CallError;
 use crate::acme::types::{Problem, ProblemKind};
-use crate::collect::Collect;
 use crate::domain::Domain;
+use crate::flat::FlatMap;
 use crate::hint::Complaint;
 
 use super::error::{OrderError, Refusal};
@@ -17,15 +15,15 @@ const ABOUT_NAMES: [&str; 4] = ["rejectedIdentifier", "unsupportedIdentifier", "
 const ABOUT_VALIDATION: [&str; 3] = ["connection", "incorrectResponse", "tls"];
 
 /// The names at fault, each with the reason.
-type Blamed = BTreeMap<Domain, Complaint>;
+type Blamed = FlatMap<Domain, Complaint>;
 
 impl OrderError {
     /// Which of the order's names are at fault, each with the reason.
-    pub fn blamed(&self, names: &[Domain]) -> BTreeMap<Domain, Complaint> {
+    pub fn blamed(&self, names: &[Domain]) -> FlatMap<Domain, Complaint> {
         match self {
             OrderError::Invalid { refusals } => {
                 let mut blamed: Blamed =
-                    refusals.iter().flat_map(|refusal| by_refusal(refusal, names)).into_map();
+                    refusals.iter().flat_map(|refusal| by_refusal(refusal, names)).collect();
                 if let ([name], true, Some(refusal)) = (names, blamed.is_empty(), refusals.first())
                 {
                     blamed.insert(name.clone(), reason(refusal.problem.as_ref()));
@@ -34,7 +32,7 @@ impl OrderError {
             }
             OrderError::NoHttp01 { identifier } => {
                 let mine = known(identifier, names).or(only(names));
-                mine.map(|name| (name.clone(), self.to_string().into())).into_iter().into_map()
+                mine.map(|name| (name.clone(), self.to_string().into())).into_iter().collect()
             }
             OrderError::Call(CallError::Problem { problem, .. }) => {
                 let mut blamed = by_problem(problem, names, self.is_paused());
@@ -55,7 +53,7 @@ fn by_refusal(refusal: &Refusal, names: &[Domain]) -> Blamed {
     match (&refusal.identifier, &refusal.problem) {
         (Some(identifier), problem) => {
             let name = known(identifier, names);
-            name.map(|name| (name.clone(), reason(problem.as_ref()))).into_iter().into_map()
+            name.map(|name| (name.clone(), reason(problem.as_ref()))).into_iter().collect()
         }
         (None, Some(problem)) => by_problem(problem, names, false),
         (None, None) => Blamed::new(),
@@ -69,7 +67,7 @@ fn by_problem(problem: &Problem, names: &[Domain], paused: bool) -> Blamed {
         let identifier = sub.identifier.as_deref().unwrap_or_default();
         if let Some(name) = known(identifier, names) {
             let text = format!("{}: {}", sub.name, sub.detail);
-            blamed.entry(name.clone()).or_insert_with(|| Complaint::new(text, sub.hint()));
+            blamed.get_or_insert_with(name.clone(), || Complaint::new(text, sub.hint()));
         }
     }
     if blamed.is_empty() && problem.subproblems.is_empty() && (paused || is_about_names(problem)) {

@@ -352,7 +352,7 @@ impl Entry {
         why: Complaint,
     ) {
         let until = until.max(now.plus(HOLD_MIN));
-        let trouble = self.memory.left_out.entry(name.clone()).or_insert_with(|| Trouble {
+        let trouble = self.memory.left_out.get_or_insert_with(name.clone(), || Trouble {
             failures: 0,
             error: why,
             retry: When::At(until),

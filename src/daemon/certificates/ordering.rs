@@ -2,12 +2,11 @@
 //! with it, the file is written; and how a file is archived.
 //! Part of the scheduler's machine; the rules of what is next are in `entry.rs`.
 
-use std::collections::BTreeMap;
-
 use crate::daemon::budget::Limit;
 use crate::daemon::issuer::{Issued, OrderError, OrderId};
 use crate::daemon::memory::Attempt;
 use crate::domain::Domain;
+use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
 use crate::keys::jittered;
 use crate::log::Record;
@@ -199,7 +198,7 @@ impl Certificates {
                 let reason = error.to_string();
                 let error = Complaint::new(&*reason, error.is_about_time().then_some(Hint::Clock));
                 let failure = Failure { error, follow_up: FollowUp::LATER };
-                self.blame(turn, &name, BTreeMap::new(), &failure);
+                self.blame(turn, &name, FlatMap::new(), &failure);
                 self.outputs.push_back(CertificatesOutput::Reject(name, pem, reason));
             }
             Ok((pem, stored)) => {
@@ -252,7 +251,7 @@ impl Certificates {
         &mut self,
         turn: &mut Turn<'_>,
         name: &Domain,
-        blamed: BTreeMap<Domain, Complaint>,
+        blamed: FlatMap<Domain, Complaint>,
         failure: &Failure,
     ) {
         let Some(entry) = self.entries.get_mut(name) else { return };

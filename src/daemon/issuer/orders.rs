@@ -71,7 +71,7 @@ impl Issuer {
         if let Stage::Stuck(reason) = &self.stage {
             let error = OrderError::Unregistered { reason: reason.clone() };
             self.begun_before.clear();
-            let announced = std::mem::take(&mut self.announced).into_keys();
+            let announced = std::mem::take(&mut self.announced).into_iter().map(|(order, _)| order);
             for order in announced.chain(self.queue.drain(..).map(|new| new.order)) {
                 let result = Err(error.clone());
                 self.outputs.push_back(IssuerOutput::Finished { order, result });

@@ -1,5 +1,7 @@
 //! The issuer against a CA of a few lines, which answers at once, or fails when told to.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::http::{Headers, ResponseHead};
 use crate::seam::StoreError;

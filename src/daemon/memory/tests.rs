@@ -45,7 +45,7 @@ fn full() -> Memory {
         source: Some(Source { app: "/a".into(), version: "v1".into() }),
         life: Some(life),
         trouble: Some(trouble(When::At(at(1_795_800_000)))),
-        left_out: BTreeMap::from([(domain("c.org"), trouble(When::Never))]),
+        left_out: FlatMap::from([(domain("c.org"), trouble(When::Never))]),
         attempt: Some(attempt.into()),
     };
     let account = AccountMemory {
@@ -58,11 +58,11 @@ fn full() -> Memory {
     let ca = CaMemory { account: Some(account), not_before: Some(at(1_795_900_000)), budget };
     Memory {
         reload_owed: true,
-        reloaded: BTreeMap::from([(
+        reloaded: FlatMap::from([(
             "http://lb:9090".into(),
             ["10.0.0.1", "fd00::1"].map(|it| it.parse().unwrap()).into(),
         )]),
-        cas: BTreeMap::from([("https://ca/dir".into(), ca)]),
+        cas: FlatMap::from([("https://ca/dir".into(), ca)]),
         certificates: BTreeMap::from([(domain("b.org"), certificate)]),
     }
 }

@@ -1,26 +1,33 @@
 //! The form of `state.json`, for writing: what each kind of memory looks like as JSON. Members that
 //! say nothing are left out. Times are milliseconds since 1970.
 
-use std::collections::BTreeMap;
+use serde::{Serialize, Serializer};
 
-use serde::Serialize;
-
-use crate::collect::Collect;
 use crate::daemon::certificates::{self, When};
 use crate::daemon::reloader::UpToDate;
 use crate::domain::Domain;
+use crate::flat::FlatMap;
 use crate::hint::Hint;
 use crate::time::UnixTime;
 
 use super::{AccountMemory, CaMemory, CertificateMemory};
 
 #[derive(Serialize)]
-pub(super) struct State<'a> {
+pub(super) struct State<'a, C: Serialize> {
     pub(super) version: u64,
     pub(super) reload_owed: bool,
     pub(super) reloaded: &'a UpToDate,
-    pub(super) cas: BTreeMap<&'a str, Ca<'a>>,
-    pub(super) certificates: BTreeMap<&'a str, Certificate<'a>>,
+    pub(super) cas: FlatMap<&'a str, Ca<'a>>,
+    pub(super) certificates: C,
+}
+
+/// The members of an object, made one by one while they are written.
+pub(super) struct Members<I>(pub(super) I);
+
+impl<K: Serialize, V: Serialize, I: Iterator<Item = (K, V)> + Clone> Serialize for Members<I> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.clone())
+    }
 }
 
 #[derive(Serialize)]
@@ -48,8 +55,8 @@ pub(super) struct Certificate<'a> {
     life: Option<Life<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<Trouble<'a>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    left_out: BTreeMap<&'a str, Trouble<'a>>,
+    #[serde(skip_serializing_if = "FlatMap::is_empty")]
+    left_out: FlatMap<&'a str, Trouble<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<Attempt<'a>>,
 }
@@ -144,7 +151,7 @@ impl<'a> Certificate<'a> {
             source: source.as_ref().map(|it| Source { app: &it.app, version: &it.version }),
             life: life.as_ref().map(Life::of),
             trouble: trouble.as_ref().map(Trouble::of),
-            left_out: left_out.into_map(),
+            left_out: left_out.collect(),
             attempt: attempt.as_ref().map(|attempt| Attempt {
                 at: attempt.at.as_millis(),
                 directory: &attempt.directory,

@@ -4,10 +4,10 @@
 //! `Open → Choosing → One → Open`; of one that does not serve them: `One → Judging → Open`, or, when the
 //! files of before go back, `→ One` again.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::flat::FlatSet;
 use crate::time::Instant;
 
 /// A name whose addresses are not known within this time keeps no other waiting.
@@ -42,7 +42,7 @@ pub(super) type Which = (usize, IpAddr);
 pub(super) struct Canary {
     stage: Stage,
     /// Those that could not be signalled in this trial: they say nothing of the files.
-    silent: BTreeSet<Which>,
+    silent: FlatSet<Which>,
     /// How often one did not serve what was new: each time the next one is the first, so that none that
     /// is out of order itself keeps the others from anything for long.
     turns: usize,

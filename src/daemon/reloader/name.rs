@@ -4,7 +4,6 @@
 //!
 //! `Resting → Resolving (→ Locating, where they are looked at elsewhere) → Resting | Pausing → …`
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use super::balancer::{Balancer, Progress, Spot};
 use super::canary::Permit;
 use super::view::{BalancerView, NameView, ReloadCounts};
 use crate::backoff::Backoff;
-use crate::collect::Collect;
 use crate::config::Place;
 use crate::daemon::transport::{RequestId, TransportEvent};
 use crate::domain::Domain;
+use crate::flat::FlatMap;
 use crate::hint::Complaint;
 use crate::keys::jittered;
 use crate::log::Record;
@@ -59,7 +58,7 @@ pub(super) struct Name {
     resolved_for: u64,
     step: Step,
     backoff: Backoff,
-    balancers: BTreeMap<IpAddr, Balancer>,
+    balancers: FlatMap<IpAddr, Balancer>,
     /// Where they are looked at for what they serve, if anywhere.
     place: Option<Place>,
     /// The addresses of [`Place::Host`].
@@ -91,7 +90,7 @@ impl Name {
             resolved_for: 0,
             step: Step::Resting { look_at: None },
             backoff: Backoff::default(),
-            balancers: BTreeMap::new(),
+            balancers: FlatMap::new(),
             place,
             located: Vec::new(),
             counts: ReloadCounts::default(),
@@ -187,7 +186,7 @@ impl Name {
         known: impl Iterator<Item = &'a IpAddr>,
     ) {
         self.owed = generation;
-        self.balancers = known.map(|at| (*at, Balancer::up_to_date(generation))).into_map();
+        self.balancers = known.map(|at| (*at, Balancer::up_to_date(generation))).collect();
         self.step = Step::Pausing { until: now };
     }
 
@@ -306,7 +305,7 @@ impl Name {
         self.resolved_for = owed;
         self.problem = None;
         for address in found {
-            self.balancers.entry(*address).or_default().missing_since = None;
+            self.balancers.get_or_insert_with(*address, Balancer::default).missing_since = None;
         }
         let is_gone = |address: &IpAddr, balancer: &mut Balancer| {
             let missing = !found.contains(address);
@@ -314,7 +313,7 @@ impl Name {
             balancer.missing_since = missing.then_some(since);
             missing && (balancer.acknowledged >= owed || now.since(since) >= GONE_AFTER)
         };
-        for (_, mut gone) in self.balancers.extract_if(.., is_gone) {
+        for (_, mut gone) in self.balancers.extract_if(is_gone) {
             gone.end(means.transport);
         }
         if self.is_clean() {
@@ -333,7 +332,7 @@ impl Name {
         if self.is_resolving() || self.resolved_for != self.owed {
             return;
         }
-        for (address, balancer) in &mut self.balancers {
+        for (address, balancer) in self.balancers.iter_mut() {
             let owes = balancer.acknowledged < self.owed && balancer.is_resting();
             let waits = pausing && balancer.problem.is_some();
             if owes && !waits && permit.allows(*address) {

@@ -1,9 +1,7 @@
 //! One round with a load balancer: a signal and what it has to bring about, or a look of the drift watch.
 //! What is known of it so far; asks nobody.
 
-use std::collections::BTreeSet;
-
-use crate::collect::Collect;
+use crate::flat::FlatSet;
 use crate::hint::Complaint;
 use crate::http::Response;
 use crate::lb;
@@ -12,7 +10,7 @@ use crate::time::Instant;
 use super::proof::{Left, Sighting};
 
 /// The ids of HAProxy's processes.
-pub(super) type Pids = BTreeSet<u32>;
+pub(super) type Pids = FlatSet<u32>;
 
 /// One signal and what it is to bring about; or, without a signal, one look of the drift watch.
 #[derive(Debug)]
@@ -50,8 +48,8 @@ impl Round {
     pub(super) fn count(&mut self, answer: Result<Response, Complaint>) -> Pids {
         let shown = answer.ok().and_then(|response| lb::pids(&response)).unwrap_or_default();
         let before = self.before.get_or_insert_default();
-        let new: Pids = shown.difference(before).copied().into_set();
-        self.reloaded |= !new.is_disjoint(&self.new);
+        let new: Pids = shown.iter().filter(|pid| !before.contains(*pid)).copied().collect();
+        self.reloaded |= new.iter().any(|pid| self.new.contains(pid));
         self.new = new;
         shown
     }

@@ -1,11 +1,10 @@
 //! The addresses of the load balancers, looked up now and then for all domains together, and which of them
 //! let nobody in on port 80. Asks for no challenge.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::collect::Collect;
+use crate::flat::{FlatMap, FlatSet};
 use crate::hint::Complaint;
 use crate::time::Instant;
 use crate::turn::Turn;
@@ -24,13 +23,13 @@ const SILENCE: Duration = Duration::from_secs(10 * 60);
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Balancers {
-    hosts: BTreeSet<Host>,
+    hosts: FlatSet<Host>,
     looked_up: Option<Instant>,
     open: Vec<RequestId>,
-    found: BTreeSet<IpAddr>,
+    found: FlatSet<IpAddr>,
     /// Who waits for the lookups.
     waiting: Vec<Of>,
-    unreachable: BTreeMap<IpAddr, Unreachable>,
+    unreachable: FlatMap<IpAddr, Unreachable>,
 }
 
 #[derive(Debug)]
@@ -43,12 +42,12 @@ struct Unreachable {
 impl Balancers {
     pub(super) fn new(urls: &[Url]) -> Balancers {
         Balancers {
-            hosts: urls.iter().map(|url| url.origin().host.clone()).into_set(),
+            hosts: urls.iter().map(|url| url.origin().host.clone()).collect(),
             looked_up: None,
             open: Vec::new(),
-            found: BTreeSet::new(),
+            found: FlatSet::new(),
             waiting: Vec::new(),
-            unreachable: BTreeMap::new(),
+            unreachable: FlatMap::new(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Glances at peers that speak TLS: which certificate each shows for a name. Nothing is said to them
 //! beyond the handshake, and whom the certificate is from does not matter here.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use super::RequestId;
 use super::error::{Attempt, Fault, TransportError};
 use super::outbox::Outbox;
 use crate::domain::Domain;
+use crate::flat::FlatMap;
 use crate::seam::{CloseReason, ConnId, Tls, Trust};
 use crate::time::Instant;
 use crate::url::Host;
@@ -21,7 +21,7 @@ pub(super) type Sight = Result<Vec<u8>, TransportError>;
 
 /// The glances under way.
 #[derive(Debug, Default)]
-pub(super) struct Glances(BTreeMap<RequestId, Glance>);
+pub(super) struct Glances(FlatMap<RequestId, Glance>);
 
 #[derive(Debug)]
 struct Glance {
@@ -63,7 +63,7 @@ impl Glances {
 
     /// Gives all up.
     pub(super) fn close_all(&mut self, outbox: &mut Outbox) {
-        std::mem::take(&mut self.0).into_values().for_each(|glance| outbox.close(glance.conn));
+        std::mem::take(&mut self.0).into_iter().for_each(|(_, glance)| outbox.close(glance.conn));
     }
 
     /// A peer showed its certificate.

@@ -3,13 +3,14 @@
 //!
 //! A lookup waits (`waiting`) while the configuration is read anew, then it is the resolver's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::RequestId;
 use super::outbox::Outbox;
 use crate::dns::{DnsError, LookupId, QueryId, Resolver, ResolverOutput};
+use crate::flat::FlatMap;
 use crate::seam::{ConnId, Load, Output, SocketId};
 use crate::time::Instant;
 use crate::turn::Turn;
@@ -25,8 +26,8 @@ pub(super) struct Names {
     configured_at: Option<Instant>,
     /// Names to look up once the configuration is there, which is being read while any wait.
     waiting: Vec<(RequestId, String)>,
-    sockets: BTreeMap<QueryId, SocketId>,
-    streams: BTreeMap<QueryId, ConnId>,
+    sockets: FlatMap<QueryId, SocketId>,
+    streams: FlatMap<QueryId, ConnId>,
     answers: VecDeque<(RequestId, Answer)>,
 }
 
@@ -36,8 +37,8 @@ impl Names {
             resolver: Resolver::new(),
             configured_at: None,
             waiting: Vec::new(),
-            sockets: BTreeMap::new(),
-            streams: BTreeMap::new(),
+            sockets: FlatMap::new(),
+            streams: FlatMap::new(),
             answers: VecDeque::new(),
         }
     }
@@ -72,10 +73,10 @@ impl Names {
 
     /// Gives every lookup up and forgets all that it knew.
     pub(super) fn close_all(&mut self, outbox: &mut Outbox) {
-        for socket in std::mem::take(&mut self.sockets).into_values() {
+        for (_, socket) in std::mem::take(&mut self.sockets) {
             outbox.push(Output::CloseSocket { socket });
         }
-        std::mem::take(&mut self.streams).into_values().for_each(|conn| outbox.close(conn));
+        std::mem::take(&mut self.streams).into_iter().for_each(|(_, conn)| outbox.close(conn));
         *self = Names::new();
     }
 
@@ -158,7 +159,7 @@ impl Names {
         while let Some(output) = self.resolver.poll_output() {
             match output {
                 ResolverOutput::Datagram { query, to, bytes } => {
-                    let socket = *self.sockets.entry(query).or_insert_with(|| outbox.new_socket());
+                    let socket = *self.sockets.get_or_insert_with(query, || outbox.new_socket());
                     outbox.push(Output::Datagram { socket, to, bytes });
                 }
                 ResolverOutput::CloseDatagram { query } => {
@@ -188,6 +189,6 @@ impl Names {
 }
 
 /// There are a handful of queries at any time: looking through them beats a second map to keep true.
-fn query_of<T: PartialEq>(carriers: &BTreeMap<QueryId, T>, carrier: T) -> Option<QueryId> {
+fn query_of<T: PartialEq>(carriers: &FlatMap<QueryId, T>, carrier: T) -> Option<QueryId> {
     carriers.iter().find(|(_, each)| **each == carrier).map(|(query, _)| *query)
 }

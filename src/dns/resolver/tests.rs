@@ -166,7 +166,7 @@ fn names_asked(name: &str, code: u8) -> (Vec<String>, Vec<Outcome>) {
             return (names, over);
         }
         for (query, to, question) in asked {
-            let name = resolver.queries[&query].name.clone();
+            let name = resolver.queries.get(&query).unwrap().name.clone();
             if !names.contains(&name) {
                 names.push(name);
             }
