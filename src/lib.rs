@@ -42,7 +42,8 @@
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, what may enter `certs/` and what there is |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
-//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`], [`collect`], [`flat`]: what is shared |
+//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what is shared |
+//! | collections | [`flat`], [`collect`]: with little code |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,

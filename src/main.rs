@@ -14,6 +14,7 @@ use marathon_acme::check::report::Look;
 use marathon_acme::cli::list::{Remembered, list};
 use marathon_acme::cli::template::{Filled, Template};
 use marathon_acme::cli::{self, Command};
+use marathon_acme::collect::Collect as _;
 use marathon_acme::config::{Config, ExternalAccount, LogFormat};
 use marathon_acme::daemon::Daemon;
 use marathon_acme::daemon::memory::Memory;
@@ -131,7 +132,7 @@ fn remembered(state: Option<&[u8]>) -> BTreeMap<Domain, Remembered> {
         let (error, next_try) = (memory.error(), memory.next_try());
         (name, Remembered { renewal, error, next_try })
     });
-    certificates.collect()
+    certificates.into_map()
 }
 
 /// Prints a text for the operator, and beside it what is left for him to do.

@@ -92,7 +92,10 @@ pub(super) fn app(choices: &Choices) -> Filled {
 fn environment(choices: &Choices) -> Map<String, Value> {
     let secrets = choices.secrets.iter().map(|it| (it.variable(), json!(it.value)));
     let user = choices.config.user.as_ref();
-    secrets.chain(user.map(|user| (options::variable(options::USER), json!(user)))).collect()
+    let mut environment = Map::new();
+    environment
+        .extend(secrets.chain(user.map(|user| (options::variable(options::USER), json!(user)))));
+    environment
 }
 
 /// What the operator has to look at, for the program cannot know it.

@@ -7,9 +7,10 @@
 //! forgets a trial: what lies in `certs/` then stays, and what was withheld, of which `archive/` has a copy,
 //! is ordered anew.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 use std::time::Duration;
 
+use crate::collect::sorted_by;
 use crate::daemon::reloader::Catalog;
 use crate::domain::Domain;
 use crate::hint::Complaint;
@@ -234,11 +235,11 @@ impl Catalog for Certificates {
 
     fn latest(&self, count: usize) -> Vec<Domain> {
         let written = self.entries.iter();
-        let mut written: Vec<(UnixTime, &Domain)> = written
+        let written: Vec<(UnixTime, &Domain)> = written
             .filter_map(|(name, entry)| Some((entry.in_demand()?.not_before, name)))
             .collect();
-        written.sort_unstable_by_key(|(at, name)| (Reverse(*at), *name));
-        written.into_iter().take(count).map(|(_, name)| name.clone()).collect()
+        let latest_first = sorted_by(written, |one, other| other.0.cmp(&one.0));
+        latest_first.into_iter().take(count).map(|(_, name)| name.clone()).collect()
     }
 
     fn following(&self, name: Option<&Domain>) -> Option<Domain> {

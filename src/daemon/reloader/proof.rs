@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+use crate::collect::sorted;
 use crate::daemon::transport::TransportError;
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
@@ -55,7 +56,7 @@ pub(super) fn left(
     if acknowledged == 0 {
         names.extend(catalog.latest(LATEST));
     }
-    names.sort_unstable();
+    names = sorted(names);
     names.dedup();
     names.retain(|name| catalog.matters(name));
     let everywhere = |name: Domain| places.iter().map(move |place| (name.clone(), *place));
