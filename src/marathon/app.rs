@@ -4,10 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value};
-
-use crate::collect::Collect;
+use super::walk::Found;
 
 /// How much of an unreadable id is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -21,7 +18,7 @@ pub struct App {
     pub version: String,
     /// How many ports it has; label indices run from 0 to one less.
     pub ports: usize,
-    /// The labels that are text; others are left out.
+    /// The labels that may count and are text; others are left out.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -57,116 +54,21 @@ impl App {
     /// # Errors
     /// Says what is wrong with the app.
     pub fn parse(json: &[u8]) -> Result<App, AppError> {
-        let Needed(value) = serde_json::from_slice(json).map_err(|error| match error {
+        let found = Found::read(json).map_err(|error| match error {
             // The only kind of value that it is particular about is its own.
             error if error.is_data() => AppError::NotAnObject,
             error => AppError::NotJson { detail: error.to_string() },
         })?;
-        let id = value["id"].as_str().ok_or(AppError::NoId)?.to_string();
+        let ports = found.port_count();
+        let Found { id, version, labels, has_odd_labels, .. } = found;
+        let id = id.ok_or(AppError::NoId)?;
         let odd = |member| AppError::Member { app: shown(&id), member };
-        let labels = match &value["labels"] {
-            Value::Null => BTreeMap::new(),
-            Value::Object(labels) => labels.iter().filter_map(text_label).into_map(),
-            _ => return Err(odd("labels")),
-        };
-        let version = value["version"].as_str().unwrap_or_default().to_string();
-        let ports = port_count(&value).map_err(odd)?;
+        if has_odd_labels {
+            return Err(odd("labels"));
+        }
+        let ports = ports.map_err(odd)?;
         Ok(App { id, version, ports, labels })
     }
-}
-
-/// The members of an app that count. Most of its bytes are in others, which are passed over: no memory
-/// is taken for them.
-struct Needed(Value);
-
-impl<'de> Deserialize<'de> for Needed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Needed, D::Error> {
-        deserializer.deserialize_map(Members)
-    }
-}
-
-struct Members;
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Needed;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an app")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Needed, M::Error> {
-        let mut needed = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            match name.as_str() {
-                "id" | "version" | "labels" | "networks" | "container" | "ipAddress" | "ports"
-                | "portDefinitions" => {
-                    needed.insert(name, members.next_value()?);
-                }
-                _ => drop(members.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(Needed(Value::Object(needed)))
-    }
-}
-
-fn text_label((name, value): (&String, &Value)) -> Option<(String, String)> {
-    Some((name.clone(), value.as_str()?.to_string()))
-}
-
-/// How an app's tasks are connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Host,
-    Bridge,
-    Container,
-}
-
-/// The last of `networks` decides (Marathon 1.5 and later); before, `container.docker.network`, then
-/// `ipAddress`; without any, the tasks share the agent's network. Modes that nobody knows yet count
-/// as containers with an address of their own, as a missing mode does.
-fn mode(app: &Value) -> Mode {
-    if let Some(network) = app["networks"].as_array().and_then(|networks| networks.last()) {
-        return match network["mode"].as_str() {
-            Some("host") => Mode::Host,
-            Some("container/bridge") => Mode::Bridge,
-            _ => Mode::Container,
-        };
-    }
-    match app["container"]["docker"]["network"].as_str() {
-        Some("USER") => Mode::Container,
-        Some("BRIDGE") => Mode::Bridge,
-        _ if !app["ipAddress"].is_null() => Mode::Container,
-        _ => Mode::Host,
-    }
-}
-
-/// The number of ports, by the list that counts for the app's networking; none found is 0.
-fn port_count(app: &Value) -> Result<usize, &'static str> {
-    let container = &app["container"];
-    let definitions = [("portDefinitions", &app["portDefinitions"]), ("ports", &app["ports"])];
-    let mappings = [
-        ("portMappings", &container["portMappings"]),
-        ("docker.portMappings", &container["docker"]["portMappings"]),
-    ];
-    let discovered = ("discovery.ports", &app["ipAddress"]["discovery"]["ports"]);
-    match mode(app) {
-        Mode::Host => first_list(&definitions),
-        Mode::Bridge => first_list(&[definitions, mappings].concat()),
-        Mode::Container => first_list(&[&[discovered][..], &mappings].concat()),
-    }
-}
-
-/// The length of the first list that has elements; `null`, absence and `[]` pass on to the next.
-fn first_list(lists: &[(&'static str, &Value)]) -> Result<usize, &'static str> {
-    for (name, list) in lists {
-        match list {
-            Value::Null => {}
-            Value::Array(elements) if elements.is_empty() => {}
-            Value::Array(elements) => return Ok(elements.len()),
-            _ => return Err(name),
-        }
-    }
-    Ok(0)
 }
 
 /// Text of an app, short and on one line.
@@ -278,15 +180,28 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_are_text_are_kept() {
+    fn labels_that_may_count_and_are_text_are_kept() {
         let json = r#"{"id":"/a","version":"2026-01-01T00:00:00.000Z",
-                       "labels":{"A":"1","B":2,"C":null,"D":{"x":1}},"extra":[{}]}"#;
+                       "labels":{"HAPROXY_A":"1","HAPROXY_B":2,"HAPROXY_C":null,"HAPROXY_D":{"x":1},
+                       "E":"5"},"extra":[{}]}"#;
         let app = App::parse(json.as_bytes()).unwrap();
-        assert_eq!(app.labels, BTreeMap::from([("A".to_string(), "1".to_string())]));
+        assert_eq!(app.labels, BTreeMap::from([("HAPROXY_A".to_string(), "1".to_string())]));
         assert_eq!(app.version, "2026-01-01T00:00:00.000Z");
         for json in [r#"{"id":"/a","labels":null}"#, r#"{"id":"/a"}"#] {
             assert!(App::parse(json.as_bytes()).unwrap().labels.is_empty());
         }
+    }
+
+    #[test]
+    fn of_two_members_of_one_name_the_later_counts() {
+        let json = r#"{"id":7,"id":"/a","labels":{"HAPROXY_A":"1"},"labels":{"HAPROXY_B":"2","HAPROXY_B":3},
+                       "container":{"docker":{"network":"BRIDGE"},"portMappings":[1,2]},"container":null,
+                       "networks":[{"mode":"host"}],"networks":[],"ports":7,"ports":[1,2,3]}"#;
+        let app = App::parse(json.as_bytes()).unwrap();
+        assert_eq!((app.id.as_str(), app.ports, app.labels.len()), ("/a", 3, 0));
+        let json = r#"{"id":"/a","networks":[{"mode":"host","mode":"other"}],"ports":[1],
+                       "ipAddress":{"discovery":{"ports":[1,2]},"discovery":{}}}"#;
+        assert_eq!(ports(json), 0);
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl AppsParser {
 struct Scan {
     kind: Kind,
     depth: usize,
-    in_string: bool,
+    in_text: bool,
     escaped: bool,
 }
 
@@ -229,7 +229,7 @@ impl Scan {
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => Kind::Bare,
             _ => return None,
         };
-        Some(Scan { kind, depth: 0, in_string: false, escaped: false })
+        Some(Scan { kind, depth: 0, in_text: false, escaped: false })
     }
 
     fn advance(&mut self, bytes: &[u8]) -> Result<Scanned, AppsError> {
@@ -240,37 +240,60 @@ impl Scan {
             return Ok(Scanned { length, complete });
         }
         let mut rest = bytes;
-        while let Some(at) = self.next_mark(rest) {
-            let (passed, behind) = rest.split_at(at + 1);
-            rest = behind;
-            match passed.last() {
-                _ if self.escaped => self.escaped = false,
-                Some(b'\\') if self.in_string => self.escaped = true,
-                Some(b'"') => self.in_string = !self.in_string,
-                Some(b'{' | b'[') if self.depth == DEPTH_MAX => return Err(AppsError::TooDeep),
-                Some(b'{' | b'[') => self.depth += 1,
-                Some(b'}' | b']') => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-            if self.depth == 0 && !self.in_string {
+        while !rest.is_empty() {
+            rest = if self.in_text { self.pass_text(rest) } else { self.pass_mark(rest)? };
+            if self.depth == 0 && !self.in_text {
                 return Ok(Scanned { length: bytes.len() - rest.len(), complete: true });
             }
         }
         Ok(Scanned { length: bytes.len(), complete: false })
     }
 
-    /// Where the next byte is that can change anything. Texts are most of an answer, so what is passed
+    /// What is behind the next byte outside of texts that changes anything; nothing when none does.
+    fn pass_mark<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], AppsError> {
+        let Some(at) = bytes.iter().position(|byte| MARKS[usize::from(*byte)]) else {
+            return Ok(&[]);
+        };
+        match bytes[at] {
+            b'"' => self.in_text = true,
+            b'{' | b'[' if self.depth == DEPTH_MAX => return Err(AppsError::TooDeep),
+            b'{' | b'[' => self.depth += 1,
+            _ => self.depth = self.depth.saturating_sub(1),
+        }
+        Ok(&bytes[at + 1..])
+    }
+
+    /// What is behind a text; nothing when it goes on. Texts are most of an answer, so what is passed
     /// over in them decides how long the whole takes.
-    fn next_mark(&self, bytes: &[u8]) -> Option<usize> {
-        if self.escaped {
-            return (!bytes.is_empty()).then_some(0);
+    fn pass_text<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut rest = bytes;
+        if std::mem::take(&mut self.escaped) {
+            rest = rest.get(1..).unwrap_or_default();
         }
-        if self.in_string {
-            return memchr2(b'"', b'\\', bytes);
+        while let Some(at) = memchr2(b'"', b'\\', rest) {
+            let mark = rest[at];
+            rest = &rest[at + 1..];
+            if mark == b'"' {
+                self.in_text = false;
+                return rest;
+            }
+            self.escaped = rest.is_empty();
+            rest = rest.get(1..).unwrap_or_default();
         }
-        bytes.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))
+        &[]
     }
 }
+
+/// The bytes that change anything outside of texts: one look decides for each.
+static MARKS: [bool; 256] = {
+    let mut marks = [false; 256];
+    let mut at = 0;
+    while at < marks.len() {
+        marks[at] = matches!(at as u8, b'"' | b'{' | b'[' | b'}' | b']');
+        at += 1;
+    }
+    marks
+};
 
 fn not_json(rest: &[u8]) -> AppsError {
     let shown = rest.iter().take(SHOWN_BYTES_MAX).map(|byte| char::from(*byte));

@@ -7,6 +7,7 @@ pub mod apps;
 pub mod event;
 pub mod labels;
 pub mod lint;
+mod walk;
 
 pub use app::{App, AppError};
 pub use apps::{AppsError, AppsParser};
