@@ -69,6 +69,7 @@ enum State {
     /// We have closed; what was sent leaves, what comes is dropped.
     Lingering {
         until: Instant,
+        peer_is_done: bool,
         dropped: usize,
         finished: bool,
     },
@@ -181,12 +182,12 @@ impl Conn {
     }
 
     /// We are done with it: it says nothing more to the daemon, and lingers until the time returned.
-    pub(super) fn close(&mut self, now: Instant) -> Instant {
+    pub(super) fn close(&mut self, now: Instant, peer_is_done: bool) -> Instant {
         if let Wire::Tls(tls) = &mut self.wire {
             tls.send_close_notify();
         }
         let until = now + LINGER;
-        self.state = State::Lingering { until, dropped: 0, finished: false };
+        self.state = State::Lingering { until, peer_is_done, dropped: 0, finished: false };
         until
     }
 
@@ -363,12 +364,16 @@ impl Conn {
     }
 
     /// Says that we are done, then waits for the peer's end: a socket that is closed with unread bytes
-    /// sends a reset, which can destroy the last answer on its way.
+    /// sends a reset, which can destroy the last answer on its way, and so does one to which the peer
+    /// sends more once it is closed. Neither is to be feared of a peer that is done and was heard out.
     fn linger(&mut self) -> Result<Pause, CloseReason> {
         let unsent = self.has_unsent();
-        let State::Lingering { dropped, finished, .. } = &mut self.state else {
+        let State::Lingering { peer_is_done, dropped, finished, .. } = &mut self.state else {
             return Ok(Pause::Gone);
         };
+        if !unsent && *peer_is_done && self.drained {
+            return Ok(Pause::Gone);
+        }
         if !unsent && !*finished {
             *finished = true;
             self.stream.shutdown(Shutdown::Write).map_err(|error| reason(&error))?;

@@ -310,7 +310,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             }
             Output::Secure { conn, tls } => {
                 if let Err(reason) = self.secure(conn, &tls) {
-                    self.close(conn);
+                    self.close(conn, false);
                     self.answers.push_back(Answer::Closed(conn, reason));
                 }
             }
@@ -320,7 +320,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                     self.give_turn(token);
                 }
             }
-            Output::Close { conn } => self.close(conn),
+            Output::Close { conn, peer_is_done } => self.close(conn, peer_is_done),
             Output::Datagram { socket, to, bytes } => {
                 // The resolver asks again when nothing comes.
                 let _ = self.send_datagram(socket, to, &bytes);

@@ -98,11 +98,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     }
 
     /// The machine is done with a connection.
-    pub(super) fn close(&mut self, id: ConnId) {
+    pub(super) fn close(&mut self, id: ConnId, peer_is_done: bool) {
         let now = self.clock.now().mono;
         // A connection that never stood has nothing to linger for, but its turn ends it.
         if let Some((token, conn)) = self.conn(id) {
-            let until = conn.close(now);
+            let until = conn.close(now, peer_is_done);
             self.lingering.insert((until, token));
             self.give_turn(token);
         }
