@@ -149,6 +149,11 @@ impl Conn {
         self.drained
     }
 
+    /// Whether the daemon is done with it, and hears no more of it.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Lingering { .. })
+    }
+
     /// When a connection that lingers is dropped.
     pub(super) fn linger_until(&self) -> Option<Instant> {
         match self.state {
@@ -196,7 +201,7 @@ impl Conn {
         match self.try_turn(news) {
             Ok(pause) => pause,
             Err(reason) => {
-                if !matches!(self.state, State::Lingering { .. }) {
+                if !self.is_closed() {
                     news.push(News::Closed(reason));
                 }
                 Pause::Gone
@@ -209,7 +214,7 @@ impl Conn {
             return Ok(Pause::Ready);
         }
         self.flush()?;
-        if let State::Lingering { .. } = self.state {
+        if self.is_closed() {
             return self.linger();
         }
         let pause = self.read(news)?;
