@@ -11,9 +11,10 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::ClientConnection;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::seam::{CloseReason, ConnId};
+use crate::secret::SecretBytes;
 use crate::time::Instant;
 
 /// A connection of ours reads at most this in one turn, so that others get theirs.
@@ -176,12 +177,13 @@ impl Conn {
     }
 
     /// Takes bytes to send.
-    pub(super) fn send(&mut self, bytes: &[u8]) {
+    pub(super) fn send(&mut self, bytes: SecretBytes) {
         match &mut self.wire {
-            Wire::Plain { unsent } => unsent.extend_from_slice(bytes),
+            Wire::Plain { unsent } if unsent.is_empty() => *unsent = bytes.into_zeroizing(),
+            Wire::Plain { unsent } => unsent.extend_from_slice(&bytes),
             Wire::Tls(tls) => {
                 // Without a limit of its buffer it takes all.
-                let _ = tls.writer().write_all(bytes);
+                let _ = tls.writer().write_all(&bytes);
             }
         }
     }
@@ -259,8 +261,8 @@ impl Conn {
                 Wire::Plain { unsent } => self.stream.write(unsent).inspect(|length| {
                     unsent.drain(..*length);
                     if unsent.is_empty() {
-                        // A connection may stand for weeks.
-                        unsent.zeroize();
+                        // A connection may stand for weeks: wiped, and given back.
+                        *unsent = Zeroizing::default();
                     }
                 }),
                 Wire::Tls(tls) => tls.write_tls(&mut self.stream),

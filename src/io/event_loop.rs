@@ -308,7 +308,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             }
             Output::Send { conn, bytes } => {
                 if let Some(conn) = open(&mut self.conns, conn) {
-                    conn.send(&bytes);
+                    conn.send(bytes);
                     self.due.give_turn(conn);
                 }
             }
