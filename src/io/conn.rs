@@ -277,6 +277,12 @@ impl Conn {
         Ok(())
     }
 
+    /// It ends: what waits to be sent leaves as far as the socket takes it at once. A peer that says no
+    /// more may hear us yet.
+    pub(super) fn send_rest(&mut self) {
+        let _ = self.flush();
+    }
+
     /// In the clear, a read that finds less than it asks for has found all: the next bytes, and an end
     /// that comes later, are an event of their own (epoll(7)). That saves every second call.
     fn read(&mut self, news: &mut Vec<News>) -> Result<Pause, CloseReason> {

@@ -107,7 +107,13 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                     self.due.give_turn(conn);
                 }
             }
-            Pause::Gone => self.forget(id),
+            Pause::Gone => {
+                // Its last words may have come with its end: what it was answered still leaves.
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.send_rest();
+                }
+                self.forget(id);
+            }
         }
         self.news = news;
         self.watch(id);

@@ -231,7 +231,7 @@ fn a_peer_that_is_done_is_let_go_at_once_unless_it_was_not_heard_out() {
 }
 
 #[test]
-fn last_words_and_the_end_that_come_together_are_both_heard() {
+fn last_words_and_the_end_that_come_together_are_both_heard_and_answered() {
     let (sender, address) = mpsc::channel();
     let (heard_first, first) = mpsc::channel();
     let (all_sent, sent) = mpsc::channel();
@@ -258,9 +258,9 @@ fn last_words_and_the_end_that_come_together_are_both_heard() {
                 sent.recv().unwrap();
                 Vec::new()
             }
-            Input::Received(_, bytes) => {
+            Input::Received(conn, bytes) => {
                 told.send(bytes.to_vec()).unwrap();
-                Vec::new()
+                vec![Output::Send { conn: *conn, bytes: b"answer".to_vec().into() }]
             }
             Input::Closed(..) => {
                 told.send(b"and the end".to_vec()).unwrap();
@@ -271,7 +271,7 @@ fn last_words_and_the_end_that_come_together_are_both_heard() {
     );
     let told: Vec<Vec<u8>> = tells.iter().collect();
     assert_eq!(told, [b"last".to_vec(), b"and the end".to_vec()]);
-    assert_eq!(client.join().unwrap(), b"");
+    assert_eq!(client.join().unwrap(), b"answer");
 }
 
 #[test]
