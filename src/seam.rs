@@ -126,6 +126,9 @@ pub enum Output {
     Close {
         /// No input of it follows.
         conn: ConnId,
+        /// The peer has announced that it says nothing more. Of any other it is waited a while for the
+        /// end: what it says on a connection that is gone would destroy what was sent to it last.
+        peer_is_done: bool,
     },
     /// Sends a UDP datagram; the first one of a socket opens it, on a port of chance.
     Datagram {

@@ -64,6 +64,13 @@ impl From<Vec<u8>> for SecretBytes {
     }
 }
 
+impl SecretBytes {
+    /// Hands the bytes on to whoever keeps them until they have left; they are wiped there.
+    pub fn into_zeroizing(self) -> Zeroizing<Vec<u8>> {
+        self.0
+    }
+}
+
 impl Deref for SecretBytes {
     type Target = [u8];
 

@@ -86,7 +86,7 @@ impl World {
             match output {
                 Output::Connect { conn, .. } => dialed.push((conn, Vec::new(), None)),
                 Output::Send { conn, bytes } => dialed.push((conn, bytes.to_vec(), Some(()))),
-                Output::Close { conn } => dialed.retain(|(it, ..)| *it != conn),
+                Output::Close { conn, .. } => dialed.retain(|(it, ..)| *it != conn),
                 Output::Say(text) => self.said.push(text),
                 Output::Exit(status) => {
                     self.exit = Some(status);

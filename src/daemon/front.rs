@@ -148,7 +148,7 @@ impl Front {
     /// Closes the connection that has been of no use longest.
     fn evict(&mut self) {
         if let Some((_, conn)) = self.uses.pop_first() {
-            self.close(conn);
+            self.close(conn, false);
         }
     }
 
@@ -212,7 +212,7 @@ impl Front {
                 ServerEvent::Send(bytes) => {
                     self.outputs.push(Output::Send { conn, bytes: bytes.into() });
                 }
-                ServerEvent::Close => return self.close(conn),
+                ServerEvent::Close { peer_is_done } => return self.close(conn, peer_is_done),
                 ServerEvent::Request(request) => {
                     self.note_use(conn);
                     match self.answer(turn, conn, &request, lookup, reports) {
@@ -346,9 +346,9 @@ impl Front {
         }
     }
 
-    fn close(&mut self, conn: ConnId) {
+    fn close(&mut self, conn: ConnId, peer_is_done: bool) {
         self.closed(conn);
-        self.outputs.push(Output::Close { conn });
+        self.outputs.push(Output::Close { conn, peer_is_done });
     }
 
     /// Takes in that a connection is gone.
@@ -365,7 +365,7 @@ impl Front {
             if deadline > turn.now.mono {
                 break;
             }
-            self.close(conn);
+            self.close(conn, false);
         }
         if let Some(shortage) = self.shortage.take_if(|shortage| shortage.over <= turn.now.mono) {
             let line = Record::info("listen", "there are descriptors enough again");

@@ -68,7 +68,7 @@ impl Wire {
                         String::from_utf8(bytes.to_vec()).expect("a request of a test is text");
                     sent.push(Sent { conn, to: self.connections[&conn], text });
                 }
-                Output::Close { conn } => {
+                Output::Close { conn, .. } => {
                     self.connections.remove(&conn);
                     self.glances.remove(&conn);
                 }

@@ -47,7 +47,10 @@ pub enum ServerEvent {
     /// Send these bytes.
     Send(Vec<u8>),
     /// Close the connection once everything is sent. Always the last.
-    Close,
+    Close {
+        /// The peer has announced that its last request is its last word, and has kept it so far.
+        peer_is_done: bool,
+    },
 }
 
 /// One connection of a client to us.
@@ -73,7 +76,10 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     content: Content,
-    close: bool,
+    /// The peer has announced that it asks nothing more.
+    is_last: bool,
+    /// What came behind it was more than may wait, and is dropped.
+    is_cut: bool,
 }
 
 impl Default for ServerConnection {
@@ -104,7 +110,7 @@ impl ServerConnection {
         if self.buffer.len() > PIPELINE_BYTES_MAX
             && let State::Answering(answer) = &mut self.state
         {
-            answer.close = true;
+            answer.is_cut = true;
             self.buffer = Vec::new();
         }
     }
@@ -116,14 +122,15 @@ impl ServerConnection {
 
     /// Answers the request that [`ServerEvent::Request`] handed out; without one, nothing happens.
     pub fn respond(&mut self, response: &ServerResponse) {
-        let State::Answering(Answer { content, close }) = self.state else { return };
+        let State::Answering(Answer { content, is_last, is_cut }) = self.state else { return };
         // Its length is not known before it is written: it is reckoned by its body.
-        let close = close || self.answered + response.body.len() > ANSWERS_BYTES_MAX;
+        let is_much = self.answered + response.body.len() > ANSWERS_BYTES_MAX;
+        let close = is_last || is_cut || is_much;
         let bytes = write_response(response, content, close);
         self.answered += bytes.len();
         self.events.push_back(ServerEvent::Send(bytes));
         if close {
-            self.close();
+            self.close(is_last && !is_cut && self.buffer.is_empty());
         } else {
             self.state = State::Head;
             self.advance();
@@ -174,12 +181,12 @@ impl ServerConnection {
             self.events.push_back(ServerEvent::Send(CONTINUE.to_vec()));
         }
         let content = if head.method == "HEAD" { Content::LengthOnly } else { Content::Whole };
-        let close = !http11 || head.headers.has_token("connection", "close");
+        let is_last = !http11 || head.headers.has_token("connection", "close");
         let RequestHead { method, target, headers, .. } = head;
         let target = origin_form(&method, target).ok_or(Refusal(400))?;
         self.state = State::Body {
             request: ServerRequest { method, target, headers },
-            answer: Answer { content, close },
+            answer: Answer { content, is_last, is_cut: false },
             reader,
             bytes_left: REQUEST_BODY_BYTES_MAX,
         };
@@ -208,11 +215,11 @@ impl ServerConnection {
     fn refuse(&mut self, Refusal(status): Refusal) {
         let bytes = write_response(&ServerResponse::of_status(status), Content::Whole, true);
         self.events.push_back(ServerEvent::Send(bytes));
-        self.close();
+        self.close(false);
     }
 
-    fn close(&mut self) {
-        self.events.push_back(ServerEvent::Close);
+    fn close(&mut self, peer_is_done: bool) {
+        self.events.push_back(ServerEvent::Close { peer_is_done });
         self.state = State::Closed;
         self.buffer = Vec::new();
     }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::ClientConnection;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::seam::{CloseReason, ConnId};
+use crate::secret::SecretBytes;
 use crate::time::Instant;
 
 /// A connection of ours reads at most this in one turn, so that others get theirs.
@@ -69,6 +70,7 @@ enum State {
     /// We have closed; what was sent leaves, what comes is dropped.
     Lingering {
         until: Instant,
+        peer_is_done: bool,
         dropped: usize,
         finished: bool,
     },
@@ -148,6 +150,11 @@ impl Conn {
         self.drained
     }
 
+    /// Whether the daemon is done with it, and hears no more of it.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Lingering { .. })
+    }
+
     /// When a connection that lingers is dropped.
     pub(super) fn linger_until(&self) -> Option<Instant> {
         match self.state {
@@ -170,23 +177,24 @@ impl Conn {
     }
 
     /// Takes bytes to send.
-    pub(super) fn send(&mut self, bytes: &[u8]) {
+    pub(super) fn send(&mut self, bytes: SecretBytes) {
         match &mut self.wire {
-            Wire::Plain { unsent } => unsent.extend_from_slice(bytes),
+            Wire::Plain { unsent } if unsent.is_empty() => *unsent = bytes.into_zeroizing(),
+            Wire::Plain { unsent } => unsent.extend_from_slice(&bytes),
             Wire::Tls(tls) => {
                 // Without a limit of its buffer it takes all.
-                let _ = tls.writer().write_all(bytes);
+                let _ = tls.writer().write_all(&bytes);
             }
         }
     }
 
     /// We are done with it: it says nothing more to the daemon, and lingers until the time returned.
-    pub(super) fn close(&mut self, now: Instant) -> Instant {
+    pub(super) fn close(&mut self, now: Instant, peer_is_done: bool) -> Instant {
         if let Wire::Tls(tls) = &mut self.wire {
             tls.send_close_notify();
         }
         let until = now + LINGER;
-        self.state = State::Lingering { until, dropped: 0, finished: false };
+        self.state = State::Lingering { until, peer_is_done, dropped: 0, finished: false };
         until
     }
 
@@ -195,7 +203,7 @@ impl Conn {
         match self.try_turn(news) {
             Ok(pause) => pause,
             Err(reason) => {
-                if !matches!(self.state, State::Lingering { .. }) {
+                if !self.is_closed() {
                     news.push(News::Closed(reason));
                 }
                 Pause::Gone
@@ -208,7 +216,7 @@ impl Conn {
             return Ok(Pause::Ready);
         }
         self.flush()?;
-        if let State::Lingering { .. } = self.state {
+        if self.is_closed() {
             return self.linger();
         }
         let pause = self.read(news)?;
@@ -253,8 +261,8 @@ impl Conn {
                 Wire::Plain { unsent } => self.stream.write(unsent).inspect(|length| {
                     unsent.drain(..*length);
                     if unsent.is_empty() {
-                        // A connection may stand for weeks.
-                        unsent.zeroize();
+                        // A connection may stand for weeks: wiped, and given back.
+                        *unsent = Zeroizing::default();
                     }
                 }),
                 Wire::Tls(tls) => tls.write_tls(&mut self.stream),
@@ -267,6 +275,12 @@ impl Conn {
             }
         }
         Ok(())
+    }
+
+    /// It ends: what waits to be sent leaves as far as the socket takes it at once. A peer that says no
+    /// more may hear us yet.
+    pub(super) fn send_rest(&mut self) {
+        let _ = self.flush();
     }
 
     /// In the clear, a read that finds less than it asks for has found all: the next bytes, and an end
@@ -363,12 +377,16 @@ impl Conn {
     }
 
     /// Says that we are done, then waits for the peer's end: a socket that is closed with unread bytes
-    /// sends a reset, which can destroy the last answer on its way.
+    /// sends a reset, which can destroy the last answer on its way, and so does one to which the peer
+    /// sends more once it is closed. Neither is to be feared of a peer that is done and was heard out.
     fn linger(&mut self) -> Result<Pause, CloseReason> {
         let unsent = self.has_unsent();
-        let State::Lingering { dropped, finished, .. } = &mut self.state else {
+        let State::Lingering { peer_is_done, dropped, finished, .. } = &mut self.state else {
             return Ok(Pause::Gone);
         };
+        if !unsent && *peer_is_done && self.drained {
+            return Ok(Pause::Gone);
+        }
         if !unsent && !*finished {
             *finished = true;
             self.stream.shutdown(Shutdown::Write).map_err(|error| reason(&error))?;

@@ -30,16 +30,12 @@ use super::tls::TlsClients;
 use super::usage;
 
 mod room;
+mod token;
 mod turns;
 
 pub(super) use room::LINGERING_MAX;
+use token::{ADMIN, LISTENER, Named, RELOAD, STOP};
 use turns::Due;
-
-const LISTENER: Token = Token(0);
-const STOP: Token = Token(1);
-const RELOAD: Token = Token(2);
-const ADMIN: Token = Token(3);
-const FIRST_FREE: usize = 4;
 
 /// More than there are connections, as a rule: what is ready is seen at once.
 const EVENTS_PER_TURN: usize = 1024;
@@ -93,20 +89,16 @@ pub struct EventLoop<D, K> {
     parts: Parts<D, K>,
     poll: Poll,
     clock: Clock,
-    conns: BTreeMap<Token, Conn>,
-    tokens: BTreeMap<ConnId, Token>,
-    sockets: BTreeMap<Token, (SocketId, UdpSocket)>,
-    socket_tokens: BTreeMap<SocketId, Token>,
+    conns: BTreeMap<ConnId, Conn>,
+    sockets: BTreeMap<SocketId, UdpSocket>,
     /// Connections that the machine has closed, by the time at which they are dropped.
-    lingering: BTreeSet<(Instant, Token)>,
+    lingering: BTreeSet<(Instant, ConnId)>,
     /// Connections that have a turn next.
     due: Due,
     /// What a connection has to tell in its turn; empty between turns.
     news: Vec<News>,
     /// Inputs that answer outputs, told before anything new is, unless that takes long.
     answers: VecDeque<Answer>,
-    /// Tokens only increase, so that a late event never hits a new connection.
-    next_token: usize,
     accepted: u64,
     accept_at: Option<Instant>,
     wait_until: Option<Instant>,
@@ -143,14 +135,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             poll,
             clock: Clock::start(),
             conns: BTreeMap::new(),
-            tokens: BTreeMap::new(),
             sockets: BTreeMap::new(),
-            socket_tokens: BTreeMap::new(),
             lingering: BTreeSet::new(),
             due: Due::default(),
             news: Vec::new(),
             answers: VecDeque::new(),
-            next_token: FIRST_FREE,
             accepted: 0,
             accept_at: None,
             wait_until: None,
@@ -237,14 +226,17 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         match event.token() {
             LISTENER | ADMIN => self.accept(machine),
             token @ (STOP | RELOAD) => self.heed_signal(machine, token),
-            token if self.sockets.contains_key(&token) => self.receive_datagrams(machine, token),
-            // Each connection has one turn, however many things have happened to it.
-            token => {
-                if let Some(conn) = self.conns.get_mut(&token) {
-                    conn.ready(event.is_read_closed() || event.is_error());
+            token => match token::name(token) {
+                // Each connection has one turn, however many things have happened to it.
+                Some(Named::Conn(id)) => {
+                    if let Some(conn) = self.conns.get_mut(&id) {
+                        conn.ready(event.is_read_closed() || event.is_error());
+                        self.due.give_turn(conn);
+                    }
                 }
-                self.give_turn(token);
-            }
+                Some(Named::Socket(id)) => self.receive_datagrams(machine, id),
+                None => {}
+            },
         }
     }
 
@@ -310,24 +302,23 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             }
             Output::Secure { conn, tls } => {
                 if let Err(reason) = self.secure(conn, &tls) {
-                    self.close(conn);
+                    self.close(conn, false);
                     self.answers.push_back(Answer::Closed(conn, reason));
                 }
             }
             Output::Send { conn, bytes } => {
-                if let Some((token, conn)) = self.conn(conn) {
-                    conn.send(&bytes);
-                    self.give_turn(token);
+                if let Some(conn) = open(&mut self.conns, conn) {
+                    conn.send(bytes);
+                    self.due.give_turn(conn);
                 }
             }
-            Output::Close { conn } => self.close(conn),
+            Output::Close { conn, peer_is_done } => self.close(conn, peer_is_done),
             Output::Datagram { socket, to, bytes } => {
                 // The resolver asks again when nothing comes.
                 let _ = self.send_datagram(socket, to, &bytes);
             }
             Output::CloseSocket { socket } => {
-                let token = self.socket_tokens.remove(&socket);
-                if let Some((_, mut closed)) = token.and_then(|token| self.sockets.remove(&token)) {
+                if let Some(mut closed) = self.sockets.remove(&socket) {
                     let _ = self.poll.registry().deregister(&mut closed);
                 }
             }
@@ -357,73 +348,52 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         }
     }
 
-    fn conn(&mut self, id: ConnId) -> Option<(Token, &mut Conn)> {
-        let token = *self.tokens.get(&id)?;
-        self.conns.get_mut(&token).map(|conn| (token, conn))
-    }
-
-    fn new_token(&mut self) -> Token {
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        token
-    }
-
     fn connect(&mut self, id: ConnId, to: SocketAddr, tls: Option<Tls>) -> Result<(), CloseReason> {
         let presents = tls.as_ref().is_some_and(|tls| tls.trust == Trust::Unjudged);
         let tls = tls.map(|tls| self.parts.tls.connection(&tls)).transpose()?;
         let stream = TcpStream::connect(to).map_err(|error| reason(&error))?;
         // It only makes small requests slower; a system that refuses it still works.
         let _ = stream.set_nodelay(true);
-        let token = self.adopt(Conn::dialed(id, stream, tls).presenting(presents));
-        self.watch(token);
+        self.conns.insert(id, Conn::dialed(id, stream, tls).presenting(presents));
+        self.watch(id);
         Ok(())
     }
 
     fn secure(&mut self, id: ConnId, tls: &Tls) -> Result<(), CloseReason> {
         let tls = self.parts.tls.connection(tls)?;
         // One that has just ended says so by itself.
-        let Some((token, conn)) = self.conn(id) else { return Ok(()) };
+        let Some(conn) = open(&mut self.conns, id) else { return Ok(()) };
         conn.secure(tls)?;
-        self.give_turn(token);
+        self.due.give_turn(conn);
         Ok(())
     }
 
-    fn adopt(&mut self, conn: Conn) -> Token {
-        let token = self.new_token();
-        self.tokens.insert(conn.id, token);
-        self.conns.insert(token, conn);
-        token
-    }
-
     fn send_datagram(&mut self, id: SocketId, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
-        let token = match self.socket_tokens.get(&id) {
-            Some(token) => *token,
-            None => self.open_socket(id, to)?,
-        };
-        if let Some((_, socket)) = self.sockets.get(&token) {
+        if !self.sockets.contains_key(&id) {
+            self.open_socket(id, to)?;
+        }
+        if let Some(socket) = self.sockets.get(&id) {
             socket.send_to(bytes, to)?;
         }
         Ok(())
     }
 
     /// Opens a socket on a port that the system chooses by chance.
-    fn open_socket(&mut self, id: SocketId, to: SocketAddr) -> io::Result<Token> {
+    fn open_socket(&mut self, id: SocketId, to: SocketAddr) -> io::Result<()> {
         let any = match to {
             SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
             SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
         };
         let mut socket = UdpSocket::bind(any)?;
-        let token = self.new_token();
+        let token = token::of_socket(id);
         self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        self.sockets.insert(token, (id, socket));
-        self.socket_tokens.insert(id, token);
-        Ok(token)
+        self.sockets.insert(id, socket);
+        Ok(())
     }
 
-    fn receive_datagrams(&mut self, machine: &mut dyn Machine, token: Token) {
+    fn receive_datagrams(&mut self, machine: &mut dyn Machine, id: SocketId) {
         let mut buffer = [0; DATAGRAM_BYTES_MAX];
-        while let Some((id, socket)) = self.sockets.get(&token) {
-            let id = *id;
+        while let Some(socket) = self.sockets.get(&id) {
             match socket.recv_from(&mut buffer) {
                 Ok((length, from)) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
@@ -442,6 +412,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             conn.turn(&mut Vec::new());
         }
     }
+}
+
+/// A connection that the machine has not closed.
+fn open(conns: &mut BTreeMap<ConnId, Conn>, id: ConnId) -> Option<&mut Conn> {
+    conns.get_mut(&id).filter(|conn| !conn.is_closed())
 }
 
 #[cfg(test)]

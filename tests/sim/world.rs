@@ -405,7 +405,7 @@ impl World {
                 self.fold(&bytes);
                 self.network.send_from_daemon(self.now, conn, &bytes);
             }
-            Output::Close { conn } => {
+            Output::Close { conn, .. } => {
                 self.glances.remove(&conn);
                 self.leaves(conn);
                 self.network.close_from_daemon(self.now, conn);

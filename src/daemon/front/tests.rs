@@ -71,7 +71,7 @@ impl Case {
                 let body = text.rsplit("\r\n").next().unwrap_or_default();
                 format!("{} {body}", text.split(' ').nth(1).unwrap_or_default())
             }
-            Output::Close { conn: ConnId::Accepted(number) } => format!("close {number}"),
+            Output::Close { conn: ConnId::Accepted(number), .. } => format!("close {number}"),
             Output::Load(Load::Challenge(_, token)) => format!("look up {token}"),
             other => format!("{other:?}"),
         };

@@ -36,7 +36,7 @@ impl Outbox {
     }
 
     pub(super) fn close(&mut self, conn: ConnId) {
-        self.outputs.push_back(Output::Close { conn });
+        self.outputs.push_back(Output::Close { conn, peer_is_done: false });
     }
 
     pub(super) fn push(&mut self, output: Output) {

@@ -203,7 +203,7 @@ fn line(output: Output) -> String {
             let text = String::from_utf8_lossy(&bytes);
             format!("send {} {}", number(conn), text.split(" HTTP/1.1\r\n").next().unwrap())
         }
-        Output::Close { conn } => format!("close {}", number(conn)),
+        Output::Close { conn, .. } => format!("close {}", number(conn)),
         Output::Load(Load::NameService) => "load".into(),
         other => format!("{other:?}"),
     }

@@ -14,7 +14,7 @@ fn serve(pieces: &[&[u8]]) -> (String, bool) {
             match event {
                 ServerEvent::Request(request) => connection.respond(&echo(&request)),
                 ServerEvent::Send(bytes) => sent.extend(bytes),
-                ServerEvent::Close => closed = true,
+                ServerEvent::Close { .. } => closed = true,
             }
         }
     }
@@ -97,6 +97,29 @@ fn who_wants_the_connection_closed_gets_it_closed() {
     let closing = format!("GET /a HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n{after}");
     check(&closing, &answer("GET /a", CLOSE), true);
     check(&format!("GET /a HTTP/1.0\r\n\r\n{after}"), &answer("GET /a", CLOSE), true);
+}
+
+#[test]
+fn a_peer_is_done_that_has_announced_its_end_and_says_nothing_behind_it() {
+    let announced = "GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let with_body = "POST /a HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc";
+    let flood = "x".repeat(PIPELINE_BYTES_MAX + 1);
+    let cases = [
+        ([announced, ""], true),
+        ([with_body, ""], true),
+        ([announced, "G"], false),
+        ([announced, &flood], false),
+        ([with_body, "\r\n"], false),
+        (["GET / HTTP/9\r\n\r\n", ""], false),
+    ];
+    for ([request, behind], expected) in cases {
+        let mut connection = ServerConnection::new();
+        connection.receive(request.as_bytes());
+        connection.receive(behind.as_bytes());
+        connection.respond(&ServerResponse::of_status(200));
+        let last = std::iter::from_fn(|| connection.poll()).last();
+        assert_eq!(last, Some(ServerEvent::Close { peer_is_done: expected }), "{request:?}");
+    }
 }
 
 #[test]
@@ -324,7 +347,7 @@ fn a_peer_that_pipelines_without_end_gets_its_answer_and_no_other() {
     }
     connection.respond(&ServerResponse::new(200, "text/plain", "late"));
     assert_eq!(connection.poll(), Some(ServerEvent::Send(answer("late", CLOSE).into_bytes())));
-    assert_eq!(connection.poll(), Some(ServerEvent::Close));
+    assert_eq!(connection.poll(), Some(ServerEvent::Close { peer_is_done: false }));
     connection.receive(request);
     assert_eq!(connection.poll(), None);
     assert!(connection.buffer.is_empty());
@@ -362,7 +385,7 @@ fn flood(connection: &mut ServerConnection, piece: &[u8], body: &str) -> (usize,
                 connection.respond(&ServerResponse::new(200, "text/plain", body));
             }
             ServerEvent::Send(bytes) => sent += bytes.len(),
-            ServerEvent::Close => closed = true,
+            ServerEvent::Close { .. } => closed = true,
         }
     }
     (sent, closed)

@@ -14,14 +14,13 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
-use mio::Token;
 use mio::net::TcpStream;
 
 use crate::keys::Keys;
 use crate::seam::{ConnId, Door, Input, Machine};
 
 use super::super::conn::Conn;
-use super::{Answer, Disk, EventLoop};
+use super::{Answer, Disk, EventLoop, open};
 
 /// Connections accepted in one turn at most.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -78,12 +77,12 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let are_short = descriptors.are_short(stream.as_raw_fd());
         let id = ConnId::Accepted(self.accepted);
         self.accepted += 1;
-        let token = self.adopt(Conn::accepted(id, stream));
+        self.conns.insert(id, Conn::accepted(id, stream));
         self.tell(machine, Input::Accepted(id, from, door));
         // What it asks is there already, as a rule: it is heard and answered at once, before others can
         // push it out.
-        self.turn_conn(machine, token);
-        self.turn_if_due(machine, token);
+        self.turn_conn(machine, id);
+        self.turn_if_due(machine, id);
         if are_short {
             self.make_room(machine, descriptors.to_string());
         }
@@ -98,15 +97,14 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     }
 
     /// The machine is done with a connection.
-    pub(super) fn close(&mut self, id: ConnId) {
+    pub(super) fn close(&mut self, id: ConnId, peer_is_done: bool) {
         let now = self.clock.now().mono;
         // A connection that never stood has nothing to linger for, but its turn ends it.
-        if let Some((token, conn)) = self.conn(id) {
-            let until = conn.close(now);
-            self.lingering.insert((until, token));
-            self.give_turn(token);
+        if let Some(conn) = open(&mut self.conns, id) {
+            let until = conn.close(now, peer_is_done);
+            self.lingering.insert((until, id));
+            self.due.give_turn(conn);
         }
-        self.tokens.remove(&id);
         self.answers.retain(|it| !matches!(it, Answer::Closed(closed, _) if *closed == id));
         self.end_lingering(LINGERING_MAX);
     }
@@ -114,27 +112,27 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// Ends those that linger longest, until so many are left.
     fn end_lingering(&mut self, left: usize) {
         while self.lingering.len() > left
-            && let Some((_, token)) = self.lingering.first().copied()
+            && let Some((_, id)) = self.lingering.first().copied()
         {
-            self.end(token);
+            self.end(id);
         }
     }
 
     /// Ends what has lingered long enough.
     pub(super) fn end_overdue(&mut self) {
         let now = self.clock.now().mono;
-        while let Some((until, token)) = self.lingering.first().copied()
+        while let Some((until, id)) = self.lingering.first().copied()
             && until <= now
         {
-            self.end(token);
+            self.end(id);
         }
     }
 
     /// Ends a connection that lingers; what can still leave at once does.
-    fn end(&mut self, token: Token) {
-        if let Some(conn) = self.conns.get_mut(&token) {
+    fn end(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
             conn.turn(&mut Vec::new());
         }
-        self.forget(token);
+        self.forget(id);
     }
 }

@@ -171,7 +171,10 @@ fn an_answer_reaches_a_peer_that_reads_late_in_full() {
                 assert_eq!((*bytes, closed), (&b"question"[..], None));
                 closed = Some(*conn);
                 let bytes = vec![b'x'; ANSWER_BYTES].into();
-                vec![Output::Send { conn: *conn, bytes }, Output::Close { conn: *conn }]
+                vec![
+                    Output::Send { conn: *conn, bytes },
+                    Output::Close { conn: *conn, peer_is_done: false },
+                ]
             }
             Input::Closed(conn, _) => panic!("{conn:?} was closed by us, it is silent"),
             _ => Vec::new(),

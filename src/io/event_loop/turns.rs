@@ -6,13 +6,11 @@
 
 use std::collections::VecDeque;
 
-use mio::Token;
-
 use crate::keys::Keys;
 use crate::seam::{ConnId, Input, Machine};
 
-use super::super::conn::{News, Pause, reason};
-use super::{Answer, Disk, EventLoop, ROUND};
+use super::super::conn::{Conn, News, Pause, reason};
+use super::{Answer, Disk, EventLoop, ROUND, open, token};
 
 /// After so many turns of strangers, newcomers are looked for: they do not wait for all the others.
 const TURNS_PER_ACCEPT: usize = 64;
@@ -21,15 +19,22 @@ const TURNS_PER_ACCEPT: usize = 64;
 /// has had it.
 #[derive(Default)]
 pub(super) struct Due {
-    strangers: VecDeque<Token>,
-    ours: VecDeque<Token>,
+    strangers: VecDeque<ConnId>,
+    ours: VecDeque<ConnId>,
 }
 
 impl Due {
-    fn of(&mut self, id: ConnId) -> &mut VecDeque<Token> {
+    fn of(&mut self, id: ConnId) -> &mut VecDeque<ConnId> {
         match id {
             ConnId::Accepted(_) => &mut self.strangers,
             ConnId::Dialed(_) => &mut self.ours,
+        }
+    }
+
+    /// A connection has a turn next, however many things happen to it until then.
+    pub(super) fn give_turn(&mut self, conn: &mut Conn) {
+        if !std::mem::replace(&mut conn.due, true) {
+            self.of(conn.id).push_back(conn.id);
         }
     }
 
@@ -40,21 +45,12 @@ impl Due {
 }
 
 impl<D: Disk, K: Keys> EventLoop<D, K> {
-    /// A connection has a turn next, however many things happen to it until then.
-    pub(super) fn give_turn(&mut self, token: Token) {
-        if let Some(conn) = self.conns.get_mut(&token)
-            && !std::mem::replace(&mut conn.due, true)
-        {
-            self.due.of(conn.id).push_back(token);
-        }
-    }
-
     /// A round of turns.
     pub(super) fn give_turns(&mut self, machine: &mut dyn Machine) {
         let begin = self.clock.now().mono;
         for index in 1..=self.due.strangers.len() {
-            let Some(token) = self.due.strangers.pop_front() else { break };
-            self.turn_if_due(machine, token);
+            let Some(id) = self.due.strangers.pop_front() else { break };
+            self.turn_if_due(machine, id);
             if index % TURNS_PER_ACCEPT == 0 {
                 self.accept(machine);
             }
@@ -62,8 +58,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let between = self.clock.now().mono;
         let room = between.since(begin).max(ROUND);
         for _ in 0..self.due.ours.len() {
-            let Some(token) = self.due.ours.pop_front() else { break };
-            self.turn_if_due(machine, token);
+            let Some(id) = self.due.ours.pop_front() else { break };
+            self.turn_if_due(machine, id);
             if self.clock.now().mono.since(between) >= room {
                 break;
             }
@@ -72,78 +68,78 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
 
     /// Its turn, unless it has had it or is gone; and a second one right behind it where nothing more is
     /// to be read: what it was answered leaves at once, which takes nothing from the others.
-    pub(super) fn turn_if_due(&mut self, machine: &mut dyn Machine, token: Token) {
-        if self.conns.get(&token).is_some_and(|conn| conn.due) {
-            self.turn_conn(machine, token);
+    pub(super) fn turn_if_due(&mut self, machine: &mut dyn Machine, id: ConnId) {
+        if self.conns.get(&id).is_some_and(|conn| conn.due) {
+            self.turn_conn(machine, id);
         }
-        if self.conns.get(&token).is_some_and(|conn| conn.due && conn.is_drained()) {
-            self.turn_conn(machine, token);
+        if self.conns.get(&id).is_some_and(|conn| conn.due && conn.is_drained()) {
+            self.turn_conn(machine, id);
         }
     }
 
     /// Lets a connection do what its socket allows, and tells the machine what came of it.
-    pub(super) fn turn_conn(&mut self, machine: &mut dyn Machine, token: Token) {
-        let Some(conn) = self.conns.get_mut(&token) else { return };
+    pub(super) fn turn_conn(&mut self, machine: &mut dyn Machine, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         let mut news = std::mem::take(&mut self.news);
         conn.due = false;
-        let id = conn.id;
         let due = self.due.of(id);
-        if due.back() == Some(&token) {
+        if due.back() == Some(&id) {
             // Nobody is to be woken for it.
             due.pop_back();
         }
         let pause = conn.turn(&mut news);
         for item in news.drain(..) {
             // Once the machine has closed it, it hears no more of it.
-            if self.tokens.get(&id) != Some(&token) {
+            if open(&mut self.conns, id).is_none() {
                 break;
             }
             match item {
                 News::Connected => self.tell(machine, Input::Connected(id)),
                 News::Presented(der) => self.tell(machine, Input::Presented(id, der)),
                 News::Received(bytes) => self.tell(machine, Input::Received(id, &bytes)),
-                News::Closed(reason) => {
-                    self.tokens.remove(&id);
-                    self.tell(machine, Input::Closed(id, reason));
-                }
+                News::Closed(reason) => self.tell(machine, Input::Closed(id, reason)),
             }
         }
         match pause {
             Pause::Ready => {}
-            Pause::Turn => self.give_turn(token),
-            Pause::Gone => self.forget(token),
+            Pause::Turn => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    self.due.give_turn(conn);
+                }
+            }
+            Pause::Gone => {
+                // Its last words may have come with its end: what it was answered still leaves.
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.send_rest();
+                }
+                self.forget(id);
+            }
         }
         self.news = news;
-        self.watch(token);
+        self.watch(id);
     }
 
     /// Has the system watch a connection that has to wait. One that has a turn next is watched after
     /// that, if it is still there: most that come are answered and gone without.
-    pub(super) fn watch(&mut self, token: Token) {
-        let Some(conn) = self.conns.get_mut(&token) else { return };
+    pub(super) fn watch(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.due {
             return;
         }
-        if let Err(error) = conn.watch(self.poll.registry(), token) {
-            let id = conn.id;
+        if let Err(error) = conn.watch(self.poll.registry(), token::of_conn(id)) {
             // Nobody would tell when it can go on.
-            if self.tokens.get(&id) == Some(&token) {
+            if !conn.is_closed() {
                 self.answers.push_back(Answer::Closed(id, reason(&error)));
             }
-            self.forget(token);
+            self.forget(id);
         }
     }
 
     /// Drops a connection; a turn that it still had passes.
-    pub(super) fn forget(&mut self, token: Token) {
+    pub(super) fn forget(&mut self, id: ConnId) {
         // The system watches it no longer once it is dropped, and so closed.
-        if let Some(conn) = self.conns.remove(&token) {
-            if let Some(until) = conn.linger_until() {
-                self.lingering.remove(&(until, token));
-            }
-            if self.tokens.get(&conn.id) == Some(&token) {
-                self.tokens.remove(&conn.id);
-            }
+        if let Some(until) = self.conns.remove(&id).and_then(|conn| conn.linger_until()) {
+            self.lingering.remove(&(until, id));
         }
     }
 }

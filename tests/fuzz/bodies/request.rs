@@ -42,7 +42,7 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Served {
                     assert!(!bytes.is_empty(), "an empty send");
                     served.sent.extend(bytes);
                 }
-                ServerEvent::Close => served.closed = true,
+                ServerEvent::Close { .. } => served.closed = true,
             }
         }
         assert_eq!(connection.awaits_peer(), !served.closed, "neither at work nor at an end");

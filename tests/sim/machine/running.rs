@@ -260,11 +260,12 @@ impl World {
                 let conn = outside(index, conn);
                 self.carry_out(Output::Send { conn, bytes });
             }
-            Output::Close { conn } => {
+            Output::Close { conn, peer_is_done } => {
                 if let Some(process) = self.machines[index].process() {
                     process.inbox.retain(|heard| !heard.is_of(conn));
                 }
-                self.carry_out(Output::Close { conn: outside(index, conn) });
+                let conn = outside(index, conn);
+                self.carry_out(Output::Close { conn, peer_is_done });
             }
             Output::Datagram { socket, to, bytes } => {
                 let socket = outside_socket(index, socket);

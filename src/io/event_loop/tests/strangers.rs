@@ -50,7 +50,8 @@ fn a_question_that_comes_with_its_connection_is_answered_before_the_next_is_acce
         until_done(sender, move |input| match input {
             Input::Accepted(conn, ..) => {
                 // All but the newest are pushed out, however little time they had.
-                let close = last.replace(*conn).map(|conn| Output::Close { conn });
+                let close =
+                    last.replace(*conn).map(|conn| Output::Close { conn, peer_is_done: false });
                 if close.is_none() {
                     came.recv().unwrap();
                 }
@@ -60,7 +61,7 @@ fn a_question_that_comes_with_its_connection_is_answered_before_the_next_is_acce
                 let conn = *conn;
                 vec![
                     Output::Send { conn, bytes: b"answer".to_vec().into() },
-                    Output::Close { conn },
+                    Output::Close { conn, peer_is_done: false },
                 ]
             }
             _ => Vec::new(),
@@ -150,7 +151,7 @@ fn where_descriptors_are_short_the_machine_is_told_and_who_lingers_is_dropped() 
                 told += 1;
                 counter.send(told).unwrap();
                 let goer = if open.len() > 1 { open.pop_front() } else { None };
-                goer.map(|conn| Output::Close { conn }).into_iter().collect()
+                goer.map(|conn| Output::Close { conn, peer_is_done: false }).into_iter().collect()
             }
             _ => Vec::new(),
         }),
@@ -185,7 +186,7 @@ fn few_linger_however_many_are_closed() {
                 let conn = *conn;
                 vec![
                     Output::Send { conn, bytes: b"closed".to_vec().into() },
-                    Output::Close { conn },
+                    Output::Close { conn, peer_is_done: false },
                 ]
             }
             _ => Vec::new(),
@@ -196,8 +197,41 @@ fn few_linger_however_many_are_closed() {
     assert!(heard.iter().all(|heard| heard == b"closed"));
 }
 
+/// What a peer hears that says so many bytes and is closed as one that is done, and whether it is let go.
+fn let_go(question_bytes: usize) -> (Vec<u8>, bool) {
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        let mut stream = StdStream::connect(address).unwrap();
+        stream.write_all(&vec![b'x'; question_bytes]).unwrap();
+        let heard = hear(&mut stream);
+        let is_dropped = is_dropped(&mut stream, LOOKS);
+        done(address);
+        (heard, is_dropped)
+    });
+    run(
+        None,
+        until_done(sender, move |input| match input {
+            Input::Received(conn, [b'x', ..]) => {
+                let conn = *conn;
+                let bytes = b"answer".to_vec().into();
+                vec![Output::Send { conn, bytes }, Output::Close { conn, peer_is_done: true }]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    client.join().unwrap()
+}
+
 #[test]
-fn last_words_and_the_end_that_come_together_are_both_heard() {
+fn a_peer_that_is_done_is_let_go_at_once_unless_it_was_not_heard_out() {
+    assert_eq!(let_go(8), (b"answer".to_vec(), true));
+    // A part of it is unread as the answer leaves.
+    assert_eq!(let_go(2000), (b"answer".to_vec(), false));
+}
+
+#[test]
+fn last_words_and_the_end_that_come_together_are_both_heard_and_answered() {
     let (sender, address) = mpsc::channel();
     let (heard_first, first) = mpsc::channel();
     let (all_sent, sent) = mpsc::channel();
@@ -224,9 +258,9 @@ fn last_words_and_the_end_that_come_together_are_both_heard() {
                 sent.recv().unwrap();
                 Vec::new()
             }
-            Input::Received(_, bytes) => {
+            Input::Received(conn, bytes) => {
                 told.send(bytes.to_vec()).unwrap();
-                Vec::new()
+                vec![Output::Send { conn: *conn, bytes: b"answer".to_vec().into() }]
             }
             Input::Closed(..) => {
                 told.send(b"and the end".to_vec()).unwrap();
@@ -237,7 +271,7 @@ fn last_words_and_the_end_that_come_together_are_both_heard() {
     );
     let told: Vec<Vec<u8>> = tells.iter().collect();
     assert_eq!(told, [b"last".to_vec(), b"and the end".to_vec()]);
-    assert_eq!(client.join().unwrap(), b"");
+    assert_eq!(client.join().unwrap(), b"answer");
 }
 
 #[test]

@@ -182,7 +182,7 @@ impl World {
                     None => assert!(self.accepted.contains(&conn), "sent on {conn:?}: not open"),
                 }
             }
-            Output::Close { conn } => {
+            Output::Close { conn, .. } => {
                 let accepted = self.accepted.iter().position(|open| *open == conn);
                 let was_open = accepted.map(|index| self.accepted.remove(index)).is_some()
                     || self.dialed.remove(&conn).is_some();
