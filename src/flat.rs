@@ -188,6 +188,11 @@ impl<T: Ord> FlatSet<T> {
         self.0.remove(item).is_some()
     }
 
+    /// The least item.
+    pub fn first(&self) -> Option<&T> {
+        self.0.0.first().map(|(item, ())| item)
+    }
+
     /// Takes the least item out.
     pub fn pop_first(&mut self) -> Option<T> {
         self.0.pop_first().map(|(item, ())| item)
@@ -387,7 +392,7 @@ mod tests {
                 _ => assert_eq!(flat.contains(&item), tree.contains(&item)),
             }
             assert_eq!((flat.len(), flat.is_empty()), (tree.len(), tree.is_empty()));
-            assert!(flat.iter().eq(&tree));
+            assert!(flat.iter().eq(&tree) && flat.first() == tree.first());
         }
         assert_eq!(format!("{flat:?}"), format!("{tree:?}"));
         assert_eq!(serde_json::to_string(&flat).unwrap(), serde_json::to_string(&tree).unwrap());

@@ -11,11 +11,12 @@
 //! A connection asks for one file at a time, so that as many are read at once as there are connections
 //! at most.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::challenge::{Answer, Responder, not_found, refusal, served};
 use crate::daemon::status::{Inquiry, Topic};
+use crate::flat::{FlatMap, FlatSet};
 use crate::http::{ServerConnection, ServerEvent, ServerRequest, ServerResponse};
 use crate::log::Record;
 use crate::seam::{ACCEPTED_MAX, ConnId, Door, Load, Output, Usage};
@@ -53,11 +54,12 @@ pub struct Front {
     pub responder: Responder,
     /// The operator has a listener of their own: strangers are told of challenges and health alone.
     has_admin: bool,
-    connections: BTreeMap<ConnId, Connection>,
+    /// Each in memory of its own, so that it stays where it is.
+    connections: FlatMap<ConnId, Box<Connection>>,
     /// Every connection by the time at which it is closed.
-    deadlines: BTreeSet<(Instant, ConnId)>,
+    deadlines: FlatSet<(Instant, ConnId)>,
     /// Every connection by its last use, the one that has been of no use longest first.
-    uses: BTreeMap<u64, ConnId>,
+    uses: FlatMap<u64, ConnId>,
     /// How often any connection was of use.
     used: u64,
     shortage: Option<Shortage>,
@@ -125,7 +127,7 @@ impl Front {
         self.deadlines.insert((deadline, conn));
         let codec = ServerConnection::new();
         let connection = Connection { codec, door, deadline, used: 0, asking: false };
-        self.connections.insert(conn, connection);
+        self.connections.insert(conn, Box::new(connection));
         self.note_use(conn);
     }
 

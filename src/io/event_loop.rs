@@ -6,7 +6,7 @@
 //! ran out of descriptors, for a log that nobody reads or that holds back what it has said before, and
 //! for the service manager's watchdog.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
 
+use crate::flat::{FlatMap, FlatSet};
 use crate::keys::Keys;
 use crate::seam::{Change, CloseReason, ConnId, Input, Load, Loaded, Machine, Output, Signal};
 use crate::seam::{SocketId, StoreError, Tls, Trust, Usage, WriteId};
@@ -89,10 +90,11 @@ pub struct EventLoop<D, K> {
     parts: Parts<D, K>,
     poll: Poll,
     clock: Clock,
-    conns: BTreeMap<ConnId, Conn>,
-    sockets: BTreeMap<SocketId, UdpSocket>,
+    /// Each in memory of its own, so that it stays where it is.
+    conns: FlatMap<ConnId, Box<Conn>>,
+    sockets: FlatMap<SocketId, UdpSocket>,
     /// Connections that the machine has closed, by the time at which they are dropped.
-    lingering: BTreeSet<(Instant, ConnId)>,
+    lingering: FlatSet<(Instant, ConnId)>,
     /// Connections that have a turn next.
     due: Due,
     /// What a connection has to tell in its turn; empty between turns.
@@ -134,9 +136,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             parts,
             poll,
             clock: Clock::start(),
-            conns: BTreeMap::new(),
-            sockets: BTreeMap::new(),
-            lingering: BTreeSet::new(),
+            conns: FlatMap::new(),
+            sockets: FlatMap::new(),
+            lingering: FlatSet::new(),
             due: Due::default(),
             news: Vec::new(),
             answers: VecDeque::new(),
@@ -354,7 +356,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let stream = TcpStream::connect(to).map_err(|error| reason(&error))?;
         // It only makes small requests slower; a system that refuses it still works.
         let _ = stream.set_nodelay(true);
-        self.conns.insert(id, Conn::dialed(id, stream, tls).presenting(presents));
+        self.conns.insert(id, Box::new(Conn::dialed(id, stream, tls).presenting(presents)));
         self.watch(id);
         Ok(())
     }
@@ -415,7 +417,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
 }
 
 /// A connection that the machine has not closed.
-fn open(conns: &mut BTreeMap<ConnId, Conn>, id: ConnId) -> Option<&mut Conn> {
+fn open(conns: &mut FlatMap<ConnId, Box<Conn>>, id: ConnId) -> Option<&mut Box<Conn>> {
     conns.get_mut(&id).filter(|conn| !conn.is_closed())
 }
 

@@ -77,12 +77,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let are_short = descriptors.are_short(stream.as_raw_fd());
         let id = ConnId::Accepted(self.accepted);
         self.accepted += 1;
-        self.conns.insert(id, Conn::accepted(id, stream));
+        self.conns.insert(id, Box::new(Conn::accepted(id, stream)));
         self.tell(machine, Input::Accepted(id, from, door));
         // What it asks is there already, as a rule: it is heard and answered at once, before others can
         // push it out.
-        self.turn_conn(machine, id);
-        self.turn_if_due(machine, id);
+        self.turn_newcomer(machine, id);
         if are_short {
             self.make_room(machine, descriptors.to_string());
         }

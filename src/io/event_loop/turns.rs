@@ -77,8 +77,30 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         }
     }
 
-    /// Lets a connection do what its socket allows, and tells the machine what came of it.
+    /// As [`EventLoop::turn_conn`]; one that has said nothing yet is looked at once more before the system
+    /// has to watch it: its question follows close behind, as a rule.
+    pub(super) fn turn_newcomer(&mut self, machine: &mut dyn Machine, id: ConnId) {
+        self.turn(machine, id);
+        if let Some(conn) = self.conns.get_mut(&id)
+            && conn.is_drained()
+            && !conn.has_spoken()
+        {
+            conn.ready(false);
+            self.due.give_turn(conn);
+        } else {
+            self.watch(id);
+            self.turn_if_due(machine, id);
+        }
+    }
+
+    /// Lets a connection do what its socket allows, tells the machine what came of it, and has the system
+    /// watch it if it waits.
     pub(super) fn turn_conn(&mut self, machine: &mut dyn Machine, id: ConnId) {
+        self.turn(machine, id);
+        self.watch(id);
+    }
+
+    fn turn(&mut self, machine: &mut dyn Machine, id: ConnId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let mut news = std::mem::take(&mut self.news);
         conn.due = false;
@@ -116,7 +138,6 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             }
         }
         self.news = news;
-        self.watch(id);
     }
 
     /// Has the system watch a connection that has to wait. One that has a turn next is watched after
