@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::acme::renewal_info::{NoSuggestion, Suggestion};
-use crate::collect::Collect;
 use crate::config::Config;
 use crate::daemon::budget::Budget;
 use crate::daemon::issuer::OrderId;
@@ -260,10 +259,10 @@ impl Certificates {
             return;
         }
         let wishes = self.entries.values().flat_map(|entry| &entry.wish);
-        let wanted: BTreeSet<&Domain> = wishes.flat_map(|wish| &wish.names).into_set();
+        let wanted: BTreeSet<&Domain> = wishes.flat_map(|wish| &wish.names).collect();
         let kept = self.entries.values().filter(|entry| entry.wish.is_some());
         let valid = kept.flat_map(|entry| &entry.stored).filter(|stored| stored.not_after > now);
-        let served: BTreeSet<&Domain> = valid.flat_map(|stored| &stored.names).into_set();
+        let served: BTreeSet<&Domain> = valid.flat_map(|stored| &stored.names).collect();
         let is_superseded = |entry: &Entry| {
             let names = entry.stored.iter().flat_map(|stored| &stored.names);
             let mut wanted = names.filter(|name| wanted.contains(name)).peekable();
