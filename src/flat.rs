@@ -193,16 +193,6 @@ impl<T: Ord> FlatSet<T> {
         self.0.0.first().map(|(item, ())| item)
     }
 
-    /// Takes the least item out.
-    pub fn pop_first(&mut self) -> Option<T> {
-        self.0.pop_first().map(|(item, ())| item)
-    }
-
-    /// Keeps what is to stay.
-    pub fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
-        self.0.retain(|item, ()| stays(item));
-    }
-
     /// Takes all out.
     pub fn clear(&mut self) {
         self.0.clear();
@@ -397,9 +387,6 @@ mod tests {
         assert_eq!(format!("{flat:?}"), format!("{tree:?}"));
         assert_eq!(serde_json::to_string(&flat).unwrap(), serde_json::to_string(&tree).unwrap());
         assert!(flat.len() > 3);
-        assert_eq!(flat.pop_first(), tree.pop_first());
-        flat.retain(|item| item % 2 == 0);
-        tree.retain(|item| item % 2 == 0);
         assert!(flat.clone().into_iter().eq(tree));
         flat.clear();
         assert_eq!(flat, FlatSet::default());

@@ -36,8 +36,6 @@ pub(super) struct Conn {
     state: State,
     /// What the system watches it for, once it does.
     interest: Option<Interest>,
-    /// Something came.
-    spoken: bool,
     /// It has a turn next: something happened to it, or its last turn did not allow all it wanted.
     pub(super) due: bool,
     /// Nothing is there to read until the system says so again.
@@ -117,8 +115,8 @@ impl Conn {
 
     fn new(id: ConnId, stream: TcpStream, wire: Wire, state: State) -> Conn {
         let interest = None;
-        let (spoken, due, drained, ending, presents) = (false, false, false, false, false);
-        Conn { id, stream, wire, state, interest, spoken, due, drained, ending, presents }
+        let (due, drained, ending, presents) = (false, false, false, false);
+        Conn { id, stream, wire, state, interest, due, drained, ending, presents }
     }
 
     /// The same, which tells the peer's certificate once TLS stands.
@@ -145,11 +143,6 @@ impl Conn {
     pub(super) fn ready(&mut self, ending: bool) {
         self.drained = false;
         self.ending |= ending;
-    }
-
-    /// Whether anything came.
-    pub(super) fn has_spoken(&self) -> bool {
-        self.spoken
     }
 
     /// Whether nothing is there to read until the system says so again.
@@ -324,7 +317,6 @@ impl Conn {
                 Ok(0) => return Err(self.end()),
                 Ok(length) => {
                     left = left.saturating_sub(length);
-                    self.spoken = true;
                     self.take_in(buffer.get(..length).unwrap_or_default(), news)?;
                     if is_plain && length < end && !self.ending {
                         self.drained = true;

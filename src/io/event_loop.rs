@@ -417,8 +417,8 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
 }
 
 /// A connection that the machine has not closed.
-fn open(conns: &mut FlatMap<ConnId, Box<Conn>>, id: ConnId) -> Option<&mut Box<Conn>> {
-    conns.get_mut(&id).filter(|conn| !conn.is_closed())
+fn open(conns: &mut FlatMap<ConnId, Box<Conn>>, id: ConnId) -> Option<&mut Conn> {
+    conns.get_mut(&id).map(Box::as_mut).filter(|conn| !conn.is_closed())
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@
 //! looked at, `Signalling → Proving ⇄ Recounting (ids in between) → Resting`; the drift watch begins a
 //! `Proving` of its own.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::collect::Collect;
 use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
-use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
 use crate::http::{Request, Response};
 use crate::lb;
@@ -52,7 +52,7 @@ pub(super) struct Balancer {
     /// Why it did not acknowledge the last signal, or what is wrong with what it serves.
     pub(super) problem: Option<Complaint>,
     /// What it was last seen to serve.
-    pub(super) served: FlatMap<Domain, Served>,
+    pub(super) served: BTreeMap<Domain, Served>,
     /// Processes of before the last reload that were still there after it.
     pub(super) lingering: usize,
     /// A name for which the drift watch has seen something wrong.

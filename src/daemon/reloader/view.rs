@@ -1,10 +1,10 @@
 //! The load balancers as others may see them. Changes nothing.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Served;
 use crate::domain::Domain;
-use crate::flat::FlatMap;
 use crate::hint::Complaint;
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -49,7 +49,7 @@ pub struct BalancerView<'a> {
     /// Why it did not acknowledge the last one.
     pub problem: Option<&'a Complaint>,
     /// What it was last seen to serve, where it is looked at.
-    pub served: &'a FlatMap<Domain, Served>,
+    pub served: &'a BTreeMap<Domain, Served>,
     /// Processes of before the last reload that were still there after it.
     pub lingering: usize,
 }

@@ -80,10 +80,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// As [`EventLoop::turn_conn`]; one that has said nothing yet is looked at once more before the system
     /// has to watch it: its question follows close behind, as a rule.
     pub(super) fn turn_newcomer(&mut self, machine: &mut dyn Machine, id: ConnId) {
-        self.turn(machine, id);
+        let has_news = self.turn(machine, id);
         if let Some(conn) = self.conns.get_mut(&id)
-            && conn.is_drained()
-            && !conn.has_spoken()
+            && !has_news
         {
             conn.ready(false);
             self.due.give_turn(conn);
@@ -100,8 +99,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         self.watch(id);
     }
 
-    fn turn(&mut self, machine: &mut dyn Machine, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+    /// Whether anything came of it.
+    fn turn(&mut self, machine: &mut dyn Machine, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(&id) else { return false };
         let mut news = std::mem::take(&mut self.news);
         conn.due = false;
         let due = self.due.of(id);
@@ -110,6 +110,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             due.pop_back();
         }
         let pause = conn.turn(&mut news);
+        let has_news = !news.is_empty();
         for item in news.drain(..) {
             // Once the machine has closed it, it hears no more of it.
             if open(&mut self.conns, id).is_none() {
@@ -138,6 +139,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             }
         }
         self.news = news;
+        has_news
     }
 
     /// Has the system watch a connection that has to wait. One that has a turn next is watched after
