@@ -111,6 +111,7 @@ pub mod keys;
 pub mod lb;
 pub mod log;
 pub mod marathon;
+pub mod pieces;
 pub mod pki;
 pub mod printable;
 pub mod proxy;

@@ -56,16 +56,25 @@ pub struct Front {
     has_admin: bool,
     /// Each in memory of its own, so that it stays where it is.
     connections: FlatMap<ConnId, Box<Connection>>,
-    /// Every connection by the time at which it is closed.
-    deadlines: FlatSet<(Instant, ConnId)>,
-    /// Every connection by its last use, the one that has been of no use longest first.
-    uses: FlatMap<u64, ConnId>,
-    /// How often any connection was of use.
-    used: u64,
+    /// Every connection by the time at which it is looked whether it has taken too long.
+    looks: FlatSet<(Instant, ConnId)>,
+    uses: Uses,
     shortage: Option<Shortage>,
     counts: ChallengeCounts,
     rations: Rations,
     outputs: Vec<Output>,
+}
+
+/// How often any connection was of use.
+#[derive(Debug, Default)]
+struct Uses(u64);
+
+impl Uses {
+    /// The number of one more.
+    fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
 }
 
 /// What the daemon tells about itself.
@@ -97,7 +106,10 @@ impl Rations {
 struct Connection {
     codec: ServerConnection,
     door: Door,
+    /// When it is closed.
     deadline: Instant,
+    /// When that is looked at: never later, and seldom moved, as each request puts the deadline off.
+    look: Instant,
     /// Which use was its last.
     used: u64,
     /// A file is being read for the request at the head of the queue. That is always answered.
@@ -124,11 +136,17 @@ impl Front {
             self.evict();
         }
         let deadline = turn.now.mono + HEAD_PATIENCE;
-        self.deadlines.insert((deadline, conn));
+        self.looks.insert((deadline, conn));
         let codec = ServerConnection::new();
-        let connection = Connection { codec, door, deadline, used: 0, asking: false };
+        let connection = Connection {
+            codec,
+            door,
+            deadline,
+            look: deadline,
+            used: self.uses.next(),
+            asking: false,
+        };
         self.connections.insert(conn, Box::new(connection));
-        self.note_use(conn);
     }
 
     /// The system has no descriptors left for more connections; `detail` are its words.
@@ -147,9 +165,11 @@ impl Front {
         self.shortage = Some(Shortage { over, closed });
     }
 
-    /// Closes the connection that has been of no use longest.
+    /// Closes the connection that has been of no use longest. There are some hundreds at most: to look
+    /// through them costs less than an order of them that every request changes.
     fn evict(&mut self) {
-        if let Some((_, conn)) = self.uses.pop_first() {
+        let oldest = self.connections.iter().min_by_key(|(_, connection)| connection.used);
+        if let Some(conn) = oldest.map(|(conn, _)| *conn) {
             self.close(conn, false);
         }
     }
@@ -173,11 +193,14 @@ impl Front {
         self.answer_all(turn, conn, lookup, reports);
         // The first bytes of a further request start its time; more of them do not prolong it.
         let hasty = turn.now.mono + HEAD_PATIENCE;
-        if let Some(connection) = self.connections.get(&conn)
+        if let Some(connection) = self.connections.get_mut(&conn)
             && connection.codec.is_mid_request()
             && connection.deadline > hasty
         {
-            self.postpone(conn, hasty);
+            connection.deadline = hasty;
+            if connection.look > hasty {
+                self.look_at(conn, hasty);
+            }
         }
     }
 
@@ -209,14 +232,15 @@ impl Front {
         lookup: bool,
         reports: &dyn Reports,
     ) {
-        while let Some(event) = self.connections.get_mut(&conn).and_then(|it| it.codec.poll()) {
-            match event {
-                ServerEvent::Send(bytes) => {
+        while let Some(connection) = self.connections.get_mut(&conn) {
+            match connection.codec.poll() {
+                None => return,
+                Some(ServerEvent::Send(bytes)) => {
                     self.outputs.push(Output::Send { conn, bytes: bytes.into() });
                 }
-                ServerEvent::Close { peer_is_done } => return self.close(conn, peer_is_done),
-                ServerEvent::Request(request) => {
-                    self.note_use(conn);
+                Some(ServerEvent::Close { peer_is_done }) => return self.close(conn, peer_is_done),
+                Some(ServerEvent::Request(request)) => {
+                    connection.used = self.uses.next();
                     match self.answer(turn, conn, &request, lookup, reports) {
                         Some(response) => self.respond(turn, conn, &response),
                         None => return,
@@ -315,23 +339,14 @@ impl Front {
     fn respond(&mut self, turn: &mut Turn<'_>, conn: ConnId, response: &ServerResponse) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         connection.codec.respond(response);
-        self.postpone(conn, turn.now.mono + IDLE_PATIENCE);
+        connection.deadline = turn.now.mono + IDLE_PATIENCE;
     }
 
-    fn postpone(&mut self, conn: ConnId, deadline: Instant) {
+    fn look_at(&mut self, conn: ConnId, at: Instant) {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            self.deadlines.remove(&(connection.deadline, conn));
-            connection.deadline = deadline;
-            self.deadlines.insert((deadline, conn));
-        }
-    }
-
-    fn note_use(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            self.used += 1;
-            self.uses.remove(&connection.used);
-            connection.used = self.used;
-            self.uses.insert(self.used, conn);
+            self.looks.remove(&(connection.look, conn));
+            connection.look = at;
+            self.looks.insert((at, conn));
         }
     }
 
@@ -356,18 +371,20 @@ impl Front {
     /// Takes in that a connection is gone.
     pub fn closed(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.remove(&conn) {
-            self.deadlines.remove(&(connection.deadline, conn));
-            self.uses.remove(&connection.used);
+            self.looks.remove(&(connection.look, conn));
         }
     }
 
     /// Closes what took too long.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        while let Some((deadline, conn)) = self.deadlines.first().copied() {
-            if deadline > turn.now.mono {
-                break;
+        let now = turn.now.mono;
+        while let Some(look) = self.looks.first().copied().filter(|(at, _)| *at <= now) {
+            self.looks.remove(&look);
+            let (_, conn) = look;
+            match self.connections.get(&conn).map(|connection| connection.deadline) {
+                Some(deadline) if deadline > now => self.look_at(conn, deadline),
+                _ => self.close(conn, false),
             }
-            self.close(conn, false);
         }
         if let Some(shortage) = self.shortage.take_if(|shortage| shortage.over <= turn.now.mono) {
             let line = Record::info("listen", "there are descriptors enough again");
@@ -375,11 +392,11 @@ impl Front {
         }
     }
 
-    /// When the next connection has taken too long, or a shortage of descriptors is over.
+    /// When the next connection may have taken too long, or a shortage of descriptors is over.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let look = self.looks.first().map(|(at, _)| *at);
         let over = self.shortage.as_ref().map(|shortage| shortage.over);
-        deadline.into_iter().chain(over).min()
+        look.into_iter().chain(over).min()
     }
 
     /// What to do, in order.

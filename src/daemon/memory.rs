@@ -17,6 +17,7 @@ use crate::daemon::wish::Source;
 use crate::domain::Domain;
 use crate::flat::{FlatMap, FlatSet};
 use crate::hint::{Complaint, Hint};
+use crate::pieces::Pieces;
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -183,9 +184,10 @@ pub fn to_bytes<'a>(
     let state = write::State { version: VERSION, reload_owed, reloaded, cas, certificates };
     // Maps of texts and plain members cannot fail to become JSON; an empty file would be damaged, and
     // set aside at the next start.
-    let mut bytes = serde_json::to_vec(&state).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes
+    let mut text = Pieces::default();
+    let _ = serde_json::to_writer(&mut text, &state);
+    text.0.push(b'\n');
+    text.0
 }
 
 fn read_addresses(value: &Value) -> FlatSet<IpAddr> {

@@ -179,6 +179,23 @@ fn an_answered_connection_may_rest_but_its_next_head_may_not_drip() {
 }
 
 #[test]
+fn a_connection_in_use_is_looked_at_when_its_time_may_be_up_and_not_at_each_request() {
+    let mut case = Case::new();
+    case.accept(0);
+    let first = case.front.poll_timeout().unwrap();
+    for _ in 0..9 {
+        case.receive(0, &request(PING));
+        assert_eq!(case.pass(1), Vec::<String>::new());
+        assert_eq!(case.front.poll_timeout(), Some(first));
+    }
+    assert_eq!(case.pass(1), Vec::<String>::new(), "looked at, and of use a second ago");
+    let last = case.front.poll_timeout().unwrap();
+    assert_eq!(last.since(first), IDLE_PATIENCE - Duration::from_secs(2));
+    assert_eq!(case.pass(57), Vec::<String>::new());
+    assert_eq!(case.pass(1), ["close 0"]);
+}
+
+#[test]
 fn the_longest_idle_one_makes_room() {
     let mut case = Case::new();
     for number in 0..ACCEPTED_MAX as u64 {

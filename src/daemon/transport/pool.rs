@@ -12,8 +12,9 @@ use crate::url::{Host, Origin, Scheme};
 
 /// How long a connection waits for its next request. Most servers give up after 60 seconds or more.
 pub const IDLE_TIME: Duration = Duration::from_secs(30);
-/// The most connections that wait for one peer.
-pub const IDLE_PER_PEER_MAX: usize = 4;
+/// The most connections that wait for one peer: as many as there are orders side by side, so that none of
+/// them has to begin TLS anew between its requests.
+pub const IDLE_PER_PEER_MAX: usize = 10;
 /// The most connections that wait.
 pub const IDLE_MAX: usize = 32;
 
