@@ -52,7 +52,8 @@ pub fn judge(asked: &Url, response: &Response, is_ours: impl Fn(&[u8]) -> bool) 
         return Answered::Ours;
     }
     let location = response.head.headers.first("location");
-    let Some(location) = location.filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308)) else {
+    // Let's Encrypt's CA (Boulder) follows no 303.
+    let Some(location) = location.filter(|_| matches!(status, 301 | 302 | 307 | 308)) else {
         return Answered::Other(status);
     };
     let Ok(url) = asked.resolve(location) else { return Answered::Elsewhere(location.into()) };
@@ -94,6 +95,8 @@ mod tests {
         // Not every status with a place is a redirect, nor has every redirect a place.
         assert_eq!(judged(201, Some("http://b.example.com/token"), ""), Answered::Other(201));
         assert_eq!(judged(302, None, "ours"), Answered::Other(302));
+        let somewhere = Some("http://b.example.com/token");
+        assert_eq!(judged(303, somewhere, ""), Answered::Other(303), "which a CA does not follow");
     }
 
     #[test]
@@ -101,7 +104,7 @@ mod tests {
         let path = "/.well-known/acme-challenge/token";
         let onward = |url: &str| Answered::Onward(Url::parse(url).unwrap());
         let here = onward(&format!("http://a.example.com{path}"));
-        for status in [301, 302, 303, 307, 308] {
+        for status in [301, 302, 307, 308] {
             assert_eq!(judged(status, Some(path), ""), here);
         }
         let with_port = format!("http://B.example.com:80{path}");

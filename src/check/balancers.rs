@@ -251,9 +251,10 @@ fn challenges(route: &Route, wanted: Wanted<'_>) -> Finding {
             return Finding::fail(SUBJECT, seen, "let it listen on port 80, for CAs ask there");
         }
         Route::AllToHttps => {
+            // A CA follows it; whether that leads to us, the question on that port says.
             let seen = "sends everything on port 80 to https, challenges too";
             let remedy = "leave /.well-known/acme-challenge/ out of that redirect";
-            return Finding::fail(SUBJECT, seen, remedy);
+            return Finding::warn(SUBJECT, seen, remedy);
         }
         Route::NoRule => {
             let seen = "has no rule for /.well-known/acme-challenge/ on port 80";
@@ -263,12 +264,12 @@ fn challenges(route: &Route, wanted: Wanted<'_>) -> Finding {
     };
     let Rule { backend, behind, some_hosts_only, to_https, servers } = rule;
     let seen = format!("sends challenges to {backend}");
-    if *to_https {
-        let seen = format!("{seen}, which sends them on to https");
-        return Finding::fail(SUBJECT, seen, "take HAPROXY_0_REDIRECT_TO_HTTPS off that app");
-    }
     if *some_hosts_only {
         return Finding::fail(SUBJECT, format!("{seen} for some hosts only"), labels);
+    }
+    if *to_https {
+        let seen = format!("{seen}, which sends them on to https");
+        return Finding::warn(SUBJECT, seen, "take HAPROXY_0_REDIRECT_TO_HTTPS off that app");
     }
     let weight =
         "give marathon-acme's app HAPROXY_0_BACKEND_WEIGHT 2, or more than the others have";
@@ -329,10 +330,10 @@ mod tests {
             |hosts: &[&str]| vec![hosts.iter().map(ToString::to_string).collect::<Vec<String>>()];
         let cases = [
             (Route::NoFrontend, Verdict::Fail, "no front end"),
-            (Route::AllToHttps, Verdict::Fail, "everything on port 80 to https"),
+            (Route::AllToHttps, Verdict::Warn, "everything on port 80 to https"),
             (Route::NoRule, Verdict::Fail, "has no rule"),
             (Route::Rule(rule.clone()), Verdict::Ok, "before it looks at hosts"),
-            (Route::Rule(Rule { to_https: true, ..rule.clone() }), Verdict::Fail, "to https"),
+            (Route::Rule(Rule { to_https: true, ..rule.clone() }), Verdict::Warn, "to https"),
             (Route::Rule(Rule { some_hosts_only: true, ..rule.clone() }), Verdict::Fail, "some"),
             (Route::Rule(Rule { servers: 0, ..rule.clone() }), Verdict::Warn, "no server"),
             (

@@ -1,16 +1,17 @@
 //! Asks on port 80 of every load balancer for our own answer under each wanted domain, as a CA asks for
-//! a challenge; follows one redirect, as CAs do. Some at a time, and no more at an address where nobody
-//! listens.
+//! a challenge; follows redirects as CAs do, to `https` too. Some at a time, and no more at an address where
+//! nobody listens.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered};
-use crate::daemon::transport::{Fault, RequestId, Transport, TransportEvent};
+use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered, REDIRECTS_MAX};
+use crate::daemon::transport::{Fault, Outgoing, RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
 use crate::http::Response;
+use crate::seam::Trust;
 use crate::turn::Turn;
-use crate::url::{Scheme, Url};
+use crate::url::Url;
 
 use super::open::Open;
 use super::report::Finding;
@@ -40,8 +41,8 @@ struct Question {
     domain: usize,
     address: IpAddr,
     url: Url,
-    /// A redirect has led there.
-    followed: bool,
+    /// So many redirects have led there.
+    redirects: u32,
 }
 
 /// What a domain's challenges meet.
@@ -51,10 +52,10 @@ enum Outcome {
     Pong,
     /// Somebody else answers, with this status.
     Other(u16),
-    /// A redirect to `https`, to there.
-    ToHttps(String),
-    /// A redirect to something else, or a second one.
+    /// A redirect to there, which no CA follows.
     Elsewhere(String),
+    /// Redirects to there, and what came of it.
+    Behind(String, Box<Outcome>),
     /// Nobody answers: why.
     Silent(String),
 }
@@ -80,7 +81,7 @@ impl Routes {
             let Ok(url) = route::url(domain.as_str(), "ping") else { continue };
             for address in addresses {
                 let (address, url) = (*address, url.clone());
-                self.waiting.push_back(Question { domain: index, address, url, followed: false });
+                self.waiting.push_back(Question { domain: index, address, url, redirects: 0 });
             }
         }
     }
@@ -101,8 +102,10 @@ impl Routes {
     }
 
     fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, question: Question) {
+        let request = route::question(question.url.clone());
+        // A CA does not look at the certificate either.
         let outgoing =
-            at(question.address, route::question(question.url.clone()), ANSWER_BYTES_MAX);
+            Outgoing { trust: Trust::Unjudged, ..at(question.address, request, ANSWER_BYTES_MAX) };
         self.open.insert(transport.send(turn, outgoing), question);
     }
 
@@ -119,15 +122,16 @@ impl Routes {
     ) {
         let Some(question) = self.open.take(request) else { return };
         match event {
-            TransportEvent::Response(response) => {
-                match step(&question.url, question.followed, &response) {
-                    Step::Over(outcome) => self.note(&question, outcome),
-                    Step::Follow(url) => {
-                        self.ask(turn, transport, Question { url, followed: true, ..question });
-                    }
+            TransportEvent::Response(response) => match step(&question, &response) {
+                Step::Over(outcome) => self.note(&question, outcome),
+                Step::Follow(url) => {
+                    let redirects = question.redirects + 1;
+                    self.ask(turn, transport, Question { url, redirects, ..question });
                 }
-            }
-            TransportEvent::Failed(error) if matches!(error.fault, Fault::Connect(_)) => {
+            },
+            TransportEvent::Failed(error)
+                if matches!(error.fault, Fault::Connect(_)) && question.redirects == 0 =>
+            {
                 let known = self.unreachable.iter().any(|(at, _)| *at == question.address);
                 if !known {
                     self.unreachable.push((question.address, error.fault.to_string()));
@@ -143,6 +147,7 @@ impl Routes {
 
     fn note(&mut self, question: &Question, outcome: Outcome) {
         let Some((_, outcomes)) = self.domains.get_mut(question.domain) else { return };
+        let outcome = outcome.of(question);
         match outcomes.iter_mut().find(|(known, _)| *known == outcome) {
             Some((_, addresses)) => addresses.push(question.address),
             None => outcomes.push((outcome, vec![question.address])),
@@ -191,15 +196,12 @@ impl Routes {
 }
 
 /// What an answer means.
-fn step(asked: &Url, followed: bool, response: &Response) -> Step {
-    match route::judge(asked, response, is_pong) {
+fn step(question: &Question, response: &Response) -> Step {
+    match route::judge(&question.url, response, is_pong) {
         Answered::Ours => Step::Over(Outcome::Pong),
         Answered::Other(status) => Step::Over(Outcome::Other(status)),
         // Another name is taken for one of the same load balancer.
-        Answered::Onward(url) if url.origin().scheme == Scheme::Https => {
-            Step::Over(Outcome::ToHttps(url.to_string()))
-        }
-        Answered::Onward(url) if !followed && url.target() == asked.target() => Step::Follow(url),
+        Answered::Onward(url) if question.redirects < REDIRECTS_MAX => Step::Follow(url),
         Answered::Onward(url) => Step::Over(Outcome::Elsewhere(url.to_string())),
         Answered::Elsewhere(location) => Step::Over(Outcome::Elsewhere(location)),
     }
@@ -211,44 +213,56 @@ fn is_pong(body: &[u8]) -> bool {
 }
 
 impl Outcome {
+    /// This, as what came of a question; where redirects led there and it is no good, it is their fault. That
+    /// nobody is at work behind a load balancer is none of theirs.
+    fn of(self, question: &Question) -> Outcome {
+        match self {
+            Outcome::Pong | Outcome::Other(502..=504) => self,
+            _ if question.redirects == 0 => self,
+            _ => Outcome::Behind(question.url.to_string(), Box::new(self)),
+        }
+    }
+
     fn finding(&self, domain: &Domain, at: &[IpAddr], at_work: bool, app: &str) -> Finding {
-        let balancers = counted(at.len() as u64, "load balancer");
         let addresses: Vec<String> = at.iter().map(ToString::to_string).collect();
-        let addresses = addresses.join(", ");
+        let seen = format!("{domain} at {}: {}", addresses.join(", "), self.in_words());
         let weight = "give marathon-acme's app a higher HAPROXY_0_BACKEND_WEIGHT";
         match self {
             Outcome::Pong => {
+                let balancers = counted(at.len() as u64, "load balancer");
                 Finding::ok(SUBJECT, format!("{domain}: we answer, by way of {balancers}"))
             }
             // HAProxy's own words for a back end without a server.
-            Outcome::Other(status @ 502..=504) if !at_work => {
-                let seen =
-                    format!("{domain} at {addresses}: status {status}, and no daemon is at work");
+            Outcome::Other(502..=504) if !at_work => {
+                let seen = format!("{seen}, and no daemon is at work");
                 Finding::warn(SUBJECT, seen, "start marathon-acme, then check again")
             }
-            Outcome::Other(status @ 502..=504) => {
-                let seen = format!("{domain} at {addresses}: status {status}, nobody answers");
+            Outcome::Other(502..=504) => {
                 let remedy =
                     "see to it that marathon-acme is healthy, and where challenges are sent";
-                Finding::fail(SUBJECT, seen, remedy)
+                Finding::fail(SUBJECT, format!("{seen}, nobody answers"), remedy)
             }
-            Outcome::Other(status) => {
-                let seen =
-                    format!("{domain} at {addresses}: something else answers, status {status}");
-                Finding::fail(SUBJECT, seen, weight)
-            }
-            Outcome::ToHttps(location) => {
-                let seen = format!("{domain} at {addresses}: sent on to {location}");
+            Outcome::Other(_) | Outcome::Elsewhere(_) => Finding::fail(SUBJECT, seen, weight),
+            Outcome::Behind(location, _) if location.starts_with("https:") => {
                 let remedy = format!("HAPROXY_n_REDIRECT_TO_HTTPS of {app} comes first; {weight}");
                 Finding::fail(SUBJECT, seen, remedy)
             }
-            Outcome::Elsewhere(location) => {
-                let seen = format!("{domain} at {addresses}: sent on to {location}");
-                Finding::fail(SUBJECT, seen, weight)
-            }
-            Outcome::Silent(problem) => {
-                let seen = format!("{domain} at {addresses}: {problem}");
+            Outcome::Behind(..) => Finding::fail(SUBJECT, seen, weight),
+            Outcome::Silent(_) => {
                 Finding::fail(SUBJECT, seen, "see to it that marathon-lb answers on port 80")
+            }
+        }
+    }
+
+    fn in_words(&self) -> String {
+        match self {
+            Outcome::Pong => "we answer".into(),
+            Outcome::Other(status @ 502..=504) => format!("status {status}"),
+            Outcome::Other(status) => format!("something else answers, status {status}"),
+            Outcome::Elsewhere(location) => format!("sent on to {location}"),
+            Outcome::Silent(problem) => problem.clone(),
+            Outcome::Behind(location, what) => {
+                format!("sent on to {location}, and there {}", what.in_words())
             }
         }
     }
@@ -260,37 +274,50 @@ mod tests {
     use super::*;
     use crate::http::{Headers, ResponseHead};
 
-    fn outcome(via: Option<&str>, status: u16, location: Option<&str>, body: &str) -> String {
+    fn question(url: &str, redirects: u32) -> Question {
+        let (address, url) = ([10, 0, 0, 1].into(), Url::parse(url).unwrap());
+        Question { domain: 0, address, url, redirects }
+    }
+
+    fn outcome(asked: &Question, status: u16, location: Option<&str>, body: &str) -> String {
         let mut headers = Headers::new();
         location.into_iter().for_each(|location| headers.push("Location", location));
         let response = Response { head: ResponseHead { status, headers }, body: body.into() };
-        let ping = route::url("a.example.com", "ping").unwrap();
-        let asked = via.map_or(ping, |url| Url::parse(url).unwrap());
-        match step(&asked, via.is_some(), &response) {
-            Step::Over(outcome) => format!("{outcome:?}"),
+        match step(asked, &response) {
+            Step::Over(outcome) => format!("{:?}", outcome.of(asked)),
             Step::Follow(url) => format!("follow {url}"),
         }
     }
 
     #[test]
     fn answers_and_what_they_mean() {
-        let ours = "http://acme.example.com/.well-known/acme-challenge/ping";
-        let secure = "https://a.example.com/.well-known/acme-challenge/ping";
+        let first = question("http://a.example.com/.well-known/acme-challenge/ping", 0);
         let pong = r#"{"message": "pong"}"#;
-        assert_eq!(outcome(None, 200, None, pong), "Pong");
-        assert_eq!(outcome(None, 200, None, "<html>"), "Other(200)");
-        assert_eq!(outcome(None, 503, None, pong), "Other(503)");
-        assert_eq!(outcome(None, 302, None, ""), "Other(302)");
-        assert_eq!(outcome(None, 301, Some(secure), ""), format!("ToHttps({secure:?})"));
-        assert_eq!(outcome(None, 302, Some(ours), ""), format!("follow {ours}"));
-        assert_eq!(outcome(Some(ours), 302, Some(ours), ""), format!("Elsewhere({ours:?})"));
+        assert_eq!(outcome(&first, 200, None, pong), "Pong");
+        assert_eq!(outcome(&first, 200, None, "<html>"), "Other(200)");
+        assert_eq!(outcome(&first, 503, None, pong), "Other(503)");
+        assert_eq!(outcome(&first, 302, None, ""), "Other(302)");
         for elsewhere in ["http://x.org/", "http://x.org:81/.well-known/acme-challenge/ping", "/x"]
         {
-            assert_eq!(
-                outcome(None, 302, Some(elsewhere), ""),
-                format!("Elsewhere({elsewhere:?})")
-            );
+            let expected = format!("Elsewhere({elsewhere:?})");
+            assert_eq!(outcome(&first, 302, Some(elsewhere), ""), expected);
         }
+    }
+
+    #[test]
+    fn redirects_are_followed_as_a_ca_does_it() {
+        let secure = "https://a.example.com/.well-known/acme-challenge/ping";
+        for redirects in [0, 1, REDIRECTS_MAX - 1] {
+            let asked = question("http://b.example.com/ping", redirects);
+            assert_eq!(outcome(&asked, 301, Some(secure), ""), format!("follow {secure}"));
+        }
+        let last = question(secure, REDIRECTS_MAX);
+        assert_eq!(outcome(&last, 200, None, r#"{"message": "pong"}"#), "Pong");
+        assert_eq!(outcome(&last, 503, None, ""), "Other(503)", "which is no redirect's fault");
+        let elsewhere = |what: &str| format!("Behind({secure:?}, {what})");
+        assert_eq!(outcome(&last, 404, None, ""), elsewhere("Other(404)"));
+        let more = format!("Elsewhere({secure:?})");
+        assert_eq!(outcome(&last, 301, Some(secure), ""), elsewhere(&more));
     }
 
     #[test]
@@ -303,8 +330,15 @@ mod tests {
         assert_eq!(verdict(Outcome::Other(503), true), Verdict::Fail);
         assert_eq!(verdict(Outcome::Other(404), false), Verdict::Fail);
         assert_eq!(verdict(Outcome::Pong, true), Verdict::Ok);
-        let https = Outcome::ToHttps("https://a.example.com/".into());
-        let finding = https.finding(&domain, &[[10, 0, 0, 1].into()], true, "/shop");
-        assert!(finding.remedy.contains("HAPROXY_n_REDIRECT_TO_HTTPS of /shop"), "{finding:?}");
+        for (location, remedy) in [
+            ("https://a.org/ping", "HAPROXY_n_REDIRECT_TO_HTTPS of /shop"),
+            ("http://a.org/ping", "give marathon-acme's app a higher HAPROXY_0_BACKEND_WEIGHT"),
+        ] {
+            let behind = Outcome::Behind(location.into(), Box::new(Outcome::Other(404)));
+            let finding = behind.finding(&domain, &[[10, 0, 0, 1].into()], true, "/shop");
+            let seen = format!("sent on to {location}, and there something else answers, ");
+            assert!(finding.seen.contains(&seen), "{finding:?}");
+            assert!(finding.remedy.starts_with(remedy), "{finding:?}");
+        }
     }
 }

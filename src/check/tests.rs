@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::proxy::Proxy;
-use crate::seam::{CloseReason, ConnId};
+use crate::seam::{CloseReason, ConnId, Trust};
 use crate::survey::LockState;
 use crate::testing::{Bench, config};
 use crate::url::Url;
 
-/// Answers by `PATH`, or by `HOST PATH` where that is there: status, further fields, body.
+/// Answers by `PATH`, or by `HOST PATH` where that is there, or by `https PATH` to whoever does not mind the
+/// certificate: status, further fields, body.
 type Answers = BTreeMap<String, (u16, String, String)>;
 
 const PING: &str = "/.well-known/acme-challenge/ping";
@@ -19,6 +20,8 @@ struct World {
     checker: Checker,
     bench: Bench,
     answers: Answers,
+    /// Where the certificate does not matter.
+    unjudged: Vec<ConnId>,
     said: Vec<String>,
     exit: Option<u8>,
 }
@@ -74,7 +77,8 @@ impl World {
         };
         change(&mut config);
         let checker = Checker::new(&config, survey(), &[], Look::Plain);
-        World { checker, bench: Bench::new(), answers, said: Vec::new(), exit: None }
+        let (unjudged, said) = (Vec::new(), Vec::new());
+        World { checker, bench: Bench::new(), answers, unjudged, said, exit: None }
     }
 
     /// Tells it something, and what follows from it for as long as anything does.
@@ -84,7 +88,11 @@ impl World {
         loop {
             let output = self.checker.poll_output();
             match output {
-                Output::Connect { conn, .. } => dialed.push((conn, Vec::new(), None)),
+                Output::Connect { conn, tls, .. } => {
+                    let unjudged = tls.is_some_and(|tls| tls.trust == Trust::Unjudged);
+                    self.unjudged.extend(unjudged.then_some(conn));
+                    dialed.push((conn, Vec::new(), None));
+                }
                 Output::Send { conn, bytes } => dialed.push((conn, bytes.to_vec(), Some(()))),
                 Output::Close { conn, .. } => dialed.retain(|(it, ..)| *it != conn),
                 Output::Say(text) => self.said.push(text),
@@ -96,6 +104,9 @@ impl World {
                 Output::Wait(_) => {
                     let (conn, bytes, sent) = dialed.remove(0);
                     match sent {
+                        None if self.unjudged.contains(&conn) => {
+                            self.take_in(Input::Presented(conn, Vec::new()));
+                        }
                         None => self.take_in(Input::Connected(conn)),
                         Some(()) => self.answer(conn, &String::from_utf8(bytes).unwrap()),
                     }
@@ -122,7 +133,8 @@ impl World {
         let path = request.split(' ').nth(1).unwrap_or_default();
         let path = path.split('?').next().unwrap_or_default().to_string();
         let host = request.lines().find_map(|line| line.strip_prefix("Host: ")).unwrap_or_default();
-        let own = self.answers.get(&format!("{host} {path}"));
+        let front = if self.unjudged.contains(&conn) { "https" } else { host };
+        let own = self.answers.get(&format!("{front} {path}"));
         let Some((status, fields, body)) = own.or_else(|| self.answers.get(&path)).cloned() else {
             return;
         };
@@ -199,7 +211,6 @@ fn every_address_of_a_name_is_asked() {
 
 #[test]
 fn each_thing_that_is_amiss_is_a_line_that_says_what_to_do() {
-    let https = "Location: https://www.example.com/.well-known/acme-challenge/ping\r\n";
     let cases = [
         (
             with("/dir", 503, "", ""),
@@ -220,7 +231,6 @@ fn each_thing_that_is_amiss_is_a_line_that_says_what_to_do() {
         (with("/_haproxy_getpids", 503, "", ""), "warn  lb "),
         (with(PING, 404, "", ""), "something else answers, status 404; give marathon-acme's app"),
         (with(PING, 503, "", ""), "status 503, nobody answers; "),
-        (with(PING, 301, https, ""), "HAPROXY_n_REDIRECT_TO_HTTPS of /shop comes first; "),
         (
             with(PING, 0, "", ""),
             "fail  route    www.example.com at 192.0.2.3: the connection was reset",
@@ -244,6 +254,28 @@ fn a_redirect_to_the_name_of_ours_is_followed_at_the_same_load_balancer() {
     answers.insert(format!("acme.example.com {PING}"), (404, String::new(), String::new()));
     let (status, report) = checked(answers, |_| {});
     assert!(status == Some(1) && report.contains("status 404"), "{report}");
+}
+
+#[test]
+fn a_redirect_to_https_is_followed_and_to_blame_where_we_do_not_answer() {
+    let https = format!("Location: https://www.example.com{PING}\r\n");
+    let plain = format!("www.example.com {PING}");
+    let (_, report) = checked(with(PING, 301, &https, ""), |_| {});
+    assert!(report.contains("HAPROXY_n_REDIRECT_TO_HTTPS of /shop comes first; "), "{report}");
+    let mut answers = with(&plain, 301, &https, "");
+    answers.insert(format!("https {PING}"), (200, String::new(), PONG.to_string()));
+    let (status, report) = checked(answers.clone(), |_| {});
+    assert!(status == Some(0) && report.contains("www.example.com: we answer"), "{report}");
+    answers.insert(format!("https {PING}"), (404, String::new(), String::new()));
+    let (status, report) = checked(answers.clone(), |_| {});
+    let words = format!(
+        "fail  route    www.example.com at 192.0.2.3: sent on to https://www.example.com{PING}, \
+         and there something else answers, status 404; HAPROXY_n_REDIRECT_TO_HTTPS of /shop"
+    );
+    assert!(status == Some(1) && report.contains(&words), "{report}");
+    answers.insert(format!("https {PING}"), (0, String::new(), String::new()));
+    let (status, report) = checked(answers, |_| {});
+    assert!(status == Some(1) && report.contains("and there the connection was reset"), "{report}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -35,6 +35,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const DOMAIN: &str = "www.example.com";
+const PING: &str = "/.well-known/acme-challenge/ping";
 const PONG_LINE: &str = "ok    route    www.example.com: we answer, by way of 1 load balancer";
 
 pub(crate) fn may_listen_on_port_80() -> bool {
@@ -411,10 +412,13 @@ fn routes() -> Outcome {
     )?;
     let front = Frontend::start(ground.address, Door::Daemon(ground.site.port))?;
     let _daemon = ground.daemon()?;
-    let path = "/.well-known/acme-challenge/ping";
-    let redirect = |to: &str| Door::Itself(format!("HTTP/1.1 301 x\r\nLocation: {to}{path}"));
+    let redirect = |to: &str| Door::Itself(format!("HTTP/1.1 301 x\r\nLocation: {to}{PING}"));
     front.open(redirect(&format!("https://{DOMAIN}")));
-    ground.says(&[], 1, &["HAPROXY_n_REDIRECT_TO_HTTPS of /shop comes first; give"])?;
+    let lines = [
+        ": sent on to https://www.example.com/.well-known/acme-challenge/ping, and there cannot connect",
+        "HAPROXY_n_REDIRECT_TO_HTTPS of /shop comes first; give",
+    ];
+    ground.says(&[], 1, &lines)?;
     front.open(redirect("http://elsewhere.example.com:81"));
     ground.says(&[], 1, &["sent on to http://elsewhere.example.com:81/.well-known"])?;
     front.open(Door::Itself("HTTP/1.1 404 Not Found".into()));
@@ -453,15 +457,37 @@ fn real() -> Outcome {
     let ground = Ground::new()?;
     let _daemon = ground.daemon()?;
     let (site, port) = (&ground.site, free_port()?);
-    let _haproxy =
+    let haproxy =
         HaProxy::start(site.folder(), &site.storage, port, &[site.port], site.lb.clone())?;
     let configuration = fs::read_to_string(site.folder().join("haproxy.cfg")).map_err(text)?;
     site.lb.with(|lb, _| lb.settings.configuration = configuration);
-    let _front = Frontend::start(ground.address, Door::Daemon(port))?;
+    let front = Frontend::start(ground.address, Door::Daemon(port))?;
     let lines = [
         "/certs, which is ours\n",
         ": sends challenges to marathon_acme before it looks at hosts\n",
         PONG_LINE,
     ];
-    ground.says(&[], 0, &lines)
+    ground.says(&[], 0, &lines)?;
+    // As a CA it follows a redirect to https, whose certificate is nobody's.
+    front.open(Door::Itself(format!("HTTP/1.1 301 x\r\nLocation: https://{DOMAIN}{PING}")));
+    let secure = TcpListener::bind((ground.address, 443)).map_err(text)?;
+    let relay = thread::spawn(move || relay(&secure, haproxy.https_port));
+    ground.says(&[], 0, &[PONG_LINE])?;
+    relay.join().map_err(|_| "the relay panicked")?
+}
+
+/// Connects the next one who comes with a port of this machine, until both have ended.
+fn relay(listener: &TcpListener, port: u16) -> Outcome {
+    let (mut peer, _) = listener.accept().map_err(text)?;
+    let mut server = TcpStream::connect(local(port)).map_err(text)?;
+    let clone = |stream: &TcpStream| stream.try_clone().map_err(text);
+    let (mut from, mut to) = (clone(&peer)?, clone(&server)?);
+    let there = thread::spawn(move || {
+        // Either end may be gone by now.
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let _ = io::copy(&mut server, &mut peer);
+    let _ = peer.shutdown(Shutdown::Both);
+    there.join().map_err(|_| "the relay panicked".into())
 }
