@@ -55,7 +55,7 @@ impl Responder {
             return Answer::Now(refusal);
         }
         match token {
-            "ping" => Answer::Now(json(200, r#"{"message": "pong"}"#.into())),
+            "ping" => Answer::Now(json(200, r#"{"message": "pong"}"#)),
             token => match self.published.get(token) {
                 Some(key_authorization) => Answer::Now(served(key_authorization)),
                 None if probe::is_token(token) => Answer::Now(served(&probe::answer(token))),
@@ -83,7 +83,7 @@ pub fn not_found() -> ServerResponse {
 }
 
 /// A JSON answer.
-pub fn json(status: u16, body: String) -> ServerResponse {
+pub fn json(status: u16, body: impl Into<Vec<u8>>) -> ServerResponse {
     ServerResponse::new(status, "application/json", body)
 }
 

@@ -17,7 +17,7 @@ use crate::daemon::wish::Source;
 use crate::domain::Domain;
 use crate::flat::{FlatMap, FlatSet};
 use crate::hint::{Complaint, Hint};
-use crate::pieces::Pieces;
+use crate::pieces::json;
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -182,12 +182,9 @@ pub fn to_bytes<'a>(
     let certificates =
         write::Members(known.map(|(name, it)| (name.as_str(), write::Certificate::of(it))));
     let state = write::State { version: VERSION, reload_owed, reloaded, cas, certificates };
-    // Maps of texts and plain members cannot fail to become JSON; an empty file would be damaged, and
-    // set aside at the next start.
-    let mut text = Pieces::default();
-    let _ = serde_json::to_writer(&mut text, &state);
-    text.0.push(b'\n');
-    text.0
+    let mut bytes = json(&state);
+    bytes.push(b'\n');
+    bytes
 }
 
 fn read_addresses(value: &Value) -> FlatSet<IpAddr> {

@@ -11,15 +11,14 @@ use crate::daemon::reloader::{BalancerView, NameView};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::http::ServerResponse;
+use crate::pieces::json;
 use crate::pki::guard::Judgement;
 use crate::time::UnixTime;
 
 use super::Sources;
 
 pub(super) fn response(sources: &Sources<'_>) -> ServerResponse {
-    // Plain structures cannot fail to become JSON.
-    let body = serde_json::to_string(&Status::of(sources)).unwrap_or_default();
-    challenge::json(200, body).with_header("Cache-Control", "no-store")
+    challenge::json(200, json(&Status::of(sources))).with_header("Cache-Control", "no-store")
 }
 
 #[derive(Serialize)]
