@@ -1,4 +1,4 @@
-//! The clocks. The only place that reads them, asked once per turn of the loop.
+//! The clocks. The only place that reads them, asked by the loop alone.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,14 +19,18 @@ impl Clock {
         Clock(since_boot())
     }
 
+    /// The monotonic time alone.
+    pub fn mono(&self) -> Instant {
+        let elapsed = since_boot().saturating_sub(self.0);
+        Instant::from_nanos(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// The time.
     pub fn now(&self) -> Now {
-        let elapsed = since_boot().saturating_sub(self.0);
-        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         // Before 1970 is a clock that was never set; any certificate is "not yet valid" then.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
-        Now { mono: Instant::from_nanos(nanos), wall: UnixTime::from_millis(millis) }
+        Now { mono: self.mono(), wall: UnixTime::from_millis(millis) }
     }
 }
 

@@ -161,7 +161,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         if let Some(line) = self.parts.descriptors.remark() {
             self.parts.logger.write(self.clock.now(), line);
         }
-        self.parts.notifier.ready(self.clock.now().mono);
+        self.parts.notifier.ready(self.clock.mono());
         self.tell(machine, Input::Started { listening });
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
@@ -193,7 +193,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let tells = [self.parts.notifier.wake_at(), self.parts.logger.wake_at()];
         let deadlines = [self.wait_until, self.accept_at, self.stop_at, lingering];
         let until = deadlines.into_iter().chain(tells).flatten().min();
-        let sleep = until.map(|until| until.since(self.clock.now().mono));
+        let sleep = until.map(|until| until.since(self.clock.mono()));
         let waits = self.parts.logger.is_waiting() || self.parts.notifier.is_waiting();
         let offer = waits.then_some(OFFER_PAUSE);
         sleep.into_iter().chain(offer).min()
@@ -253,7 +253,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 // Asked twice: the machine has had its chance.
                 self.exit = Some(0);
             }
-            self.stop_at = Some(self.clock.now().mono + STOP_PATIENCE);
+            self.stop_at = Some(self.clock.mono() + STOP_PATIENCE);
         }
         self.tell(machine, Input::Signal(signal));
     }
@@ -281,7 +281,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     }
 
     fn tell_answers(&mut self, machine: &mut dyn Machine) {
-        let begin = self.clock.now().mono;
+        let begin = self.clock.mono();
         while let Some(answer) = self.answers.pop_front() {
             match answer {
                 Answer::Closed(conn, reason) => self.tell(machine, Input::Closed(conn, reason)),
@@ -289,7 +289,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 Answer::Loaded(loaded) => self.tell(machine, Input::Loaded(loaded)),
                 Answer::Measured(conn, usage) => self.tell(machine, Input::Measured(conn, usage)),
             }
-            if self.clock.now().mono.since(begin) >= ROUND {
+            if self.clock.mono().since(begin) >= ROUND {
                 return;
             }
         }

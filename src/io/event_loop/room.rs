@@ -32,7 +32,7 @@ pub(in super::super) const LINGERING_MAX: usize = 64;
 
 impl<D: Disk, K: Keys> EventLoop<D, K> {
     pub(super) fn accept(&mut self, machine: &mut dyn Machine) {
-        if self.accept_at.is_some_and(|at| at > self.clock.now().mono) {
+        if self.accept_at.is_some_and(|at| at > self.clock.mono()) {
             return;
         }
         self.accept_at = None;
@@ -57,13 +57,13 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 Err(error) => {
                     let made = self.make_room(machine, error.to_string());
                     let pause = if made { Duration::ZERO } else { ACCEPT_PAUSE };
-                    self.accept_at = Some(self.clock.now().mono + pause);
+                    self.accept_at = Some(self.clock.mono() + pause);
                     return;
                 }
             }
         }
         // More may wait; the others have their turn first.
-        self.accept_at = Some(self.clock.now().mono);
+        self.accept_at = Some(self.clock.mono());
     }
 
     fn welcome(
@@ -97,7 +97,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
 
     /// The machine is done with a connection.
     pub(super) fn close(&mut self, id: ConnId, peer_is_done: bool) {
-        let now = self.clock.now().mono;
+        let now = self.clock.mono();
         // A connection that never stood has nothing to linger for, but its turn ends it.
         if let Some(conn) = open(&mut self.conns, id) {
             let until = conn.close(now, peer_is_done);
@@ -119,7 +119,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
 
     /// Ends what has lingered long enough.
     pub(super) fn end_overdue(&mut self) {
-        let now = self.clock.now().mono;
+        let now = self.clock.mono();
         while let Some((until, id)) = self.lingering.first().copied()
             && until <= now
         {

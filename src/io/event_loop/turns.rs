@@ -47,7 +47,7 @@ impl Due {
 impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// A round of turns.
     pub(super) fn give_turns(&mut self, machine: &mut dyn Machine) {
-        let begin = self.clock.now().mono;
+        let begin = self.clock.mono();
         for index in 1..=self.due.strangers.len() {
             let Some(id) = self.due.strangers.pop_front() else { break };
             self.turn_if_due(machine, id);
@@ -55,29 +55,26 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 self.accept(machine);
             }
         }
-        let between = self.clock.now().mono;
+        let between = self.clock.mono();
         let room = between.since(begin).max(ROUND);
         for _ in 0..self.due.ours.len() {
             let Some(id) = self.due.ours.pop_front() else { break };
             self.turn_if_due(machine, id);
-            if self.clock.now().mono.since(between) >= room {
+            if self.clock.mono().since(between) >= room {
                 break;
             }
         }
     }
 
-    /// Its turn, unless it has had it or is gone; and a second one right behind it where nothing more is
-    /// to be read: what it was answered leaves at once, which takes nothing from the others.
+    /// Its turn, unless it has had it or is gone.
     pub(super) fn turn_if_due(&mut self, machine: &mut dyn Machine, id: ConnId) {
         if self.conns.get(&id).is_some_and(|conn| conn.due) {
-            self.turn_conn(machine, id);
-        }
-        if self.conns.get(&id).is_some_and(|conn| conn.due && conn.is_drained()) {
-            self.turn_conn(machine, id);
+            self.turn(machine, id);
+            self.go_on(machine, id);
         }
     }
 
-    /// As [`EventLoop::turn_conn`]; one that has said nothing yet is looked at once more before the system
+    /// The first turn of a connection. One that has said nothing yet is looked at once more before the system
     /// has to watch it: its question follows close behind, as a rule.
     pub(super) fn turn_newcomer(&mut self, machine: &mut dyn Machine, id: ConnId) {
         let has_news = self.turn(machine, id);
@@ -87,19 +84,21 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             conn.ready(false);
             self.due.give_turn(conn);
         } else {
-            self.watch(id);
-            self.turn_if_due(machine, id);
+            self.go_on(machine, id);
         }
     }
 
-    /// Lets a connection do what its socket allows, tells the machine what came of it, and has the system
-    /// watch it if it waits.
-    pub(super) fn turn_conn(&mut self, machine: &mut dyn Machine, id: ConnId) {
-        self.turn(machine, id);
+    /// Behind its turn it has a second one where nothing more is to be read: what it was answered leaves at
+    /// once, which takes nothing from the others. Then the system watches it, if it waits.
+    fn go_on(&mut self, machine: &mut dyn Machine, id: ConnId) {
+        if self.conns.get(&id).is_some_and(|conn| conn.due && conn.is_drained()) {
+            self.turn(machine, id);
+        }
         self.watch(id);
     }
 
-    /// Whether anything came of it.
+    /// Lets a connection do what its socket allows, and tells the machine what came of it; whether anything
+    /// did.
     fn turn(&mut self, machine: &mut dyn Machine, id: ConnId) -> bool {
         let Some(conn) = self.conns.get_mut(&id) else { return false };
         let mut news = std::mem::take(&mut self.news);
