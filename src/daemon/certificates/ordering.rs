@@ -17,7 +17,7 @@ use crate::url::Url;
 use super::entry::{Held, Step};
 use super::file::Refused;
 use super::life::{Life, Stored};
-use super::schedule::{When, Why};
+use super::schedule::Why;
 use super::trial::Origin;
 use super::trouble::{FollowUp, Spread, Trouble};
 use super::{Certificates, CertificatesOutput, NewOrder, Urgency, WRITE_PAUSE, file};
@@ -425,22 +425,12 @@ fn worse<'a>(one: &'a Option<Trouble>, other: Option<&'a Trouble>) -> Option<&'a
 
 fn failed_line(name: &Domain, trouble: &Trouble) -> Record {
     let line = Record::error("order", "failed").with("name", name).with("error", &trouble.error);
-    next_try(line, trouble)
+    trouble.tell(line)
 }
 
 fn left_out_line(name: &Domain, domain: &Domain, trouble: &Trouble) -> Record {
     let line = Record::error("order", "a name is left out for now").with("name", name);
-    next_try(line.with("domain", domain).with("error", &trouble.error), trouble)
-}
-
-fn next_try(line: Record, trouble: &Trouble) -> Record {
-    let line = line.with("failures", trouble.failures);
-    let line = match trouble.retry {
-        When::At(at) => line.with("next_try", at),
-        When::Never => line
-            .with("next_try", "when the CA has been asked to unpause it and the app was restarted"),
-    };
-    line.hinted(trouble.error.hint)
+    trouble.tell(line.with("domain", domain).with("error", &trouble.error))
 }
 
 fn issued_line(name: &Domain, stored: &Stored, life: &Life) -> Record {

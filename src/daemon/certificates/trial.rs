@@ -24,7 +24,6 @@ use crate::turn::Turn;
 
 use super::entry::Step;
 use super::life::{Life, Stored};
-use super::schedule::When;
 use super::trouble::{FollowUp, Spread, Trouble};
 use super::{Certificates, CertificatesOutput, Urgency, file};
 
@@ -159,12 +158,7 @@ impl Certificates {
         let grown =
             Trouble::grown(trouble.as_deref(), now, reason.clone(), FollowUp::LATER, spread);
         let line = Record::error("lb", "not served, the certificate of before goes back");
-        let line = line.with("name", name).with("error", reason);
-        let line = match grown.retry {
-            When::At(at) => line.with("next_try", at),
-            When::Never => line,
-        };
-        turn.log(line.hinted(reason.hint));
+        turn.log(grown.tell(line.with("name", name).with("error", reason)));
         entry.memory.trouble = Some(grown);
         entry.trial = Some(Box::new(Trial::Withheld { after }));
         self.unsaved = Some(Urgency::Now);

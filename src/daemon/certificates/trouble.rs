@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::acme::call::RETRY_AFTER_MAX;
 use crate::hint::Complaint;
 use crate::keys::{Keys, jittered};
+use crate::log::Record;
 use crate::time::UnixTime;
 
 use super::schedule::When;
@@ -50,6 +51,19 @@ impl FollowUp {
 }
 
 impl Trouble {
+    /// Says in a line how often it came and when it is tried again, with what may help.
+    pub(super) fn tell(&self, line: Record) -> Record {
+        let line = line.with("failures", self.failures);
+        let line = match self.retry {
+            When::At(at) => line.with("next_try", at),
+            When::Never => line.with(
+                "next_try",
+                "when the CA has been asked to unpause it and the app was restarted",
+            ),
+        };
+        line.hinted(self.error.hint)
+    }
+
     /// One failure more. `spread` is the jitter, the same for all names that failed together, so that
     /// they come back together.
     pub(super) fn grown(
