@@ -177,7 +177,7 @@ pub fn to_bytes<'a>(
     cas: &FlatMap<String, CaMemory>,
     certificates: impl Iterator<Item = (&'a Domain, &'a CertificateMemory)> + Clone,
 ) -> Vec<u8> {
-    let cas = cas.iter().map(|(url, ca)| (url.as_str(), write::Ca::of(ca))).collect();
+    let cas = write::Members(cas.iter().map(|(url, ca)| (url.as_str(), write::Ca::of(ca))));
     let known = certificates.filter(|(_, memory)| **memory != CertificateMemory::default());
     let certificates =
         write::Members(known.map(|(name, it)| (name.as_str(), write::Certificate::of(it))));

@@ -13,11 +13,11 @@ use crate::time::UnixTime;
 use super::{AccountMemory, CaMemory, CertificateMemory};
 
 #[derive(Serialize)]
-pub(super) struct State<'a, C: Serialize> {
+pub(super) struct State<'a, A: Serialize, C: Serialize> {
     pub(super) version: u64,
     pub(super) reload_owed: bool,
     pub(super) reloaded: &'a UpToDate,
-    pub(super) cas: FlatMap<&'a str, Ca<'a>>,
+    pub(super) cas: A,
     pub(super) certificates: C,
 }
 
