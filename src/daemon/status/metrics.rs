@@ -213,7 +213,7 @@ fn about_process(text: &mut Exposition, sources: &Sources<'_>, usage: &Usage) {
     if let Some(time) = usage.processor_time {
         let name = "process_cpu_seconds_total";
         text.family(name, Kind::Counter, "Time of the process on a processor.");
-        text.raw(name, &[], format_args!("{:.3}", time.as_secs_f64()));
+        text.raw(name, &[], format_args!("{}.{:03}", time.as_secs(), time.subsec_millis()));
     }
     if let Some(count) = usage.descriptors {
         let name = "process_open_fds";
