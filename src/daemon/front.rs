@@ -58,23 +58,12 @@ pub struct Front {
     connections: FlatMap<ConnId, Box<Connection>>,
     /// Every connection by the time at which it is looked whether it has taken too long.
     looks: FlatSet<(Instant, ConnId)>,
-    uses: Uses,
+    /// How often any connection was of use.
+    used: u64,
     shortage: Option<Shortage>,
     counts: ChallengeCounts,
     rations: Rations,
     outputs: Vec<Output>,
-}
-
-/// How often any connection was of use.
-#[derive(Debug, Default)]
-struct Uses(u64);
-
-impl Uses {
-    /// The number of one more.
-    fn next(&mut self) -> u64 {
-        self.0 += 1;
-        self.0
-    }
 }
 
 /// What the daemon tells about itself.
@@ -138,14 +127,9 @@ impl Front {
         let deadline = turn.now.mono + HEAD_PATIENCE;
         self.looks.insert((deadline, conn));
         let codec = ServerConnection::new();
-        let connection = Connection {
-            codec,
-            door,
-            deadline,
-            look: deadline,
-            used: self.uses.next(),
-            asking: false,
-        };
+        self.used += 1;
+        let (look, used) = (deadline, self.used);
+        let connection = Connection { codec, door, deadline, look, used, asking: false };
         self.connections.insert(conn, Box::new(connection));
     }
 
@@ -240,7 +224,8 @@ impl Front {
                 }
                 Some(ServerEvent::Close { peer_is_done }) => return self.close(conn, peer_is_done),
                 Some(ServerEvent::Request(request)) => {
-                    connection.used = self.uses.next();
+                    self.used += 1;
+                    connection.used = self.used;
                     match self.answer(turn, conn, &request, lookup, reports) {
                         Some(response) => self.respond(turn, conn, &response),
                         None => return,
