@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustix::net::{SendFlags, send};
 use rustls::ClientConnection;
 use zeroize::Zeroizing;
 
@@ -256,15 +257,20 @@ impl Conn {
     }
 
     fn flush(&mut self) -> Result<(), CloseReason> {
+        // Where the end follows, it leaves in the same packet.
+        let more = if self.is_closed() { SendFlags::MORE } else { SendFlags::empty() };
+        let flags = SendFlags::NOSIGNAL | more;
         while self.has_unsent() {
             let written = match &mut self.wire {
-                Wire::Plain { unsent } => self.stream.write(unsent).inspect(|length| {
-                    unsent.drain(..*length);
-                    if unsent.is_empty() {
-                        // A connection may stand for weeks: wiped, and given back.
-                        *unsent = Zeroizing::default();
-                    }
-                }),
+                Wire::Plain { unsent } => send(&self.stream, unsent, flags)
+                    .inspect(|length| {
+                        unsent.drain(..*length);
+                        if unsent.is_empty() {
+                            // A connection may stand for weeks: wiped, and given back.
+                            *unsent = Zeroizing::default();
+                        }
+                    })
+                    .map_err(io::Error::from),
                 Wire::Tls(tls) => tls.write_tls(&mut self.stream),
             };
             match written {
