@@ -2,16 +2,18 @@
 //! one, on kept connections and on a new connection each, beside HAProxy, nginx and the old
 //! program, by the same `wrk`. Never mixes an answer that failed with the others: those are counted.
 
+use std::iter;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::process::{Outcome, Running, bare, find, free_port};
-use crate::{Bench, servers, setting, site, stored, table, usage};
+use crate::servers::{self, Server};
+use crate::{Bench, setting, site, stored, table, usage};
 
 const PING: &str = "/.well-known/acme-challenge/ping";
 const CONNECTIONS: &str = "32";
-/// Runs of which the best counts.
-const RUNS: usize = 3;
+/// Runs of each server, of which its best counts.
+const RUNS: usize = 4;
 const MANY: usize = 10_000;
 
 /// What `wrk` says of a run.
@@ -32,34 +34,37 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
         return Ok(());
     }
     let folder = bench.folder.path();
-    let (daemon, port) = storing(bench, 0)?;
+    let ours = storing(bench, 0)?;
     let peers = [
         ("haproxy", servers::haproxy(folder, None)),
         ("nginx", servers::nginx(folder)),
         ("old", servers::old_program()),
     ];
     for (manner, header) in [("kept", None), ("new each", Some("Connection: close"))] {
-        let ours = best(&daemon, port, header)?;
+        let there = peers.iter().filter_map(|(_, peer)| peer.as_ref().ok());
+        let mut loads =
+            best(&iter::once(&ours).chain(there).collect::<Vec<_>>(), header)?.into_iter();
+        let ours = loads.next().ok_or("no run of ours")?;
         for (name, peer) in &peers {
-            let peer = peer.as_ref().map_err(|error| error.to_string().into());
-            let load = peer.and_then(|server| best(&server.running, server.port, header));
-            say(manner, &ours, name, &load);
+            let load = peer.as_ref().map_err(|error| error.to_string().into());
+            say(manner, &ours, name, &load.and_then(|_| loads.next().ok_or("no run".into())));
         }
     }
     // How many certificates are stored should not matter to who asks for a challenge.
-    let few = best(&daemon, port, None);
-    let (daemon, port) = storing(bench, MANY)?;
-    say(&format!("kept, {MANY} stored"), &best(&daemon, port, None)?, "none stored", &few);
+    let many = storing(bench, MANY)?;
+    if let [many, few] = &best(&[&many, &ours], None)?[..] {
+        say(&format!("kept, {MANY} stored"), many, "none stored", &Ok(few.clone()));
+    }
     Ok(())
 }
 
-/// The program with so many certificates, once it has read them, and its port.
-fn storing(bench: &Bench, certificates: usize) -> Outcome<(Running, u16)> {
+/// The program with so many certificates, once it has read them.
+fn storing(bench: &Bench, certificates: usize) -> Outcome<Server> {
     let port = free_port()?;
     let words = site::alone(port, &stored::storage(bench.folder.path(), certificates)?);
-    let (daemon, _) = Running::listening(&mut bare(&bench.program, &words), port)?;
-    usage::settled(daemon.id())?;
-    Ok((daemon, port))
+    let (running, listening) = Running::listening(&mut bare(&bench.program, &words), port)?;
+    usage::settled(running.id())?;
+    Ok(Server { running, port, listening })
 }
 
 fn say(manner: &str, ours: &Load, name: &str, peer: &Outcome<Load>) {
@@ -75,28 +80,31 @@ fn say(manner: &str, ours: &Load, name: &str, peer: &Outcome<Load>) {
     }
 }
 
-/// The run with the most requests.
-fn best(server: &Running, port: u16, header: Option<&str>) -> Outcome<Load> {
-    let mut best = Load::default();
+/// The run of each with the most requests. They take turns: what else the machine does comes and goes, and
+/// is to hinder all of them alike.
+fn best(servers: &[&Server], header: Option<&str>) -> Outcome<Vec<Load>> {
+    let mut best = vec![Load::default(); servers.len()];
     for _ in 0..RUNS {
-        let load = run(server, port, header)?;
-        if load.requests_a_second > best.requests_a_second {
-            best = load;
+        for (server, best) in servers.iter().zip(&mut best) {
+            let load = run(server, header)?;
+            if load.requests_a_second > best.requests_a_second {
+                *best = load;
+            }
         }
     }
     Ok(best)
 }
 
-fn run(server: &Running, port: u16, header: Option<&str>) -> Outcome<Load> {
+fn run(Server { running, port, .. }: &Server, header: Option<&str>) -> Outcome<Load> {
     let seconds = setting("BENCH_LOAD_SECONDS", 3);
-    let before = usage::cpu(server.id())?;
+    let before = usage::cpu(running.id())?;
     let mut command = Command::new("wrk");
     command.args(["-t1", "-c", CONNECTIONS, "--latency", &format!("-d{seconds}s")]);
     command.args(header.iter().flat_map(|header| ["-H", header]));
     let output = command.arg(format!("http://127.0.0.1:{port}{PING}")).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut load = read(&text).ok_or(format!("wrk said: {text}"))?;
-    load.cpu = usage::cpu(server.id())?.saturating_sub(before);
+    load.cpu = usage::cpu(running.id())?.saturating_sub(before);
     Ok(load)
 }
 
