@@ -43,7 +43,7 @@
 //! | [`pki`] | PEM, the fields of a certificate that are read, what may enter `certs/` and what there is |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
 //! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what is shared |
-//! | collections | [`flat`], [`collect`]: with little code |
+//! | collections | [`flat`], [`collect`]: with little code; [`pieces`]: text of many short pieces |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,

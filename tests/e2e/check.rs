@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use stand_ins::ca::{Profile, Settings};
 
 use crate::process::{Outcome, Process, expect, free_port, local};
+use crate::proxy::splice;
 use crate::real::HaProxy;
 use crate::site::{Site, StandInCa, exchange, text};
 use crate::stand::stop;
@@ -478,16 +479,7 @@ fn real() -> Outcome {
 
 /// Connects the next one who comes with a port of this machine, until both have ended.
 fn relay(listener: &TcpListener, port: u16) -> Outcome {
-    let (mut peer, _) = listener.accept().map_err(text)?;
-    let mut server = TcpStream::connect(local(port)).map_err(text)?;
-    let clone = |stream: &TcpStream| stream.try_clone().map_err(text);
-    let (mut from, mut to) = (clone(&peer)?, clone(&server)?);
-    let there = thread::spawn(move || {
-        // Either end may be gone by now.
-        let _ = io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    });
-    let _ = io::copy(&mut server, &mut peer);
-    let _ = peer.shutdown(Shutdown::Both);
-    there.join().map_err(|_| "the relay panicked".into())
+    let (peer, _) = listener.accept().map_err(text)?;
+    let server = TcpStream::connect(local(port)).map_err(text)?;
+    splice(peer, server, None).map_err(text)
 }

@@ -2,6 +2,7 @@
 //! what is said when it refuses. The peers have names that only the proxy knows.
 
 mod server;
+pub(crate) use server::splice;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -23,7 +23,7 @@ pub(super) enum Manner {
 
 /// What may change while it runs, and what it has seen.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(crate) struct Books {
     /// What `Proxy-Authorization` must be.
     pub(super) wanted: Option<String>,
     pub(super) manner: Manner,
@@ -168,7 +168,7 @@ fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
 }
 
 /// Carries bytes both ways until both are done; a tunnel's are noted.
-fn splice(
+pub(crate) fn splice(
     client: TcpStream,
     server: TcpStream,
     tunnel: Option<&Mutex<Books>>,
