@@ -18,8 +18,6 @@ use crate::{Bench, stored, table, usage};
 
 /// The word by which the benchmark is started again to have its instructions counted.
 pub(crate) const CHILD: &str = "instructions-among";
-/// The function within which instructions are counted.
-const COUNTED: &str = "only_this_counts";
 const DOMAINS: [usize; 4] = [10, 100, 1_000, 10_000];
 /// Enough for small counts to be seen beside the clock.
 const SYNCED_DOMAINS: usize = 200_000;
@@ -34,12 +32,11 @@ struct Cost {
     resident: f64,
 }
 
-/// Single events, each with how it is told, and within which function it is counted: one that is the
-/// difference of two syncs is that of two whole runs.
-const EVENTS: [(&str, &str, Option<&str>); 3] = [
-    ("app", "an app changes, beside the same sync", None),
-    ("time", "a time comes", Some(COUNTED)),
-    ("renewed", "a certificate is renewed", Some(COUNTED)),
+/// Single events, each with how it is told.
+const EVENTS: [(&str, &str); 3] = [
+    ("app", "an app changes, beside the same sync"),
+    ("time", "a time comes"),
+    ("renewed", "a certificate is renewed"),
 ];
 
 pub(crate) fn measure(bench: &Bench) -> Outcome {
@@ -70,23 +67,16 @@ fn events(bench: &Bench) -> Outcome {
     };
     // Made once: what chance makes of keys and signatures is more than what is counted.
     let storage = stored::storage(bench.folder.path(), 2)?.display().to_string();
-    for (event, what, within) in EVENTS {
+    for (event, what) in EVENTS {
         let mut fewest = None;
         for count in DOMAINS {
             let words = [CHILD, event, &count.to_string(), &storage];
-            let cost = counted(&valgrind, &words, within)?;
+            let cost = counted(&valgrind, &words)?;
             let (what, name) = (format!("{count} domains: {what}"), format!("at {}", DOMAINS[0]));
             table::row(&what, "instr", cost, &name, &Ok(*fewest.get_or_insert(cost)));
         }
     }
     Ok(())
-}
-
-/// What is counted: to set thousands of certificates up takes so much more that what it varies by would hide
-/// an event.
-#[inline(never)]
-fn only_this_counts<T>(work: impl FnOnce() -> T) -> T {
-    std::hint::black_box(work())
 }
 
 /// What the child does.
@@ -105,14 +95,14 @@ pub(crate) fn be_measured(words: &[String]) -> Outcome {
             scheduler.sync(&mut turns);
         }
         "time" if !work => {}
-        "time" => only_this_counts(|| drop(scheduler.wake(&mut turns))),
+        "time" => drop(scheduler.wake(&mut turns)),
         _ => {
             let orders = scheduler.wake(&mut turns);
             scheduler.begin(&mut turns, &orders);
             let [order] = orders[..] else { return Err("not one order is due".into()) };
             scheduler.issued(storage, &mut turns, order)?;
             if work {
-                only_this_counts(|| scheduler.written(&mut turns))?;
+                scheduler.written(&mut turns)?;
             }
         }
     }

@@ -88,7 +88,7 @@ pub(crate) fn measure(_: &Bench) -> Outcome {
         return Ok(());
     };
     let counted = |name: &str, count: usize| -> Outcome<f64> {
-        Ok(counted(&valgrind, &[CHILD, name], None)? / count as f64)
+        Ok(counted(&valgrind, &[CHILD, name])? / count as f64)
     };
     for figure in FIGURES {
         let ours = counted(figure.ours.0, figure.count)?;
@@ -102,13 +102,11 @@ pub(crate) fn measure(_: &Bench) -> Outcome {
     Ok(())
 }
 
-/// The instructions of the work that the benchmark does when it is started with these words, all of them or
-/// only those within a function.
-pub(crate) fn counted(valgrind: &Path, words: &[&str], within: Option<&str>) -> Outcome<f64> {
+/// The instructions of the work that the benchmark does when it is started with these words.
+pub(crate) fn counted(valgrind: &Path, words: &[&str]) -> Outcome<f64> {
     let once = |work: &str| -> Outcome<f64> {
         let mut command = Command::new(valgrind);
         command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-        command.args(within.map(|function| format!("--toggle-collect=*{function}*")));
         let output = command.arg(std::env::current_exe()?).args(words).arg(work).output()?;
         collected(&String::from_utf8_lossy(&output.stderr))
     };

@@ -10,7 +10,8 @@ use stand_ins::driver::time_now;
 
 use crate::process::Outcome;
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// A day in milliseconds.
+pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The name of the certificate of a number.
 pub(crate) fn name(number: usize) -> String {
