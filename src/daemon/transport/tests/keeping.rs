@@ -1,6 +1,7 @@
 //! Connections that carry more than one request.
 
 use super::*;
+use crate::daemon::issuer::ORDERS_SIDE_BY_SIDE_MAX;
 
 const URL: &str = "http://192.0.2.1/";
 
@@ -103,6 +104,19 @@ fn the_connection_used_last_goes_first_and_few_are_kept() {
         world.send(get(URL));
         assert_eq!(world.outputs(), [format!("send {conn} GET /")]);
     }
+}
+
+#[test]
+fn each_of_the_orders_side_by_side_keeps_its_connection() {
+    let mut world = World::new();
+    let count = ORDERS_SIDE_BY_SIDE_MAX as u64;
+    (1..=count).for_each(|_| drop(world.send(get(URL))));
+    for conn in 1..=count {
+        world.connected(conn);
+        world.outputs();
+        world.received(conn, OK);
+    }
+    assert_eq!(world.outputs(), [""; 0]);
 }
 
 #[test]
