@@ -48,6 +48,8 @@ pub struct Config {
     pub acme_ca: Option<PathBuf>,
     /// `--marathon-ca`: likewise.
     pub marathon_ca: Option<PathBuf>,
+    /// `--marathon-token`: the file of the token that Marathon is asked with.
+    pub marathon_token: Option<PathBuf>,
     /// `SSL_CERT_FILE`: likewise, for the one of these two that has no bundle of its own.
     pub ssl_cert_file: Option<PathBuf>,
     /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`: by whom the CA and Marathon are gone to.

@@ -124,8 +124,9 @@ hints! {
     Clock = "clock": "set this machine's clock right, as by NTP; if it is, the other side is out of date",
     /// That port speaks no TLS.
     NoTls = "no-tls": "write http instead of https into the URL, or the port that speaks TLS",
-    /// Marathon wants a password, or another one.
-    Password = "password": "put user:password@ into the URL of MARATHON_ACME_MARATHON, or correct it",
+    /// Marathon wants a password or a token, or another one.
+    Password = "password": "put user:password@ into the URL of MARATHON_ACME_MARATHON, or name the file of \
+        a token with --marathon-token, or correct them",
     /// It is no Marathon.
     MarathonUrl = "marathon-url": "check --marathon: its port is 8080 or 8443 as a rule, behind a proxy \
         with a path",

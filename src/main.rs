@@ -25,6 +25,7 @@ use marathon_acme::io::signals::Signals;
 use marathon_acme::io::storage::{self, Snapshot};
 use marathon_acme::io::{StartError, read_secret, run, run_check};
 use marathon_acme::log::Record;
+use marathon_acme::url::Credentials;
 
 /// Where the program is, as far as it does not know itself.
 const PROGRAM: &str = "/usr/local/bin/marathon-acme";
@@ -38,22 +39,24 @@ fn main() -> ExitCode {
     match cli::parse(env::args_os().skip(1), env::vars_os()) {
         Ok(Command::Print(text)) => say(&text),
         Ok(Command::Template(template)) => fill_in(&template),
-        Ok(Command::Run { config, mut warnings }) => {
+        Ok(Command::Run { mut config, mut warnings }) => {
             warnings.extend(private.err().map(|error| {
                 Record::warn("main", "this process's memory may be seen by others")
                     .with("error", error)
             }));
             let status = signals.map_err(StartError::from).and_then(|signals| {
                 let binding = binding(&config)?;
+                take_token(&mut config)?;
                 let mut daemon = Daemon::new(&config, binding, warnings);
                 run(&config, signals, &mut daemon)
             });
             ended(status)
         }
-        Ok(Command::Check { config, remarks }) => {
+        Ok(Command::Check { mut config, remarks }) => {
             let status = signals.map_err(StartError::from).and_then(|signals| {
                 // One that cannot be read stops the daemon as well.
                 binding(&config)?;
+                take_token(&mut config)?;
                 let look = look(config.log_format);
                 run_check(&config, signals, |survey| Checker::new(&config, survey, &remarks, look))
             });
@@ -108,6 +111,23 @@ fn binding(config: &Config) -> Result<Option<Binding>, StartError> {
         ),
     };
     Binding::parse(kid, text.expose()).map(Some).ok_or_else(no_key)
+}
+
+/// The token that Marathon is asked with from the start, when there is a file of it.
+fn take_token(config: &mut Config) -> Result<(), StartError> {
+    let Some(file) = &config.marathon_token else { return Ok(()) };
+    let text = read_secret("marathon-token", file)?;
+    let token = Credentials::token(&text).ok_or_else(|| StartError {
+        status: 2,
+        text: format!(
+            "--marathon-token {}: it holds no token; write the token alone into it",
+            file.display()
+        ),
+    })?;
+    for url in &mut config.marathon {
+        *url = url.with_credentials(token.clone());
+    }
+    Ok(())
 }
 
 /// Whether what should be a path may be the key itself, which must not be shown then.

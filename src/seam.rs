@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::Domain;
@@ -287,6 +288,8 @@ pub enum Load {
     Challenge(ConnId, String),
     /// Looks through `certs/`, where files of these names are not ours for all their names. Needs no lock.
     Guard(Vec<Domain>),
+    /// The file of `--marathon-token`. Needs no lock.
+    Token(PathBuf),
     /// `/etc/resolv.conf` and `/etc/hosts`.
     NameService,
 }
@@ -302,6 +305,8 @@ pub enum Loaded {
     Challenge(ConnId, String, Option<String>),
     /// Answers [`Load::Guard`].
     Guard(Result<Look, StoreError>),
+    /// Answers [`Load::Token`] with the whole file.
+    Token(Result<Secret, StoreError>),
     /// Answers [`Load::NameService`]; a missing file is empty.
     NameService {
         /// `/etc/resolv.conf`.

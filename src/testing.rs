@@ -33,6 +33,7 @@ pub(crate) fn config() -> Config {
         cert_mode: 0o600,
         acme_ca: None,
         marathon_ca: None,
+        marathon_token: None,
         ssl_cert_file: None,
         proxies: Proxies::default(),
         san: false,

@@ -9,6 +9,8 @@ use crate::secret::Secret;
 
 /// The longest URL read, in bytes.
 pub const URL_BYTES_MAX: usize = 2048;
+/// The longest token, in bytes; one of DC/OS is some hundred.
+pub const TOKEN_BYTES_MAX: usize = 4096;
 
 /// Whether TLS is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,13 +30,18 @@ pub enum Host {
     Ip(IpAddr),
 }
 
-/// User and password of HTTP basic authentication, percent-decoded.
+/// How we show who we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// Up to the first `:`.
-    pub user: String,
-    /// All behind the first `:`, colons included; may be empty.
-    pub password: Secret,
+pub enum Credentials {
+    /// User and password of HTTP basic authentication (RFC 7617), percent-decoded.
+    Basic {
+        /// Up to the first `:`.
+        user: String,
+        /// All behind the first `:`, colons included; may be empty.
+        password: Secret,
+    },
+    /// The token of DC/OS, in a scheme of its own: `token=…`. No URL has it in its text.
+    Token(Secret),
 }
 
 /// Scheme, host and port: what a connection is for.
@@ -117,7 +124,7 @@ impl Url {
         &self.origin
     }
 
-    /// User and password, when the URL holds them.
+    /// What it is asked with, if anything.
     pub fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
     }
@@ -154,6 +161,11 @@ impl Url {
         Url { origin, ..self.clone() }
     }
 
+    /// This URL, asked with these credentials.
+    pub fn with_credentials(&self, credentials: Credentials) -> Url {
+        Url { credentials: Some(credentials), ..self.clone() }
+    }
+
     /// This URL with the credentials of another, for a redirect that may carry them on.
     pub fn with_credentials_of(&self, other: &Url) -> Url {
         Url { credentials: other.credentials.clone(), ..self.clone() }
@@ -186,6 +198,21 @@ impl Authority {
         };
         let (host, port) = parse_host_port(host_port)?;
         Ok(Authority { credentials: userinfo.map(parse_credentials).transpose()?, host, port })
+    }
+}
+
+impl Credentials {
+    #[cfg(test)]
+    pub(crate) fn basic(user: &str, password: &str) -> Credentials {
+        Credentials::Basic { user: user.into(), password: Secret::new(password.into()) }
+    }
+
+    /// Reads the text of a token's file; `None` where that holds no token.
+    pub fn token(text: &Secret) -> Option<Credentials> {
+        let token = text.expose().trim();
+        let whole = !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
+        let fits = whole && token.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then(|| Credentials::Token(Secret::new(token.to_string())))
     }
 }
 
@@ -257,7 +284,7 @@ fn parse_host(text: &str) -> Result<Host, UrlError> {
 fn parse_credentials(userinfo: &str) -> Result<Credentials, UrlError> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let password = Secret::new(percent_decode(password)?);
-    Ok(Credentials { user: percent_decode(user)?, password })
+    Ok(Credentials::Basic { user: percent_decode(user)?, password })
 }
 
 fn percent_decode(text: &str) -> Result<String, UrlError> {
@@ -347,10 +374,22 @@ mod tests {
     fn passwords_may_hold_colons_and_escapes_and_are_never_shown() {
         let it = url("http://me:a:b%40c@marathon:8080/x");
         let credentials = it.credentials().expect("credentials");
-        assert_eq!((credentials.user.as_str(), credentials.password.expose()), ("me", "a:b@c"));
+        assert_eq!(*credentials, Credentials::basic("me", "a:b@c"));
         let shown = format!("{it} {it:?} {credentials:?}");
         assert!(!shown.contains("b@c") && !shown.contains("b%40c"), "{shown}");
         assert_eq!(it.to_string(), "http://marathon:8080/x");
+    }
+
+    #[test]
+    fn a_token_is_one_word_and_never_shown() {
+        let token = |text: &str| Credentials::token(&Secret::new(text.into()));
+        let read = token(" eyJ0.eyJ1.c2ln\r\n").expect("a token");
+        assert_eq!(read, Credentials::Token(Secret::new("eyJ0.eyJ1.c2ln".into())));
+        let it = url("http://marathon:8080/x").with_credentials(read.clone());
+        assert!(!format!("{it} {it:?} {read:?}").contains("eyJ"));
+        for none in ["", " \n", "two words", "a\nb", "\u{fffd}", &"a".repeat(TOKEN_BYTES_MAX + 1)] {
+            assert_eq!(token(none), None, "{none:?}");
+        }
     }
 
     #[test]

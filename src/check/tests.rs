@@ -217,7 +217,10 @@ fn each_thing_that_is_amiss_is_a_line_that_says_what_to_do() {
             "fail  ca       https://192.0.2.1/dir: status 503; check --acme",
         ),
         (with("/dir", 200, "", "<html>"), "fail  ca "),
-        (with("/v2/info", 401, "", ""), "status 401: user and password in --marathon"),
+        (
+            with("/v2/info", 401, "", ""),
+            "status 401: user and password in --marathon, or --marathon-token",
+        ),
         (with("/v2/apps", 200, "", "{\"apps\":["), "fail  apps     no Marathon lists its apps; "),
         (
             with("/v2/events", 200, "", "x"),

@@ -141,6 +141,12 @@ pub const OPTIONS: &[Spec] = &[
     value(None, "eab-hmac-key", "FILE", "the key that belongs to it, in base64url [none]"),
     value(None, "acme-ca", "FILE", "PEM certificates to trust for the CA's own TLS [built in]"),
     value(None, "marathon-ca", "FILE", "PEM certificates to trust for Marathon's TLS [built in]"),
+    value(
+        None,
+        "marathon-token",
+        "FILE",
+        "Marathon is asked with the token in it, as DC/OS wants it; read again while it runs [none]",
+    ),
     value(None, "cert-mode", "OCTAL", "mode of certificate files [0600]"),
     value(
         None,

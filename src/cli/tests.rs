@@ -176,7 +176,8 @@ fn every_option_in_every_way_of_writing() {
     }
     let config = config(
         "/s --allow-multiple-certs --listen [::1]:80 --sse-timeout 0 --marathon-timeout 2.5 \
-         --log-level warn --log-format json --acme-ca a.pem --marathon-ca m.pem --cert-mode 0640",
+         --log-level warn --log-format json --acme-ca a.pem --marathon-ca m.pem --cert-mode 0640 \
+         --marathon-token t",
         &[],
     );
     assert!(config.allow_multiple_certs);
@@ -187,6 +188,7 @@ fn every_option_in_every_way_of_writing() {
     );
     assert_eq!((config.log_level, config.log_format), (Level::Warn, LogFormat::Json));
     assert!(config.acme_ca.is_some() && config.marathon_ca.is_some());
+    assert_eq!(config.marathon_token.as_deref(), Some(std::path::Path::new("t")));
 }
 
 #[test]
@@ -289,6 +291,15 @@ fn errors_name_the_option_and_the_fix() {
         let error = error(line);
         assert!(error.starts_with(expected), "{line}\n  {error}\n  {expected}");
     }
+}
+
+#[test]
+fn a_request_shows_who_asks_in_one_way() {
+    let both = error("--marathon-token f --marathon http://a,http://u:p@b /s");
+    let expected = "--marathon-token f: a --marathon URL has a user and password; leave them away";
+    assert!(both.starts_with(expected), "{both}");
+    let none = error("--marathon-token= /s");
+    assert!(none.starts_with("--marathon-token \"\": write the path of the file"), "{none}");
 }
 
 #[test]

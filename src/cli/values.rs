@@ -43,11 +43,13 @@ pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError
     let sse_timeout = seconds("sse-timeout", word("sse-timeout").unwrap_or(SSE_TIMEOUT))?;
     let storage_dir = storage_dir(word(options::STORAGE_DIR).unwrap_or_default())?;
     let lb = urls("lb", word("lb").unwrap_or(LB))?;
+    let marathon = urls("marathon", word("marathon").unwrap_or(MARATHON))?;
     Ok(Config {
         storage_dir,
         acme: acme(word("acme").unwrap_or(ACME))?,
         email: word("email").map(email).transpose()?,
-        marathon: urls("marathon", word("marathon").unwrap_or(MARATHON))?,
+        marathon_token: marathon_token(word("marathon-token"), &marathon)?,
+        marathon,
         lb_verify: verify::verification(&lb, word("lb-verify-port"), word("lb-verify"))?,
         lb,
         group: group(word("group").unwrap_or(GROUP))?,
@@ -281,6 +283,23 @@ fn external_account(
             Ok(Some(ExternalAccount { kid, hmac_key_file }))
         }
     }
+}
+
+/// A request shows who asks in one way.
+fn marathon_token(file: Option<&str>, marathon: &[Url]) -> Result<Option<PathBuf>, UsageError> {
+    let Some(file) = file else { return Ok(None) };
+    if file.is_empty() {
+        return Err(wrong(
+            "marathon-token",
+            "\"\"",
+            "write the path of the file that holds the token",
+        ));
+    }
+    if marathon.iter().any(|url| url.credentials().is_some()) {
+        let fix = "a --marathon URL has a user and password; leave them away, or the token";
+        return Err(wrong("marathon-token", file, fix));
+    }
+    Ok(Some(PathBuf::from(file)))
 }
 
 /// 0 keeps files for ever; the smallest time above it does not.

@@ -206,6 +206,7 @@ impl Daemon {
                     front.looked_up(turn, conn, found, reports);
                 });
             }
+            Loaded::Token(file) => self.watcher.token_read(turn, &mut self.transport, file),
             Loaded::NameService { resolv_conf, hosts } => {
                 self.transport.handle_name_service(turn, &resolv_conf, &hosts);
             }
@@ -302,6 +303,7 @@ impl Daemon {
             self.issuer_wants(turn, output);
             moved = true;
         }
+        self.watcher.poll_load().into_iter().for_each(|path| self.storage.load(Load::Token(path)));
         // The storage goes before the network: what a peer is told about is on the disk by then.
         while let Some(output) = self.storage.poll_output() {
             self.outputs.push_back(output);

@@ -4,6 +4,7 @@
 //! Stream: `Pausing → Opening → Attached → Pausing …`, sync: `Resting → Syncing → Resting …`
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
@@ -15,19 +16,23 @@ use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
 use crate::log::Record;
 use crate::marathon::event;
+use crate::seam::StoreError;
+use crate::secret::Secret;
 use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
-use crate::url::Url;
+use crate::url::{Credentials, Url};
 
 mod gather;
 pub mod inquiry;
 mod known;
 mod stream;
 mod sync;
+mod token;
 
 pub use gather::names_max;
 use stream::{Stream, StreamNews};
 use sync::{Sync, SyncNews};
+use token::Token;
 
 /// Events that come within this time of the first one lead to one sync.
 const BURST: Duration = Duration::from_secs(1);
@@ -100,6 +105,7 @@ pub struct MarathonCounts {
 /// The event stream and the sync of the apps.
 #[derive(Debug)]
 pub struct Watcher {
+    token: Option<Token>,
     stream: Stream,
     sync: Sync,
     /// When the next sync is due; nothing while one runs that was asked for later.
@@ -120,6 +126,7 @@ impl Watcher {
     /// A watcher of the Marathons of `config` that does nothing yet.
     pub fn new(config: &Config) -> Watcher {
         Watcher {
+            token: config.marathon_token.clone().map(Token::new),
             stream: Stream::new(config),
             sync: Sync::new(config),
             sync_at: None,
@@ -137,8 +144,9 @@ impl Watcher {
     /// without any is doubted from the start.
     pub fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, knew_apps: bool) {
         self.doubts_empty = knew_apps;
-        self.stream.open(turn, transport);
+        self.stream.open_at(turn.now.mono);
         self.sync_at = Some(turn.now.mono + ATTACH_PATIENCE);
+        self.handle_timeout(turn, transport);
     }
 
     /// Syncs now: the operator asked.
@@ -271,8 +279,32 @@ impl Watcher {
         true
     }
 
-    /// Starts what is due.
+    /// The file of the token, when it is to be read.
+    pub fn poll_load(&mut self) -> Option<PathBuf> {
+        self.token.as_mut()?.poll_load()
+    }
+
+    /// Takes in what that file holds.
+    pub fn token_read(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        file: Result<Secret, StoreError>,
+    ) {
+        let Some(token) = &mut self.token else { return };
+        if let Some(credentials) = token.read(turn, file) {
+            self.stream.ask_with(&credentials);
+            self.sync.ask_with(&credentials);
+        }
+        self.handle_timeout(turn, transport);
+    }
+
+    /// Starts what is due. Where a token is used nothing is asked with one that may be old.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        let is_due = self.poll_timeout().is_some_and(|at| at <= turn.now.mono);
+        if is_due && self.token.as_mut().is_some_and(|token| !token.is_fresh()) {
+            return;
+        }
         self.stream.handle_timeout(turn, transport);
         if let Some(SyncNews::Failed(problem)) = self.sync.handle_timeout(turn, transport) {
             self.sync_failed(turn, problem);
@@ -290,6 +322,9 @@ impl Watcher {
 
     /// When something is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.token.as_ref().is_some_and(Token::is_awaited) {
+            return None;
+        }
         let sync_at = if self.sync.is_resting() { self.sync_at } else { None };
         [self.stream.poll_timeout(), self.sync.poll_timeout(), sync_at, self.second_look_at]
             .into_iter()
@@ -348,6 +383,13 @@ impl Round {
     fn succeeded(&mut self) {
         self.failed = 0;
         self.backoff.reset();
+    }
+
+    /// All are asked with these from now on.
+    fn ask_with(&mut self, credentials: &Credentials) {
+        for url in &mut self.urls {
+            *url = url.with_credentials(credentials.clone());
+        }
     }
 
     /// Moves on; the pause before the next one is asked: none while there is one that was not

@@ -18,9 +18,9 @@ const USER_AGENT: &str = concat!("marathon-acme/", env!("CARGO_PKG_VERSION"));
 const RESERVED: [&str; 5] =
     ["Host", "User-Agent", "Content-Length", "Transfer-Encoding", "Proxy-Authorization"];
 
-/// No head of ours is longer, in bytes: a URL twice, its credentials and a proxy's encoded, some short
-/// fields.
-const HEAD_BYTES: usize = 12 * 1024;
+/// No head of ours is longer, in bytes: a URL twice, its credentials or a token and a proxy's credentials
+/// encoded, some short fields.
+const HEAD_BYTES: usize = 16 * 1024;
 
 /// Who reads a request first, and so how its target is written.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +34,8 @@ pub enum Reader<'a> {
     },
 }
 
-/// The whole request, ready to send. `Authorization` of the URL's credentials (RFC 7617) is left
-/// out where the request has its own.
+/// The whole request, ready to send. `Authorization` of the URL's credentials is left out where the
+/// request has its own.
 ///
 /// # Errors
 /// A value holds what would break out of its line; nothing of it may be sent.
@@ -53,12 +53,12 @@ pub fn write_request(request: &Request, reader: Reader<'_>) -> Result<SecretByte
     };
     start(&mut head, &[request.method.as_str(), " ", &origin, url.target()], &authority)?;
     if let Reader::Proxy { credentials: Some(credentials) } = reader {
-        write(&mut head, "Proxy-Authorization", &basic(credentials));
+        write(&mut head, "Proxy-Authorization", &authorization(credentials));
     }
     let mut write = |name: &str, value: &str| write(&mut head, name, value);
     match url.credentials() {
         Some(credentials) if request.headers.first("Authorization").is_none() => {
-            write("Authorization", &basic(credentials));
+            write("Authorization", &authorization(credentials));
         }
         _ => {}
     }
@@ -89,7 +89,7 @@ pub fn write_connect(
     let mut head = Zeroizing::new(String::with_capacity(HEAD_BYTES));
     start(&mut head, &["CONNECT ", &authority], &authority)?;
     if let Some(credentials) = credentials {
-        write(&mut head, "Proxy-Authorization", &basic(credentials));
+        write(&mut head, "Proxy-Authorization", &authorization(credentials));
     }
     head.push_str("\r\n");
     Ok(head.as_bytes().to_vec().into())
@@ -125,11 +125,16 @@ pub(crate) fn is_field(name: &str, value: &str) -> bool {
     !name.is_empty() && name.bytes().all(token) && value.bytes().all(plain)
 }
 
-/// RFC 7617 section 2.
-fn basic(credentials: &Credentials) -> Zeroizing<String> {
-    let pair = Zeroizing::new([&*credentials.user, ":", credentials.password.expose()].concat());
-    let encoded = Zeroizing::new(STANDARD.encode(&*pair));
-    Zeroizing::new(["Basic ", &*encoded].concat())
+/// The value of the field: RFC 7617 section 2, or as DC/OS wants its token.
+fn authorization(credentials: &Credentials) -> Zeroizing<String> {
+    match credentials {
+        Credentials::Basic { user, password } => {
+            let pair = Zeroizing::new([user, ":", password.expose()].concat());
+            let encoded = Zeroizing::new(STANDARD.encode(&*pair));
+            Zeroizing::new(["Basic ", &*encoded].concat())
+        }
+        Credentials::Token(token) => Zeroizing::new(["token=", token.expose()].concat()),
+    }
 }
 
 #[cfg(test)]
@@ -182,6 +187,14 @@ mod tests {
         assert!(written(&get).contains(line));
         let own = written(&get.with_header("authorization", "token=abc"));
         assert!(own.contains("\r\nauthorization: token=abc\r\n") && !own.contains("Basic"));
+    }
+
+    #[test]
+    fn a_token_is_sent_as_dcos_wants_it() {
+        let mut get = request(Method::Get, "https://leader.mesos/service/marathon/v2/apps");
+        let token = Credentials::Token(crate::secret::Secret::new("eyJ0.eyJ1.c2ln".into()));
+        get.url = get.url.with_credentials(token);
+        assert!(written(&get).contains("\r\nAuthorization: token=eyJ0.eyJ1.c2ln\r\n"));
     }
 
     /// RFC 9112 section 3.2.2.

@@ -121,7 +121,7 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
 /// It cannot be read, or is no text.
 pub fn read_secret(option: &str, path: &Path) -> Result<Secret, StartError> {
     fs::read_to_string(path).map(Secret::new).map_err(|error| {
-        let text = format!("--{option} {}: {error}; name the file of the key", path.display());
+        let text = format!("--{option} {}: {error}; name the file", path.display());
         StartError { status: 2, text }
     })
 }

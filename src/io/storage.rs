@@ -16,6 +16,7 @@ use crate::domain::Domain;
 use crate::printable::printable;
 use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
+use crate::url;
 
 pub mod files;
 mod guard;
@@ -44,6 +45,8 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The largest key authorization, in bytes; CAs use 87.
 const CHALLENGE_BYTES_MAX: u64 = 1024;
+/// The largest file with a token that is read: the longest token, and room around it.
+const TOKEN_FILE_BYTES_MAX: u64 = url::TOKEN_BYTES_MAX as u64 + 1024;
 /// The longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 128;
 /// How many archived files may bear one name.
@@ -183,6 +186,10 @@ impl<F: Files> Storage<F> {
                     .ok();
                 Loaded::Challenge(conn, token, found)
             }
+            Load::Token(path) => {
+                let shown = path.to_string_lossy();
+                Loaded::Token(self.read_text_at(&path, &shown, TOKEN_FILE_BYTES_MAX))
+            }
             Load::NameService => {
                 let read = |path: &Path| fs::read(path).unwrap_or_default();
                 Loaded::NameService {
@@ -240,7 +247,13 @@ impl<F: Files> Storage<F> {
 
     /// A file as text, which may hold a key.
     fn read_text(&self, path: &str, bytes_max: u64) -> Result<Secret, StoreError> {
-        let mut bytes = self.read(path, bytes_max)?;
+        self.read_text_at(&self.dir.join(path), path, bytes_max)
+    }
+
+    /// Likewise, wherever it is; an error calls it `path`.
+    fn read_text_at(&self, at: &Path, path: &str, bytes_max: u64) -> Result<Secret, StoreError> {
+        let found = self.files.read(at, bytes_max + 1);
+        let mut bytes = found.map_err(|error| failed(path, &error))?;
         if bytes.len() as u64 > bytes_max {
             let detail = format!("longer than {bytes_max} bytes");
             return Err(StoreError { kind: StoreErrorKind::Malformed, path: path.into(), detail });

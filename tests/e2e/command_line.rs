@@ -60,7 +60,9 @@ fn mistakes() -> Outcome {
     refused(&["/no/such/directory"], 2, "STORAGE-DIR /no/such/directory: No such file")?;
     refused(&[&file], 2, "it is not a directory")?;
     refused(&["--acme-ca", "/no/such.pem", &dir], 2, "--acme-ca /no/such.pem: No such file")?;
-    refused(&["--marathon-ca", &file, &dir], 2, "it holds no certificate in PEM")
+    refused(&["--marathon-ca", &file, &dir], 2, "it holds no certificate in PEM")?;
+    refused(&["--marathon-token", "/no/such", &dir], 2, "--marathon-token /no/such: No such file")?;
+    refused(&["--marathon-token", &file, &dir], 2, "it holds no token; write the token alone")
 }
 
 fn port_taken() -> Outcome {

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_spoilt_list_of_apps_unwants_nothing", &[], spoilt_lists),
     ("a_line_of_100_mb_is_dropped", &[], long_line),
     ("the_stream_follows_the_leader_with_credentials", &[], leader),
+    ("a_token_is_read_again_when_it_was_renewed", &[], token),
     ("the_next_address_is_tried_and_tls_is_spoken", &[], failover),
     ("a_silent_stream_is_opened_again", &[], silence),
 ];
@@ -177,6 +178,44 @@ fn leader() -> Outcome {
     site.wait_for_certificate(&daemon, "a.example.com")?;
     let output = daemon.output();
     expect(!output.contains("p:ss") && !output.contains("p%3Ass"), || output)
+}
+
+fn token() -> Outcome {
+    let site = Site::new()?;
+    let ca = StandInCa::start(site.folder(), site.port, CaSettings::default())?;
+    let accept = |token: &str| {
+        site.marathon.with(|marathon, _| marathon.settings.token = Some(token.into()));
+    };
+    let file = site.folder().join("token");
+    let write = |token: &str| fs::write(&file, token).map_err(text);
+    accept("eyJ.first.sig");
+    write("eyJ.first.sig\n")?;
+    let option = format!("--marathon-token={}", file.display());
+    let mut arguments = site.arguments(&ca.directory, &ca.root);
+    arguments.push(option);
+    let checked = Site::command().args(&arguments).arg("--check").output().map_err(text)?;
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    expect(said.contains("ok    marathon") && !said.contains("eyJ"), || said)?;
+
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    daemon.wait_for("attached to the event stream")?;
+    site.marathon.with(|marathon, now| marathon.put_app(now, app("/a", "a.example.com")));
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+
+    // Renewed before the first one ends, as it should be: nobody is refused.
+    write("eyJ.second.sig")?;
+    accept("eyJ.second.sig");
+    site.marathon.with(|marathon, now| marathon.put_app(now, app("/b", "b.example.com")));
+    site.wait_for_certificate(&daemon, "b.example.com")?;
+    let output = daemon.output();
+    expect(!output.contains("status 401") && !output.contains("eyJ"), || output)?;
+
+    // Renewed too late: Marathon refuses until the file is.
+    accept("eyJ.third.sig");
+    site.marathon.with(|marathon, now| marathon.put_app(now, app("/c", "c.example.com")));
+    daemon.wait_for("or --marathon-token, are missing or wrong")?;
+    write("eyJ.third.sig")?;
+    site.wait_for_certificate(&daemon, "c.example.com")
 }
 
 fn failover() -> Outcome {

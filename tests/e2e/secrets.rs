@@ -172,7 +172,9 @@ impl Stage {
         let other = Some(("user".to_string(), "changed".to_string()));
         self.marathon.with(|it, _| it.peer.settings.basic_auth = other);
         daemon.signal(Signal::HUP)?;
-        daemon.wait_for("user and password in --marathon are missing or wrong")?;
+        daemon.wait_for(
+            "user and password in --marathon, or --marathon-token, are missing or wrong",
+        )?;
         self.finish("second", daemon)
     }
 

@@ -293,6 +293,7 @@ pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
         cert_mode: 0o600,
         acme_ca: None,
         marathon_ca: None,
+        marathon_token: None,
         ssl_cert_file: None,
         proxies: Proxies::default(),
         san: false,

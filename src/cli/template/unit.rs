@@ -15,6 +15,8 @@ const STATE_DIRECTORIES: &str = "/var/lib/";
 const ENVIRONMENT_FILE: &str = "/etc/marathon-acme.env";
 /// A file that holds a secret is root's own; systemd hands the service a copy of it.
 const SECRET_FILES: &[&str] = &["eab-hmac-key"];
+/// A secret that another program renews: a copy would not follow it.
+const READ_AGAIN: &str = "marathon-token";
 /// What `ProtectHome` keeps from the service.
 const HOMES: [&str; 3] = ["/home/", "/root/", "/run/user/"];
 /// What `PrivateTmp` keeps from it.
@@ -161,6 +163,13 @@ fn secrets(choices: &Choices, notes: &mut Vec<String>) -> String {
             ));
         }
         let _ = writeln!(text, "EnvironmentFile={ENVIRONMENT_FILE}");
+    }
+    if let Some(file) = choices.options.iter().find(|choice| choice.spec.long == READ_AGAIN) {
+        notes.push(format!(
+            "{} is read again while the program runs: let the service's user read {}",
+            file.spec.flag(),
+            file.value
+        ));
     }
     for file in choices.options.iter().filter(|choice| is_secret_file(choice)) {
         let _ = writeln!(text, "# The file may be root's own: the service is handed a copy.");

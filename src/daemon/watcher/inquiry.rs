@@ -119,7 +119,10 @@ fn resource(url: &Url) -> Option<&str> {
 fn refusal(status: u16) -> String {
     match status {
         401 | 403 => {
-            format!("status {status}: user and password in --marathon are missing or wrong")
+            format!(
+                "status {status}: user and password in --marathon, or --marathon-token, are missing \
+                 or wrong"
+            )
         }
         404 | 405 => format!("status {status}: is this the URL of a Marathon?"),
         502 | 503 => format!("status {status}: it has no leader or is overloaded"),

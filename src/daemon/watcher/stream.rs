@@ -9,7 +9,7 @@ use crate::marathon::event::{self, Event, Relevance};
 use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
-use crate::url::Url;
+use crate::url::{Credentials, Url};
 
 use super::Round;
 use super::inquiry::{Inquiry, Manner, Reception};
@@ -63,6 +63,11 @@ impl Stream {
         }
     }
 
+    /// From now on; not what is under way.
+    pub(super) fn ask_with(&mut self, credentials: &Credentials) {
+        self.round.ask_with(credentials);
+    }
+
     pub(super) fn awaits(&self, id: RequestId) -> bool {
         match &self.state {
             State::Pausing { .. } => false,
@@ -72,7 +77,12 @@ impl Stream {
         }
     }
 
-    pub(super) fn open(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    /// It is to be opened then.
+    pub(super) fn open_at(&mut self, at: Instant) {
+        self.state = State::Pausing { until: Some(at) };
+    }
+
+    fn open(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
         let url = self.round.url().join(&event::stream_target());
         self.state = State::Opening(self.manner.ask(turn, transport, url));
     }

@@ -12,7 +12,7 @@ use crate::marathon::{AppsParser, Selection};
 use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
-use crate::url::Url;
+use crate::url::{Credentials, Url};
 
 use super::gather::names_max;
 use super::inquiry::{Inquiry, Manner, Reception};
@@ -65,6 +65,11 @@ impl Sync {
             known: Known::default(),
             state: State::Resting,
         }
+    }
+
+    /// From now on; not what is under way.
+    pub(super) fn ask_with(&mut self, credentials: &Credentials) {
+        self.round.ask_with(credentials);
     }
 
     pub(super) fn is_resting(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Marathon by hand: events and answers in, requests and wishes out.
 
+mod token;
+
 use super::*;
 use crate::daemon::wire::{Sent, Wire, counted};
 use crate::daemon::wish::Source;

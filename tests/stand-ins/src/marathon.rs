@@ -285,6 +285,12 @@ impl Marathon {
                 return Some(reply.with("WWW-Authenticate", "Basic realm=\"Mesosphere\""));
             }
         }
+        if let Some(token) = &self.settings.token
+            && request.header("Authorization") != Some(&format!("token={token}"))
+        {
+            let reply = Reply::html(401, "Unauthorized");
+            return Some(reply.with("WWW-Authenticate", "acsjwt"));
+        }
         self.settings.unavailable.then(|| Reply::html(503, "Service Unavailable"))
     }
 

@@ -34,6 +34,7 @@ pub fn config(choices: u8) -> Config {
         cert_mode: 0o600,
         acme_ca: None,
         marathon_ca: None,
+        marathon_token: None,
         ssl_cert_file: None,
         proxies: if choices & 5 == 5 { proxies() } else { Proxies::default() },
         san: choices & 16 != 0,

@@ -12,6 +12,8 @@ pub struct Settings {
     pub address: String,
     /// User and password, where they are asked for.
     pub basic_auth: Option<(String, String)>,
+    /// The token, where DC/OS stands in front and asks for it.
+    pub token: Option<String>,
     /// What stands before `/v2` in every path; starts with `/` unless it is empty.
     pub base_path: String,
     /// Nobody listens.
@@ -50,6 +52,7 @@ impl Default for Settings {
             role: Role::Leader,
             address: "marathon.mesos:8080".to_string(),
             basic_auth: None,
+            token: None,
             base_path: String::new(),
             down: false,
             unavailable: false,

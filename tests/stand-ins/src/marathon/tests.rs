@@ -257,11 +257,19 @@ fn credentials_base_path_and_trouble() {
     assert_eq!((granted.status, &granted.body[..]), (200, &b"pong"[..]));
     assert_eq!(harness.ask(&format!("GET /v2/apps HTTP/1.1\r\n{auth}"), "").status, 404);
 
+    harness.peer.settings.basic_auth = None;
+    harness.peer.settings.token = Some("e.y.J".to_string());
+    let denied = harness.ask(&format!("GET /service/marathon/ping HTTP/1.1\r\n{auth}"), "");
+    assert_eq!((denied.status, denied.header("WWW-Authenticate")), (401, Some("acsjwt")));
+    let auth = "Authorization: token=e.y.J";
+    let granted = harness.ask(&format!("GET /service/marathon/ping HTTP/1.1\r\n{auth}"), "");
+    assert_eq!(granted.status, 200);
+
     harness.peer.settings.unavailable = true;
     let busy = harness.ask(&format!("GET /service/marathon/ping HTTP/1.1\r\n{auth}"), "");
     assert_eq!(busy.status, 503);
     let statuses: Vec<u16> = harness.peer.seen().iter().map(|seen| seen.status).collect();
-    assert_eq!(statuses, [401, 200, 404, 503]);
+    assert_eq!(statuses, [401, 200, 404, 401, 200, 503]);
 }
 
 #[test]
