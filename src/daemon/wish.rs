@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::Domain;
+use crate::marathon::acted;
 
 /// All certificates that are asked for, by the first of their names. The watcher and the scheduler keep
 /// the same wishes.
@@ -18,11 +19,18 @@ pub struct Wish {
     pub source: Source,
 }
 
-/// Where a wish comes from. When it changes, an operator has acted.
+/// Where a wish comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The app's id.
     pub app: String,
-    /// The app's version; a restart or a change makes a new one.
+    /// The revision of each app that has a part in it, as [`acted`] compares them.
     pub version: String,
+}
+
+impl Source {
+    /// Whether an operator has acted since: what failed then may work now.
+    pub fn was_acted_upon_since(&self, before: &Source) -> bool {
+        self.app != before.app || acted(&before.version, &self.version)
+    }
 }

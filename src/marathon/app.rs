@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::revision::revision;
 use super::walk::Found;
 
 /// How much of an unreadable id is shown, in characters.
@@ -14,8 +15,9 @@ const SHOWN_CHARS_MAX: usize = 100;
 pub struct App {
     /// Such as `/product/frontend`.
     pub id: String,
-    /// When it was last changed or restarted, as Marathon writes it; empty when it does not say.
-    pub version: String,
+    /// When it was last changed, restarted or scaled, as [`acted`](super::acted) compares it; empty
+    /// where it does not say.
+    pub revision: String,
     /// How many ports it has; label indices run from 0 to one less.
     pub ports: usize,
     /// The labels that may count and are text; others are left out.
@@ -60,14 +62,15 @@ impl App {
             error => AppError::NotJson { detail: error.to_string() },
         })?;
         let ports = found.port_count();
-        let Found { id, version, labels, has_odd_labels, .. } = found;
+        let revision = revision(&found.version, found.instances, &found.configured);
+        let Found { id, labels, has_odd_labels, .. } = found;
         let id = id.ok_or(AppError::NoId)?;
         let odd = |member| AppError::Member { app: shown(&id), member };
         if has_odd_labels {
             return Err(odd("labels"));
         }
         let ports = ports.map_err(odd)?;
-        Ok(App { id, version, ports, labels })
+        Ok(App { id, revision, ports, labels })
     }
 }
 
@@ -186,9 +189,24 @@ mod tests {
                        "E":"5"},"extra":[{}]}"#;
         let app = App::parse(json.as_bytes()).unwrap();
         assert_eq!(app.labels, BTreeMap::from([("HAPROXY_A".to_string(), "1".to_string())]));
-        assert_eq!(app.version, "2026-01-01T00:00:00.000Z");
+        assert_eq!(app.revision, "2026-01-01T00:00:00.000Z");
         for json in [r#"{"id":"/a","labels":null}"#, r#"{"id":"/a"}"#] {
             assert!(App::parse(json.as_bytes()).unwrap().labels.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_revision_says_how_many_instances_there_are_and_when_it_was_changed() {
+        let json = r#"{"id":"/a","version":"V","instances":3,"versionInfo":
+                       {"lastScalingAt":"V","lastConfigChangeAt":"C"}}"#;
+        assert_eq!(App::parse(json.as_bytes()).unwrap().revision, "V/3/C");
+        for json in [
+            r#"{"id":"/a","version":"V","instances":-1,"versionInfo":{"lastConfigChangeAt":"C"}}"#,
+            r#"{"id":"/a","version":"V","instances":3,"versionInfo":{"lastConfigChangeAt":7}}"#,
+            r#"{"id":"/a","version":"V","instances":3,"versionInfo":null}"#,
+            r#"{"id":"/a","version":"V","instances":3,"lastConfigChangeAt":"C"}"#,
+        ] {
+            assert_eq!(App::parse(json.as_bytes()).unwrap().revision, "V", "{json}");
         }
     }
 

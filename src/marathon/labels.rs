@@ -252,7 +252,7 @@ mod tests {
 
     fn app(ports: usize, labels: &[(&str, &str)]) -> App {
         let labels = labels.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-        App { id: "/a".into(), version: String::new(), ports, labels: labels.collect() }
+        App { id: "/a".into(), revision: String::new(), ports, labels: labels.collect() }
     }
 
     /// The port index and the names of each claim, joined by white space.

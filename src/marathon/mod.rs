@@ -7,9 +7,11 @@ pub mod apps;
 pub mod event;
 pub mod labels;
 pub mod lint;
+pub mod revision;
 mod walk;
 
 pub use app::{App, AppError};
 pub use apps::{AppsError, AppsParser};
 pub use labels::{Claim, Claims, Notice, Rejected, Selection, claims};
 pub use lint::{Flaw, FlawKind, lint};
+pub use revision::acted;

@@ -16,6 +16,10 @@ pub(super) struct Found {
     pub(super) id: Option<String>,
     /// Empty where it is not text.
     pub(super) version: String,
+    /// It is missing where it is no whole number.
+    pub(super) instances: Option<u64>,
+    /// When its configuration was last changed; empty where that is not text.
+    pub(super) configured: String,
     /// Those that may count and are text.
     pub(super) labels: BTreeMap<String, String>,
     /// What should be the labels is something else.
@@ -75,6 +79,11 @@ impl Found {
         match place {
             Place::Id => self.id = content.text().map(str::to_string),
             Place::Version => self.version = content.text().unwrap_or_default().to_string(),
+            Place::Instances => self.instances = content.number(),
+            Place::VersionInfo => self.configured.clear(),
+            Place::LastConfigChange => {
+                self.configured = content.text().unwrap_or_default().to_string();
+            }
             Place::Labels => {
                 self.labels.clear();
                 self.has_odd_labels = !matches!(content, Content::Null | Content::Object);
@@ -161,6 +170,9 @@ enum Place {
     App,
     Id,
     Version,
+    Instances,
+    VersionInfo,
+    LastConfigChange,
     Labels,
     /// The label of this name.
     Label(String),
@@ -187,6 +199,9 @@ impl Place {
         match (self, name) {
             (Place::App, "id") => Place::Id,
             (Place::App, "version") => Place::Version,
+            (Place::App, "instances") => Place::Instances,
+            (Place::App, "versionInfo") => Place::VersionInfo,
+            (Place::VersionInfo, "lastConfigChangeAt") => Place::LastConfigChange,
             (Place::App, "labels") => Place::Labels,
             (Place::App, "networks") => Place::Networks,
             (Place::App, "container") => Place::Container,
@@ -215,6 +230,8 @@ impl Place {
 enum Content<'a> {
     Null,
     Text(&'a str),
+    /// A whole one, from 0.
+    Number(u64),
     /// So many elements.
     List(usize),
     Object,
@@ -224,6 +241,10 @@ enum Content<'a> {
 impl Content<'_> {
     fn text(&self) -> Option<&str> {
         if let Content::Text(text) = self { Some(text) } else { None }
+    }
+
+    fn number(&self) -> Option<u64> {
+        if let Content::Number(number) = self { Some(*number) } else { None }
     }
 
     fn list(&self) -> List {
@@ -281,8 +302,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
         Ok(())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        self.found.note(&self.place, &Content::Other);
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.found.note(&self.place, &Content::Number(number));
         Ok(())
     }
 

@@ -286,7 +286,8 @@ impl Entry {
     /// Takes in what the label says now. Names that it has no longer are not tried any more; what
     /// failed may work once an operator has acted.
     pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Arc<Wish>) {
-        if self.memory.source.as_ref().is_some_and(|source| *source != wish.source) {
+        let before = self.memory.source.as_ref();
+        if before.is_some_and(|before| wish.source.was_acted_upon_since(before)) {
             let troubles = self.memory.troubles_mut();
             troubles.for_each(|trouble| trouble.acted_upon(now));
             self.acted = self.memory.attempt.is_some();

@@ -308,6 +308,16 @@ fn an_operators_act_makes_it_due_but_never_inside_a_retry_after() {
 }
 
 #[test]
+fn scaling_an_app_makes_nothing_due() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1/2/C")]);
+    case.fail(0, None);
+    assert_eq!(case.want(&[("a.org", "2/3/C")]), Vec::<String>::new());
+    assert_eq!(case.want(&[("a.org", "3/2/C")]), Vec::<String>::new());
+    assert_eq!(case.want(&[("a.org", "4/2/C")]), ["order 1 a.org"], "a restart does");
+}
+
+#[test]
 fn one_that_fails_delays_no_other() {
     let mut case = Case::new();
     assert_eq!(case.want(&[("a.org", "1"), ("b.org", "1")]), ["order 0 a.org", "order 1 b.org"]);

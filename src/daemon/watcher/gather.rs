@@ -23,7 +23,7 @@ pub(super) struct Label {
     pub(super) app: String,
     /// The port's index.
     pub(super) port_index: usize,
-    /// The app's version.
+    /// The app's revision.
     pub(super) version: String,
     /// The label's name, for the log.
     pub(super) label: String,
@@ -157,7 +157,7 @@ fn split(groups: BTreeMap<Domain, Group>, names_max: usize) -> (Wishes, BTreeSet
     (certificates, oddities)
 }
 
-/// What changes when any of the apps does: their versions, in the order of their ids.
+/// What changes when any of the apps does: their revisions, in the order of their ids.
 fn version(versions: Vec<(String, String)>) -> String {
     let versions = versions.into_iter().into_set();
     let versions: Vec<String> = versions.into_iter().map(|(_, version)| version).collect();

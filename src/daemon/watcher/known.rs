@@ -118,7 +118,7 @@ impl Said {
         // Kept as long as the app lives: without room for more.
         said.labels.reserve_exact(claims.certificates.len());
         for Claim { port_index, label, mut names } in claims.certificates {
-            let (app, version) = (app.id.clone(), app.version.clone());
+            let (app, version) = (app.id.clone(), app.revision.clone());
             names.shrink_to_fit();
             said.labels.push(Label { app, port_index, version, label, names });
         }

@@ -13,7 +13,7 @@ pub fn run(bytes: &[u8]) {
     let label = |line: &str| Some(line.split_once('=')?).map(|(a, b)| (a.into(), b.into()));
     let labels: BTreeMap<String, String> = text.split('\n').filter_map(label).collect();
     let ports = usize::from(*ports);
-    let app = App { id: "/a\nb".into(), version: String::new(), ports, labels };
+    let app = App { id: "/a\nb".into(), revision: String::new(), ports, labels };
     let ask = |selection| claims(&app, "external", selection);
     let [first, each, together] = [Selection::First, Selection::Each, Selection::Together].map(ask);
     for claims in [&first, &each, &together] {
