@@ -1,7 +1,8 @@
 //! What the operator chose, checked: `cli/` makes it, everything else only reads it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -146,6 +147,30 @@ pub struct Listen {
     pub ip: Option<IpAddr>,
     /// 0 lets the system choose.
     pub port: u16,
+}
+
+impl Listen {
+    /// Whether only one of both can be had: one port, at one address or at all of them. No IPv4 listener
+    /// is in the way of an IPv6 address.
+    pub fn overlaps(self, other: Listen) -> bool {
+        let takes_in = |one: Listen, other: Listen| match (one.ip, other.ip) {
+            (None | Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), _) => true,
+            (Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), Some(IpAddr::V4(_))) => true,
+            (one, other) => one == other,
+        };
+        let same_port = self.port == other.port && self.port != 0;
+        same_port && (takes_in(self, other) || takes_in(other, self))
+    }
+}
+
+/// As it is written on the command line.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip {
+            None => write!(f, ":{}", self.port),
+            Some(ip) => SocketAddr::new(ip, self.port).fmt(f),
+        }
+    }
 }
 
 /// How log lines look.

@@ -176,7 +176,7 @@ hints! {
     /// A file is in the way.
     StorageOdd = "storage-odd": "move away the file that stands where a directory belongs",
     /// Another program has the port.
-    PortTaken = "port-taken": "stop the program that has the port, or choose another with --listen",
+    PortTaken = "port-taken": "stop the program that has the port, or choose another",
 }
 
 impl Hint {

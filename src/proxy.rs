@@ -74,7 +74,7 @@ pub enum ProxyError {
 }
 
 /// An item of `NO_PROXY` that says nothing; of one with an `@`, which may be a proxy's URL in the wrong
-/// place, what stands behind it.
+/// place, what stands behind it, and of one before that nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExceptionError(pub String);
 
@@ -121,11 +121,16 @@ impl Exceptions {
     /// # Errors
     /// An item is none of these.
     pub fn parse(list: &str) -> Result<Exceptions, ExceptionError> {
-        let items = list.split(|c: char| c == ',' || c.is_ascii_whitespace());
-        let items = items.filter(|item| !item.is_empty());
-        let exceptions = items.map(|item| {
-            let shown = item.rsplit('@').next().unwrap_or_default();
-            Exception::parse(item).ok_or_else(|| ExceptionError(shown.into()))
+        let mut rest = list;
+        let exceptions = std::iter::from_fn(|| {
+            let is_between = |c: char| c == ',' || c.is_ascii_whitespace();
+            rest = rest.trim_start_matches(is_between);
+            let item;
+            (item, rest) = rest.split_at(rest.find(is_between).unwrap_or(rest.len()));
+            // A comma in a password parts it: an `@` that comes later may be the one behind it.
+            let shown = if rest.contains('@') { "***" } else { item.rsplit('@').next()? };
+            let exception = || Exception::parse(item).ok_or_else(|| ExceptionError(shown.into()));
+            (!item.is_empty()).then(exception)
         });
         exceptions.collect::<Result<_, _>>().map(Exceptions)
     }

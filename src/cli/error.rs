@@ -102,10 +102,38 @@ pub(super) fn without_password(text: &str) -> String {
 
 /// The same of what should be a URL but may lack its scheme.
 pub(super) fn masked(text: &str) -> String {
-    match text.rsplit_once('@') {
-        Some((_, host)) if !text.contains("://") => format!("***@{host}"),
-        _ => without_password(text),
+    let Some((before, host)) = text.rsplit_once('@') else { return text.to_string() };
+    let is_scheme = |scheme: &&str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match before.split_once("://").map(|(scheme, _)| scheme).filter(is_scheme) {
+        Some(scheme) => format!("{scheme}://***@{host}"),
+        None => format!("***@{host}"),
     }
+}
+
+/// An item of a list with commas.
+pub(super) struct Item<'a> {
+    pub(super) text: &'a str,
+    /// As an error may show it.
+    pub(super) shown: String,
+    /// Whether it may have a user or a password in it, or be a piece of one.
+    pub(super) may_be_secret: bool,
+}
+
+/// The items of a list. A bare comma in a password parts it: whatever stands before an `@`, in its own
+/// item or in one before that, may be a piece of a password.
+pub(super) fn items(list: &str) -> impl Iterator<Item = Item<'_>> {
+    let count = list.split(',').count();
+    let last = list.rfind('@').map(|at| list[..at].matches(',').count());
+    list.split(',').enumerate().map(move |(index, text)| {
+        let text = text.trim();
+        let shown = match last {
+            Some(last) if index < last => {
+                format!("(item {} of {count}, not shown: perhaps part of a password)", index + 1)
+            }
+            _ => masked(text),
+        };
+        Item { text, shown, may_be_secret: last.is_some_and(|last| index <= last) }
+    })
 }
 
 impl fmt::Display for UsageError {

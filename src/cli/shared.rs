@@ -132,6 +132,8 @@ mod tests {
             ("http_proxy", "me:hid/den@proxy", "it has a path, or a password whose"),
             ("NO_PROXY", "a.example,10.0.0.0/40", "\"10.0.0.0/40\" is no name"),
             ("no_proxy", "me:hidden@proxy/", "\"proxy/\" is no name"),
+            ("NO_PROXY", "a.example,me:hid,den@proxy", "\"***\" is no name"),
+            ("NO_PROXY", "me:hid den@proxy", "\"***\" is no name"),
         ];
         for (variable, value, words) in cases {
             let error = parsed("/s", &[(variable, value)]).expect_err(value).to_string();

@@ -347,6 +347,58 @@ fn passwords_are_not_shown_in_errors() {
     }
 }
 
+/// A password as it stands, with every character that ends one, alone and among good URLs; also one that
+/// begins with digits, which then passes for a port.
+#[test]
+fn a_password_with_a_delimiter_is_not_shown_and_how_to_write_it_is() {
+    let (good, other) = ("http://one:8080", "http://me:hidden@two:8080");
+    for delimiter in [",", "/", "?", "#", ",,", ",/", "@,", "@x:y,", "@80/", "://,", ",http://"] {
+        for head in ["sec", "80"] {
+            let bad = format!("http://admin:{head}{delimiter}ret@host:8080");
+            let lists = [
+                bad.clone(),
+                format!("{good},{bad}"),
+                format!("{bad},{good}"),
+                format!("{good},{other},{bad},{other},{good}"),
+                format!("admin:{head}{delimiter}ret@host:8080"),
+            ];
+            for (list, option) in lists.iter().flat_map(|list| [(list, "marathon"), (list, "lb")]) {
+                let said = match parsed(&format!("/s --{option} {list}"), &[]) {
+                    Err(error) => error.to_string(),
+                    // Where all of it makes sense, nobody can tell.
+                    Ok(_) if delimiter == ",http://" && head == "80" => continue,
+                    Ok(_) => panic!("{list} is taken"),
+                };
+                let shown = said.replace("http://host:port", "");
+                for part in ["admin", "sec", "80/", "ret", "hidden", "x:y"] {
+                    assert!(!shown.contains(part), "{list}: {said}");
+                }
+                let helps = said.contains("%2C %2F %3F %23") || delimiter.contains(",,");
+                assert!(helps && !said.contains('\n'), "{list}: {said}");
+            }
+        }
+    }
+    let comma = parsed("/s -m http://admin:sec,ret@host:8080", &[]).unwrap_err().to_string();
+    let expected = "--marathon (item 1 of 2, not shown: perhaps part of a password): its port is not \
+                    a number from 1 to 65535; write it as http://host:port, and , / ? # in a user or \
+                    password as %2C %2F %3F %23";
+    assert_eq!(comma, expected);
+    let right = config("/s -m http://admin:s%2C%2F%3F%23@host:8080,http://two", &[]);
+    let password = right.marathon[0].credentials().map(|it| it.password.expose().to_string());
+    assert_eq!((password.as_deref(), right.marathon.len()), (Some("s,/?#"), 2));
+    // What has no `@` behind it is no password, and is shown.
+    assert!(error("/s -m http://me:pw@one,http://two:x").starts_with("--marathon http://two:x: "));
+}
+
+#[test]
+fn a_url_in_another_options_list_keeps_its_password() {
+    for option in ["skip-route-check", "lb-verify", "group", "email", "listen", "revoke"] {
+        let line = format!("/s --{option} a.org,http://admin:sec,ret@host:8080,b.org");
+        let error = error(&line);
+        assert!(!error.contains("sec") && !error.contains("ret"), "{error}");
+    }
+}
+
 #[test]
 fn what_is_not_utf_8_is_said() {
     use std::os::unix::ffi::OsStringExt as _;

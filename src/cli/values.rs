@@ -13,7 +13,7 @@ use crate::log::Level;
 use crate::url::{Host, Url};
 
 use super::Words;
-use super::error::{UsageError, masked, without_password};
+use super::error::{Item, UsageError, items, masked, without_password};
 use super::options;
 use super::shared::Shared;
 use super::verify;
@@ -28,6 +28,8 @@ const SSE_TIMEOUT: &str = "60";
 const MARATHON_TIMEOUT: &str = "10";
 const PRUNE_AFTER: &str = "30";
 const CERT_MODE: &str = "0600";
+/// What ends a user or a password where it stands as it is.
+const ESCAPES: &str = ", and , / ? # in a user or password as %2C %2F %3F %23";
 /// No time-out is longer, in seconds: ten years.
 const SECONDS_MAX: f64 = 315_360_000.0;
 /// Nothing is kept for longer, in days: a hundred years.
@@ -116,10 +118,22 @@ pub(super) fn wrong(option: &'static str, value: &str, fix: impl Into<String>) -
 }
 
 fn url(option: &'static str, text: &str) -> Result<Url, UsageError> {
-    Url::parse(text).map_err(|error| {
-        let fix = format!("{error}; write it as http://host:port");
-        wrong(option, &masked(text), fix)
-    })
+    let may_be_secret = text.contains('@');
+    listed_url(option, &Item { text, shown: masked(text), may_be_secret })
+}
+
+fn listed_url(option: &'static str, item: &Item<'_>) -> Result<Url, UsageError> {
+    let refuse = |problem: &str| {
+        let escapes = if item.may_be_secret { ESCAPES } else { "" };
+        wrong(option, &item.shown, format!("{problem}; write it as http://host:port{escapes}"))
+    };
+    let url = Url::parse(item.text).map_err(|error| refuse(&error.to_string()))?;
+    // A password that begins with digits passes for a port, and what follows for a path.
+    let rest = item.text.split_once("://").and_then(|(_, rest)| rest.split_once(['/', '?', '#']));
+    if rest.is_some_and(|(_, path)| path.contains('@')) {
+        return Err(refuse("it has an @ behind a / ? or #, which is %40 in a path"));
+    }
+    Ok(url)
 }
 
 fn urls(option: &'static str, list: &str) -> Result<Vec<Url>, UsageError> {
@@ -127,7 +141,7 @@ fn urls(option: &'static str, list: &str) -> Result<Vec<Url>, UsageError> {
         let fix = "an item of the list is empty; write URL or URL,URL";
         return Err(wrong(option, &format!("{:?}", masked(list)), fix));
     }
-    list.split(',').map(|item| url(option, item.trim())).collect()
+    items(list).map(|item| listed_url(option, &item)).collect()
 }
 
 fn acme(text: &str) -> Result<Url, UsageError> {
@@ -311,15 +325,15 @@ fn prune_after(text: &str) -> Result<Option<Duration>, UsageError> {
 }
 
 fn skip_route_check(list: &str) -> Result<SkipRouteCheck, UsageError> {
-    let items = || list.split(',').map(str::trim).filter(|item| !item.is_empty());
-    if items().any(|item| item == "*") {
+    let items = || items(list).filter(|item| !item.text.is_empty());
+    if items().any(|item| item.text == "*") {
         return Ok(SkipRouteCheck::All);
     }
     let mut domains = BTreeSet::new();
-    for item in items() {
-        domains.insert(Domain::parse(item).map_err(|error| {
+    for Item { text, shown, .. } in items() {
+        domains.insert(Domain::parse(text).map_err(|error| {
             let fix = format!("{error}; write DOMAIN or DOMAIN,DOMAIN, or '*' for all");
-            wrong("skip-route-check", &format!("{item:?}"), fix)
+            wrong("skip-route-check", &format!("{shown:?}"), fix)
         })?);
     }
     Ok(SkipRouteCheck::Of(domains))

@@ -3,7 +3,7 @@
 use crate::config::{Place, Verification};
 use crate::url::{Origin, Url};
 
-use super::error::UsageError;
+use super::error::{Item, UsageError, items};
 use super::values::wrong;
 
 const PORT: &str = "lb-verify-port";
@@ -19,17 +19,17 @@ pub(super) fn verification(
         Ok(port) if port > 0 => Ok(port),
         _ => Err(wrong(PORT, text, "write the port on which HAProxy speaks TLS, such as 443")),
     });
-    let items = map.into_iter().flat_map(|map| map.split(','));
-    let items: Result<Vec<_>, _> = items.map(|item| entry(lbs, item.trim())).collect();
+    let items: Result<Vec<_>, _> =
+        map.into_iter().flat_map(items).map(|item| entry(lbs, &item)).collect();
     let elsewhere = items?.into_iter().flatten().collect();
     Ok(Verification { port: port.transpose()?, elsewhere })
 }
 
 /// The origins that `NAME=HOST:PORT` is for, and where they are looked at. The name may have the port of
 /// its URL, where several have one host.
-fn entry(lbs: &[Url], item: &str) -> Result<Vec<(Origin, Place)>, UsageError> {
-    let refuse = |fix: &str| Err(wrong(MAP, item, fix));
-    let Some((name, place)) = item.split_once('=') else {
+fn entry(lbs: &[Url], item: &Item<'_>) -> Result<Vec<(Origin, Place)>, UsageError> {
+    let refuse = |fix: &str| Err(wrong(MAP, &item.shown, fix));
+    let Some((name, place)) = item.text.split_once('=') else {
         return refuse("write NAME=HOST:PORT, such as lb.example.com=10.0.0.1:443");
     };
     let Some(place) = Url::parse(&format!("https://{place}")).ok().filter(is_bare) else {

@@ -4,6 +4,7 @@
 //!
 //! Revocation: `Reading → Revoking → Archiving → Reloading`
 
+use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::config::Mode;
 use crate::domain::Domain;
 use crate::hint::{Hint, advised};
@@ -11,10 +12,15 @@ use crate::log::Record;
 use crate::pki::Bundle;
 use crate::seam::{Change, StoreError};
 use crate::secret::Secret;
+use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
 
 use super::Daemon;
 use super::storekeeper::Purpose;
+
+mod advice;
+
+use advice::AdviceWait;
 
 /// An errand gives a peer up after so many failures in a row.
 const FAILURES_MAX: u32 = 3;
@@ -39,7 +45,7 @@ pub(super) struct Errand {
 #[derive(Debug)]
 enum Kind {
     Serve,
-    Once,
+    Once(AdviceWait),
     Revoke { name: Domain, archived: bool },
 }
 
@@ -47,7 +53,7 @@ impl Errand {
     pub(super) fn new(mode: &Mode) -> Errand {
         let kind = match mode {
             Mode::Serve => Kind::Serve,
-            Mode::Once => Kind::Once,
+            Mode::Once => Kind::Once(AdviceWait::default()),
             Mode::Revoke(name) => Kind::Revoke { name: name.clone(), archived: false },
         };
         Errand { kind, verdict: None }
@@ -62,7 +68,7 @@ impl Errand {
     pub(super) fn to_revoke(&self) -> Option<&Domain> {
         match &self.kind {
             Kind::Revoke { name, .. } => Some(name),
-            Kind::Serve | Kind::Once => None,
+            Kind::Serve | Kind::Once(_) => None,
         }
     }
 
@@ -88,6 +94,14 @@ impl Errand {
     pub(super) fn refuse(&mut self) {
         self.verdict = Some(USAGE);
     }
+
+    /// When it ends though an answer is missing.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match &self.kind {
+            Kind::Once(wait) => wait.poll_timeout(),
+            Kind::Serve | Kind::Revoke { .. } => None,
+        }
+    }
 }
 
 impl Daemon {
@@ -98,20 +112,60 @@ impl Daemon {
         }
         let done = match &self.errand.kind {
             Kind::Serve => return None,
-            Kind::Once => self.certificates.is_idle(turn.now.wall),
+            Kind::Once(_) => self.is_up_to_date(turn),
             Kind::Revoke { archived, .. } => *archived,
         };
         // What is left to remember is written at the end.
         if done && self.reloader.is_clean() {
             return Some(self.summary(turn));
         }
-        let reason = self.hopeless(done)?;
+        let reason = self.hopeless(turn.now.wall, done)?;
         turn.log(Record::error("main", "given up").with("reason", reason));
         Some(FAILED)
     }
 
+    /// Whether everything is done that can be done now, with what the CA says of renewals.
+    fn is_up_to_date(&mut self, turn: &Turn<'_>) -> bool {
+        let Kind::Once(wait) = &mut self.errand.kind else { return false };
+        let (certificates, now) = (&self.certificates, turn.now);
+        let offered = self.issuer.offers_advice();
+        let start = self.started.unwrap_or(now.wall);
+        // Asked in every turn: all are looked through only once nothing is in hand.
+        let awaits = !certificates.is_at_work()
+            && offered != Some(false)
+            && certificates.awaits_advice(start, now.wall);
+        if !awaits {
+            wait.rest();
+            return certificates.is_idle(now.wall);
+        }
+        let directory = offered.is_none().then(|| {
+            let problem = self.issuer.status().problem.unwrap_or_default();
+            (self.issuer.failures(), problem.advised())
+        });
+        !wait.goes_on(now.mono, directory) && certificates.is_idle(now.wall)
+    }
+
+    /// The CA has said when to renew a certificate, or has not.
+    pub(super) fn advised(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (name, cert_id): (&Domain, &str),
+        answer: Result<Suggestion, NoSuggestion>,
+    ) {
+        if let Kind::Once(wait) = &mut self.errand.kind {
+            wait.answered(&answer);
+        }
+        self.certificates.advised(turn, name, cert_id, answer);
+    }
+
     /// The last line of an errand that came to its end.
     fn summary(&self, turn: &mut Turn<'_>) -> u8 {
+        if let Kind::Once(wait) = &self.errand.kind
+            && let Some(error) = wait.error()
+        {
+            let line = "not every renewal window is known, what was known before decides";
+            turn.log(Record::warn("renewal", line).with("error", error));
+        }
         let lacking: Vec<String> =
             self.certificates.unsatisfied(turn.now.wall).map(ToString::to_string).collect();
         if lacking.is_empty() {
@@ -124,7 +178,7 @@ impl Daemon {
     }
 
     /// Why waiting any longer makes no sense for an errand.
-    fn hopeless(&self, done: bool) -> Option<String> {
+    fn hopeless(&self, now: UnixTime, done: bool) -> Option<String> {
         if self.storage.is_anothers() {
             return Some(ANOTHER_IS_ACTIVE.into());
         }
@@ -139,7 +193,9 @@ impl Daemon {
             let problem = self.watcher.status().problem.clone().unwrap_or_default();
             return Some(format!("Marathon: {}", problem.advised()));
         }
-        if !done && self.issuer.failures() >= FAILURES_MAX {
+        // Its word on renewals is waited for otherwise, and alone is no reason.
+        let has_orders = || !self.errand.follows() || !self.certificates.is_idle(now);
+        if !done && self.issuer.failures() >= FAILURES_MAX && has_orders() {
             let problem = self.issuer.status().problem.unwrap_or_default();
             return Some(format!("the CA: {}", problem.advised()));
         }

@@ -418,7 +418,7 @@ impl Daemon {
             IssuerOutput::Placed { order, url } => self.certificates.placed(turn, order, url),
             IssuerOutput::Finalizing { order } => self.certificates.finalizing(order),
             IssuerOutput::Advised { name, cert_id, answer } => {
-                self.certificates.advised(turn, &name, &cert_id, answer);
+                self.advised(turn, (&name, &cert_id), answer);
             }
             IssuerOutput::Offers { renewal_info } => self.certificates.advice_offered(renewal_info),
             IssuerOutput::Account(account) => {
@@ -455,6 +455,7 @@ impl Daemon {
             self.reloader.poll_timeout(),
             self.journal.poll_timeout().filter(|_| self.storage.is_active()),
             self.left_overs.poll_timeout(now.mono),
+            self.errand.poll_timeout(),
             self.end_by,
         ]
         .into_iter()

@@ -23,31 +23,34 @@ const SYSTEM_BUFFER_BYTES: usize = 64 * 1024;
 /// The port cannot be had.
 #[derive(Debug)]
 pub struct BindError {
+    /// The long name of the option that wants it.
+    pub option: &'static str,
     /// The address that was wanted.
     pub address: SocketAddr,
     /// Why not.
     pub error: io::Error,
 }
 
-/// Listens. Without an address on every interface, IPv6 and IPv4; where the system has no IPv6, on
-/// IPv4 alone.
+/// Listens where an option says. Without an address on every interface, IPv6 and IPv4; where the system
+/// has no IPv6, on IPv4 alone.
 ///
 /// # Errors
 /// The address is taken, not ours, or not allowed.
-pub fn listen_on(wanted: Listen) -> Result<TcpListener, BindError> {
+pub fn listen_on(option: &'static str, wanted: Listen) -> Result<TcpListener, BindError> {
+    let refused = |address| move |error| BindError { option, address, error };
     let every_v6 = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), wanted.port);
     let every_v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted.port);
     let bound = match wanted.ip {
         Some(ip) => {
             let address = SocketAddr::new(ip, wanted.port);
-            listen_at(address).map_err(|error| BindError { address, error })
+            listen_at(address).map_err(refused(address))
         }
         None => listen_at(every_v6).or_else(|error| match error.kind() {
             io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
-                Err(BindError { address: every_v6, error })
+                Err(refused(every_v6)(error))
             }
             // Any other failure means that there is no IPv6 here.
-            _ => listen_at(every_v4).map_err(|error| BindError { address: every_v4, error }),
+            _ => listen_at(every_v4).map_err(refused(every_v4)),
         }),
     }?;
     Ok(TcpListener::from_std(bound))
@@ -101,9 +104,10 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: {}; ", self.address, self.error)?;
         match self.error.kind() {
-            io::ErrorKind::AddrInUse => Hint::PortTaken.fmt(f),
-            _ => f.write_str("choose another with --listen"),
+            io::ErrorKind::AddrInUse => Hint::PortTaken.fmt(f)?,
+            _ => f.write_str("choose another")?,
         }
+        write!(f, " with --{}", self.option)
     }
 }
 
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn every_interface_is_both_families() {
-        let listener = listen_on(Listen { ip: None, port: 0 }).unwrap();
+        let listener = listen_on("listen", Listen { ip: None, port: 0 }).unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         if listener.local_addr().unwrap().is_ipv6() {
@@ -127,7 +131,8 @@ mod tests {
 
     #[test]
     fn an_accepted_connection_acknowledges_by_its_answers() {
-        let ours = listen_on(Listen { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 }).unwrap();
+        let ours =
+            listen_on("listen", Listen { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 }).unwrap();
         let handed_over = adopt(StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().into());
         for listener in [ours, handed_over.unwrap()] {
             let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -138,14 +143,18 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_an_error_that_names_it() {
+    fn a_taken_port_is_an_error_that_names_it_and_its_option() {
         let ip = Some(IpAddr::from(Ipv4Addr::LOCALHOST));
-        let first = listen_on(Listen { ip, port: 0 }).unwrap();
+        let first = listen_on("listen", Listen { ip, port: 0 }).unwrap();
         let port = first.local_addr().unwrap().port();
-        let error = listen_on(Listen { ip, port }).expect_err("taken").to_string();
-        assert!(
-            error.contains(&format!("127.0.0.1:{port}")) && error.contains("--listen"),
-            "{error}"
-        );
+        for option in ["listen", "admin-listen"] {
+            let error = listen_on(option, Listen { ip, port }).expect_err("taken").to_string();
+            assert!(error.contains(&format!("127.0.0.1:{port}")), "{error}");
+            assert!(error.ends_with(&format!("or choose another with --{option}")), "{error}");
+        }
+        // An address of nobody's machine (RFC 5737).
+        let elsewhere = Listen { ip: Some(Ipv4Addr::new(192, 0, 2, 1).into()), port };
+        let error = listen_on("admin-listen", elsewhere).expect_err("not ours").to_string();
+        assert!(error.ends_with("; choose another with --admin-listen"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::keys::Keys as _;
 use crate::log::Record;
 use crate::seam::{Change, Load, Loaded, Machine, StoreError};
@@ -83,11 +83,14 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let (listener, remark) = match handed {
         Some(HandedOver { listener, remark }) => (listener, Some(remark)),
         None => {
-            let bound = listener::listen_on(config.listen);
+            // A socket that is handed over need not be where the option says.
+            check_places(config.listen, config.admin_listen).map_err(usage)?;
+            let bound = listener::listen_on("listen", config.listen);
             (bound.map_err(|error| failed(error.to_string()))?, None)
         }
     };
-    let admin = config.admin_listen.map(listener::listen_on).transpose();
+    let admin = config.admin_listen.map(|admin| listener::listen_on("admin-listen", admin));
+    let admin = admin.transpose();
     let admin = admin.map_err(|error| failed(error.to_string()))?;
     if let Some(user) = &config.user {
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
@@ -126,8 +129,65 @@ pub fn read_secret(option: &str, path: &Path) -> Result<Secret, StartError> {
     })
 }
 
+/// Refuses two options that name one place, of which the second could not be had.
+fn check_places(listen: Listen, admin_listen: Option<Listen>) -> Result<(), String> {
+    match admin_listen.filter(|admin| admin.overlaps(listen)) {
+        Some(admin) => Err(format!(
+            "--listen {listen} and --admin-listen {admin} take the same port; give one of them another"
+        )),
+        None => Ok(()),
+    }
+}
+
 fn check_storage(dir: &Path) -> Result<(), String> {
     Storage::check(dir).map_err(|error| {
         format!("STORAGE-DIR {error}; make the directory, or mount the volume there")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_options_with_one_place_are_refused() {
+        let listen = |text: &str| match text.parse::<std::net::SocketAddr>() {
+            Ok(address) => Listen { ip: Some(address.ip()), port: address.port() },
+            Err(_) => Listen { ip: None, port: text.trim_start_matches(':').parse().unwrap() },
+        };
+        for (one, other) in [
+            (":80", ":80"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            (":80", "127.0.0.1:80"),
+            (":80", "[::1]:80"),
+            ("[::]:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "0.0.0.0:80"),
+        ] {
+            for (listens, admin) in [(one, other), (other, one)] {
+                let error = check_places(listen(listens), Some(listen(admin))).unwrap_err();
+                let names =
+                    format!("--listen {listens} and --admin-listen {admin} take the same port");
+                assert!(error.starts_with(&names) && error.contains("give one"), "{error}");
+            }
+        }
+        for (one, other) in [
+            (":80", ":81"),
+            (":0", ":0"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("127.0.0.1:80", "127.0.0.2:80"),
+            ("127.0.0.1:80", "[::1]:80"),
+            ("0.0.0.0:80", "[::1]:80"),
+        ] {
+            for (listens, admin) in [(one, other), (other, one)] {
+                assert_eq!(
+                    check_places(listen(listens), Some(listen(admin))),
+                    Ok(()),
+                    "{one} {other}"
+                );
+            }
+        }
+        assert_eq!(check_places(listen(":80"), None), Ok(()));
+    }
 }

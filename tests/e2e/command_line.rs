@@ -68,8 +68,12 @@ fn mistakes() -> Outcome {
 fn port_taken() -> Outcome {
     let site = Site::new()?;
     let taken = TcpListener::bind(local(0)).map_err(text)?;
-    let listen = format!("--listen={}", taken.local_addr().map_err(text)?);
-    refused(&[&listen, &site.storage.display().to_string()], 1, "choose another with --listen")
+    let (taken, dir) = (taken.local_addr().map_err(text)?, site.storage.display().to_string());
+    let listen = format!("--listen={taken}");
+    refused(&[&listen, &dir], 1, "choose another with --listen")?;
+    let (free, admin) = (format!("--listen={}", local(0)), format!("--admin-listen={taken}"));
+    refused(&[&free, &admin, &dir], 1, "choose another with --admin-listen")?;
+    refused(&[&listen, &admin, &dir], 2, "give one of them another")
 }
 
 fn help() -> Outcome {

@@ -18,6 +18,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_renewal_that_was_cut_off_replaces_all_the_same", &[], cut_off),
     ("a_renewal_whose_key_was_lost_is_made_once_more", &[], key_lost),
     ("bad_renewal_information_is_said_once_and_lived_with", &[], faults),
+    ("once_asks_when_to_renew_and_renews_what_the_ca_hastens", &[], errand),
+    ("once_ends_well_though_the_ca_does_not_say_when_to_renew", &[], errand_in_vain),
 ];
 
 const NAME: &str = "a.example.com";
@@ -268,4 +270,71 @@ fn faults() -> Outcome {
         expect(kept, || format!("{fault:?}: the certificate or its date has changed"))?;
     }
     Ok(())
+}
+
+const UP_TO_DATE: &str = "everything is up to date";
+const UNKNOWN: &str = "WARN  renewal  not every renewal window is known";
+
+/// One run of `--once` that ends well; what it said.
+fn run_once(stand: &Stand, label: &str, more: &[&str]) -> Outcome<String> {
+    let more: Vec<&str> = ["--once"].iter().chain(more).copied().collect();
+    let (status, output) = stand.site.run(label, &stand.arguments(), &more)?;
+    expect(status == Some(0) && output.contains(UP_TO_DATE), || format!("{status:?}\n{output}"))?;
+    Ok(output)
+}
+
+fn errand() -> Outcome {
+    let stand = Stand::new(informing(RenewalInfo::default()))?;
+    stand.site.deploy("/a", NAME);
+    stand.site.deploy("/b", "b.example.com");
+    run_once(&stand, "first", &[])?;
+    // The windows of the new ones are known when it ends: else the next one would be a first one.
+    for name in [NAME, "b.example.com"] {
+        let window = stand.remembered(name)?.pointer("/life/advice/start").cloned();
+        expect(window.is_some(), || format!("no window of {name} is remembered"))?;
+    }
+    let asked = [0, 1].map(|index| questions(&stand, index).len());
+    expect(asked == [1, 1] && stand.issued() == 2, || format!("{asked:?}"))?;
+
+    // It is not yet time to ask.
+    stand.ca.ca.with(|ca, now| ca.hasten(now, |_| true));
+    run_once(&stand, "second", &[])?;
+    let asked = [0, 1].map(|index| questions(&stand, index).len());
+    expect(asked == [1, 1] && stand.issued() == 2, || format!("{asked:?}"))?;
+
+    stand.forget_when_to_ask()?;
+    let output = run_once(&stand, "third", &[])?;
+    let moved = output.matches("the CA has moved the renewal window name=").count();
+    let issued = stand.with_ca(|ca| ca.issued().to_vec());
+    let replaced = issued[..2].iter().filter_map(|old| old.replaced_by).count();
+    let fits = (moved, issued.len(), replaced) == (2, 4, 2) && !output.contains(UNKNOWN);
+    expect(fits, || format!("{moved} moved, {} issued\n{output}", issued.len()))?;
+    let stored = stand.file(NAME)?.chain[0].clone();
+    expect(issued[2..].iter().any(|new| new.der == stored), || "not stored".into())
+}
+
+fn errand_in_vain() -> Outcome {
+    let stand = Stand::new(informing(RenewalInfo::default()))?;
+    stand.site.deploy("/a", NAME);
+    run_once(&stand, "first", &[])?;
+    stand.with_ca(|ca| {
+        let fault = RenewalInfoFault::Unavailable;
+        ca.settings.renewal_info = Some(RenewalInfo { fault, ..RenewalInfo::default() });
+    });
+    for label in ["second", "third"] {
+        stand.forget_when_to_ask()?;
+        let output = run_once(&stand, label, &[])?;
+        let line = output.lines().find(|line| line.contains(UNKNOWN)).unwrap_or_default();
+        expect(line.contains("status 503"), || output.clone())?;
+    }
+    // A directory that cannot be read may be one that says that there are windows.
+    stand.forget_when_to_ask()?;
+    stand.ca.ca.with(|ca, _| {
+        let problem = Problem::new(503, "serverInternal", "come back later");
+        ca.settings.refusals = vec![Refusal { path: "/directory", problem, times: u32::MAX }];
+    });
+    let output = run_once(&stand, "fourth", &[])?;
+    let line = output.lines().find(|line| line.contains(UNKNOWN)).unwrap_or_default();
+    expect(line.contains("come back later"), || output.clone())?;
+    expect(stand.issued() == 1, || "a certificate was renewed".into())
 }

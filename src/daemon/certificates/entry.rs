@@ -237,16 +237,31 @@ impl Entry {
         stored.cert_id.clone().filter(|_| policy.offers_advice)
     }
 
-    /// When the CA is to be asked about the renewal; not about one that no app wants.
     fn next_question(&self, policy: &Policy) -> Option<Next> {
-        let may_ask = policy.offers_advice && !self.asking && self.wish.is_some();
-        let stored = self.stored.as_ref().filter(|_| may_ask)?;
+        let may_ask = policy.offers_advice && !self.asking;
+        let at = self.question_at(policy).filter(|_| may_ask)?;
+        Some(Next { at, task: Task::Ask, why: Why::Window })
+    }
+
+    /// When a CA that answers such questions is to be asked about the renewal; not about one that no app
+    /// wants.
+    fn question_at(&self, policy: &Policy) -> Option<UnixTime> {
+        let stored = self.in_demand()?;
         stored.cert_id.as_ref()?;
         let life = self.memory.life.as_ref().filter(|life| life.may_be_of(&policy.directory))?;
         let at = life.advice.ask_at.unwrap_or(stored.not_before);
         // RFC 9773 section 4.3.3: not after its expiry.
-        let why = Why::Window;
-        (at < stored.not_after).then_some(Next { at, task: Task::Ask, why })
+        (at < stored.not_after).then_some(at)
+    }
+
+    /// Whether such a question is due at `now` and has had no answer since `start`: every answer, and
+    /// every failure, puts the next question off.
+    pub(super) fn awaits_advice(&self, policy: &Policy, start: UnixTime, now: UnixTime) -> bool {
+        let is_due = self.question_at(policy).is_some_and(|at| at <= now);
+        let may_ask = !self.is_busy() && self.stored.as_ref().is_some_and(|it| it.not_after > now);
+        let life = self.memory.life.as_ref();
+        let was_answered = life.and_then(|life| life.advice.ask_at).is_some_and(|at| at > start);
+        is_due && may_ask && !was_answered
     }
 
     fn prune(&self, policy: &Policy) -> Option<Next> {

@@ -172,17 +172,28 @@ impl Certificates {
         held
     }
 
-    /// Whether Marathon's wishes are known and nothing is under way or due: what is left can only
-    /// come with time.
+    /// Whether Marathon's wishes are known and nothing is under way or due, but for questions about
+    /// renewals: what else is left can only come with time.
     pub fn is_idle(&self, now: UnixTime) -> bool {
         let due = |entry: &Entry| {
             let next = entry.next(&self.policy);
             next.is_some_and(|next| next.task != Task::Ask && next.at <= now)
         };
-        // Asked in every turn of an errand: all are looked through only once no order is left.
-        let in_hand = !self.orders.is_empty() || !self.unread.is_empty();
         let mut entries = self.entries.values();
-        self.policy.synced && !in_hand && entries.all(|entry| !entry.is_busy() && !due(entry))
+        !self.is_at_work() && entries.all(|entry| !entry.is_busy() && !due(entry))
+    }
+
+    /// Whether Marathon's wishes are not known, or files are being read, or there are orders: it costs no
+    /// look at all certificates.
+    pub fn is_at_work(&self) -> bool {
+        !self.policy.synced || !self.orders.is_empty() || !self.unread.is_empty()
+    }
+
+    /// Whether the CA is to be asked about a renewal and has not answered since `start`, if it answers
+    /// such questions at all. A second answer about one certificate is not waited for: with many, the
+    /// first would be due to be asked about again before the last has had its turn.
+    pub fn awaits_advice(&self, start: UnixTime, now: UnixTime) -> bool {
+        self.entries.values().any(|entry| entry.awaits_advice(&self.policy, start, now))
     }
 
     /// The wanted certificates that lack a name, or are missing, or have expired.

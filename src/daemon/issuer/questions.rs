@@ -52,6 +52,11 @@ impl Questions {
 }
 
 impl Issuer {
+    /// Whether the CA says when to renew; unknown until its directory was read.
+    pub fn offers_advice(&self) -> Option<bool> {
+        self.directory.as_ref().map(|(directory, _)| directory.renewal_info.is_some())
+    }
+
     /// Asks when a certificate is to be renewed; the answer comes as [`IssuerOutput::Advised`].
     pub fn ask(&mut self, name: Domain, cert_id: String) {
         self.questions.waiting.push_back((name, cert_id));

@@ -71,7 +71,7 @@ fn run_with(descriptors: Descriptors, acme_ca: Option<&std::path::Path>, react: 
     let config = Config { listen, acme_ca: acme_ca.map(Into::into), ..crate::testing::config() };
     let parts = Parts {
         admin: None,
-        listener: Some(listen_on(config.listen).unwrap()),
+        listener: Some(listen_on("listen", config.listen).unwrap()),
         descriptors,
         signals: Signals::install().unwrap(),
         tls: TlsClients::new(&config).unwrap(),

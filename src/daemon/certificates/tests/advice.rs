@@ -185,3 +185,81 @@ fn a_renewal_that_was_due_at_the_start_replaces_as_well() {
     });
     assert_eq!(replaces, Some(case.cert_id("a.org")));
 }
+
+impl Case {
+    /// Whether an errand that began at `start` waits for the CA's word.
+    fn waits(&self, start: UnixTime) -> bool {
+        self.certificates.awaits_advice(start, self.bench.now.wall)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.certificates.is_idle(self.bench.now.wall)
+    }
+}
+
+#[test]
+fn an_errand_waits_for_one_answer_about_each_certificate_that_is_to_be_asked_about() {
+    let mut case = Case::new();
+    let file = case.stored("a.org", 90);
+    case.restart(&config(), &[("a.org", file.clone())]);
+    let start = case.bench.now.wall;
+    assert!(!case.waits(start) && case.certificates.is_at_work(), "nobody knows what is wanted");
+    case.want(&[("a.org", "1")]);
+    assert!(case.waits(start), "the directory may say that there are windows");
+    case.certificates.advice_offered(true);
+    assert_eq!(case.wake(), ["ask a.org"]);
+    assert!(case.waits(start) && case.is_idle(), "nothing else is left");
+    case.suggest((58, 60), minutes(1));
+    assert!(!case.waits(start) && case.is_idle());
+    // Others may take so long that this one is asked about again.
+    let (_, outputs) = case.sleep();
+    assert_eq!(outputs, ["ask a.org"]);
+    assert!(!case.waits(start));
+    let error = NoSuggestion { text: "status 503".into(), temporary: true, retry_after: None };
+    case.answer(Err(error));
+    assert!(!case.waits(start));
+
+    // The next run asks when it is time, and not before.
+    case.restart(&config(), &[("a.org", file.clone())]);
+    case.want(&[("a.org", "1")]);
+    assert!(!case.waits(case.bench.now.wall), "the last question has failed just now");
+    case.bench.pass(HOUR);
+    assert!(case.waits(case.bench.now.wall));
+    case.want(&[]);
+    assert!(!case.waits(case.bench.now.wall), "no app wants it");
+    case.want(&[("a.org", "1")]);
+    case.bench.pass(DAY * 91);
+    assert!(!case.waits(case.bench.now.wall), "it has expired");
+}
+
+#[test]
+fn a_window_that_has_moved_between_two_errands_is_work_for_the_second_one() {
+    let mut case = advised_case();
+    case.suggest((58, 60), HOUR * 6);
+    let life = case.certificates.entries[&name("a.org")].memory.life.clone();
+    let file = case.stored("a.org", 90);
+    case.restart(&config(), &[("a.org", file)]);
+    // The same certificate, as far as anybody can tell.
+    let entry = case.certificates.entries.get_mut(&name("a.org")).unwrap();
+    let serial = entry.stored.as_ref().map(|stored| stored.serial.clone()).unwrap();
+    entry.memory.life = life.map(|life| Life { serial, ..life });
+    case.bench.pass(DAY);
+    let start = case.bench.now.wall;
+    case.certificates.advice_offered(true);
+    assert_eq!(case.want(&[("a.org", "1")]), ["ask a.org"]);
+    assert!(case.waits(start));
+    assert_eq!(case.suggest((-2, -1), HOUR * 6), ["order 0 a.org replacing"]);
+    assert!(!case.is_idle(), "it is renewed before the end");
+    case.obtain(0, "a.org", 90);
+    assert!(case.waits(start), "the new one is asked about as well");
+}
+
+#[test]
+fn a_first_window_in_the_past_of_a_new_certificate_leaves_an_errand_nothing_to_do() {
+    let mut case = advised_case();
+    let start = case.bench.now.wall;
+    assert_eq!(case.suggest((-2, -1), HOUR * 6), Vec::<String>::new());
+    assert!(!case.waits(start) && case.is_idle());
+    let renewal = case.certificates.entries[&name("a.org")].renewal().unwrap();
+    assert!(renewal >= start.plus(DAY * 22), "{renewal}");
+}
