@@ -1,5 +1,6 @@
 //! The order's machine driven by hand: an answer in, the next call out.
 
+mod busy;
 mod chains;
 mod refusals;
 mod requests;
