@@ -363,12 +363,11 @@ impl Order {
     }
 }
 
-/// The pause before the next look, after `looks` looks.
+/// The pause before the next look, after `looks` looks. What the CA asks for can only make it longer:
+/// a `Retry-After` of nothing, or of a date that is over, must not have it asked without end.
 fn look_pause(looks: u32, asked: Option<Duration>) -> Duration {
-    match asked {
-        Some(asked) => asked.clamp(POLL_MIN, POLL_RETRY_AFTER_MAX),
-        None => (POLL_MIN * 2u32.pow(looks.min(8))).min(POLL_MAX),
-    }
+    let growing = (POLL_MIN * 2u32.pow(looks.min(8))).min(POLL_MAX);
+    growing.max(asked.unwrap_or_default().min(POLL_RETRY_AFTER_MAX))
 }
 
 /// Any failed check of `replaces` makes a CA refuse the whole order (RFC 9773 section 5), so whatever
