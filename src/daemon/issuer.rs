@@ -195,6 +195,8 @@ pub struct Issuer {
     queue: VecDeque<NewOrder>,
     /// Orders in the queue that had begun already, and need no second word.
     begun_before: FlatSet<OrderId>,
+    /// Orders that were made again already, since the CA did not know the account.
+    remade: FlatSet<OrderId>,
     /// The CA is overloaded: no new order before.
     hold: Option<Instant>,
     /// The process ends soon.
@@ -266,6 +268,7 @@ impl Issuer {
             announced: FlatMap::new(),
             queue: VecDeque::new(),
             begun_before: FlatSet::new(),
+            remade: FlatSet::new(),
             hold: None,
             stopping: false,
             said_clocks_differ: false,
@@ -399,6 +402,8 @@ impl Issuer {
     pub fn failures(&self) -> u32 {
         match self.stage {
             Stage::Stuck(_) => u32::MAX,
+            // The pauses grow on until an order is placed.
+            Stage::Registered => 0,
             _ => self.backoff.failures(),
         }
     }

@@ -267,7 +267,6 @@ impl Issuer {
         self.stage = Stage::Registered;
         self.call_at = None;
         self.problem = None;
-        self.backoff.reset();
         if account.contact != self.email
             && let Ok(url) = Url::parse(&account.url)
         {
@@ -311,14 +310,23 @@ impl Issuer {
         self.said_clocks_differ = apart;
     }
 
-    /// The CA does not know the account any more.
+    /// The CA does not know the account any more. It is registered anew at once, but ever later where
+    /// the CA forgets again what it has just registered.
     pub(super) fn account_is_gone(&mut self, turn: &mut Turn<'_>) {
         if matches!(self.stage, Stage::Registered) {
             turn.log(Record::warn("acme", "the CA has forgotten the account, registering anew"));
             self.known = None;
             self.said_registered = false;
-            self.enter(turn, Stage::Registering);
+            let again = self.backoff.failures() > 0;
+            let pause = self.backoff.pause(turn.keys);
+            self.stage = Stage::Registering;
+            self.call_at = Some(turn.now.mono + if again { pause } else { Duration::ZERO });
         }
+    }
+
+    /// The CA did what only an account may ask for.
+    pub(super) fn account_works(&mut self) {
+        self.backoff.reset();
     }
 
     /// The CA refused an order in a way that may mean the account: registering shows what is wrong.
