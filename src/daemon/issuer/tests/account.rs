@@ -19,7 +19,7 @@ impl Case {
         CaMemory { account: Some(account), ..CaMemory::default() }
     }
 
-    fn start(&mut self, memory: Option<&CaMemory>) {
+    pub(super) fn start(&mut self, memory: Option<&CaMemory>) {
         self.issuer.start(&mut self.bench.turn(), Some(&key()), memory);
     }
 }
@@ -70,8 +70,10 @@ fn a_binding_goes_with_the_first_registration() {
     let binding = Binding { kid: "k1".into(), mac_key: Zeroizing::new(b"secret".to_vec()) };
     let acme = Url::parse("https://ca/dir").unwrap();
     let mut case = Case::of(&Config { acme, ..config() }, Some(binding));
-    case.start(None);
+    case.issuer.start(&mut case.bench.turn(), None, None);
+    case.issuer.account_key_stored(&mut case.bench.turn(), Ok(()));
     case.run();
+    assert_eq!(case.asked, ["GET dir", "HEAD nonce", "POST account"]);
     let sent = &case.payloads["account"];
     assert!(sent["externalAccountBinding"]["signature"].is_string(), "{sent}");
     assert!(case.issuer.status().account.is_some());
