@@ -39,6 +39,8 @@ pub struct Account {
     pub is_new: bool,
     /// The contacts that the CA has, when it shows them.
     pub contact: Option<Vec<String>>,
+    /// Its status, where that keeps it from ordering: `deactivated` or `revoked`.
+    pub ended: Option<&'static str>,
 }
 
 /// The request for a new account, or for the one that the key has already. The contact is left out
@@ -59,6 +61,12 @@ pub fn registration(
     Post { with_key: true, ..Post::json(&directory.new_account, payload) }
 }
 
+/// The question for the account that the key has; none is made (section 7.3.1).
+pub fn question(directory: &Directory) -> Post {
+    let payload = json!({"onlyReturnExisting": true});
+    Post { with_key: true, ..Post::json(&directory.new_account, payload) }
+}
+
 /// The request that changes the account's contact, or takes it away (section 7.3.2).
 pub fn contact_update(account: &Url, email: Option<&str>) -> Post {
     let contact: Vec<String> = email.into_iter().map(mailto).collect();
@@ -69,7 +77,7 @@ fn mailto(email: &str) -> String {
     format!("mailto:{email}")
 }
 
-/// Reads the answer to [`registration`].
+/// Reads the answer to [`registration`] or [`question`].
 ///
 /// # Errors
 /// It does not say where the account is.
@@ -82,7 +90,8 @@ pub fn read(response: &Response) -> Result<Account, Malformed> {
         near: types::beginning(&response.body),
     })?;
     let contact = types::contacts(&response.body);
-    Ok(Account { url, is_new: response.head.status == 201, contact })
+    let ended = types::ended(&response.body);
+    Ok(Account { url, is_new: response.head.status == 201, contact, ended })
 }
 
 /// The request that revokes a certificate for a reason of RFC 5280 section 5.3.1, by the account that
@@ -122,6 +131,16 @@ mod tests {
     }
 
     #[test]
+    fn a_question_makes_no_account() {
+        let post = question(&directory(""));
+        assert_eq!(post.payload, r#"{"onlyReturnExisting":true}"#);
+        assert_eq!(
+            (post.url.to_string().as_str(), post.with_key),
+            ("https://ca:444/account", true)
+        );
+    }
+
+    #[test]
     fn a_binding_is_for_the_url_that_the_request_is_signed_for() {
         let key = PublicKey::P256 { x: [1; 32], y: [2; 32] };
         let binding = Binding { kid: "kid-1".into(), mac_key: Zeroizing::new(b"hidden".to_vec()) };
@@ -154,12 +173,14 @@ mod tests {
         assert_eq!(answer(201, None, "{}").unwrap_err().member, "Location");
         assert_eq!(answer(201, Some("acct/1"), "{}").unwrap_err().member, "Location");
         let url = "https://ca/acct/1".to_string();
-        let new = Account { url: url.clone(), is_new: true, contact: None };
+        let new = Account { url: url.clone(), is_new: true, contact: None, ended: None };
         assert_eq!(answer(201, Some(&url), r#"{"status":"valid"}"#), Ok(new));
         let contact = Some(vec!["mailto:a@b.org".to_string()]);
-        let old = Account { url: url.clone(), is_new: false, contact };
+        let old = Account { url: url.clone(), is_new: false, contact, ended: None };
         assert_eq!(answer(200, Some(&url), r#"{"contact":["mailto:a@b.org"]}"#), Ok(old));
         assert!(answer(200, Some(&url), "").unwrap().contact.is_none());
+        let ended = answer(200, Some(&url), r#"{"status":"revoked"}"#).unwrap().ended;
+        assert_eq!(ended, Some("revoked"));
     }
 
     #[test]

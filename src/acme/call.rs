@@ -119,13 +119,19 @@ impl CallError {
         match self {
             CallError::Problem { problem, status, .. } => match problem.kind {
                 ProblemKind::ServerInternal | ProblemKind::BadNonce => true,
-                ProblemKind::RateLimited | ProblemKind::AccountDoesNotExist => false,
+                ProblemKind::AccountDoesNotExist => false,
+                // A CA that is overloaded says 503 and `rateLimited`: its own limit, not the account's.
                 _ => *status >= 500,
             },
             CallError::Status { status, .. } => *status >= 500 || *status == 429,
             CallError::Malformed(_) | CallError::Transport { .. } => true,
             CallError::Key(_) => false,
         }
+    }
+
+    /// Whether the CA says that it is asked too much (RFC 8555 section 6.6), in so many words.
+    pub fn is_rate_limit(&self) -> bool {
+        self.problem_kind() == Some(ProblemKind::RateLimited)
     }
 
     /// When the CA wants to be asked again.
@@ -257,6 +263,7 @@ mod tests {
             (limited.is_passing(), limited.to_string().as_str()),
             (false, "rateLimited: later")
         );
+        assert!(judge(now, response(503, &[], problem)).unwrap_err().is_passing(), "overloaded");
         let html = judge(now, response(503, &[], "<html>\n503</html>")).unwrap_err();
         assert_eq!(
             (html.is_passing(), html.to_string()),

@@ -37,7 +37,7 @@ use step::Step;
 
 /// An order that is not over by then is given up.
 pub const ORDER_DEADLINE: Duration = Duration::from_secs(600);
-/// Failures in passing in one order at most.
+/// Failures in passing in one order at most, before it is finalized.
 const FAILURES_MAX: u32 = 8;
 /// The first look at an order that the CA is working on comes after this time …
 const POLL_MIN: Duration = Duration::from_millis(250);
@@ -45,8 +45,11 @@ const POLL_MIN: Duration = Duration::from_millis(250);
 const POLL_MAX: Duration = Duration::from_secs(10);
 /// A CA's `Retry-After` for a look is followed up to this; then the deadline decides.
 const POLL_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-/// A call that the CA wants made again later than this is not waited for: the whole order is.
+/// A call that the CA wants made again later than this is not waited for: the whole order is. Once it
+/// is finalized, this does not hold: the certificate's key is nowhere but here.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So long before its deadline a finalized order makes its last try, whatever the CA asked for.
+const LAST_TRY: Duration = Duration::from_secs(30);
 
 /// What is to be ordered, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,6 +263,7 @@ impl Order {
     /// A call failed: it is made again when that can help, else the order is over.
     fn failed(&mut self, turn: &mut Turn<'_>, step: Step, error: CallError) {
         let asked = error.retry_after();
+        let passing = step.is_passing(&error);
         // What became of a call whose answer was lost, the object that it was about knows; so does an
         // order that is not ready after all.
         let not_ready = error.problem_kind() == Some(ProblemKind::OrderNotReady);
@@ -270,10 +274,10 @@ impl Order {
                 turn.log(line.with("name", self.first_name()).with("error", &error));
                 return self.go(turn, Step::Creating { replaces: None });
             }
-            Step::Finalizing { placed, request, looks } if not_ready || error.is_passing() => {
+            Step::Finalizing { placed, request, looks } if not_ready || passing => {
                 Step::Collecting { placed, request, looks }
             }
-            Step::Answering { placed, mut survey, authorization, .. } if error.is_passing() => {
+            Step::Answering { placed, mut survey, authorization, .. } if passing => {
                 survey.left.push_front(authorization);
                 Step::Authorizing { placed, survey }
             }
@@ -287,19 +291,34 @@ impl Order {
                 survey.left.push_front(authorization);
                 return self.go(turn, Step::Authorizing { placed, survey });
             }
-            other if error.is_passing() => other,
+            other if passing => other,
             other => return self.give_up(turn, other, error),
         };
-        let pause = self.failures.pause(turn.keys);
-        let long = asked.is_some_and(|pause| pause > PATIENCE);
-        if self.failures.failures() > FAILURES_MAX || long {
+        let Some(at) = self.next_try(turn, &step, asked) else {
             return self.give_up(turn, step, error);
-        }
+        };
         let line = Record::warn("order", "a call failed, trying again");
         let line = line.with("name", self.first_name());
         turn.log(line.with("step", step.name()).with("error", &error));
         self.step = step;
-        self.call_at = Some(turn.now.mono + pause.max(asked.unwrap_or_default()));
+        self.call_at = Some(at);
+    }
+
+    /// When a call that failed in passing is made again, if at all.
+    fn next_try(
+        &mut self,
+        turn: &mut Turn<'_>,
+        step: &Step,
+        asked: Option<Duration>,
+    ) -> Option<Instant> {
+        let now = turn.now.mono;
+        let pause = self.failures.pause(turn.keys).max(asked.unwrap_or_default());
+        if step.is_finalized() {
+            let left = self.deadline.since(now).saturating_sub(LAST_TRY);
+            return (!left.is_zero()).then(|| now + pause.min(left));
+        }
+        let long = asked.is_some_and(|asked| asked > PATIENCE);
+        (self.failures.failures() <= FAILURES_MAX && !long).then(|| now + pause)
     }
 
     /// A call failed for good.
@@ -344,12 +363,11 @@ impl Order {
     }
 }
 
-/// The pause before the next look, after `looks` looks.
+/// The pause before the next look, after `looks` looks. What the CA asks for can only make it longer:
+/// a `Retry-After` of nothing, or of a date that is over, must not have it asked without end.
 fn look_pause(looks: u32, asked: Option<Duration>) -> Duration {
-    match asked {
-        Some(asked) => asked.clamp(POLL_MIN, POLL_RETRY_AFTER_MAX),
-        None => (POLL_MIN * 2u32.pow(looks.min(8))).min(POLL_MAX),
-    }
+    let growing = (POLL_MIN * 2u32.pow(looks.min(8))).min(POLL_MAX);
+    growing.max(asked.unwrap_or_default().min(POLL_RETRY_AFTER_MAX))
 }
 
 /// Any failed check of `replaces` makes a CA refuse the whole order (RFC 9773 section 5), so whatever

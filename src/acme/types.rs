@@ -226,6 +226,13 @@ pub(super) fn contacts(body: &[u8]) -> Option<Vec<String>> {
     Some(list.filter_map(Value::as_str).map(one_line).collect())
 }
 
+/// The status of an account that is of no use any more (section 7.1.6), as the CA tells it.
+pub(super) fn ended(body: &[u8]) -> Option<&'static str> {
+    let account: Value = serde_json::from_slice(body).ok()?;
+    let status = account["status"].as_str()?;
+    ["deactivated", "revoked"].into_iter().find(|ended| *ended == status)
+}
+
 fn url(value: &Value) -> Option<Url> {
     value.as_str().and_then(resource)
 }
@@ -399,6 +406,17 @@ mod tests {
             "end"
         );
         assert_eq!(error(b"{}"), "start");
+    }
+
+    #[test]
+    fn an_account_has_ended_where_the_ca_says_so() {
+        let found = |body: &str| ended(body.as_bytes());
+        assert_eq!(found(r#"{"status":"deactivated"}"#), Some("deactivated"));
+        assert_eq!(found(r#"{"status":"revoked"}"#), Some("revoked"));
+        for body in [r#"{"status":"valid"}"#, r#"{"status":"active"}"#, r#"{"status":7}"#, "{}", ""]
+        {
+            assert_eq!(found(body), None, "{body}");
+        }
     }
 
     #[test]

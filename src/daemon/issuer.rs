@@ -1,8 +1,9 @@
 //! Gets certificates from the CA: one account, several orders side by side, nonces shared by all.
 //! Never decides what is ordered, and never touches a connection: it says what to send.
 //!
-//! Account: `Resting → (StoringKey →) ReadingDirectory → (Registering →) Registered`, in `account.rs`;
-//! orders wait for `Registered`. Questions about renewals and a revocation are in `questions.rs`.
+//! Account: `Resting → (StoringKey →) ReadingDirectory → (Asking →) (Registering →) Registered`, in
+//! `account.rs`, and from `Registered → Asking`, where it is doubted, in `doubt.rs`; orders wait for
+//! `Registered`. Questions about renewals and a revocation are in `questions.rs`.
 //! Every call that fails is tried again, with growing pauses.
 
 use std::collections::VecDeque;
@@ -33,6 +34,7 @@ pub use crate::acme::order::{Issued, OrderError};
 
 mod account;
 mod counts;
+mod doubt;
 mod orders;
 mod questions;
 #[cfg(test)]
@@ -171,6 +173,10 @@ pub struct Issuer {
     backoff: Backoff,
     problem: Option<Complaint>,
     counts: CaCounts,
+    /// The CA has not seen the key yet: no account has it.
+    key_is_unseen: bool,
+    /// The CA has answered to the account in this process as it should.
+    has_worked: bool,
     /// Whether the operator was told of the account.
     said_registered: bool,
     key: Option<AccountKey>,
@@ -195,6 +201,8 @@ pub struct Issuer {
     queue: VecDeque<NewOrder>,
     /// Orders in the queue that had begun already, and need no second word.
     begun_before: FlatSet<OrderId>,
+    /// Orders that were made again already, since the CA did not know the account.
+    remade: FlatSet<OrderId>,
     /// The CA is overloaded: no new order before.
     hold: Option<Instant>,
     /// The process ends soon.
@@ -213,6 +221,8 @@ enum Stage {
     /// The new key must be on the disk before the CA sees it.
     StoringKey(Secret),
     ReadingDirectory,
+    /// Whether the CA has an account for the key.
+    Asking,
     Registering,
     Registered,
     /// Only a person can help; the reason.
@@ -251,6 +261,8 @@ impl Issuer {
             backoff: Backoff::default(),
             problem: None,
             counts: CaCounts::default(),
+            key_is_unseen: false,
+            has_worked: false,
             said_registered: false,
             key: None,
             kid: None,
@@ -266,6 +278,7 @@ impl Issuer {
             announced: FlatMap::new(),
             queue: VecDeque::new(),
             begun_before: FlatSet::new(),
+            remade: FlatSet::new(),
             hold: None,
             stopping: false,
             said_clocks_differ: false,
@@ -354,6 +367,7 @@ impl Issuer {
 
     fn replied(&mut self, turn: &mut Turn<'_>, owner: Owner, reply: Result<Response, CallError>) {
         match owner {
+            Owner::Account if self.stage == Stage::Asking => self.looked_for(turn, reply),
             Owner::Account => self.registered(turn, reply),
             Owner::Contact => self.contact_updated(turn, reply),
             Owner::Revocation => self.revoked(turn, reply),
@@ -399,6 +413,8 @@ impl Issuer {
     pub fn failures(&self) -> u32 {
         match self.stage {
             Stage::Stuck(_) => u32::MAX,
+            // The pauses grow on until an order is placed.
+            Stage::Registered => 0,
             _ => self.backoff.failures(),
         }
     }

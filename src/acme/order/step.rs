@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde_json::json;
 
-use crate::acme::call::Post;
+use crate::acme::call::{CallError, Post};
 use crate::acme::jws::base64url;
 use crate::acme::types::Directory;
 use crate::domain::Domain;
@@ -113,6 +113,22 @@ impl Step {
             Step::Downloading { .. } => "downloading the certificate",
             Step::Choosing { .. } => "downloading another chain",
             Step::Over => "over",
+        }
+    }
+
+    /// Whether the CA is asked to issue, and the certificate's key is only here.
+    pub(super) fn is_finalized(&self) -> bool {
+        matches!(self, Step::Finalizing { .. } | Step::Collecting { .. } | Step::Downloading { .. })
+    }
+
+    /// Whether this step's call may well succeed a little later, after this error.
+    pub(super) fn is_passing(&self, error: &CallError) -> bool {
+        match self {
+            // How long all new orders have to wait is for whoever orders to know.
+            Step::Creating { .. } if error.is_rate_limit() && error.retry_after().is_some() => {
+                false
+            }
+            _ => error.is_passing() || self.is_finalized() && error.is_rate_limit(),
         }
     }
 

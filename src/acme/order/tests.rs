@@ -1,5 +1,6 @@
 //! The order's machine driven by hand: an answer in, the next call out.
 
+mod busy;
 mod chains;
 mod refusals;
 mod requests;
@@ -201,13 +202,36 @@ fn looks_come_ever_later_or_when_the_ca_says() {
     assert_eq!(pauses, [250, 250, 500, 1000, 2000, 4000, 8000, 10_000]);
 
     case.wait(POLL_MAX);
-    case.reply(Ok(response(&[("Retry-After", "7")], PROCESSING)));
+    case.reply(Ok(response(&[("Retry-After", "17")], PROCESSING)));
     let at = case.order.poll_timeout().unwrap();
-    assert_eq!(at.since(case.bench.now.mono), Duration::from_secs(7));
-    case.wait(POLL_MAX);
+    assert_eq!(at.since(case.bench.now.mono), Duration::from_secs(17));
+    case.wait(Duration::from_secs(17));
     case.reply(Ok(response(&[("Retry-After", "100000")], PROCESSING)));
     let at = case.order.poll_timeout().unwrap();
     assert_eq!(at.since(case.bench.now.mono), POLL_RETRY_AFTER_MAX);
+}
+
+/// Neither nothing nor a date that is over makes the pauses shorter than a CA that says nothing gets.
+#[test]
+fn a_retry_after_of_nothing_keeps_the_pauses_growing() {
+    for header in ["0", "Mon, 23 Nov 2020 17:00:00 GMT"] {
+        let mut case = Case::new(&["a.org"]);
+        case.answered();
+        let mut looks = 0;
+        while case.wait(POLL_MAX) == ["https://ca/o/1"] {
+            looks += 1;
+            assert!(looks < 100, "{header}");
+            case.reply(Ok(response(&[("Retry-After", header)], PENDING)));
+        }
+        assert!(looks > 30, "{looks} looks");
+    }
+    // A first look that was to come later comes later.
+    let mut case = Case::new(&["a.org"]);
+    case.answered();
+    case.wait(SOON);
+    case.reply(Ok(response(&[("Retry-After", "3")], PENDING)));
+    let at = case.order.poll_timeout().unwrap();
+    assert_eq!(at.since(case.bench.now.mono), Duration::from_secs(3));
 }
 
 #[test]

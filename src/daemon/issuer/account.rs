@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::acme::account;
+use crate::acme::account::{self, Account};
 use crate::acme::call::CallError;
 use crate::acme::jws::thumbprint;
 use crate::acme::types::{Directory, Problem, ProblemKind};
@@ -21,6 +21,9 @@ use super::{Call, DIRECTORY_AGE_MAX, Issuer, IssuerOutput, OVERLOAD_PAUSE_MAX, O
 
 /// A `Retry-After` while registering is followed up to this.
 const REGISTRATION_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// An account that has worked and is refused is registered again after pauses so many times as long as
+/// those after other failures: a minute, and an hour in the end.
+const REFUSED_LONGER: u32 = 60;
 /// Clocks that are further apart are worth a word.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
 /// A profile that the CA has given up is looked for again after this.
@@ -59,7 +62,10 @@ impl Issuer {
         let Stage::StoringKey(pem) = &self.stage else { return };
         let pem = pem.clone();
         match result {
-            Ok(()) => self.use_key(turn, &pem),
+            Ok(()) => {
+                self.key_is_unseen = true;
+                self.use_key(turn, &pem);
+            }
             Err(error) if error.kind == StoreErrorKind::Exists => {
                 self.get_stuck(
                     turn,
@@ -94,7 +100,7 @@ impl Issuer {
     }
 
     /// Nothing is tried any more; waiting orders are told.
-    fn get_stuck(&mut self, turn: &mut Turn<'_>, reason: Complaint) {
+    pub(super) fn get_stuck(&mut self, turn: &mut Turn<'_>, reason: Complaint) {
         let line = Record::new(Level::Critical, "acme", "cannot order until this is mended");
         turn.log(line.with("error", &reason).hinted(reason.hint));
         self.problem = Some(reason.clone());
@@ -112,7 +118,14 @@ impl Issuer {
                 let request = Request::new(Method::Get, self.directory_url.clone());
                 self.send(Call::Directory, request);
             }
+            Stage::Asking => {
+                let post = self.directory.as_ref().map(|(it, _)| account::question(it));
+                if let Some(post) = post {
+                    self.post(turn, Owner::Account, post, 0);
+                }
+            }
             Stage::Registering => {
+                self.key_is_unseen = false;
                 let email = self.email.as_deref();
                 let key = self.key.as_ref().map(|key| &key.public);
                 let binding = self.binding.as_ref().zip(key);
@@ -161,7 +174,7 @@ impl Issuer {
         let print = self.key.as_ref().map(|key| thumbprint(&key.public));
         match self.known.clone().filter(|known| Some(&known.thumbprint) == print.as_ref()) {
             Some(account) => self.is_registered(turn, account),
-            None => self.enter(turn, Stage::Registering),
+            None => self.look_for_account(turn, Duration::ZERO),
         }
     }
 
@@ -187,11 +200,25 @@ impl Issuer {
             Ok(account) => account,
             Err(error) => {
                 return match self.refusal(&error) {
+                    // It may be the CA's trouble: the account was good, and the orders wait for it.
+                    Some(reason) if self.has_worked => {
+                        let pause = self.backoff.pause(turn.keys) * REFUSED_LONGER;
+                        self.put_off(turn, reason, pause);
+                    }
                     Some(reason) => self.get_stuck(turn, reason),
                     None => self.try_again(turn, &error, error.hint()),
                 };
             }
         };
+        self.is_there(turn, account);
+    }
+
+    /// The CA has this account.
+    pub(super) fn is_there(&mut self, turn: &mut Turn<'_>, account: Account) {
+        if let Some(status) = account.ended {
+            return self.get_stuck(turn, barred(&format!("its status is {status}")));
+        }
+        self.has_worked = true;
         let Some(key) = &self.key else { return };
         // An account that exists already was told nothing: what it knows, its answer may say.
         let told = account.contact.as_deref().and_then(|contact| contact.first());
@@ -227,11 +254,7 @@ impl Issuer {
                 (text, Hint::BindingWrong)
             }
             (ProblemKind::Unauthorized, _) => {
-                let text = format!(
-                    "the CA does not let the account of client.key order: {detail}; if it was \
-                     deactivated, move client.key away, so that a new account is made"
-                );
-                (text, Hint::Account)
+                return Some(barred(detail));
             }
             (ProblemKind::UserActionRequired, _) => {
                 (format!("the CA wants something done first: {detail}"), Hint::Terms)
@@ -267,7 +290,6 @@ impl Issuer {
         self.stage = Stage::Registered;
         self.call_at = None;
         self.problem = None;
-        self.backoff.reset();
         if account.contact != self.email
             && let Ok(url) = Url::parse(&account.url)
         {
@@ -311,28 +333,27 @@ impl Issuer {
         self.said_clocks_differ = apart;
     }
 
-    /// The CA does not know the account any more.
+    /// The CA does not know the account any more. It is registered anew at once, but ever later where
+    /// the CA forgets again what it has just registered.
     pub(super) fn account_is_gone(&mut self, turn: &mut Turn<'_>) {
         if matches!(self.stage, Stage::Registered) {
             turn.log(Record::warn("acme", "the CA has forgotten the account, registering anew"));
             self.known = None;
             self.said_registered = false;
-            self.enter(turn, Stage::Registering);
+            let again = self.backoff.failures() > 0;
+            let pause = self.backoff.pause(turn.keys);
+            self.look_for_account(turn, if again { pause } else { Duration::ZERO });
         }
     }
 
-    /// The CA refused an order in a way that may mean the account: registering shows what is wrong.
-    pub(super) fn account_is_doubtful(&mut self, turn: &mut Turn<'_>) {
-        if matches!(self.stage, Stage::Registered) {
-            turn.log(Record::warn("acme", "the CA refused the account, asking what is wrong"));
-            self.known = None;
-            self.said_registered = false;
-            self.enter(turn, Stage::Registering);
-        }
+    /// The CA did what only an account may ask for.
+    pub(super) fn account_works(&mut self) {
+        self.has_worked = true;
+        self.backoff.reset();
     }
 
     /// Registering failed; the directory may have changed, so it is read again.
-    fn try_again(&mut self, turn: &mut Turn<'_>, error: &CallError, hint: Option<Hint>) {
+    pub(super) fn try_again(&mut self, turn: &mut Turn<'_>, error: &CallError, hint: Option<Hint>) {
         let asked = error.retry_after().unwrap_or_default().min(REGISTRATION_PAUSE_MAX);
         let pause = self.backoff.pause(turn.keys).max(asked);
         self.put_off(turn, Complaint::new(error.to_string(), hint), pause);
@@ -346,6 +367,15 @@ impl Issuer {
         self.stage = Stage::ReadingDirectory;
         self.call_at = Some(turn.now.mono + pause);
     }
+}
+
+/// Why the account may not order, where only a new one helps.
+pub(super) fn barred(detail: &str) -> Complaint {
+    let text = format!(
+        "the CA does not let the account of client.key order: {detail}; if it was deactivated, move \
+         client.key away, so that a new account is made"
+    );
+    Complaint::new(text, Some(Hint::Account))
 }
 
 fn wants_binding(detail: &str) -> String {

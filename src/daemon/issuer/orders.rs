@@ -53,6 +53,7 @@ impl Issuer {
         self.queue.clear();
         self.announced.clear();
         self.begun_before.clear();
+        self.remade.clear();
         for id in self.orders.keys().copied().collect::<Vec<_>>() {
             self.drop_resumable(id);
         }
@@ -71,6 +72,7 @@ impl Issuer {
         if let Stage::Stuck(reason) = &self.stage {
             let error = OrderError::Unregistered { reason: reason.clone() };
             self.begun_before.clear();
+            self.remade.clear();
             let announced = std::mem::take(&mut self.announced).into_iter().map(|(order, _)| order);
             for order in announced.chain(self.queue.drain(..).map(|new| new.order)) {
                 let result = Err(error.clone());
@@ -148,6 +150,7 @@ impl Issuer {
             match output {
                 OrderOutput::Call(post) => self.post(turn, Owner::Order(id), post, 0),
                 OrderOutput::Placed { url } => {
+                    self.account_works();
                     self.outputs.push_back(IssuerOutput::Placed { order: id, url });
                 }
                 OrderOutput::Finalizing => {
@@ -171,9 +174,11 @@ impl Issuer {
         let Some(order) = self.orders.remove(&id) else { return };
         self.in_front.remove(&id);
         self.waiting.retain(|(owner, ..)| *owner != Owner::Order(id));
+        let gone = matches!(&result, Err(error) if error.is_account_gone());
         match result {
-            // The key is still ours: the CA makes it a new account, and the order is made again.
-            Err(error) if error.is_account_gone() => {
+            // The key is still ours: the CA makes it a new account, and the order is made again. Once: a
+            // CA that registers an account and does not know it would be asked without end.
+            Err(_) if gone && self.remade.insert(id) => {
                 self.account_is_gone(turn);
                 let OrderRequest { names, .. } = order.request().clone();
                 self.begun_before.insert(id);
@@ -182,6 +187,7 @@ impl Issuer {
                 self.queue.push_front(again);
             }
             result => {
+                self.remade.remove(&id);
                 if let Err(error) = &result {
                     self.heed(turn, error);
                 }

@@ -33,6 +33,8 @@ pub(super) struct Revocation {
     /// The certificate's own key, where it can sign: it may revoke, too.
     own_key: Option<AccountKey>,
     state: Revoking,
+    /// The CA did not know the account once already.
+    remade: bool,
 }
 
 /// How far it is.
@@ -101,7 +103,7 @@ impl Issuer {
     /// Revokes a certificate; how it ends comes as [`IssuerOutput::Revoked`].
     pub fn revoke(&mut self, turn: &mut Turn<'_>, leaf_der: Vec<u8>, own_key: Option<AccountKey>) {
         let state = Revoking::Waiting;
-        self.revocation = Some(Revocation { leaf_der, own_key, state });
+        self.revocation = Some(Revocation { leaf_der, own_key, state, remade: false });
         self.go_on(turn);
     }
 
@@ -147,18 +149,25 @@ impl Issuer {
 
     pub(super) fn revoked(&mut self, turn: &mut Turn<'_>, reply: Result<Response, CallError>) {
         let Some(revocation) = &mut self.revocation else { return };
-        let Err(error) = reply else { return self.end_revocation(Ok(())) };
+        let Err(error) = reply else {
+            self.account_works();
+            return self.end_revocation(Ok(()));
+        };
         let by_account = revocation.state == Revoking::ByAccount;
         match error.problem_kind() {
             Some(ProblemKind::AlreadyRevoked) => self.end_revocation(Ok(())),
-            // Another account ordered it; the certificate's own key has the right as well.
-            Some(ProblemKind::Unauthorized) if by_account && revocation.own_key.is_some() => {
-                revocation.state = Revoking::ByOwnKey;
-                self.send_revocation(turn, true);
-            }
-            Some(ProblemKind::AccountDoesNotExist) if by_account => {
+            Some(ProblemKind::AccountDoesNotExist) if by_account && !revocation.remade => {
+                revocation.remade = true;
                 revocation.state = Revoking::Waiting;
                 self.account_is_gone(turn);
+            }
+            // Another account ordered it, or there is none; the certificate's own key has the right as
+            // well.
+            Some(ProblemKind::Unauthorized | ProblemKind::AccountDoesNotExist)
+                if by_account && revocation.own_key.is_some() =>
+            {
+                revocation.state = Revoking::ByOwnKey;
+                self.send_revocation(turn, true);
             }
             _ => self.end_revocation(Err(error.to_string())),
         }

@@ -9,6 +9,7 @@ use crate::seam::StoreErrorKind;
 use crate::testing::{Bench, config};
 
 mod account;
+mod doubt;
 mod fairness;
 mod questions;
 
@@ -48,6 +49,8 @@ enum Trick {
     Html,
     /// 503, with a pause of an hour.
     Overloaded,
+    /// The account is there, with this status.
+    Account(&'static str),
     Lost,
 }
 
@@ -167,6 +170,11 @@ impl Case {
             Some(Trick::Overloaded) => {
                 let mut response = self.response(503, "<html>");
                 response.head.headers.push("Retry-After", "3600");
+                Ok(response)
+            }
+            Some(Trick::Account(status)) => {
+                let mut response = self.response(200, &format!(r#"{{"status":"{status}"}}"#));
+                response.head.headers.push("Location", "https://ca/account/7");
                 Ok(response)
             }
             Some(Trick::BadNonce) => Ok(self.response(400, &problem("badNonce"))),

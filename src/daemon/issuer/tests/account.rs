@@ -19,7 +19,7 @@ impl Case {
         CaMemory { account: Some(account), ..CaMemory::default() }
     }
 
-    fn start(&mut self, memory: Option<&CaMemory>) {
+    pub(super) fn start(&mut self, memory: Option<&CaMemory>) {
         self.issuer.start(&mut self.bench.turn(), Some(&key()), memory);
     }
 }
@@ -70,8 +70,10 @@ fn a_binding_goes_with_the_first_registration() {
     let binding = Binding { kid: "k1".into(), mac_key: Zeroizing::new(b"secret".to_vec()) };
     let acme = Url::parse("https://ca/dir").unwrap();
     let mut case = Case::of(&Config { acme, ..config() }, Some(binding));
-    case.start(None);
+    case.issuer.start(&mut case.bench.turn(), None, None);
+    case.issuer.account_key_stored(&mut case.bench.turn(), Ok(()));
     case.run();
+    assert_eq!(case.asked, ["GET dir", "HEAD nonce", "POST account"]);
     let sent = &case.payloads["account"];
     assert!(sent["externalAccountBinding"]["signature"].is_string(), "{sent}");
     assert!(case.issuer.status().account.is_some());
@@ -241,4 +243,35 @@ fn an_order_that_may_begin_waits_while_the_account_is_gone() {
     case.run();
     assert_eq!((case.issued(), case.asked_for("POST account")), (1, 1));
     assert_eq!(case.payloads["new-order"]["replaces"], "aki.serial");
+}
+
+#[test]
+fn an_order_is_made_again_once_only_where_the_ca_forgets_what_it_registers() {
+    let forgetting = [Trick::Problem("accountDoesNotExist", 400); 500];
+    let mut case = Case::registered().trick("new-order", &forgetting);
+    case.order(1);
+    case.run();
+    assert_eq!((case.asked_for("POST new-order"), case.asked_for("POST account")), (2, 1));
+    let Some((_, Err(error))) = case.finished.first() else { panic!("it fails") };
+    assert_eq!(error.to_string(), "accountDoesNotExist: of a test");
+    assert_eq!(case.issuer.failures(), 0, "registering works");
+    // Whatever else is ordered, the pauses before registering grow.
+    let began = case.bench.now.mono;
+    (2..7).for_each(|id| {
+        case.order(id);
+        case.run();
+    });
+    assert_eq!((case.finished.len(), case.asked_for("POST account")), (6, 6));
+    let passed = case.bench.now.mono.since(began);
+    assert!(passed > Duration::from_secs(45), "2, 4, 8, 16 and 32 s, jittered: {passed:?}");
+    // Until an order is placed.
+    case = case.trick("new-order", &[]);
+    case.order(7);
+    case.run();
+    let began = case.bench.now.mono;
+    case = case.trick("new-order", &forgetting[..1]);
+    case.order(8);
+    case.run();
+    assert_eq!(case.issued(), 2);
+    assert!(case.bench.now.mono.since(began) < Duration::from_secs(1), "at once");
 }

@@ -84,6 +84,27 @@ fn the_account_revokes_and_else_the_certificates_own_key() {
 }
 
 #[test]
+fn a_revocation_by_an_account_that_the_ca_forgets_again_and_again_ends() {
+    let forgetting = [Trick::Problem("accountDoesNotExist", 400); 100];
+    let mut case = registered().trick("revoke", &forgetting[..1]);
+    case.issuer.revoke(&mut case.bench.turn(), vec![1], None);
+    case.run();
+    assert_eq!((revoked(&case), case.asked_for("POST account")), (Some(Ok(())), 1));
+
+    let mut case = registered().trick("revoke", &forgetting);
+    case.issuer.revoke(&mut case.bench.turn(), vec![1], None);
+    case.run();
+    assert!(revoked(&case).unwrap().unwrap_err().contains("accountDoesNotExist"));
+    assert_eq!((case.asked_for("POST revoke"), case.asked_for("POST account")), (2, 1));
+
+    let mut case = registered().trick("revoke", &forgetting[..2]);
+    let own = case.issuer.key.clone();
+    case.issuer.revoke(&mut case.bench.turn(), vec![1], own);
+    case.run();
+    assert_eq!((revoked(&case), case.asked_for("POST revoke")), (Some(Ok(())), 3));
+}
+
+#[test]
 fn a_revocation_waits_for_the_account_and_hears_when_there_is_none() {
     let mut case = Case::new();
     case.directory = WITH_ALL;
