@@ -4,15 +4,15 @@
 //! parts want goes to each other or to the loop. The parts decide.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crate::acme::account::Binding;
 use crate::config::Config;
 use crate::flat::FlatMap;
 use crate::keys::Keys;
 use crate::log::Record;
-use crate::seam::{Change, ConnId, Input, Load, Loaded, Machine, Output, Signal, Trust};
-use crate::seam::{StoreError, WriteId};
+use crate::seam::{
+    ConnId, Input, Load, Loaded, Machine, Output, Signal, StoreError, Trust, WriteId,
+};
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 
@@ -37,16 +37,17 @@ mod tenure;
 #[cfg(test)]
 mod tests;
 pub mod transport;
+mod wants;
 pub mod watcher;
 #[cfg(test)]
 mod wire;
 pub mod wish;
 
-use certificates::{Certificates, CertificatesOutput, Urgency};
+use certificates::Certificates;
 use errand::Errand;
 use front::Front;
 use guard::Guard;
-use issuer::{CallFailure, CallId, Issuer, IssuerOutput};
+use issuer::{CallFailure, CallId, Issuer};
 use journal::Journal;
 use left_overs::LeftOvers;
 use memory::CaMemory;
@@ -54,13 +55,8 @@ use reloader::{Catalog, News, Reloader};
 use routes::Routes;
 use standing::{Progress, Standing};
 use storekeeper::{Purpose, Storekeeper};
-use transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use transport::{RequestId, Transport, TransportEvent};
 use watcher::Watcher;
-
-/// A CA that has not answered a request by then is asked again.
-const ACME_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest answer of a CA that is read, in bytes; a certificate chain is a few KiB.
-const ACME_BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// The whole program but for its I/O. Drive it as [`Machine`] says.
 pub struct Daemon {
@@ -344,97 +340,6 @@ impl Daemon {
                 _ => return,
             };
             self.issuer.handle_response(turn, call, result);
-        }
-    }
-
-    fn certificates_want(&mut self, turn: &mut Turn<'_>, output: CertificatesOutput) {
-        match output {
-            CertificatesOutput::Read(name) => self.storage.load(Load::Certificate(name)),
-            CertificatesOutput::Order(_) if self.end_by.is_some() => {}
-            CertificatesOutput::Order(new) => self.issuer.order(turn, *new),
-            CertificatesOutput::TryRoutes(name, domains) => {
-                self.routes.start(turn, &mut self.transport, &name, &domains);
-            }
-            CertificatesOutput::Begin { order, replaces } => {
-                self.issuer.begin(turn, order, replaces);
-            }
-            CertificatesOutput::Cancel(order) => self.issuer.cancel(turn, order),
-            CertificatesOutput::Ask { name, cert_id } => self.issuer.ask(name, cert_id),
-            CertificatesOutput::Write(name, pem) => {
-                self.routes.forget(turn, &mut self.transport, &name);
-                self.note_debt(turn);
-                let purpose = Purpose::Certificate(name.clone());
-                self.storage.store(purpose, Change::Certificate(name, pem));
-            }
-            CertificatesOutput::Archive(name) => {
-                self.note_debt(turn);
-                self.storage.store(Purpose::Archive(name.clone()), Change::Archive(name));
-            }
-            CertificatesOutput::Changed(written) => {
-                self.note_debt(turn);
-                match written {
-                    Some((name, is_new)) => {
-                        self.reloader.certificate_changed(turn, &name, is_new);
-                    }
-                    None => self.reloader.changed(turn),
-                }
-            }
-            CertificatesOutput::Reject(name, pem, reason) => {
-                let purpose = Purpose::Reject(name.clone());
-                self.storage.store(purpose, Change::Reject { name, pem, reason });
-            }
-        }
-    }
-
-    fn issuer_wants(&mut self, turn: &mut Turn<'_>, output: IssuerOutput) {
-        match output {
-            IssuerOutput::Send { call, request } => {
-                let outgoing = Outgoing {
-                    request,
-                    trust: Trust::Acme,
-                    timeout: Some(ACME_TIMEOUT),
-                    silence: None,
-                    address: None,
-                    delivery: Delivery::Whole { body_bytes_max: ACME_BODY_BYTES_MAX },
-                };
-                let request = self.transport.send(turn, outgoing);
-                self.calls.insert(request, call);
-            }
-            IssuerOutput::StoreAccountKey(pem) => {
-                self.storage.store(Purpose::AccountKey, Change::AccountKey(pem));
-            }
-            IssuerOutput::Publish { token, key_authorization } => {
-                self.front.responder.publish(token.clone(), key_authorization.clone());
-                let change = Change::Publish { token, key_authorization };
-                self.storage.store(Purpose::Challenge, change);
-            }
-            IssuerOutput::Withdraw { token } => {
-                self.front.responder.withdraw(&token);
-                if !self.left_overs.contains(&token) {
-                    self.storage.store(Purpose::Challenge, Change::Withdraw { token });
-                }
-            }
-            IssuerOutput::Begins { order } => self.certificates.begins(turn, order),
-            IssuerOutput::Placed { order, url } => self.certificates.placed(turn, order, url),
-            IssuerOutput::Finalizing { order } => self.certificates.finalizing(order),
-            IssuerOutput::Advised { name, cert_id, answer } => {
-                self.advised(turn, (&name, &cert_id), answer);
-            }
-            IssuerOutput::Offers { renewal_info } => self.certificates.advice_offered(renewal_info),
-            IssuerOutput::Account(account) => {
-                self.ca().account = Some(account);
-                self.journal.touch(turn.now.mono, Urgency::Now);
-            }
-            IssuerOutput::NotBefore(at) => {
-                self.ca().not_before = Some(at);
-                self.journal.touch(turn.now.mono, Urgency::Now);
-            }
-            IssuerOutput::Refused(_) => self.errand.refuse(),
-            IssuerOutput::Revoked(result) => self.revoked(turn, result),
-            IssuerOutput::Finished { order, result } => {
-                self.progress.ended(result.is_ok());
-                self.certificates.finished(turn, order, result);
-            }
         }
     }
 
