@@ -15,6 +15,7 @@ use crate::domain::Domain;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
+use super::kinship::{Kinship, kinship};
 use super::leaf::{Leaf, issuer_and_subject};
 use super::pem;
 
@@ -69,9 +70,12 @@ impl Bundle {
         Bundle::read(pem, true)
     }
 
-    /// The same of what others wrote, as HAProxy takes it: of several keys the first counts, and what
-    /// stands at the end of a long chain does not matter.
-    pub(super) fn as_haproxy_reads(pem: &str) -> Result<Bundle, BundleError> {
+    /// The same of what others may have written, as HAProxy takes it: of several keys the first counts,
+    /// and what stands at the end of a long chain does not matter.
+    ///
+    /// # Errors
+    /// HAProxy cannot read it. Whether its parts fit together is asked separately.
+    pub fn as_haproxy_reads(pem: &str) -> Result<Bundle, BundleError> {
         Bundle::read(pem, false)
     }
 
@@ -144,6 +148,22 @@ impl Bundle {
         let key = any_supported_type(&self.key).map_err(|_| BundleError::UnusableKey)?;
         let certified = CertifiedKey::new(self.chain.clone(), key);
         certified.keys_match().map_err(|_| BundleError::KeyMismatch)
+    }
+
+    /// Whether HAProxy loads it. It knows more kinds of keys than we do, and certificates that our TLS
+    /// library cannot read: of those it is only seen that the key is whole and bears the leaf's public
+    /// half, if any.
+    ///
+    /// # Errors
+    /// With it HAProxy neither starts nor reloads.
+    pub fn can_be_loaded(&self) -> Result<(), BundleError> {
+        let Err(error) = self.key_matches() else { return Ok(()) };
+        match kinship(self.key.secret_der(), self.leaf_der()) {
+            Kinship::Own => Ok(()),
+            Kinship::Unknown if error == BundleError::UnusableKey => Ok(()),
+            Kinship::Another => Err(BundleError::KeyMismatch),
+            Kinship::Unknown | Kinship::Malformed => Err(error),
+        }
     }
 
     /// Whether each certificate is, by its name, the issuer of the one before it (RFC 5246 section
