@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rustls::crypto::ring::sign::any_supported_type;
+use rustls::crypto::ring::{default_provider, sign::any_supported_type};
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
@@ -16,7 +16,7 @@ use crate::secret::Secret;
 use crate::time::UnixTime;
 
 use super::kinship::{Kinship, kinship};
-use super::leaf::{Leaf, issuer_and_subject};
+use super::leaf::{Leaf, issuer_and_subject, subject_key};
 use super::pem;
 
 /// Certificates in one file at most; a real chain has two to four.
@@ -164,6 +164,14 @@ impl Bundle {
             Kinship::Another => Err(BundleError::KeyMismatch),
             Kinship::Unknown | Kinship::Malformed => Err(error),
         }
+    }
+
+    /// Whether a handshake of ours can come to an end with it: the TLS library knows the kind of the
+    /// leaf's key.
+    pub fn can_be_seen(&self) -> bool {
+        let Some((kind, _)) = subject_key(self.leaf_der()) else { return false };
+        let known = default_provider().signature_verification_algorithms.all;
+        known.iter().any(|algorithm| algorithm.public_key_alg_id().as_ref() == kind)
     }
 
     /// Whether each certificate is, by its name, the issuer of the one before it (RFC 5246 section

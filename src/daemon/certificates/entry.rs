@@ -136,9 +136,9 @@ impl Entry {
         }
     }
 
-    /// The stored certificate, when somebody wants it.
+    /// The stored certificate, when somebody wants it and it can be seen whether it is served.
     pub(super) fn in_demand(&self) -> Option<&Stored> {
-        self.stored.as_ref().filter(|_| self.wish.is_some())
+        self.stored.as_ref().filter(|stored| stored.can_be_seen && self.wish.is_some())
     }
 
     /// Whether something of the order is under way.

@@ -4,6 +4,7 @@ use super::*;
 use crate::daemon::reloader::Catalog;
 use crate::hint::Complaint;
 use crate::pki::{Bundle, Fingerprint};
+use crate::testing::{ODD_CERTIFICATE, ODD_KEY};
 
 const HOUR: Duration = minutes(60);
 
@@ -142,6 +143,22 @@ fn of_several_files_for_a_name_the_first_one_is_expected() {
     let first = case.certificates.following(None);
     assert_eq!(case.certificates.following(first.as_ref()), Some(name("b.org")));
     assert_eq!(case.certificates.following(Some(&name("b.org"))), first);
+}
+
+/// No handshake of ours can come to an end with it, whoever serves it.
+#[test]
+fn a_certificate_of_a_kind_that_we_do_not_know_is_not_looked_for() {
+    let mut case = Case::new();
+    let odd = Secret::new(format!("{ODD_KEY}{ODD_CERTIFICATE}"));
+    let other = case.stored("b.org", 90);
+    case.restart(&config(), &[("a.org", odd), ("b.org", other.clone())]);
+    case.want(&[("a.org", "1"), ("b.org", "1")]);
+    let certificates = &case.certificates;
+    assert!(certificates.wants(&name("a.org")) && !certificates.matters(&name("a.org")));
+    assert_eq!(certificates.expected(&name("a.org")), None);
+    assert_eq!(certificates.expected(&name("b.org")), Some(leaf(&other)));
+    assert_eq!(certificates.latest(9), names("b.org"));
+    assert_eq!(certificates.following(Some(&name("b.org"))), Some(name("b.org")));
 }
 
 impl Certificates {
