@@ -330,9 +330,7 @@ impl Certificates {
         (entry.stored, entry.memory.life) = (Some(*stored), Some(life));
         self.unsaved = Some(Urgency::Now);
         self.step(name, Step::Resting);
-        if self.may_supersede(name) {
-            self.retire(turn.now.wall);
-        }
+        self.retire_for(turn.now.wall, name);
         self.outputs.push_back(CertificatesOutput::Changed(Some((name.clone(), is_new))));
     }
 
