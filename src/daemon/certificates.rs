@@ -237,6 +237,7 @@ impl Certificates {
             turn.log(Record::info("sync", "domain is no longer wanted").with("name", name));
         }
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
+        self.cancel_if_void(turn, name);
         self.reindex(name);
         self.drop_if_void(name);
     }
@@ -249,6 +250,7 @@ impl Certificates {
         }
         entry.take_wish(turn.now.wall, wish);
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
+        self.cancel_if_void(turn, name);
         self.reindex(name);
     }
 

@@ -71,7 +71,7 @@ pub(super) enum Step {
     /// The file is there and not read yet; again at that time where the disk refused.
     Reading { again_at: Option<UnixTime> },
     /// The issuer has it, but no room yet.
-    Queued { names: Vec<Domain> },
+    Queued { order: OrderId, names: Vec<Domain> },
     /// The attempt must be on the disk before the CA hears of it.
     Recording { order: OrderId, names: Vec<Domain>, exempt: bool, write: Option<u64> },
     /// The CA is at it. An exempt order is one that the CA's limits do not count; one that is
@@ -156,6 +156,15 @@ impl Entry {
     pub(super) fn goes_on(&self, policy: &Policy) -> bool {
         let cared_for = !policy.synced || self.wish.is_some() || self.is_busy();
         cared_for && self.placed(policy).is_some()
+    }
+
+    /// Whether an order has not begun, and is for a name that nobody wants any more.
+    pub(super) fn is_order_void(&self) -> bool {
+        let (Step::Queued { names, .. } | Step::Recording { names, .. }) = &self.step else {
+            return false;
+        };
+        let wanted = self.wish.as_ref().map_or(&[][..], |wish| &wish.names);
+        names.iter().any(|name| !wanted.contains(name))
     }
 
     /// When the next order is to be made: there must be a reason, a name that may be tried, and no

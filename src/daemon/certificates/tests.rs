@@ -16,6 +16,7 @@ use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
 
 mod advice;
+mod cancelling;
 mod changed;
 mod memory;
 mod names;
