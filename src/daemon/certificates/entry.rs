@@ -223,6 +223,18 @@ impl Entry {
         all.min(When::At(stored.leave_out_at()))
     }
 
+    /// The names that are in no certificate and could be ordered at `now`, and those that they wait for:
+    /// in service, and failing, so that an order without them would take them out of service.
+    pub(super) fn waiting(&self, now: UnixTime) -> Option<(Vec<&Domain>, Vec<&Domain>)> {
+        let (stored, wish) = (self.stored.as_ref()?, self.wish.as_ref()?);
+        let (ready, failing): (Vec<&Domain>, Vec<&Domain>) =
+            wish.names.iter().partition(|name| self.ready(name).has_come(now));
+        let waiting: Vec<&Domain> = ready.into_iter().filter(|it| !stored.is_for(it)).collect();
+        let kept: Vec<&Domain> = failing.into_iter().filter(|it| stored.is_for(it)).collect();
+        let waits = stored.leave_out_at() > now && !waiting.is_empty() && !kept.is_empty();
+        waits.then_some((waiting, kept))
+    }
+
     /// The names of an order that is made at `now`, in the order of the label.
     pub(super) fn names_to_order(&self, now: UnixTime) -> Vec<Domain> {
         let names = self.wish.iter().flat_map(|wish| &wish.names);
