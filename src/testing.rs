@@ -12,6 +12,35 @@ use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
+/// A key of a kind that HAProxy knows and we do not, secp256k1 …
+pub(crate) const ODD_KEY: &str = "\
+-----BEGIN EC PRIVATE KEY-----
+MHQCAQEEIGfEzxWVuraM2t1uZZWvp2rFE5kzSYJOitK6hsKznDgQoAcGBSuBBAAK
+oUQDQgAE9Yf8GW/7t8Q99HHUQYWssaN8q64O+mO3795MLv9TQA3DyWfsVnUr2Wx7
+xhFNDPeLVRz8tffjNmEf99mIJe4Jyg==
+-----END EC PRIVATE KEY-----
+";
+/// … and its certificate, for `a.org`, from 2026-11-20 to 2027-02-18.
+pub(crate) const ODD_CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBPTCB5aADAgECAgEKMAoGCCqGSM49BAMCMBAxDjAMBgNVBAMMBWEub3JnMB4X
+DTI2MTEyMDAwMDAwMFoXDTI3MDIxODAwMDAwMFowEDEOMAwGA1UEAwwFYS5vcmcw
+VjAQBgcqhkjOPQIBBgUrgQQACgNCAAT1h/wZb/u3xD30cdRBhayxo3yrrg76Y7fv
+3kwu/1NADcPJZ+xWdSvZbHvGEU0M94tVHPy19+M2YR/32Ygl7gnKozMwMTAQBgNV
+HREECTAHggVhLm9yZzAdBgNVHQ4EFgQUEdp2Jspk2li35YEUWVVrEnWGPfYwCgYI
+KoZIzj0EAwIDRwAwRAIgLdyBO9aDsXrPvfsbMSvvrDWqBFI1Xd+pTjzG4HQ+spQC
+IB0kJSfWLtBruhdVk3HhYdbfslkMVv8gi7rGfuLC8OOr
+-----END CERTIFICATE-----
+";
+/// Another key of that kind.
+pub(crate) const OTHER_ODD_KEY: &str = "\
+-----BEGIN EC PRIVATE KEY-----
+MHQCAQEEIDodPUPCtc93npldxu3j3pRsHZMqa3F00M99LQ01Gl2toAcGBSuBBAAK
+oUQDQgAEh7dEzWHK5IjYezDt/7OjC/62GE2qTe8u8s8U1ga+etOF6aNSudxN38DC
+O+AhLTkhZg4qQYwFcGdwCILv05gmNg==
+-----END EC PRIVATE KEY-----
+";
+
 /// The choices of an operator who made none, with a storage that is not there.
 pub(crate) fn config() -> Config {
     let url = |text| Url::parse(text).expect("a test's URL is one");

@@ -80,9 +80,9 @@ impl Row {
         let (bundle, damage) = match file {
             None => (None, None),
             Some(Err(error)) => (None, Some(error.to_string())),
-            Some(Ok(text)) => match Bundle::parse(text.expose()) {
+            Some(Ok(text)) => match Bundle::as_haproxy_reads(text.expose()) {
                 Ok(bundle) => {
-                    let damage = bundle.key_matches().err();
+                    let damage = bundle.can_be_loaded().err();
                     (Some(bundle), damage.map(|error| error.to_string()))
                 }
                 Err(error) => (None, Some(error.to_string())),
@@ -187,6 +187,7 @@ mod tests {
 
     use super::*;
     use crate::seam::StoreErrorKind;
+    use crate::testing::{ODD_CERTIFICATE, ODD_KEY};
 
     const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
@@ -319,6 +320,19 @@ mod tests {
             assert_eq!(found[0]["issuer"], issuer);
             let said = found[0]["last_error"].as_str().unwrap();
             assert!(said.starts_with(error), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_haproxy_loads_is_no_damage() {
+        let (_, file) = certificate("b.org", "CA", (12, 30));
+        let (first, second) = (file.unwrap(), KeyPair::generate().unwrap().serialize_pem());
+        let keys = format!("{ODD_KEY}{second}{ODD_CERTIFICATE}");
+        let long = format!("{}{}", first.expose(), ODD_CERTIFICATE.repeat(20));
+        for text in [keys, long] {
+            let found = objects(&[(domain("a.org"), Ok(Secret::new(text)))], &BTreeMap::new());
+            assert_eq!(found[0]["last_error"], Value::Null);
+            assert_ne!(found[0]["not_after"], Value::Null);
         }
     }
 

@@ -27,6 +27,7 @@ mod file;
 mod life;
 mod ordering;
 mod reading;
+mod retiring;
 mod schedule;
 mod trial;
 mod trouble;
@@ -236,6 +237,7 @@ impl Certificates {
             turn.log(Record::info("sync", "domain is no longer wanted").with("name", name));
         }
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
+        self.cancel_if_void(turn, name);
         self.reindex(name);
         self.drop_if_void(name);
     }
@@ -248,41 +250,8 @@ impl Certificates {
         }
         entry.take_wish(turn.now.wall, wish);
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
+        self.cancel_if_void(turn, name);
         self.reindex(name);
-    }
-
-    /// Finds the unwanted certificates that would only stand in another one's way: of two files with
-    /// one name in them HAProxy serves the alphabetically first, however old it is. Such a file goes
-    /// once all its wanted names are in certificates that are wanted and stored.
-    pub(super) fn retire(&mut self, now: UnixTime) {
-        if !self.policy.synced || self.surplus.is_empty() {
-            return;
-        }
-        let wishes = self.entries.values().flat_map(|entry| &entry.wish);
-        let wanted: BTreeSet<&Domain> = wishes.flat_map(|wish| &wish.names).collect();
-        let kept = self.entries.values().filter(|entry| entry.wish.is_some());
-        let valid = kept.flat_map(|entry| &entry.stored).filter(|stored| stored.not_after > now);
-        let served: BTreeSet<&Domain> = valid.flat_map(|stored| &stored.names).collect();
-        let is_superseded = |entry: &Entry| {
-            let names = entry.stored.iter().flat_map(|stored| &stored.names);
-            let mut wanted = names.filter(|name| wanted.contains(name)).peekable();
-            wanted.peek().is_some() && wanted.all(|name| served.contains(name))
-        };
-        let surplus = self.surplus.iter().filter_map(|name| self.entries.get_key_value(name));
-        let found = surplus.map(|(name, entry)| (name.clone(), is_superseded(entry)));
-        for (name, superseded) in found.collect::<Vec<_>>() {
-            if let Some(entry) = self.entries.get_mut(&name) {
-                entry.superseded = superseded;
-            }
-            self.reindex(&name);
-        }
-    }
-
-    /// Whether a stored certificate has a name of one that nobody wants any more.
-    fn may_supersede(&self, name: &Domain) -> bool {
-        let names = |name: &Domain| self.entries.get(name)?.stored.as_ref().map(|it| &it.names);
-        let Some(new) = names(name) else { return false };
-        self.surplus.iter().filter_map(names).flatten().any(|name| new.contains(name))
     }
 
     /// Takes in whether the CA says when to renew (RFC 9773).

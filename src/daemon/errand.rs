@@ -214,7 +214,8 @@ impl Daemon {
         file: Result<Secret, StoreError>,
     ) {
         let read = file.map_err(|error| error.to_string()).and_then(|pem| {
-            let bundle = Bundle::parse(pem.expose()).map_err(|error| error.to_string())?;
+            let bundle = Bundle::as_haproxy_reads(pem.expose());
+            let bundle = bundle.map_err(|error| error.to_string())?;
             Ok((pem, bundle.leaf_der().to_vec()))
         });
         match read {

@@ -283,7 +283,7 @@ impl Daemon {
         }
         while let Some(news) = self.reloader.poll_news() {
             match news {
-                News::Served(names) => self.certificates.seen_served(&names),
+                News::Served(names) => self.certificates.seen_served(turn.now.wall, &names),
                 News::Unserved { names, reason } => {
                     let goes_back = self.certificates.unserved(turn, &names, &reason);
                     self.reloader.judged(goes_back);

@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::{Config, Mode};
+use crate::domain::Domain;
 use crate::keys::Keys;
 use crate::seam::{ConnId, Door, Input, Inventory, Load, Loaded, Machine as _, Output, Signal};
 use crate::seam::{StoreError, StoreErrorKind};
-use crate::testing::{Bench, config};
+use crate::secret::Secret;
+use crate::testing::{Bench, ODD_CERTIFICATE, ODD_KEY, config};
 
 use super::Daemon;
 
@@ -31,6 +34,23 @@ fn nothing_follows_the_end() {
     let outputs = tell(&mut daemon, &mut bench, Input::Signal(Signal::Stop));
     assert!(matches!(outputs.last(), Some(Output::Exit(0))), "{outputs:?}");
     assert!(tell(&mut daemon, &mut bench, Input::Timeout).is_empty());
+}
+
+/// What HAProxy serves may have to be revoked, whatever we think of its key.
+#[test]
+fn what_we_would_not_make_ourselves_is_revoked_all_the_same() {
+    let name = Domain::parse("a.org").expect("a test's name is one");
+    let config = Config { mode: Mode::Revoke(name.clone()), ..config() };
+    let (mut daemon, mut bench) = (Daemon::new(&config, None, Vec::new()), Bench::new());
+    let listening = SocketAddr::from(([127, 0, 0, 1], 8000));
+    tell(&mut daemon, &mut bench, Input::Started { listening });
+    let opened = Loaded::Storage(Ok(Inventory::default()));
+    tell(&mut daemon, &mut bench, Input::Loaded(opened));
+    let file = Secret::new(format!("{ODD_KEY}{ODD_KEY}{}", ODD_CERTIFICATE.repeat(20)));
+    let read = Loaded::Certificate(name, Ok(file));
+    let outputs = tell(&mut daemon, &mut bench, Input::Loaded(read));
+    let ends = |output: &Output| matches!(output, Output::Exit(_));
+    assert!(!outputs.iter().any(ends), "it goes on to ask the CA: {outputs:?}");
 }
 
 /// Another instance has the storage.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rustls::crypto::ring::sign::any_supported_type;
+use rustls::crypto::ring::{default_provider, sign::any_supported_type};
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
@@ -15,7 +15,8 @@ use crate::domain::Domain;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
-use super::leaf::{Leaf, issuer_and_subject};
+use super::kinship::{Kinship, kinship};
+use super::leaf::{Leaf, issuer_and_subject, subject_key};
 use super::pem;
 
 /// Certificates in one file at most; a real chain has two to four.
@@ -69,9 +70,12 @@ impl Bundle {
         Bundle::read(pem, true)
     }
 
-    /// The same of what others wrote, as HAProxy takes it: of several keys the first counts, and what
-    /// stands at the end of a long chain does not matter.
-    pub(super) fn as_haproxy_reads(pem: &str) -> Result<Bundle, BundleError> {
+    /// The same of what others may have written, as HAProxy takes it: of several keys the first counts,
+    /// and what stands at the end of a long chain does not matter.
+    ///
+    /// # Errors
+    /// HAProxy cannot read it. Whether its parts fit together is asked separately.
+    pub fn as_haproxy_reads(pem: &str) -> Result<Bundle, BundleError> {
         Bundle::read(pem, false)
     }
 
@@ -144,6 +148,30 @@ impl Bundle {
         let key = any_supported_type(&self.key).map_err(|_| BundleError::UnusableKey)?;
         let certified = CertifiedKey::new(self.chain.clone(), key);
         certified.keys_match().map_err(|_| BundleError::KeyMismatch)
+    }
+
+    /// Whether HAProxy loads it. It knows more kinds of keys than we do, and certificates that our TLS
+    /// library cannot read: of those it is only seen that the key is whole and bears the leaf's public
+    /// half, if any.
+    ///
+    /// # Errors
+    /// With it HAProxy neither starts nor reloads.
+    pub fn can_be_loaded(&self) -> Result<(), BundleError> {
+        let Err(error) = self.key_matches() else { return Ok(()) };
+        match kinship(self.key.secret_der(), self.leaf_der()) {
+            Kinship::Own => Ok(()),
+            Kinship::Unknown if error == BundleError::UnusableKey => Ok(()),
+            Kinship::Another => Err(BundleError::KeyMismatch),
+            Kinship::Unknown | Kinship::Malformed => Err(error),
+        }
+    }
+
+    /// Whether a handshake of ours can come to an end with it: the TLS library knows the kind of the
+    /// leaf's key.
+    pub fn can_be_seen(&self) -> bool {
+        let Some((kind, _)) = subject_key(self.leaf_der()) else { return false };
+        let known = default_provider().signature_verification_algorithms.all;
+        known.iter().any(|algorithm| algorithm.public_key_alg_id().as_ref() == kind)
     }
 
     /// Whether each certificate is, by its name, the issuer of the one before it (RFC 5246 section

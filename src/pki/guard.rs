@@ -130,11 +130,7 @@ fn whole_sections(text: &str) -> &str {
 
 fn load(text: &str) -> Result<Loaded, BundleError> {
     let bundle = Bundle::as_haproxy_reads(text)?;
-    match bundle.key_matches() {
-        // HAProxy knows more kinds of keys than we do.
-        Ok(()) | Err(BundleError::UnusableKey) => {}
-        Err(error) => return Err(error),
-    }
+    bundle.can_be_loaded()?;
     // HAProxy serves a certificate also for what its subject says.
     let subject = subject_common_name(bundle.leaf_der()).map(|name| name.to_ascii_lowercase());
     let mut names = bundle.leaf().names.clone();

@@ -140,7 +140,7 @@ pub(super) fn subject_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// What stands in a string of bits that are whole bytes.
-fn bits(value: &[u8]) -> Option<&[u8]> {
+pub(super) fn bits(value: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(&[0])
 }
 

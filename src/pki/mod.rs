@@ -5,6 +5,7 @@ mod der;
 mod fingerprint;
 pub mod gate;
 pub mod guard;
+mod kinship;
 pub mod leaf;
 pub mod pem;
 

@@ -71,7 +71,7 @@ pub(super) enum Step {
     /// The file is there and not read yet; again at that time where the disk refused.
     Reading { again_at: Option<UnixTime> },
     /// The issuer has it, but no room yet.
-    Queued { names: Vec<Domain> },
+    Queued { order: OrderId, names: Vec<Domain> },
     /// The attempt must be on the disk before the CA hears of it.
     Recording { order: OrderId, names: Vec<Domain>, exempt: bool, write: Option<u64> },
     /// The CA is at it. An exempt order is one that the CA's limits do not count; one that is
@@ -136,9 +136,9 @@ impl Entry {
         }
     }
 
-    /// The stored certificate, when somebody wants it.
+    /// The stored certificate, when somebody wants it and it can be seen whether it is served.
     pub(super) fn in_demand(&self) -> Option<&Stored> {
-        self.stored.as_ref().filter(|_| self.wish.is_some())
+        self.stored.as_ref().filter(|stored| stored.can_be_seen && self.wish.is_some())
     }
 
     /// Whether something of the order is under way.
@@ -156,6 +156,15 @@ impl Entry {
     pub(super) fn goes_on(&self, policy: &Policy) -> bool {
         let cared_for = !policy.synced || self.wish.is_some() || self.is_busy();
         cared_for && self.placed(policy).is_some()
+    }
+
+    /// Whether an order has not begun, and is for a name that nobody wants any more.
+    pub(super) fn is_order_void(&self) -> bool {
+        let (Step::Queued { names, .. } | Step::Recording { names, .. }) = &self.step else {
+            return false;
+        };
+        let wanted = self.wish.as_ref().map_or(&[][..], |wish| &wish.names);
+        names.iter().any(|name| !wanted.contains(name))
     }
 
     /// When the next order is to be made: there must be a reason, a name that may be tried, and no
@@ -212,6 +221,18 @@ impl Entry {
         let covered = wish.names.iter().filter(|name| stored.is_for(name));
         let all = covered.map(|name| self.ready(name)).max().unwrap_or(When::NOW);
         all.min(When::At(stored.leave_out_at()))
+    }
+
+    /// The names that are in no certificate and could be ordered at `now`, and those that they wait for:
+    /// in service, and failing, so that an order without them would take them out of service.
+    pub(super) fn waiting(&self, now: UnixTime) -> Option<(Vec<&Domain>, Vec<&Domain>)> {
+        let (stored, wish) = (self.stored.as_ref()?, self.wish.as_ref()?);
+        let (ready, failing): (Vec<&Domain>, Vec<&Domain>) =
+            wish.names.iter().partition(|name| self.ready(name).has_come(now));
+        let waiting: Vec<&Domain> = ready.into_iter().filter(|it| !stored.is_for(it)).collect();
+        let kept: Vec<&Domain> = failing.into_iter().filter(|it| stored.is_for(it)).collect();
+        let waits = stored.leave_out_at() > now && !waiting.is_empty() && !kept.is_empty();
+        waits.then_some((waiting, kept))
     }
 
     /// The names of an order that is made at `now`, in the order of the label.

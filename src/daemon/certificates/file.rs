@@ -13,11 +13,14 @@ use super::life::Stored;
 /// Lines that are kept of a chain that is none; a real one has some hundred.
 const KEPT_LINES_MAX: usize = 1000;
 
-/// What a stored file says, when it is whole and for this name.
+/// What a stored file says, when HAProxy can load it and it is for this name. Another may have written
+/// it: what we would not make ourselves is served as well.
 pub(super) fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
-    let bundle = Bundle::parse(pem.expose())?;
-    bundle.key_matches()?;
-    bundle.covers(std::slice::from_ref(name))?;
+    let bundle = Bundle::as_haproxy_reads(pem.expose())?;
+    bundle.can_be_loaded()?;
+    // Of a certificate that only our TLS library cannot read nobody here knows what it is for.
+    let missing = || BundleError::MissingName(name.clone());
+    bundle.covers(std::slice::from_ref(name)).map_err(|_| missing())?;
     let mut stored = Stored::of(&bundle);
     // A wildcard is no domain, but it may be what the file is for the name by.
     if let Err(place) = stored.names.binary_search(name) {

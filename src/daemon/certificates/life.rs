@@ -30,6 +30,8 @@ pub struct Stored {
     pub serial: String,
     /// What tells it from every other certificate.
     pub leaf: Fingerprint,
+    /// Whether a handshake can show whether a load balancer serves it.
+    pub can_be_seen: bool,
 }
 
 /// What is remembered of a stored certificate; it goes when the certificate goes.
@@ -84,6 +86,7 @@ impl Stored {
             cert_id: cert_id(leaf),
             serial: leaf.serial.iter().map(|byte| format!("{byte:02x}")).collect(),
             leaf: Fingerprint::of(bundle.leaf_der()),
+            can_be_seen: bundle.can_be_seen(),
         }
     }
 

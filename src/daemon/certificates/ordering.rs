@@ -36,7 +36,7 @@ impl Certificates {
         } else {
             let names = entry.names_to_order(turn.now.wall);
             (entry.held, entry.acted) = (None, false);
-            entry.step = Step::Queued { names: names.clone() };
+            entry.step = Step::Queued { order, names: names.clone() };
             NewOrder { order, names, replaces: None, resume: None, failed_before }
         };
         self.orders.insert(order, name.clone());
@@ -48,7 +48,7 @@ impl Certificates {
     pub fn begins(&mut self, turn: &mut Turn<'_>, order: OrderId) {
         let Some(name) = self.orders.get(&order).cloned() else { return };
         let Some(entry) = self.entries.get_mut(&name) else { return };
-        let Step::Queued { names } = &entry.step else { return };
+        let Step::Queued { names, .. } = &entry.step else { return };
         let (now, names) = (turn.now.wall, names.clone());
         let exempt = entry.is_exempt(&self.policy, now);
         if let Some(budget) = &mut self.budget {
@@ -173,7 +173,7 @@ impl Certificates {
         let Some(name) = self.orders.remove(&order) else { return };
         let Some(entry) = self.entries.get_mut(&name) else { return };
         let (names, counted) = match &entry.step {
-            Step::Queued { names } => (names.clone(), false),
+            Step::Queued { names, .. } => (names.clone(), false),
             Step::Recording { names, exempt, .. } | Step::Ordering { names, exempt, .. } => {
                 (names.clone(), !exempt)
             }
@@ -330,9 +330,7 @@ impl Certificates {
         (entry.stored, entry.memory.life) = (Some(*stored), Some(life));
         self.unsaved = Some(Urgency::Now);
         self.step(name, Step::Resting);
-        if self.may_supersede(name) {
-            self.retire(turn.now.wall);
-        }
+        self.retire_for(turn.now.wall, name);
         self.outputs.push_back(CertificatesOutput::Changed(Some((name.clone(), is_new))));
     }
 
@@ -382,16 +380,33 @@ impl Certificates {
 
     /// The process ends soon: an order of which the CA does not know yet is not begun, and not counted.
     pub fn cancel_unbegun(&mut self, turn: &mut Turn<'_>) {
-        for name in std::mem::take(&mut self.recording) {
-            let step = self.entries.get(&name).map(|entry| &entry.step);
-            let Some(Step::Recording { order, names, exempt, .. }) = step else { continue };
-            let (order, names, exempt) = (*order, names.clone(), *exempt);
-            if let Some(budget) = self.budget.as_mut().filter(|_| !exempt) {
-                budget.order_unmade(turn.now.wall, &names);
-            }
-            self.put_back(turn, &name, order, None);
-            self.unsaved = Some(Urgency::Now);
+        for name in self.recording.clone() {
+            self.cancel_order(turn, &name);
         }
+    }
+
+    /// What is wanted has changed: an order for names that nobody wants any more does not begin. One
+    /// that the CA has made goes on.
+    pub(super) fn cancel_if_void(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+        if self.entries.get(name).is_some_and(|entry| entry.is_order_void()) {
+            self.cancel_order(turn, name);
+        }
+    }
+
+    fn cancel_order(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+        let order = match self.entries.get(name).map(|entry| &entry.step) {
+            Some(Step::Queued { order, .. }) => *order,
+            Some(Step::Recording { order, names, exempt, .. }) => {
+                if let Some(budget) = self.budget.as_mut().filter(|_| !exempt) {
+                    budget.order_unmade(turn.now.wall, names);
+                }
+                self.recording.retain(|recording| recording != name);
+                self.unsaved = Some(Urgency::Now);
+                *order
+            }
+            _ => return,
+        };
+        self.put_back(turn, name, order, None);
     }
 
     /// Whether a certificate is being written.

@@ -45,6 +45,16 @@ pub(super) enum Trial {
     Withheld { after: Secret },
 }
 
+impl Trial {
+    /// What takes its place again when it fails.
+    pub(super) fn may_go_back_to(&self, now: UnixTime) -> Option<&Stored> {
+        match self {
+            Trial::Running { before, .. } => Some(&before.stored).filter(|it| lasts(it, now)),
+            Trial::Withheld { .. } => None,
+        }
+    }
+}
+
 /// What was in service before.
 #[derive(Debug)]
 pub(super) struct Before {
@@ -112,11 +122,13 @@ impl Certificates {
         true
     }
 
-    /// Load balancers serve these, or nobody waits for that any more.
-    pub fn seen_served(&mut self, names: &[Domain]) {
+    /// Load balancers serve these, or nobody waits for that any more: now others may make room for them.
+    pub fn seen_served(&mut self, now: UnixTime, names: &[Domain]) {
         for name in names {
-            if let Some(entry) = self.entries.get_mut(name) {
-                entry.trial.take_if(|trial| matches!(**trial, Trial::Running { .. }));
+            let Some(entry) = self.entries.get_mut(name) else { continue };
+            let ended = entry.trial.take_if(|trial| matches!(**trial, Trial::Running { .. }));
+            if ended.is_some() {
+                self.retire_for(now, name);
             }
         }
     }
@@ -141,12 +153,8 @@ impl Certificates {
     ) -> bool {
         let now = turn.now.wall;
         let Some(entry) = self.entries.get_mut(name) else { return false };
-        let is_fit = |trial: &Trial| match trial {
-            Trial::Running { before, .. } => lasts(&before.stored, now),
-            Trial::Withheld { .. } => false,
-        };
         let resting = matches!(entry.step, Step::Resting);
-        let trial = entry.trial.take_if(|trial| resting && is_fit(trial));
+        let trial = entry.trial.take_if(|it| resting && it.may_go_back_to(now).is_some());
         let Some(Trial::Running { before, after, trouble }) = trial.map(|it| *it) else {
             return false;
         };

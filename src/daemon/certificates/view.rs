@@ -134,6 +134,11 @@ impl<'a> View<'a> {
         self.entry.held.as_ref().map(|held| (&held.reason, held.until))
     }
 
+    /// The names without a certificate that wait for others, and those others: in service, and failing.
+    pub fn waiting(&self, now: UnixTime) -> Option<(Vec<&'a Domain>, Vec<&'a Domain>)> {
+        self.entry.waiting(now)
+    }
+
     /// What is next.
     pub fn next(&self) -> Option<Next> {
         self.entry.next(&self.offers.policy)

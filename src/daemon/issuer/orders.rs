@@ -40,9 +40,12 @@ impl Issuer {
         }
     }
 
-    /// An order that was announced is forgotten.
+    /// An order that was not told to begin is forgotten, whether there was room for it already or not.
     pub fn cancel(&mut self, turn: &mut Turn<'_>, order: OrderId) {
         self.announced.remove(&order);
+        if let Some(place) = self.queue.iter().position(|new| new.order == order) {
+            self.queue.remove(place);
+        }
         self.go_on(turn);
     }
 

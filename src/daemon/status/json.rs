@@ -151,6 +151,8 @@ struct Certificate<'a> {
     routes: Vec<Route<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<Held<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<Waiting<'a>>,
 }
 
 #[derive(Serialize)]
@@ -190,6 +192,13 @@ struct Held<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
     until: Time,
+}
+
+/// Names without a certificate that wait for others, which fail and are in service.
+#[derive(Serialize)]
+struct Waiting<'a> {
+    domains: Vec<&'a str>,
+    r#for: Vec<&'a str>,
 }
 
 // As serde calls it.
@@ -343,6 +352,10 @@ impl<'a> Certificate<'a> {
                 reason,
                 hint: reason.hint.map(Hint::text),
                 until: Time(until),
+            }),
+            waiting: view.waiting(now).map(|(domains, others)| Waiting {
+                domains: domains.into_iter().map(Domain::as_str).collect(),
+                r#for: others.into_iter().map(Domain::as_str).collect(),
             }),
         }
     }

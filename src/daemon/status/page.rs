@@ -4,6 +4,7 @@
 use crate::daemon::certificates::{Next, State, Task, View, When, Why};
 use crate::daemon::guard;
 use crate::daemon::reloader::{BalancerView, NameView};
+use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::http::ServerResponse;
 use crate::pki::guard::Verdict;
@@ -253,6 +254,7 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
         hint(html, reason.hint);
         html.raw("</p>");
     }
+    waiting(html, sources, view);
     routes(html, sources, view);
     for (domain, trouble) in view.troubles() {
         html.raw("<p class=\"said small\">");
@@ -269,6 +271,17 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
         };
         html.raw("</span></p>");
     }
+}
+
+/// Which names have no certificate for another one's sake.
+fn waiting(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
+    let Some((waiting, others)) = view.waiting(sources.now) else { return };
+    let list = |names: &[&Domain]| {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        names.join(", ")
+    };
+    html.element("<p class=\"small\">", list(&waiting), " can be ordered, but has to wait for ");
+    html.element("", list(&others), ": to go on without would take that out of service.</p>");
 }
 
 /// Where a challenge would not reach us, as far as that can be seen from here.

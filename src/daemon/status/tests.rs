@@ -10,6 +10,7 @@ use crate::daemon::wish::{Source, Wish};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::seam::Usage;
+use crate::secret::Secret;
 use crate::testing::{Bench, config};
 
 use super::*;
@@ -190,6 +191,40 @@ fn what_is_found_on_the_way_of_a_challenge_stands_beside_its_certificate() {
         "{page}"
     );
     assert!(page.contains(&format!("<b>Try:</b> {}", Hint::PortFiltered)), "{page}");
+}
+
+/// One name of a label, in service, fails; another one has been added.
+#[test]
+fn who_waits_for_whom_is_said() {
+    let mut case = Case::wanting(0);
+    let names = ["a.org", "b.org", "c.org"];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["a.org", "b.org"].map(String::from)).unwrap();
+    params.not_after = rcgen::date_time_ymd(2027, 2, 1);
+    params.not_before = rcgen::date_time_ymd(2026, 11, 1);
+    let file = key.serialize_pem() + &params.self_signed(&key).unwrap().pem();
+    let [owner, failing, _] = names.map(domain);
+    let trouble = Trouble {
+        failures: 1,
+        error: Complaint::from("gone"),
+        retry: When::At(case.bench.now.wall.plus(std::time::Duration::from_secs(60))),
+        not_before: None,
+        until_restart: false,
+    };
+    let mut memory = CertificateMemory::default();
+    memory.left_out.insert(failing, trouble);
+    let (certificates, memory) = (&mut case.certificates, [(owner.clone(), memory)].into());
+    certificates.restore(&mut case.bench.turn(), memory, Budget::default());
+    certificates.found(vec![owner.clone()]);
+    certificates.read(&mut case.bench.turn(), &owner, Ok(Secret::new(file)));
+    let source = Source { app: "/app".into(), version: "1".into() };
+    let wish = Wish { names: names.map(domain).to_vec(), source };
+    certificates.want(&mut case.bench.turn(), &[(owner, wish.into())].into());
+    let value: Value = serde_json::from_str(&case.ask(&Inquiry::Json).1).expect("it is JSON");
+    let expected = serde_json::json!({"domains": ["c.org"], "for": ["b.org"]});
+    assert_eq!(value["certificates"][0]["waiting"], expected);
+    let sentence = "c.org can be ordered, but has to wait for b.org: to go on without would";
+    assert!(case.page("").contains(sentence));
 }
 
 #[test]

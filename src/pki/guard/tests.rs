@@ -6,6 +6,7 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 
 use super::*;
 use crate::secret::Secret;
+use crate::testing::{ODD_CERTIFICATE, ODD_KEY, OTHER_ODD_KEY};
 
 const EXPIRED: &str = "it has expired at 2026-11-01T00:00:00Z";
 
@@ -140,6 +141,10 @@ fn what_haproxy_takes_and_we_would_not_is_no_trouble() {
     for text in texts {
         expect(file("z", text), Verdict::Harmless, harmless);
     }
+    let odd = format!("{ODD_KEY}{ODD_CERTIFICATE}");
+    expect(file("z", odd), Verdict::Harmless, "HAProxy loads it too, for a.org");
+    let another = "the private key is not that of the first certificate";
+    expect(file("z", format!("{OTHER_ODD_KEY}{ODD_CERTIFICATE}")), Verdict::Blocks, another);
     let long = format!("{key}{}", certificate.repeat(200));
     let read = usize::try_from(STRANGER_BYTES_MAX).unwrap() + 1;
     assert!(long.len() > read);

@@ -64,6 +64,28 @@ fn a_name_in_service_is_left_out_of_a_renewal_only_near_the_end() {
     assert!(order > 10, "it was tried {order} times");
 }
 
+/// Until the end is near it would cost the name in service its certificate.
+#[test]
+fn a_name_that_is_added_waits_for_one_that_is_in_service_and_fails_and_says_so() {
+    let mut case = san();
+    let waiting = |case: &Case| {
+        let view = case.certificates.views().next().expect("one");
+        let (names, others) = view.waiting(case.bench.now.wall)?;
+        Some([names, others].map(|it| it.iter().map(|it| it.to_string()).collect::<Vec<_>>()))
+    };
+    case.want(&[("a.org b.org", "1")]);
+    case.obtain(0, "a.org b.org", 90);
+    assert_eq!(case.want(&[("a.org b.org c.org", "2")]), ["order 1 a.org b.org c.org"]);
+    assert_eq!(waiting(&case), None, "it is under way");
+    assert_eq!(case.refuse(1, "b.org"), Vec::<String>::new());
+    assert_eq!(waiting(&case), Some([vec!["c.org".to_string()], vec!["b.org".to_string()]]));
+    assert_eq!(case.sleep().1, ["order 2 a.org b.org c.org"], "they are tried together");
+    assert_eq!(case.refuse(2, "b.org c.org"), Vec::<String>::new());
+    assert_eq!(waiting(&case), None, "it fails itself");
+    assert_eq!(case.want(&[("a.org c.org", "3")]), ["order 3 a.org c.org"]);
+    assert_eq!(waiting(&case), None, "nobody is left to wait for");
+}
+
 #[test]
 fn one_that_fails_alone_is_one_failure_and_not_two() {
     let mut case = san();

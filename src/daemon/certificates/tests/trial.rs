@@ -4,6 +4,7 @@ use super::*;
 use crate::daemon::reloader::Catalog;
 use crate::hint::Complaint;
 use crate::pki::{Bundle, Fingerprint};
+use crate::testing::{ODD_CERTIFICATE, ODD_KEY};
 
 const HOUR: Duration = minutes(60);
 
@@ -92,7 +93,7 @@ fn one_that_is_not_served_makes_room_for_the_one_of_before_and_is_tried_again_wi
         assert_eq!(case.certificates.states_of_a(), State::Valid);
     }
     assert!(pauses[0] < minutes(2) && pauses[1] > minutes(7) && pauses[2] > minutes(44));
-    case.certificates.seen_served(&[name("a.org")]);
+    case.certificates.seen_served(case.bench.now.wall, &[name("a.org")]);
     assert!(!case.unserved(), "what was before is forgotten");
     let counts = case.certificates.order_counts();
     assert_eq!((counts.issued, counts.failed), (2, 0));
@@ -142,6 +143,91 @@ fn of_several_files_for_a_name_the_first_one_is_expected() {
     let first = case.certificates.following(None);
     assert_eq!(case.certificates.following(first.as_ref()), Some(name("b.org")));
     assert_eq!(case.certificates.following(Some(&name("b.org"))), first);
+}
+
+/// A certificate for both names on trial, where each had one of its own before; `b.org.pem` is in the
+/// way of nothing, but not wanted any more.
+fn joined() -> Case {
+    let mut case = Case::of(&Config { san: true, ..config() });
+    case.certificates.keep_before(true);
+    case.want(&[("a.org", "1"), ("b.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    case.obtain(1, "b.org", 90);
+    assert_eq!(case.want(&[("a.org b.org", "2")]), ["order 2 a.org b.org"]);
+    assert_eq!(case.issue(2, "a.org b.org", 90), ["read a.org", "write a.org"]);
+    case.try_out();
+    case
+}
+
+impl Case {
+    /// What was in service is read, and its successor written.
+    fn try_out(&mut self) {
+        let before = self.stored("a.org", 90);
+        self.certificates.read(&mut self.bench.turn(), &name("a.org"), Ok(before));
+        assert_eq!(self.written("a.org"), ["changed"]);
+        assert_eq!(self.wake(), Vec::<String>::new(), "nobody knows yet whether it is served");
+        assert_eq!(self.want(&[("a.org b.org", "2")]), Vec::<String>::new());
+    }
+
+    fn seen_served(&mut self) {
+        self.certificates.seen_served(self.bench.now.wall, &[name("a.org")]);
+    }
+}
+
+#[test]
+fn a_file_makes_room_for_another_one_once_that_is_served() {
+    let mut case = joined();
+    case.seen_served();
+    assert_eq!(case.wake(), ["archive b.org"]);
+}
+
+#[test]
+fn a_file_stays_while_what_would_do_for_it_is_withheld() {
+    let mut case = joined();
+    assert!(case.unserved());
+    let rejected = "reject a.org: it serves something else";
+    assert_eq!(case.outputs(), [rejected, "write a.org"]);
+    let none = Vec::<String>::new();
+    assert_eq!(case.want(&[("a.org b.org", "2")]), none, "it is on its way out");
+    assert_eq!(case.written("a.org"), ["changed"]);
+    assert_eq!((case.wake(), case.want(&[("a.org b.org", "2")])), (none.clone(), none));
+    assert_eq!(case.sleep().1, ["read a.org", "write a.org"]);
+    case.try_out();
+    case.seen_served();
+    assert_eq!(case.wake(), ["archive b.org"]);
+}
+
+/// The renewal of one that does for both is tried out, too, but whichever stays does for both.
+#[test]
+fn a_file_need_not_wait_for_a_trial_of_what_was_there_before() {
+    let mut case = Case::of(&Config { san: true, ..config() });
+    case.certificates.keep_before(true);
+    case.want(&[("a.org b.org", "1")]);
+    case.obtain(0, "a.org b.org", 90);
+    assert_eq!(case.sleep().1, ["order 1 a.org b.org"]);
+    case.issue(1, "a.org b.org", 90);
+    case.try_out();
+    let left = case.stored("b.org", 90);
+    case.certificates.compare_files(&mut case.bench.turn(), &names("a.org b.org"), &names("b.org"));
+    assert_eq!(case.outputs(), ["read b.org"]);
+    case.certificates.read(&mut case.bench.turn(), &name("b.org"), Ok(left));
+    assert_eq!(case.wake(), ["changed", "archive b.org"]);
+}
+
+/// No handshake of ours can come to an end with it, whoever serves it.
+#[test]
+fn a_certificate_of_a_kind_that_we_do_not_know_is_not_looked_for() {
+    let mut case = Case::new();
+    let odd = Secret::new(format!("{ODD_KEY}{ODD_CERTIFICATE}"));
+    let other = case.stored("b.org", 90);
+    case.restart(&config(), &[("a.org", odd), ("b.org", other.clone())]);
+    case.want(&[("a.org", "1"), ("b.org", "1")]);
+    let certificates = &case.certificates;
+    assert!(certificates.wants(&name("a.org")) && !certificates.matters(&name("a.org")));
+    assert_eq!(certificates.expected(&name("a.org")), None);
+    assert_eq!(certificates.expected(&name("b.org")), Some(leaf(&other)));
+    assert_eq!(certificates.latest(9), names("b.org"));
+    assert_eq!(certificates.following(Some(&name("b.org"))), Some(name("b.org")));
 }
 
 impl Certificates {

@@ -70,3 +70,18 @@ fn a_directory_whose_urls_lead_nowhere_is_read_anew() {
     case.run();
     assert_eq!((case.issued(), case.asked_for("dir")), (2, 1));
 }
+
+#[test]
+fn one_that_is_cancelled_leaves_its_place_whether_it_had_room_or_not() {
+    let mut case = Case::registered();
+    (0..12).for_each(|id| case.order(id));
+    let status = |case: &Case| (case.issuer.status().running, case.issuer.status().queued);
+    assert_eq!(status(&case), (10, 2));
+    case.issuer.cancel(&mut case.bench.turn(), OrderId(11));
+    assert_eq!(status(&case), (10, 1), "it waited");
+    case.issuer.cancel(&mut case.bench.turn(), OrderId(0));
+    assert_eq!(status(&case), (10, 0), "its room is another one's");
+    case.run();
+    assert_eq!(case.finished.iter().map(|(order, _)| order.0).max(), Some(10));
+    assert_eq!((case.issued(), case.issuer.orders_open()), (10, 0));
+}

@@ -1,0 +1,63 @@
+//! Files that no app wants any more and that would only stand in another one's way: of two files with one
+//! name in them HAProxy serves the alphabetically first, however old it is. Part of the scheduler's
+//! machine; how such a file is archived is in `ordering.rs`.
+
+use std::collections::BTreeSet;
+
+use crate::domain::Domain;
+use crate::time::UnixTime;
+
+use super::Certificates;
+use super::entry::{Entry, Step};
+
+impl Certificates {
+    /// Finds the unwanted certificates that may go: all their wanted names are in certificates that are
+    /// wanted and stored, and that stay so.
+    pub(super) fn retire(&mut self, now: UnixTime) {
+        if !self.policy.synced || self.surplus.is_empty() {
+            return;
+        }
+        let wishes = self.entries.values().flat_map(|entry| &entry.wish);
+        let wanted: BTreeSet<&Domain> = wishes.flat_map(|wish| &wish.names).collect();
+        let kept = self.entries.values().filter(|entry| entry.wish.is_some());
+        let served: BTreeSet<&Domain> = kept.flat_map(|entry| entry.lasting_names(now)).collect();
+        let is_superseded = |entry: &Entry| {
+            let names = entry.stored.iter().flat_map(|stored| &stored.names);
+            let mut wanted = names.filter(|name| wanted.contains(name)).peekable();
+            wanted.peek().is_some() && wanted.all(|name| served.contains(name))
+        };
+        let surplus = self.surplus.iter().filter_map(|name| self.entries.get_key_value(name));
+        let found = surplus.map(|(name, entry)| (name.clone(), is_superseded(entry)));
+        for (name, superseded) in found.collect::<Vec<_>>() {
+            if let Some(entry) = self.entries.get_mut(&name) {
+                entry.superseded = superseded;
+            }
+            self.reindex(&name);
+        }
+    }
+
+    /// The same after something has happened to one certificate alone.
+    pub(super) fn retire_for(&mut self, now: UnixTime, name: &Domain) {
+        let names = |name: &Domain| self.entries.get(name)?.stored.as_ref().map(|it| &it.names);
+        let Some(new) = names(name) else { return };
+        if self.surplus.iter().filter_map(names).flatten().any(|name| new.contains(name)) {
+            self.retire(now);
+        }
+    }
+}
+
+impl Entry {
+    /// The names that the stored certificate is for, and that are in its file whatever comes next: it may
+    /// have to make room for the one of before, or is being replaced.
+    fn lasting_names(&self, now: UnixTime) -> impl Iterator<Item = &Domain> {
+        let stored = self.stored.iter().filter(move |stored| stored.not_after > now);
+        let before = self.trial.as_ref().and_then(|trial| trial.may_go_back_to(now));
+        let next = match &self.step {
+            Step::Storing { stored, .. } => Some(&**stored),
+            _ => None,
+        };
+        let lasts =
+            move |name: &&Domain| before.into_iter().chain(next).all(|other| other.is_for(name));
+        stored.flat_map(|stored| &stored.names).filter(lasts)
+    }
+}
