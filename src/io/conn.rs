@@ -216,9 +216,9 @@ impl Conn {
         if self.state == State::Connecting && !self.finish_connecting(news)? {
             return Ok(Pause::Ready);
         }
-        self.flush()?;
+        let has_sent = self.flush()?;
         if self.is_closed() {
-            return self.linger();
+            return self.linger(has_sent);
         }
         let pause = self.read(news)?;
         // What was read may have to be answered by TLS itself. Without TLS nothing more can leave, and
@@ -256,8 +256,10 @@ impl Conn {
         }
     }
 
-    fn flush(&mut self) -> Result<(), CloseReason> {
-        // Where the end follows, it leaves in the same packet.
+    /// Sends what the socket takes; whether that was anything.
+    fn flush(&mut self) -> Result<bool, CloseReason> {
+        let mut has_sent = false;
+        // Where the end follows, it leaves in the same packet, and until then none may leave.
         let more = if self.is_closed() { SendFlags::MORE } else { SendFlags::empty() };
         let flags = SendFlags::NOSIGNAL | more;
         while self.has_unsent() {
@@ -274,13 +276,13 @@ impl Conn {
                 Wire::Tls(tls) => tls.write_tls(&mut self.stream),
             };
             match written {
-                Ok(_) => {}
+                Ok(_) => has_sent = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(reason(&error)),
             }
         }
-        Ok(())
+        Ok(has_sent)
     }
 
     /// It ends: what waits to be sent leaves as far as the socket takes it at once. A peer that says no
@@ -384,18 +386,21 @@ impl Conn {
 
     /// Says that we are done, then waits for the peer's end: a socket that is closed with unread bytes
     /// sends a reset, which can destroy the last answer on its way, and so does one to which the peer
-    /// sends more once it is closed. Neither is to be feared of a peer that is done and was heard out.
-    fn linger(&mut self) -> Result<Pause, CloseReason> {
+    /// sends more once it is closed. Neither is to be feared of a peer that is done and was heard out, once
+    /// its answer has left: a peer that is not done after all, if only by an empty line, would destroy one
+    /// that the system still holds back for the end.
+    fn linger(&mut self, has_sent: bool) -> Result<Pause, CloseReason> {
         let unsent = self.has_unsent();
         let State::Lingering { peer_is_done, dropped, finished, .. } = &mut self.state else {
             return Ok(Pause::Gone);
         };
-        if !unsent && *peer_is_done && self.drained {
-            return Ok(Pause::Gone);
-        }
-        if !unsent && !*finished {
+        let is_over = !unsent && *peer_is_done && self.drained;
+        if !unsent && !*finished && (has_sent || !is_over) {
             *finished = true;
             self.stream.shutdown(Shutdown::Write).map_err(|error| reason(&error))?;
+        }
+        if is_over {
+            return Ok(Pause::Gone);
         }
         let mut buffer = [0; 2 * 1024];
         loop {
@@ -433,3 +438,6 @@ pub(super) fn reason(error: &io::Error) -> CloseReason {
         _ => CloseReason::Local(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,43 @@
+//! Connections by hand, on real sockets: what is told of them, and what reaches the peer.
+
+use std::net::{Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
+
+use super::*;
+
+/// An accepted connection, and its peer.
+fn accepted() -> (Conn, StdStream) {
+    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    (Conn::accepted(ConnId::Accepted(0), TcpStream::from_std(stream)), peer)
+}
+
+/// What is told of a connection in a turn, and where that ends.
+fn turn(conn: &mut Conn) -> (Vec<News>, Pause) {
+    let mut news = Vec::new();
+    let pause = conn.turn(&mut news);
+    (news, pause)
+}
+
+/// All that a peer hears, up to the end or a reset.
+fn hear(peer: &mut StdStream) -> Vec<u8> {
+    let mut heard = Vec::new();
+    let _ = peer.read_to_end(&mut heard);
+    heard
+}
+
+#[test]
+fn an_answer_has_left_before_a_stray_byte_can_destroy_it() {
+    let (mut conn, mut peer) = accepted();
+    peer.write_all(b"question").unwrap();
+    assert_eq!(turn(&mut conn), (vec![News::Received(b"question".to_vec())], Pause::Ready));
+    // It comes at once, behind our last look, and makes a reset of the end.
+    peer.set_nodelay(true).unwrap();
+    peer.write_all(b"\r\n").unwrap();
+    conn.send(b"answer".to_vec().into());
+    conn.close(Instant::START, true);
+    assert_eq!(turn(&mut conn), (Vec::new(), Pause::Gone));
+    drop(conn);
+    assert_eq!(hear(&mut peer), b"answer");
+}
