@@ -43,6 +43,8 @@ pub(super) struct Conn {
     drained: bool,
     /// The system has said that the peer's end is there, perhaps behind its last bytes.
     ending: bool,
+    /// The peer's end was read. Who came to us may still hear.
+    ended: bool,
     /// The peer's certificate is told, instead of that the connection stands.
     presents: bool,
 }
@@ -84,6 +86,8 @@ pub(super) enum News {
     /// TLS stands with a peer that nobody judges; this is its certificate.
     Presented(Vec<u8>),
     Received(Vec<u8>),
+    /// A peer that came to us says no more.
+    Finished,
     Closed(CloseReason),
 }
 
@@ -116,8 +120,8 @@ impl Conn {
 
     fn new(id: ConnId, stream: TcpStream, wire: Wire, state: State) -> Conn {
         let interest = None;
-        let (due, drained, ending, presents) = (false, false, false, false);
-        Conn { id, stream, wire, state, interest, due, drained, ending, presents }
+        let (due, drained, ending, ended, presents) = (false, false, false, false, false);
+        Conn { id, stream, wire, state, interest, due, drained, ending, ended, presents }
     }
 
     /// The same, which tells the peer's certificate once TLS stands.
@@ -195,6 +199,7 @@ impl Conn {
             tls.send_close_notify();
         }
         let until = now + LINGER;
+        let peer_is_done = peer_is_done || self.ended;
         self.state = State::Lingering { until, peer_is_done, dropped: 0, finished: false };
         until
     }
@@ -285,12 +290,6 @@ impl Conn {
         Ok(has_sent)
     }
 
-    /// It ends: what waits to be sent leaves as far as the socket takes it at once. A peer that says no
-    /// more may hear us yet.
-    pub(super) fn send_rest(&mut self) {
-        let _ = self.flush();
-    }
-
     /// In the clear, a read that finds less than it asks for has found all: the next bytes, and an end
     /// that comes later, are an event of their own (epoll(7)). That saves every second call.
     fn read(&mut self, news: &mut Vec<News>) -> Result<Pause, CloseReason> {
@@ -322,7 +321,7 @@ impl Conn {
                 Wire::Tls(tls) => tls.read_tls(&mut self.stream),
             };
             match length {
-                Ok(0) => return Err(self.end()),
+                Ok(0) => return self.end(news),
                 Ok(length) => {
                     left = left.saturating_sub(length);
                     self.take_in(buffer.get(..length).unwrap_or_default(), news)?;
@@ -370,18 +369,26 @@ impl Conn {
         Ok(())
     }
 
-    /// What the end of the peer's bytes means.
-    fn end(&mut self) -> CloseReason {
-        match (&mut self.wire, self.state) {
-            (Wire::Tls(_), State::Handshaking) => {
+    /// What the end of the peer's bytes means. Who came to us may wait for an answer yet, and says by a
+    /// reset that it is gone.
+    fn end(&mut self, news: &mut Vec<News>) -> Result<Pause, CloseReason> {
+        Err(match (&mut self.wire, self.state, self.id) {
+            (Wire::Tls(_), State::Handshaking, _) => {
                 CloseReason::Tls("the peer closed the connection during the handshake".into())
             }
-            (Wire::Tls(tls), _) => match tls.process_new_packets() {
+            (Wire::Tls(tls), ..) => match tls.process_new_packets() {
                 Ok(state) if state.peer_has_closed() => CloseReason::Finished,
                 _ => CloseReason::Truncated,
             },
-            (Wire::Plain { .. }, _) => CloseReason::Finished,
-        }
+            (Wire::Plain { .. }, _, ConnId::Dialed(_)) => CloseReason::Finished,
+            (Wire::Plain { .. }, _, ConnId::Accepted(_)) => {
+                self.drained = true;
+                if !std::mem::replace(&mut self.ended, true) {
+                    news.push(News::Finished);
+                }
+                return Ok(Pause::Ready);
+            }
+        })
     }
 
     /// Says that we are done, then waits for the peer's end: a socket that is closed with unread bytes

@@ -41,3 +41,20 @@ fn an_answer_has_left_before_a_stray_byte_can_destroy_it() {
     drop(conn);
     assert_eq!(hear(&mut peer), b"answer");
 }
+
+#[test]
+fn who_says_no_more_is_heard_out_once_and_answered() {
+    let (mut conn, mut peer) = accepted();
+    peer.write_all(b"question").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    conn.ready(true);
+    let heard = vec![News::Received(b"question".to_vec()), News::Finished];
+    assert_eq!(turn(&mut conn), (heard, Pause::Ready));
+    conn.ready(true);
+    assert_eq!(turn(&mut conn), (Vec::new(), Pause::Ready), "it is told once");
+    conn.send(b"answer".to_vec().into());
+    conn.close(Instant::START, false);
+    assert_eq!(turn(&mut conn), (Vec::new(), Pause::Gone), "it has nothing more to say");
+    drop(conn);
+    assert_eq!(hear(&mut peer), b"answer");
+}

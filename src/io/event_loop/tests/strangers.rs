@@ -262,7 +262,7 @@ fn last_words_and_the_end_that_come_together_are_both_heard_and_answered() {
                 told.send(bytes.to_vec()).unwrap();
                 vec![Output::Send { conn: *conn, bytes: b"answer".to_vec().into() }]
             }
-            Input::Closed(..) => {
+            Input::Finished(_) => {
                 told.send(b"and the end".to_vec()).unwrap();
                 vec![Output::Exit(0)]
             }
@@ -272,6 +272,46 @@ fn last_words_and_the_end_that_come_together_are_both_heard_and_answered() {
     let told: Vec<Vec<u8>> = tells.iter().collect();
     assert_eq!(told, [b"last".to_vec(), b"and the end".to_vec()]);
     assert_eq!(client.join().unwrap(), b"answer");
+}
+
+/// What a peer hears that asks and says no more, where its answer takes another turn and is so long.
+fn heard_behind_the_end(answer_bytes: usize) -> Vec<u8> {
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        let mut stream = StdStream::connect(address).unwrap();
+        stream.write_all(b"question").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let heard = hear(&mut stream);
+        done(address);
+        heard
+    });
+    let mut is_told = false;
+    run(
+        None,
+        until_done(sender, move |input| match input {
+            Input::Received(conn, b"question") => vec![Output::Measure(*conn)],
+            Input::Finished(_) => {
+                assert!(!std::mem::replace(&mut is_told, true), "it is told once");
+                Vec::new()
+            }
+            Input::Measured(conn, _) => {
+                let conn = *conn;
+                let bytes = vec![b'x'; answer_bytes].into();
+                vec![Output::Send { conn, bytes }, Output::Close { conn, peer_is_done: false }]
+            }
+            Input::Closed(conn, reason) => panic!("{conn:?} may still hear: {reason}"),
+            _ => Vec::new(),
+        }),
+    );
+    client.join().unwrap()
+}
+
+#[test]
+fn who_says_no_more_is_answered_a_turn_later_and_in_full() {
+    assert_eq!(heard_behind_the_end(6), b"xxxxxx");
+    // More than any socket buffer.
+    assert_eq!(heard_behind_the_end(8 * 1024 * 1024).len(), 8 * 1024 * 1024);
 }
 
 #[test]
