@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendFlags, send, sockopt};
 use rustls::ClientConnection;
 use zeroize::Zeroizing;
 
@@ -45,6 +45,8 @@ pub(super) struct Conn {
     ending: bool,
     /// The peer's end was read. Who came to us may still hear.
     ended: bool,
+    /// What it has said last was not answered, and so not acknowledged.
+    unanswered: bool,
     /// The peer's certificate is told, instead of that the connection stands.
     presents: bool,
 }
@@ -120,8 +122,21 @@ impl Conn {
 
     fn new(id: ConnId, stream: TcpStream, wire: Wire, state: State) -> Conn {
         let interest = None;
-        let (due, drained, ending, ended, presents) = (false, false, false, false, false);
-        Conn { id, stream, wire, state, interest, due, drained, ending, ended, presents }
+        let (due, drained, ending, ended) = (false, false, false, false);
+        let (unanswered, presents) = (false, false);
+        Conn {
+            id,
+            stream,
+            wire,
+            state,
+            interest,
+            due,
+            drained,
+            ending,
+            ended,
+            unanswered,
+            presents,
+        }
     }
 
     /// The same, which tells the peer's certificate once TLS stands.
@@ -183,6 +198,7 @@ impl Conn {
 
     /// Takes bytes to send.
     pub(super) fn send(&mut self, bytes: SecretBytes) {
+        self.unanswered = false;
         match &mut self.wire {
             Wire::Plain { unsent } if unsent.is_empty() => *unsent = bytes.into_zeroizing(),
             Wire::Plain { unsent } => unsent.extend_from_slice(&bytes),
@@ -190,6 +206,18 @@ impl Conn {
                 // Without a limit of its buffer it takes all.
                 let _ = tls.writer().write_all(&bytes);
             }
+        }
+    }
+
+    /// Acknowledges what a stranger has said, where no answer does so: that is a part of a request, as a
+    /// rule, and the peer may hold the rest of it back until then (RFC 896).
+    pub(super) fn acknowledge(&mut self) {
+        if matches!(self.id, ConnId::Accepted(_))
+            && std::mem::take(&mut self.unanswered)
+            && !self.ended
+        {
+            // Else the system does so by itself, a little later.
+            let _ = sockopt::set_tcp_quickack(&self.stream, true);
         }
     }
 
@@ -343,6 +371,7 @@ impl Conn {
 
     fn take_in(&mut self, plain: &[u8], news: &mut Vec<News>) -> Result<(), CloseReason> {
         let Wire::Tls(tls) = &mut self.wire else {
+            self.unanswered = true;
             news.push(News::Received(plain.to_vec()));
             return Ok(());
         };

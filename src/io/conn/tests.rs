@@ -1,16 +1,22 @@
 //! Connections by hand, on real sockets: what is told of them, and what reaches the peer.
 
-use std::net::{Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{Ipv4Addr, TcpStream as StdStream};
 
 use super::*;
+use crate::config::Listen;
+use crate::io::listener::listen_on;
 
 /// An accepted connection, and its peer.
 fn accepted() -> (Conn, StdStream) {
-    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listener = listen_on(Listen { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 }).unwrap();
     let peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (stream, _) = listener.accept().unwrap();
-    stream.set_nonblocking(true).unwrap();
-    (Conn::accepted(ConnId::Accepted(0), TcpStream::from_std(stream)), peer)
+    let stream = loop {
+        match listener.accept() {
+            Ok((stream, _)) => break stream,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+    };
+    (Conn::accepted(ConnId::Accepted(0), stream), peer)
 }
 
 /// What is told of a connection in a turn, and where that ends.
@@ -57,4 +63,21 @@ fn who_says_no_more_is_heard_out_once_and_answered() {
     assert_eq!(turn(&mut conn), (Vec::new(), Pause::Gone), "it has nothing more to say");
     drop(conn);
     assert_eq!(hear(&mut peer), b"answer");
+}
+
+#[test]
+fn only_what_is_not_answered_is_acknowledged_by_itself() {
+    let (mut conn, mut peer) = accepted();
+    let mut is_quick_behind = |bytes: &[u8], answer: Option<&[u8]>| {
+        peer.write_all(bytes).unwrap();
+        conn.ready(false);
+        assert_eq!(turn(&mut conn), (vec![News::Received(bytes.to_vec())], Pause::Ready));
+        if let Some(answer) = answer {
+            conn.send(answer.to_vec().into());
+        }
+        conn.acknowledge();
+        sockopt::tcp_quickack(&conn.stream).unwrap()
+    };
+    assert!(!is_quick_behind(b"question", Some(b"answer")));
+    assert!(is_quick_behind(b"half a que", None));
 }

@@ -124,7 +124,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             }
         }
         match pause {
-            Pause::Ready => {}
+            Pause::Ready => {
+                if let Some(conn) = open(&mut self.conns, id) {
+                    conn.acknowledge();
+                }
+            }
             Pause::Turn => {
                 if let Some(conn) = self.conns.get_mut(&id) {
                     self.due.give_turn(conn);

@@ -315,6 +315,40 @@ fn who_says_no_more_is_answered_a_turn_later_and_in_full() {
 }
 
 #[test]
+fn the_second_half_of_a_question_does_not_wait_for_a_late_acknowledgement() {
+    /// Less than the system waits for an answer that could acknowledge the first half.
+    const TIME_MAX: Duration = Duration::from_millis(35);
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        // The machine may be busy once.
+        let is_quick = (0..10).any(|_| {
+            let mut stream = StdStream::connect(address).unwrap();
+            let begin = std::time::Instant::now();
+            stream.write_all(b"half").unwrap();
+            // The system holds it back until the first one is acknowledged.
+            stream.write_all(b"rest").unwrap();
+            assert_eq!(hear(&mut stream), b"answer");
+            begin.elapsed() < TIME_MAX
+        });
+        done(address);
+        is_quick
+    });
+    run(
+        None,
+        until_done(sender, |input| match input {
+            Input::Received(conn, bytes) if bytes.ends_with(b"rest") => {
+                let conn = *conn;
+                let bytes = b"answer".to_vec().into();
+                vec![Output::Send { conn, bytes }, Output::Close { conn, peer_is_done: true }]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    assert!(client.join().unwrap());
+}
+
+#[test]
 fn who_asks_waits_for_a_slow_answer_of_ours_and_not_for_all_of_them() {
     const WRITES: u64 = 20;
     let (sender, receiver) = mpsc::channel();
