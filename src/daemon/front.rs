@@ -34,8 +34,9 @@ const SHED_SHARE: usize = 8;
 /// The system has enough descriptors again when it has not run out for so long.
 const SHORTAGE_OVER: Duration = Duration::from_secs(10);
 
-/// So many costly answers are given in such a time. A peer that does not read has its answer dropped
-/// after as long, so that no more of them than these are in memory at once.
+/// So many costly answers are given in such a time. A peer that has not read all of its answer has it
+/// dropped after as long, but for those few bytes for which the loop has room, so that not many more than
+/// these are in memory at once.
 const RATION: usize = 8;
 const RATION_TIME: Duration = Duration::from_secs(5);
 

@@ -5,8 +5,6 @@
 //! `Open → Handshaking`.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::Shutdown;
-use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -16,7 +14,10 @@ use zeroize::Zeroizing;
 
 use crate::seam::{CloseReason, ConnId};
 use crate::secret::SecretBytes;
-use crate::time::Instant;
+
+pub(super) mod linger;
+
+use linger::Linger;
 
 /// A connection of ours reads at most this in one turn, so that others get theirs.
 const READ_BYTES_PER_TURN: usize = 256 * 1024;
@@ -24,10 +25,6 @@ const READ_BYTES_PER_TURN: usize = 256 * 1024;
 const ACCEPTED_BYTES_PER_TURN: usize = 512;
 /// While more than this waits to be sent, nothing is read: a peer that never reads gets no more answers.
 const UNSENT_BYTES_MAX: usize = 16 * 1024;
-/// How long a connection that we have closed may take to take the rest and to say its last words.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
-/// Last words that are read and dropped, in bytes.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// A connection.
 pub(super) struct Conn {
@@ -73,12 +70,7 @@ enum State {
     Handshaking,
     Open,
     /// We have closed; what was sent leaves, what comes is dropped.
-    Lingering {
-        until: Instant,
-        peer_is_done: bool,
-        dropped: usize,
-        finished: bool,
-    },
+    Lingering(Linger),
 }
 
 /// What a connection has to tell.
@@ -172,15 +164,7 @@ impl Conn {
 
     /// Whether the daemon is done with it, and hears no more of it.
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self.state, State::Lingering { .. })
-    }
-
-    /// When a connection that lingers is dropped.
-    pub(super) fn linger_until(&self) -> Option<Instant> {
-        match self.state {
-            State::Lingering { until, .. } => Some(until),
-            _ => None,
-        }
+        matches!(self.state, State::Lingering(_))
     }
 
     /// Starts TLS on an open connection; what comes from now on is TLS.
@@ -219,17 +203,6 @@ impl Conn {
             // Else the system does so by itself, a little later.
             let _ = sockopt::set_tcp_quickack(&self.stream, true);
         }
-    }
-
-    /// We are done with it: it says nothing more to the daemon, and lingers until the time returned.
-    pub(super) fn close(&mut self, now: Instant, peer_is_done: bool) -> Instant {
-        if let Wire::Tls(tls) = &mut self.wire {
-            tls.send_close_notify();
-        }
-        let until = now + LINGER;
-        let peer_is_done = peer_is_done || self.ended;
-        self.state = State::Lingering { until, peer_is_done, dropped: 0, finished: false };
-        until
     }
 
     /// Does what the socket allows.
@@ -282,10 +255,19 @@ impl Conn {
         Ok(true)
     }
 
-    fn has_unsent(&self) -> bool {
+    /// Whether something waits to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
         match &self.wire {
             Wire::Plain { unsent } => !unsent.is_empty(),
             Wire::Tls(tls) => tls.wants_write(),
+        }
+    }
+
+    /// Memory that a stranger's answers take which wait to be sent, in bytes.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        match &self.wire {
+            Wire::Plain { unsent } => unsent.capacity(),
+            Wire::Tls(_) => 0,
         }
     }
 
@@ -418,39 +400,6 @@ impl Conn {
                 return Ok(Pause::Ready);
             }
         })
-    }
-
-    /// Says that we are done, then waits for the peer's end: a socket that is closed with unread bytes
-    /// sends a reset, which can destroy the last answer on its way, and so does one to which the peer
-    /// sends more once it is closed. Neither is to be feared of a peer that is done and was heard out, once
-    /// its answer has left: a peer that is not done after all, if only by an empty line, would destroy one
-    /// that the system still holds back for the end.
-    fn linger(&mut self, has_sent: bool) -> Result<Pause, CloseReason> {
-        let unsent = self.has_unsent();
-        let State::Lingering { peer_is_done, dropped, finished, .. } = &mut self.state else {
-            return Ok(Pause::Gone);
-        };
-        let is_over = !unsent && *peer_is_done && self.drained;
-        if !unsent && !*finished && (has_sent || !is_over) {
-            *finished = true;
-            self.stream.shutdown(Shutdown::Write).map_err(|error| reason(&error))?;
-        }
-        if is_over {
-            return Ok(Pause::Gone);
-        }
-        let mut buffer = [0; 2 * 1024];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Ok(if unsent { Pause::Ready } else { Pause::Gone }),
-                Ok(length) => *dropped += length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Pause::Ready),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(reason(&error)),
-            }
-            if *dropped > LINGER_BYTES_MAX {
-                return Ok(Pause::Gone);
-            }
-        }
     }
 }
 

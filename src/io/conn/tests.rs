@@ -1,10 +1,12 @@
 //! Connections by hand, on real sockets: what is told of them, and what reaches the peer.
 
-use std::net::{Ipv4Addr, TcpStream as StdStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream as StdStream};
+use std::time::Duration;
 
 use super::*;
 use crate::config::Listen;
 use crate::io::listener::listen_on;
+use crate::time::Instant;
 
 /// An accepted connection, and its peer.
 fn accepted() -> (Conn, StdStream) {
@@ -80,4 +82,55 @@ fn only_what_is_not_answered_is_acknowledged_by_itself() {
     };
     assert!(!is_quick_behind(b"question", Some(b"answer")));
     assert!(is_quick_behind(b"half a que", None));
+}
+
+/// What the socket has not taken.
+fn unsent(conn: &Conn) -> usize {
+    match &conn.wire {
+        Wire::Plain { unsent } => unsent.len(),
+        Wire::Tls(_) => 0,
+    }
+}
+
+#[test]
+fn a_long_answer_leaves_as_long_as_its_peer_goes_on_reading_within_limits() {
+    // More than any socket buffer.
+    const ANSWER_BYTES: usize = 32 * 1024 * 1024;
+    let (mut conn, mut peer) = accepted();
+    let after = |seconds| Instant::START + Duration::from_secs(seconds);
+    conn.send(vec![b'x'; ANSWER_BYTES].into());
+    let mut until = conn.close(after(0), false);
+    assert_eq!(turn(&mut conn), (Vec::new(), Pause::Ready));
+    let mut rounds = 0;
+    while let Some(later) = conn.linger_on(until) {
+        assert!(later > until && later <= after(150), "{later:?}");
+        assert_eq!(conn.linger_until(), Some(later));
+        until = later;
+        rounds += 1;
+        let before = unsent(&conn);
+        while unsent(&conn) == before {
+            assert_ne!(peer.read(&mut [0; 64 * 1024]).unwrap(), 0);
+            conn.ready(false);
+            assert_eq!(turn(&mut conn), (Vec::new(), Pause::Ready));
+        }
+    }
+    assert_eq!((until, rounds), (after(150), 15), "it goes on up to the limit");
+}
+
+#[test]
+fn a_peer_that_stops_reading_is_not_waited_for() {
+    let (mut conn, _peer) = accepted();
+    conn.send(vec![b'x'; 8 * 1024 * 1024].into());
+    let until = conn.close(Instant::START, true);
+    assert_eq!(turn(&mut conn), (Vec::new(), Pause::Ready));
+    let until = conn.linger_on(until).expect("something has left");
+    conn.ready(false);
+    assert_eq!(turn(&mut conn), (Vec::new(), Pause::Ready));
+    assert_eq!(conn.linger_on(until), None);
+    // Nor is one that has all.
+    let (mut conn, _peer) = accepted();
+    conn.send(b"answer".to_vec().into());
+    let until = conn.close(Instant::START, false);
+    assert_eq!(turn(&mut conn), (Vec::new(), Pause::Ready));
+    assert_eq!(conn.linger_on(until), None);
 }

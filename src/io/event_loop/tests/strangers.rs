@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::io::conn::LINGER;
+use crate::io::conn::linger::LINGER;
 
 /// Everything that a peer is sent until the end.
 fn hear(stream: &mut StdStream) -> Vec<u8> {
@@ -195,6 +195,57 @@ fn few_linger_however_many_are_closed() {
     let (oldest, others, heard) = client.join().unwrap();
     assert_eq!((oldest, others), (true, false), "the oldest are dropped, and no others");
     assert!(heard.iter().all(|heard| heard == b"closed"));
+}
+
+/// More than any socket buffer, and less than slow peers are waited for with.
+const LONG_BYTES: usize = 7 * 1024 * 1024;
+
+/// What a peer hears of a long answer that does something else before it reads it.
+fn heard_after(something: impl FnOnce(SocketAddr) + Send + 'static) -> usize {
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        let mut stream = StdStream::connect(address).unwrap();
+        stream.write_all(b"long").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        something(address);
+        let heard = hear(&mut stream).len();
+        done(address);
+        heard + 1
+    });
+    run(
+        None,
+        until_done(sender, move |input| match input {
+            Input::Received(conn, question) => {
+                let conn = *conn;
+                let length = if *question == b"long" { LONG_BYTES } else { 1 };
+                let bytes = vec![b'x'; length].into();
+                vec![Output::Send { conn, bytes }, Output::Close { conn, peer_is_done: false }]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    client.join().unwrap()
+}
+
+#[test]
+fn a_long_answer_is_not_cut_off_while_it_leaves() {
+    let heard = heard_after(|_| std::thread::sleep(LINGER + Duration::from_millis(500)));
+    assert_eq!(heard, LONG_BYTES);
+}
+
+#[test]
+fn who_has_its_answer_is_pushed_out_before_who_still_gets_it() {
+    let heard = heard_after(|address| {
+        let mut streams = Vec::new();
+        for _ in 0..LINGERING_MAX + 8 {
+            let mut stream = StdStream::connect(address).unwrap();
+            stream.write_all(b"short").unwrap();
+            assert_eq!(hear(&mut stream), b"x");
+            streams.push(stream);
+        }
+    });
+    assert_eq!(heard, LONG_BYTES);
 }
 
 /// What a peer hears that says so many bytes and is closed as one that is done, and whether it is let go.
