@@ -134,7 +134,8 @@ pub enum Output {
         /// end: what it says on a connection that is gone would destroy what was sent to it last.
         peer_is_done: bool,
     },
-    /// Sends a UDP datagram; the first one of a socket opens it, on a port of chance.
+    /// Sends a UDP datagram; the first one of a socket opens it, on a port of chance. All of a socket
+    /// have one receiver, and nobody else is heard on it.
     Datagram {
         /// The socket's name.
         socket: SocketId,

@@ -294,6 +294,38 @@ fn datagrams_go_and_come_from_one_port() {
 }
 
 #[test]
+fn nobody_but_who_was_asked_is_heard_by_datagram() {
+    let server = StdUdp::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let to = server.local_addr().unwrap();
+    let answering = peer(move || {
+        let mut buffer = [0; 64];
+        let (_, asker) = server.recv_from(&mut buffer).unwrap();
+        let stranger = StdUdp::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for _ in 0..100 {
+            stranger.send_to(b"stray", asker).unwrap();
+        }
+        server.send_to(b"answer", asker).unwrap();
+    });
+    let socket = SocketId(0);
+    let (sender, heard) = mpsc::channel();
+    run(
+        None,
+        Box::new(move |input| match input {
+            Input::Started { .. } => {
+                vec![Output::Datagram { socket, to, bytes: b"question".to_vec() }]
+            }
+            Input::Datagram(_, from, bytes) => {
+                sender.send((*from, bytes.to_vec())).unwrap();
+                if *from == to { vec![Output::Exit(0)] } else { Vec::new() }
+            }
+            other => panic!("{other:?}"),
+        }),
+    );
+    answering.join().unwrap();
+    assert_eq!(heard.iter().collect::<Vec<_>>(), [(to, b"answer".to_vec())]);
+}
+
+#[test]
 fn nobody_there_is_refused() {
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
