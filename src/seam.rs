@@ -7,6 +7,7 @@
 //! - Every [`Output::Store`], [`Output::Load`], [`Output::Connect`] and [`Output::Secure`] is answered
 //!   by exactly one input of its kind, unless the connection is closed by us first.
 //! - After [`Output::Close`] no input of that connection follows.
+//! - An accepted connection goes on until [`Output::Close`] or [`Input::Closed`], whichever comes first.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -74,6 +75,9 @@ pub enum Input<'a> {
     /// Plaintext of a peer, at least one byte, split anywhere. Between [`Output::Secure`] and its
     /// [`Input::Connected`] it is what came before TLS began, in the clear.
     Received(ConnId, &'a [u8]),
+    /// A peer that came to us says no more. It may still hear, and what it has asked is still answered:
+    /// the connection is the daemon's to close.
+    Finished(ConnId),
     /// A connection ended, or could not be made; nothing more comes from it.
     Closed(ConnId, CloseReason),
     /// A UDP datagram came.
@@ -131,7 +135,8 @@ pub enum Output {
         /// end: what it says on a connection that is gone would destroy what was sent to it last.
         peer_is_done: bool,
     },
-    /// Sends a UDP datagram; the first one of a socket opens it, on a port of chance.
+    /// Sends a UDP datagram; the first one of a socket opens it, on a port of chance. All of a socket
+    /// have one receiver, and nobody else is heard on it.
     Datagram {
         /// The socket's name.
         socket: SocketId,

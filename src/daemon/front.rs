@@ -1,7 +1,8 @@
 //! The listener's connections: reads requests, sends answers in order, closes the slow and the idle.
 //! What is answered is the responder's business.
 //!
-//! Each connection: `Reading → Asking (a file is read) → Reading …`
+//! Each connection: `Reading → Asking (a file is read) → Reading …`. One whose peer says no more is closed
+//! once it is `Reading` again, with all answered.
 //!
 //! Where there are too many, those go that have been of no use longest: a connection is of use when it
 //! comes and whenever a whole request does. So a newcomer is the last to go, and bytes that drip help
@@ -33,8 +34,9 @@ const SHED_SHARE: usize = 8;
 /// The system has enough descriptors again when it has not run out for so long.
 const SHORTAGE_OVER: Duration = Duration::from_secs(10);
 
-/// So many costly answers are given in such a time. A peer that does not read has its answer dropped
-/// after as long, so that no more of them than these are in memory at once.
+/// So many costly answers are given in such a time. A peer that has not read all of its answer has it
+/// dropped after as long, but for those few bytes for which the loop has room, so that not many more than
+/// these are in memory at once.
 const RATION: usize = 8;
 const RATION_TIME: Duration = Duration::from_secs(5);
 
@@ -103,6 +105,8 @@ struct Connection {
     used: u64,
     /// A file is being read for the request at the head of the queue. That is always answered.
     asking: bool,
+    /// The peer says no more.
+    finished: bool,
 }
 
 /// The system has run out of descriptors.
@@ -129,7 +133,8 @@ impl Front {
         let codec = ServerConnection::new();
         self.used += 1;
         let (look, used) = (deadline, self.used);
-        let connection = Connection { codec, door, deadline, look, used, asking: false };
+        let (asking, finished) = (false, false);
+        let connection = Connection { codec, door, deadline, look, used, asking, finished };
         self.connections.insert(conn, Box::new(connection));
     }
 
@@ -218,6 +223,7 @@ impl Front {
     ) {
         while let Some(connection) = self.connections.get_mut(&conn) {
             match connection.codec.poll() {
+                None if connection.finished && !connection.asking => return self.close(conn, true),
                 None => return,
                 Some(ServerEvent::Send(bytes)) => {
                     self.outputs.push(Output::Send { conn, bytes: bytes.into() });
@@ -351,6 +357,15 @@ impl Front {
     fn close(&mut self, conn: ConnId, peer_is_done: bool) {
         self.closed(conn);
         self.outputs.push(Output::Close { conn, peer_is_done });
+    }
+
+    /// Takes in that a peer says no more. It may still hear, and gets what it has asked for.
+    pub fn finished(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.finished = true;
+        if !connection.asking {
+            self.close(conn, true);
+        }
     }
 
     /// Takes in that a connection is gone.

@@ -156,6 +156,7 @@ impl Daemon {
                 });
             }
             Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
+            Input::Finished(conn) => self.front.finished(conn),
             Input::Closed(conn @ ConnId::Accepted(_), _) => self.front.closed(conn),
             Input::Closed(conn, reason) => self.transport.handle_closed(turn, conn, reason),
             Input::Datagram(socket, from, bytes) => {

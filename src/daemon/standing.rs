@@ -126,6 +126,7 @@ pub(super) fn is_of_a_stranger(input: &Input<'_>) -> bool {
         Input::Accepted(..)
             | Input::Exhausted(_)
             | Input::Received(ConnId::Accepted(_), _)
+            | Input::Finished(_)
             | Input::Closed(ConnId::Accepted(_), _)
     )
 }

@@ -5,18 +5,19 @@
 //! `Open → Handshaking`.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::Shutdown;
-use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendFlags, send, sockopt};
 use rustls::ClientConnection;
 use zeroize::Zeroizing;
 
 use crate::seam::{CloseReason, ConnId};
 use crate::secret::SecretBytes;
-use crate::time::Instant;
+
+pub(super) mod linger;
+
+use linger::Linger;
 
 /// A connection of ours reads at most this in one turn, so that others get theirs.
 const READ_BYTES_PER_TURN: usize = 256 * 1024;
@@ -24,10 +25,6 @@ const READ_BYTES_PER_TURN: usize = 256 * 1024;
 const ACCEPTED_BYTES_PER_TURN: usize = 512;
 /// While more than this waits to be sent, nothing is read: a peer that never reads gets no more answers.
 const UNSENT_BYTES_MAX: usize = 16 * 1024;
-/// How long a connection that we have closed may take to take the rest and to say its last words.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
-/// Last words that are read and dropped, in bytes.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// A connection.
 pub(super) struct Conn {
@@ -43,6 +40,10 @@ pub(super) struct Conn {
     drained: bool,
     /// The system has said that the peer's end is there, perhaps behind its last bytes.
     ending: bool,
+    /// The peer's end was read. Who came to us may still hear.
+    ended: bool,
+    /// What it has said last was not answered, and so not acknowledged.
+    unanswered: bool,
     /// The peer's certificate is told, instead of that the connection stands.
     presents: bool,
 }
@@ -69,12 +70,7 @@ enum State {
     Handshaking,
     Open,
     /// We have closed; what was sent leaves, what comes is dropped.
-    Lingering {
-        until: Instant,
-        peer_is_done: bool,
-        dropped: usize,
-        finished: bool,
-    },
+    Lingering(Linger),
 }
 
 /// What a connection has to tell.
@@ -84,6 +80,8 @@ pub(super) enum News {
     /// TLS stands with a peer that nobody judges; this is its certificate.
     Presented(Vec<u8>),
     Received(Vec<u8>),
+    /// A peer that came to us says no more.
+    Finished,
     Closed(CloseReason),
 }
 
@@ -116,8 +114,21 @@ impl Conn {
 
     fn new(id: ConnId, stream: TcpStream, wire: Wire, state: State) -> Conn {
         let interest = None;
-        let (due, drained, ending, presents) = (false, false, false, false);
-        Conn { id, stream, wire, state, interest, due, drained, ending, presents }
+        let (due, drained, ending, ended) = (false, false, false, false);
+        let (unanswered, presents) = (false, false);
+        Conn {
+            id,
+            stream,
+            wire,
+            state,
+            interest,
+            due,
+            drained,
+            ending,
+            ended,
+            unanswered,
+            presents,
+        }
     }
 
     /// The same, which tells the peer's certificate once TLS stands.
@@ -153,15 +164,7 @@ impl Conn {
 
     /// Whether the daemon is done with it, and hears no more of it.
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self.state, State::Lingering { .. })
-    }
-
-    /// When a connection that lingers is dropped.
-    pub(super) fn linger_until(&self) -> Option<Instant> {
-        match self.state {
-            State::Lingering { until, .. } => Some(until),
-            _ => None,
-        }
+        matches!(self.state, State::Lingering(_))
     }
 
     /// Starts TLS on an open connection; what comes from now on is TLS.
@@ -179,6 +182,7 @@ impl Conn {
 
     /// Takes bytes to send.
     pub(super) fn send(&mut self, bytes: SecretBytes) {
+        self.unanswered = false;
         match &mut self.wire {
             Wire::Plain { unsent } if unsent.is_empty() => *unsent = bytes.into_zeroizing(),
             Wire::Plain { unsent } => unsent.extend_from_slice(&bytes),
@@ -189,14 +193,16 @@ impl Conn {
         }
     }
 
-    /// We are done with it: it says nothing more to the daemon, and lingers until the time returned.
-    pub(super) fn close(&mut self, now: Instant, peer_is_done: bool) -> Instant {
-        if let Wire::Tls(tls) = &mut self.wire {
-            tls.send_close_notify();
+    /// Acknowledges what a stranger has said, where no answer does so: that is a part of a request, as a
+    /// rule, and the peer may hold the rest of it back until then (RFC 896).
+    pub(super) fn acknowledge(&mut self) {
+        if matches!(self.id, ConnId::Accepted(_))
+            && std::mem::take(&mut self.unanswered)
+            && !self.ended
+        {
+            // Else the system does so by itself, a little later.
+            let _ = sockopt::set_tcp_quickack(&self.stream, true);
         }
-        let until = now + LINGER;
-        self.state = State::Lingering { until, peer_is_done, dropped: 0, finished: false };
-        until
     }
 
     /// Does what the socket allows.
@@ -216,9 +222,9 @@ impl Conn {
         if self.state == State::Connecting && !self.finish_connecting(news)? {
             return Ok(Pause::Ready);
         }
-        self.flush()?;
+        let has_sent = self.flush()?;
         if self.is_closed() {
-            return self.linger();
+            return self.linger(has_sent);
         }
         let pause = self.read(news)?;
         // What was read may have to be answered by TLS itself. Without TLS nothing more can leave, and
@@ -249,15 +255,26 @@ impl Conn {
         Ok(true)
     }
 
-    fn has_unsent(&self) -> bool {
+    /// Whether something waits to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
         match &self.wire {
             Wire::Plain { unsent } => !unsent.is_empty(),
             Wire::Tls(tls) => tls.wants_write(),
         }
     }
 
-    fn flush(&mut self) -> Result<(), CloseReason> {
-        // Where the end follows, it leaves in the same packet.
+    /// Memory that a stranger's answers take which wait to be sent, in bytes.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        match &self.wire {
+            Wire::Plain { unsent } => unsent.capacity(),
+            Wire::Tls(_) => 0,
+        }
+    }
+
+    /// Sends what the socket takes; whether that was anything.
+    fn flush(&mut self) -> Result<bool, CloseReason> {
+        let mut has_sent = false;
+        // Where the end follows, it leaves in the same packet, and until then none may leave.
         let more = if self.is_closed() { SendFlags::MORE } else { SendFlags::empty() };
         let flags = SendFlags::NOSIGNAL | more;
         while self.has_unsent() {
@@ -274,19 +291,13 @@ impl Conn {
                 Wire::Tls(tls) => tls.write_tls(&mut self.stream),
             };
             match written {
-                Ok(_) => {}
+                Ok(_) => has_sent = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(reason(&error)),
             }
         }
-        Ok(())
-    }
-
-    /// It ends: what waits to be sent leaves as far as the socket takes it at once. A peer that says no
-    /// more may hear us yet.
-    pub(super) fn send_rest(&mut self) {
-        let _ = self.flush();
+        Ok(has_sent)
     }
 
     /// In the clear, a read that finds less than it asks for has found all: the next bytes, and an end
@@ -320,7 +331,7 @@ impl Conn {
                 Wire::Tls(tls) => tls.read_tls(&mut self.stream),
             };
             match length {
-                Ok(0) => return Err(self.end()),
+                Ok(0) => return self.end(news),
                 Ok(length) => {
                     left = left.saturating_sub(length);
                     self.take_in(buffer.get(..length).unwrap_or_default(), news)?;
@@ -342,6 +353,7 @@ impl Conn {
 
     fn take_in(&mut self, plain: &[u8], news: &mut Vec<News>) -> Result<(), CloseReason> {
         let Wire::Tls(tls) = &mut self.wire else {
+            self.unanswered = true;
             news.push(News::Received(plain.to_vec()));
             return Ok(());
         };
@@ -368,48 +380,26 @@ impl Conn {
         Ok(())
     }
 
-    /// What the end of the peer's bytes means.
-    fn end(&mut self) -> CloseReason {
-        match (&mut self.wire, self.state) {
-            (Wire::Tls(_), State::Handshaking) => {
+    /// What the end of the peer's bytes means. Who came to us may wait for an answer yet, and says by a
+    /// reset that it is gone.
+    fn end(&mut self, news: &mut Vec<News>) -> Result<Pause, CloseReason> {
+        Err(match (&mut self.wire, self.state, self.id) {
+            (Wire::Tls(_), State::Handshaking, _) => {
                 CloseReason::Tls("the peer closed the connection during the handshake".into())
             }
-            (Wire::Tls(tls), _) => match tls.process_new_packets() {
+            (Wire::Tls(tls), ..) => match tls.process_new_packets() {
                 Ok(state) if state.peer_has_closed() => CloseReason::Finished,
                 _ => CloseReason::Truncated,
             },
-            (Wire::Plain { .. }, _) => CloseReason::Finished,
-        }
-    }
-
-    /// Says that we are done, then waits for the peer's end: a socket that is closed with unread bytes
-    /// sends a reset, which can destroy the last answer on its way, and so does one to which the peer
-    /// sends more once it is closed. Neither is to be feared of a peer that is done and was heard out.
-    fn linger(&mut self) -> Result<Pause, CloseReason> {
-        let unsent = self.has_unsent();
-        let State::Lingering { peer_is_done, dropped, finished, .. } = &mut self.state else {
-            return Ok(Pause::Gone);
-        };
-        if !unsent && *peer_is_done && self.drained {
-            return Ok(Pause::Gone);
-        }
-        if !unsent && !*finished {
-            *finished = true;
-            self.stream.shutdown(Shutdown::Write).map_err(|error| reason(&error))?;
-        }
-        let mut buffer = [0; 2 * 1024];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Ok(if unsent { Pause::Ready } else { Pause::Gone }),
-                Ok(length) => *dropped += length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Pause::Ready),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(reason(&error)),
+            (Wire::Plain { .. }, _, ConnId::Dialed(_)) => CloseReason::Finished,
+            (Wire::Plain { .. }, _, ConnId::Accepted(_)) => {
+                self.drained = true;
+                if !std::mem::replace(&mut self.ended, true) {
+                    news.push(News::Finished);
+                }
+                return Ok(Pause::Ready);
             }
-            if *dropped > LINGER_BYTES_MAX {
-                return Ok(Pause::Gone);
-            }
-        }
+        })
     }
 }
 
@@ -433,3 +423,6 @@ pub(super) fn reason(error: &io::Error) -> CloseReason {
         _ => CloseReason::Local(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

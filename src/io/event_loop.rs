@@ -375,18 +375,20 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             self.open_socket(id, to)?;
         }
         if let Some(socket) = self.sockets.get(&id) {
-            socket.send_to(bytes, to)?;
+            socket.send(bytes)?;
         }
         Ok(())
     }
 
-    /// Opens a socket on a port that the system chooses by chance.
+    /// Opens a socket on a port that the system chooses by chance, which hears one peer alone: whatever
+    /// others send there, the system drops, and the listener does not wait while it is read.
     fn open_socket(&mut self, id: SocketId, to: SocketAddr) -> io::Result<()> {
         let any = match to {
             SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
             SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
         };
         let mut socket = UdpSocket::bind(any)?;
+        socket.connect(to)?;
         let token = token::of_socket(id);
         self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
         self.sockets.insert(id, socket);

@@ -1,7 +1,7 @@
 //! The listener as load balancers, CAs, monitors and strangers meet it.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use crate::Test;
 use crate::process::{Outcome, PATIENCE, Process, expect, get, local, talk};
@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("ping_health_and_what_is_not_there", &[], paths),
     ("head_methods_and_malformed_requests", &[], methods),
     ("keep_alive_and_pipelining", &[], pipelining),
+    ("who_says_no_more_is_answered", &[], half_closed),
     ("a_slow_head_is_closed_after_its_time", &[], slow_head),
     ("the_oldest_idle_connection_makes_room", &[], full_house),
 ];
@@ -99,6 +100,21 @@ fn pipelining() -> Outcome {
     expect((count("pong"), count(" 404 ")) == (51, 1), || answers.clone())?;
     let (at_404, at_last) = (answers.find(" 404 "), answers.rfind("pong"));
     expect(at_404 < at_last, || "the answers are not in the requests' order".into())
+}
+
+/// As `nc -N` asks: the question and the end of it come together.
+fn half_closed() -> Outcome {
+    let (site, _daemon) = alone()?;
+    for path in [PING, "/health", "/metrics", "/status.json"] {
+        let mut stream = connect(&site)?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).map_err(text)?;
+        stream.shutdown(Shutdown::Write).map_err(text)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map_err(text)?;
+        has(&answer, &[" 200 "]).map_err(|answer| format!("{path}: {answer:?}"))?;
+    }
+    Ok(())
 }
 
 fn slow_head() -> Outcome {

@@ -108,6 +108,27 @@ fn a_lookup_holds_back_what_was_asked_after_it() {
 }
 
 #[test]
+fn who_says_no_more_gets_what_was_asked_and_is_closed() {
+    let mut case = Case { lookup: true, ..Case::new() };
+    case.accept(0);
+    let other = request("/.well-known/acme-challenge/other");
+    let both = [other, request("/metrics"), request(PING)].concat();
+    assert_eq!(case.receive(0, &both), ["look up other"]);
+    case.front.finished(conn(0));
+    assert_eq!(case.outputs(), Vec::<String>::new(), "its answer is still to come");
+    case.front.looked_up(&mut case.bench.turn(), conn(0), Some("print".into()), &Parrot(false));
+    assert_eq!(case.outputs(), ["200 print", "Measure(Accepted(0))"]);
+    case.front.measured(&mut case.bench.turn(), conn(0), Usage::default(), &Parrot(false));
+    assert_eq!(case.outputs()[1..], ["200 {\"message\": \"pong\"}", "close 0"]);
+    assert!(!case.front.owns(conn(0)));
+
+    case.accept(1);
+    case.receive(1, b"GET / HTTP/1.1\r\nHo");
+    case.front.finished(conn(1));
+    assert_eq!(case.outputs(), ["close 1"], "nothing is owed");
+}
+
+#[test]
 fn what_the_process_uses_is_measured_before_metrics_are_given() {
     let mut case = Case::new();
     case.accept(0);

@@ -5,8 +5,10 @@
 //! of [`LINGERING_MAX`], and the one that it is just told of. Each has at most 90 KiB in the process: a
 //! head or pipeline of 8 KiB that waits, 29 KiB of a request that was read but for its body, 52 KiB of
 //! answers that are unsent; 150 KiB with the spare room that vectors have which grow. All together are
-//! 84 MiB, and the daemon under attack stays under 96.
+//! 84 MiB, and the daemon under attack stays under 96. Longer answers are rationed by the machine, and
+//! leave within [`LINGER`], but for the 8 MiB of [`SLOW_BYTES_MAX`].
 //!
+//! [`LINGER`]: super::super::conn::linger::LINGER
 //! [`ACCEPTED_MAX`]: crate::seam::ACCEPTED_MAX
 
 use std::io::ErrorKind;
@@ -18,6 +20,7 @@ use mio::net::TcpStream;
 
 use crate::keys::Keys;
 use crate::seam::{ConnId, Door, Input, Machine};
+use crate::time::Instant;
 
 use super::super::conn::Conn;
 use super::{Answer, Disk, EventLoop, open};
@@ -26,9 +29,11 @@ use super::{Answer, Disk, EventLoop, open};
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long nothing is accepted after the system ran out of descriptors and no room could be made.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-/// Connections that linger at once at most; what more come push the oldest out. An answer that has
-/// left for the peer reaches it without that, unless the peer goes on sending.
+/// Connections that linger at once at most; what more come push others out. An answer that has left for
+/// the peer reaches it without that, unless the peer goes on sending.
 pub(in super::super) const LINGERING_MAX: usize = 64;
+/// Slow peers have more time for their answers while no more bytes than these wait for those who linger.
+const SLOW_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 impl<D: Disk, K: Keys> EventLoop<D, K> {
     pub(super) fn accept(&mut self, machine: &mut dyn Machine) {
@@ -108,11 +113,15 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         self.end_lingering(LINGERING_MAX);
     }
 
-    /// Ends those that linger longest, until so many are left.
+    /// Ends connections that linger, until so many are left: those first whose answer has left, and of
+    /// them those that would go first anyway.
     fn end_lingering(&mut self, left: usize) {
-        while self.lingering.len() > left
-            && let Some((_, id)) = self.lingering.first().copied()
-        {
+        while self.lingering.len() > left {
+            let mut by_time = self.lingering.iter().map(|(_, id)| *id);
+            let is_answered =
+                |id: &ConnId| self.conns.get(id).is_none_or(|conn| !conn.has_unsent());
+            let goer = by_time.find(is_answered).or(self.lingering.first().map(|(_, id)| *id));
+            let Some(id) = goer else { return };
             self.end(id);
         }
     }
@@ -123,8 +132,22 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         while let Some((until, id)) = self.lingering.first().copied()
             && until <= now
         {
-            self.end(id);
+            match self.linger_on(now, id) {
+                Some(later) => {
+                    self.lingering.remove(&(until, id));
+                    self.lingering.insert((later, id));
+                }
+                None => self.end(id),
+            }
         }
+    }
+
+    /// Has a connection linger on whose time has come, if its peer is slow and there is room for that.
+    fn linger_on(&mut self, now: Instant, id: ConnId) -> Option<Instant> {
+        let lingering = self.lingering.iter().filter_map(|(_, id)| self.conns.get(id));
+        let bytes: usize = lingering.map(|conn| conn.unsent_bytes()).sum();
+        let conn = self.conns.get_mut(&id).filter(|_| bytes <= SLOW_BYTES_MAX)?;
+        conn.linger_on(now)
     }
 
     /// Ends a connection that lingers; what can still leave at once does.

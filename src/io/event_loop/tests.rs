@@ -201,8 +201,8 @@ fn a_peer_that_closes_is_said_once() {
                 sender.send(*listening).unwrap();
                 Vec::new()
             }
-            Input::Closed(conn, reason) => {
-                ends.push((*conn, reason.clone()));
+            Input::Finished(conn) => {
+                ends.push(*conn);
                 // Had it a second end to say, it would say it before this comes.
                 vec![Output::Load(Load::NameService)]
             }
@@ -215,7 +215,7 @@ fn a_peer_that_closes_is_said_once() {
     );
     client.join().unwrap();
     let ends = found.recv().unwrap();
-    assert_eq!(ends, [(ConnId::Accepted(0), CloseReason::Finished)]);
+    assert_eq!(ends, [ConnId::Accepted(0)]);
 }
 
 #[test]
@@ -291,6 +291,38 @@ fn datagrams_go_and_come_from_one_port() {
     );
     let from = answering.join().unwrap();
     assert_eq!(from[0], from[1]);
+}
+
+#[test]
+fn nobody_but_who_was_asked_is_heard_by_datagram() {
+    let server = StdUdp::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let to = server.local_addr().unwrap();
+    let answering = peer(move || {
+        let mut buffer = [0; 64];
+        let (_, asker) = server.recv_from(&mut buffer).unwrap();
+        let stranger = StdUdp::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for _ in 0..100 {
+            stranger.send_to(b"stray", asker).unwrap();
+        }
+        server.send_to(b"answer", asker).unwrap();
+    });
+    let socket = SocketId(0);
+    let (sender, heard) = mpsc::channel();
+    run(
+        None,
+        Box::new(move |input| match input {
+            Input::Started { .. } => {
+                vec![Output::Datagram { socket, to, bytes: b"question".to_vec() }]
+            }
+            Input::Datagram(_, from, bytes) => {
+                sender.send((*from, bytes.to_vec())).unwrap();
+                if *from == to { vec![Output::Exit(0)] } else { Vec::new() }
+            }
+            other => panic!("{other:?}"),
+        }),
+    );
+    answering.join().unwrap();
+    assert_eq!(heard.iter().collect::<Vec<_>>(), [(to, b"answer".to_vec())]);
 }
 
 #[test]

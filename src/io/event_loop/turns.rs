@@ -119,23 +119,22 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                 News::Connected => self.tell(machine, Input::Connected(id)),
                 News::Presented(der) => self.tell(machine, Input::Presented(id, der)),
                 News::Received(bytes) => self.tell(machine, Input::Received(id, &bytes)),
+                News::Finished => self.tell(machine, Input::Finished(id)),
                 News::Closed(reason) => self.tell(machine, Input::Closed(id, reason)),
             }
         }
         match pause {
-            Pause::Ready => {}
+            Pause::Ready => {
+                if let Some(conn) = open(&mut self.conns, id) {
+                    conn.acknowledge();
+                }
+            }
             Pause::Turn => {
                 if let Some(conn) = self.conns.get_mut(&id) {
                     self.due.give_turn(conn);
                 }
             }
-            Pause::Gone => {
-                // Its last words may have come with its end: what it was answered still leaves.
-                if let Some(conn) = self.conns.get_mut(&id) {
-                    conn.send_rest();
-                }
-                self.forget(id);
-            }
+            Pause::Gone => self.forget(id),
         }
         self.news = news;
         has_news

@@ -7,7 +7,7 @@ use marathon_acme::config::Config;
 use marathon_acme::daemon::Daemon;
 use marathon_acme::io::storage::Storage;
 use marathon_acme::seam::{Change, Door, Input, Load, Loaded, Machine as _, Output, Signal};
-use marathon_acme::seam::{Usage, WriteId};
+use marathon_acme::seam::{CloseReason, ConnId, Usage, WriteId};
 use marathon_acme::time::{Instant, Now, UnixTime};
 
 use super::{Answer, Blow, Doom, Heard, Process, State};
@@ -159,6 +159,9 @@ impl World {
             Heard::Connected(conn) => self.tell(index, Input::Connected(conn)),
             Heard::Presented(conn, der) => self.tell(index, Input::Presented(conn, der)),
             Heard::Received(conn, bytes) => self.tell(index, Input::Received(conn, &bytes)),
+            Heard::Closed(conn @ ConnId::Accepted(_), CloseReason::Finished) => {
+                self.tell(index, Input::Finished(conn));
+            }
             Heard::Closed(conn, reason) => self.tell(index, Input::Closed(conn, reason)),
             Heard::Datagram(socket, from, bytes) => {
                 self.tell(index, Input::Datagram(socket, from, &bytes));

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::io::conn::LINGER;
+use crate::io::conn::linger::LINGER;
 
 /// Everything that a peer is sent until the end.
 fn hear(stream: &mut StdStream) -> Vec<u8> {
@@ -197,6 +197,57 @@ fn few_linger_however_many_are_closed() {
     assert!(heard.iter().all(|heard| heard == b"closed"));
 }
 
+/// More than any socket buffer, and less than slow peers are waited for with.
+const LONG_BYTES: usize = 7 * 1024 * 1024;
+
+/// What a peer hears of a long answer that does something else before it reads it.
+fn heard_after(something: impl FnOnce(SocketAddr) + Send + 'static) -> usize {
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        let mut stream = StdStream::connect(address).unwrap();
+        stream.write_all(b"long").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        something(address);
+        let heard = hear(&mut stream).len();
+        done(address);
+        heard + 1
+    });
+    run(
+        None,
+        until_done(sender, move |input| match input {
+            Input::Received(conn, question) => {
+                let conn = *conn;
+                let length = if *question == b"long" { LONG_BYTES } else { 1 };
+                let bytes = vec![b'x'; length].into();
+                vec![Output::Send { conn, bytes }, Output::Close { conn, peer_is_done: false }]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    client.join().unwrap()
+}
+
+#[test]
+fn a_long_answer_is_not_cut_off_while_it_leaves() {
+    let heard = heard_after(|_| std::thread::sleep(LINGER + Duration::from_millis(500)));
+    assert_eq!(heard, LONG_BYTES);
+}
+
+#[test]
+fn who_has_its_answer_is_pushed_out_before_who_still_gets_it() {
+    let heard = heard_after(|address| {
+        let mut streams = Vec::new();
+        for _ in 0..LINGERING_MAX + 8 {
+            let mut stream = StdStream::connect(address).unwrap();
+            stream.write_all(b"short").unwrap();
+            assert_eq!(hear(&mut stream), b"x");
+            streams.push(stream);
+        }
+    });
+    assert_eq!(heard, LONG_BYTES);
+}
+
 /// What a peer hears that says so many bytes and is closed as one that is done, and whether it is let go.
 fn let_go(question_bytes: usize) -> (Vec<u8>, bool) {
     let (sender, address) = mpsc::channel();
@@ -262,7 +313,7 @@ fn last_words_and_the_end_that_come_together_are_both_heard_and_answered() {
                 told.send(bytes.to_vec()).unwrap();
                 vec![Output::Send { conn: *conn, bytes: b"answer".to_vec().into() }]
             }
-            Input::Closed(..) => {
+            Input::Finished(_) => {
                 told.send(b"and the end".to_vec()).unwrap();
                 vec![Output::Exit(0)]
             }
@@ -272,6 +323,80 @@ fn last_words_and_the_end_that_come_together_are_both_heard_and_answered() {
     let told: Vec<Vec<u8>> = tells.iter().collect();
     assert_eq!(told, [b"last".to_vec(), b"and the end".to_vec()]);
     assert_eq!(client.join().unwrap(), b"answer");
+}
+
+/// What a peer hears that asks and says no more, where its answer takes another turn and is so long.
+fn heard_behind_the_end(answer_bytes: usize) -> Vec<u8> {
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        let mut stream = StdStream::connect(address).unwrap();
+        stream.write_all(b"question").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let heard = hear(&mut stream);
+        done(address);
+        heard
+    });
+    let mut is_told = false;
+    run(
+        None,
+        until_done(sender, move |input| match input {
+            Input::Received(conn, b"question") => vec![Output::Measure(*conn)],
+            Input::Finished(_) => {
+                assert!(!std::mem::replace(&mut is_told, true), "it is told once");
+                Vec::new()
+            }
+            Input::Measured(conn, _) => {
+                let conn = *conn;
+                let bytes = vec![b'x'; answer_bytes].into();
+                vec![Output::Send { conn, bytes }, Output::Close { conn, peer_is_done: false }]
+            }
+            Input::Closed(conn, reason) => panic!("{conn:?} may still hear: {reason}"),
+            _ => Vec::new(),
+        }),
+    );
+    client.join().unwrap()
+}
+
+#[test]
+fn who_says_no_more_is_answered_a_turn_later_and_in_full() {
+    assert_eq!(heard_behind_the_end(6), b"xxxxxx");
+    // More than any socket buffer.
+    assert_eq!(heard_behind_the_end(8 * 1024 * 1024).len(), 8 * 1024 * 1024);
+}
+
+#[test]
+fn the_second_half_of_a_question_does_not_wait_for_a_late_acknowledgement() {
+    /// Less than the system waits for an answer that could acknowledge the first half.
+    const TIME_MAX: Duration = Duration::from_millis(35);
+    let (sender, address) = mpsc::channel();
+    let client = peer(move || {
+        let address = address.recv().unwrap();
+        // The machine may be busy once.
+        let is_quick = (0..10).any(|_| {
+            let mut stream = StdStream::connect(address).unwrap();
+            let begin = std::time::Instant::now();
+            stream.write_all(b"half").unwrap();
+            // The system holds it back until the first one is acknowledged.
+            stream.write_all(b"rest").unwrap();
+            assert_eq!(hear(&mut stream), b"answer");
+            begin.elapsed() < TIME_MAX
+        });
+        done(address);
+        is_quick
+    });
+    run(
+        None,
+        until_done(sender, |input| match input {
+            Input::Received(conn, bytes) if bytes.ends_with(b"rest") => {
+                let conn = *conn;
+                let bytes = b"answer".to_vec().into();
+                vec![Output::Send { conn, bytes }, Output::Close { conn, peer_is_done: true }]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    assert!(client.join().unwrap());
 }
 
 #[test]

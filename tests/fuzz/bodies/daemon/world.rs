@@ -278,6 +278,9 @@ impl World {
     /// A client goes.
     pub fn lose_accepted(&mut self, which: usize, reason: CloseReason) {
         let Some(conn) = pick(&self.accepted, which) else { return };
+        if reason == CloseReason::Finished {
+            return self.tell(Input::Finished(conn));
+        }
         self.accepted.retain(|open| *open != conn);
         self.tell(Input::Closed(conn, reason));
     }
