@@ -142,9 +142,10 @@ impl Life {
             || (self.directory.is_none() && self.advice.window.is_some())
     }
 
-    /// Whether a renewal at `now` is one that the CA asked for.
+    /// Whether a renewal at `now` is within the window that the CA suggests. One that comes later, as all do
+    /// whose window was moved into the past, counts like any other (Boulder, `SuggestedWindow.IsWithin`).
     pub(super) fn is_advised(&self, now: UnixTime) -> bool {
-        self.advice.window.is_some_and(|window| window.start <= now)
+        self.advice.window.is_some_and(|window| window.start <= now && now < window.end)
     }
 
     /// When it is renewed. Soon after its issue only when the CA has changed its mind: a clock that

@@ -10,7 +10,8 @@ use crate::time::Instant;
 
 /// An accepted connection, and its peer.
 fn accepted() -> (Conn, StdStream) {
-    let listener = listen_on(Listen { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 }).unwrap();
+    let listener =
+        listen_on("listen", Listen { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 }).unwrap();
     let peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
     let stream = loop {
         match listener.accept() {
