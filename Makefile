@@ -35,8 +35,8 @@ static: ## the static program: target/TARGET/release/marathon-acme
 smoke: static ## whether the static program for another machine, TARGET, issues a certificate under qemu
 	OTHER_MACHINE="$(EMULATOR) $(STATIC)" cargo test --test e2e of_another_machine
 
-size: SIZE_MAX ?= 2575000
-size: static ## fails when the static program has more than SIZE_MAX=2575000 bytes
+size: SIZE_MAX ?= 2600000
+size: static ## fails when the static program has more than SIZE_MAX=2600000 bytes
 	@test $$(stat -c %s $(STATIC)) -le $(SIZE_MAX) || { echo "more than $(SIZE_MAX) bytes" >&2; exit 1; }
 
 rooms: ## what each room of the house takes in the static program, with cargo-bloat
