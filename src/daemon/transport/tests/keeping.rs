@@ -13,6 +13,21 @@ fn kept() -> World {
     world
 }
 
+/// A world in which so many requests were under way at once, each on a connection of its own, and were
+/// answered.
+fn side_by_side(count: u64) -> World {
+    let mut world = World::new();
+    for _ in 1..=count {
+        world.send(get(URL));
+    }
+    for conn in 1..=count {
+        world.connected(conn);
+        world.outputs();
+        world.received(conn, OK);
+    }
+    world
+}
+
 #[test]
 fn a_connection_serves_the_next_request() {
     let mut world = kept();
@@ -89,16 +104,8 @@ fn a_kept_connection_waits_for_a_while_only() {
 
 #[test]
 fn the_connection_used_last_goes_first_and_few_are_kept() {
-    let mut world = World::new();
     let count = IDLE_PER_PEER_MAX as u64 + 1;
-    for _ in 1..=count {
-        world.send(get(URL));
-    }
-    for conn in 1..=count {
-        world.connected(conn);
-        world.outputs();
-        world.received(conn, OK);
-    }
+    let mut world = side_by_side(count);
     assert_eq!(world.outputs(), ["close 1"]);
     for conn in (2..=count).rev() {
         world.send(get(URL));
@@ -108,16 +115,7 @@ fn the_connection_used_last_goes_first_and_few_are_kept() {
 
 #[test]
 fn each_of_the_orders_side_by_side_keeps_its_connection() {
-    let mut world = World::new();
-    let count = ORDERS_SIDE_BY_SIDE_MAX as u64;
-    for _ in 1..=count {
-        world.send(get(URL));
-    }
-    for conn in 1..=count {
-        world.connected(conn);
-        world.outputs();
-        world.received(conn, OK);
-    }
+    let mut world = side_by_side(ORDERS_SIDE_BY_SIDE_MAX as u64);
     assert_eq!(world.outputs(), [""; 0]);
 }
 
