@@ -136,9 +136,14 @@ impl Entry {
         }
     }
 
-    /// The stored certificate, when somebody wants it and it can be seen whether it is served.
-    pub(super) fn in_demand(&self) -> Option<&Stored> {
-        self.stored.as_ref().filter(|stored| stored.can_be_seen && self.wish.is_some())
+    /// The stored certificate, when somebody wants it.
+    fn in_demand(&self) -> Option<&Stored> {
+        self.stored.as_ref().filter(|_| self.wish.is_some())
+    }
+
+    /// The same, when it can be seen whether it is served.
+    pub(super) fn to_be_seen(&self) -> Option<&Stored> {
+        self.in_demand().filter(|stored| stored.can_be_seen)
     }
 
     /// Whether something of the order is under way.

@@ -232,20 +232,20 @@ impl Catalog for Certificates {
     }
 
     fn matters(&self, name: &Domain) -> bool {
-        self.entries.get(name).is_some_and(|entry| entry.in_demand().is_some())
+        self.entries.get(name).is_some_and(|entry| entry.to_be_seen().is_some())
     }
 
     fn latest(&self, count: usize) -> Vec<Domain> {
         let written = self.entries.iter();
         let written: Vec<(UnixTime, &Domain)> = written
-            .filter_map(|(name, entry)| Some((entry.in_demand()?.not_before, name)))
+            .filter_map(|(name, entry)| Some((entry.to_be_seen()?.not_before, name)))
             .collect();
         let latest_first = sorted_by(written, |one, other| other.0.cmp(&one.0));
         latest_first.into_iter().take(count).map(|(_, name)| name.clone()).collect()
     }
 
     fn following(&self, name: Option<&Domain>) -> Option<Domain> {
-        let files = || self.entries.iter().filter(|(_, entry)| entry.in_demand().is_some());
+        let files = || self.entries.iter().filter(|(_, entry)| entry.to_be_seen().is_some());
         let behind = files().find(|(file, _)| name.is_none_or(|name| *file > name));
         behind.or_else(|| files().next()).map(|(name, _)| name.clone())
     }

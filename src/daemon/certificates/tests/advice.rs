@@ -71,6 +71,16 @@ fn is_exempt(case: &Case) -> bool {
 }
 
 #[test]
+fn a_certificate_whose_handshake_we_cannot_follow_is_asked_about_as_well() {
+    let mut case = advised_case();
+    case.suggest((58, 60), HOUR * 6);
+    let entry = case.certificates.entries.get_mut(&name("a.org")).unwrap();
+    entry.stored.as_mut().unwrap().can_be_seen = false;
+    let next = case.next("a.org").unwrap();
+    assert_eq!((next.task, next.why), (Task::Ask, Why::Window));
+}
+
+#[test]
 fn a_renewal_within_the_window_is_exempt() {
     let mut case = advised_case();
     case.suggest((58, 60), HOUR * 6);
