@@ -124,9 +124,7 @@ fn take_token(config: &mut Config) -> Result<(), StartError> {
             file.display()
         ),
     })?;
-    for url in &mut config.marathon {
-        *url = url.with_credentials(token.clone());
-    }
+    token.apply(&mut config.marathon);
     Ok(())
 }
 

@@ -161,11 +161,6 @@ impl Url {
         Url { origin, ..self.clone() }
     }
 
-    /// This URL, asked with these credentials.
-    pub fn with_credentials(&self, credentials: Credentials) -> Url {
-        Url { credentials: Some(credentials), ..self.clone() }
-    }
-
     /// This URL with the credentials of another, for a redirect that may carry them on.
     pub fn with_credentials_of(&self, other: &Url) -> Url {
         Url { credentials: other.credentials.clone(), ..self.clone() }
@@ -202,6 +197,13 @@ impl Authority {
 }
 
 impl Credentials {
+    /// Has all these asked with them.
+    pub fn apply(&self, urls: &mut [Url]) {
+        for url in urls {
+            url.credentials = Some(self.clone());
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn basic(user: &str, password: &str) -> Credentials {
         Credentials::Basic { user: user.into(), password: Secret::new(password.into()) }
@@ -385,7 +387,9 @@ mod tests {
         let token = |text: &str| Credentials::token(&Secret::new(text.into()));
         let read = token(" eyJ0.eyJ1.c2ln\r\n").expect("a token");
         assert_eq!(read, Credentials::Token(Secret::new("eyJ0.eyJ1.c2ln".into())));
-        let it = url("http://marathon:8080/x").with_credentials(read.clone());
+        let mut it = url("http://marathon:8080/x");
+        read.apply(std::slice::from_mut(&mut it));
+        assert_eq!(it.credentials(), Some(&read));
         assert!(!format!("{it} {it:?} {read:?}").contains("eyJ"));
         for none in ["", " \n", "two words", "a\nb", "\u{fffd}", &"a".repeat(TOKEN_BYTES_MAX + 1)] {
             assert_eq!(token(none), None, "{none:?}");

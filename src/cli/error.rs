@@ -105,7 +105,7 @@ pub(super) fn masked(text: &str) -> String {
     let Some((before, host)) = text.rsplit_once('@') else { return text.to_string() };
     let is_scheme = |scheme: &&str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
     match before.split_once("://").map(|(scheme, _)| scheme).filter(is_scheme) {
-        Some(scheme) => format!("{scheme}://***@{host}"),
+        Some(_) => without_password(text),
         None => format!("***@{host}"),
     }
 }

@@ -289,31 +289,31 @@ fn external_account(
         (None, None) => Ok(None),
         (Some(_), None) => incomplete("eab-kid", "eab-hmac-key"),
         (None, Some(_)) => incomplete("eab-hmac-key", "eab-kid"),
-        (Some(_), Some("")) => {
-            Err(wrong("eab-hmac-key", "\"\"", "write the path of the file that holds the key"))
-        }
         (Some(kid), Some(file)) => {
-            let (kid, hmac_key_file) = (name("eab-kid", kid)?, PathBuf::from(file));
-            Ok(Some(ExternalAccount { kid, hmac_key_file }))
+            let hmac_key_file = file_of("eab-hmac-key", file, "key")?;
+            Ok(Some(ExternalAccount { kid: name("eab-kid", kid)?, hmac_key_file }))
         }
     }
+}
+
+/// The path of a file that holds a secret.
+fn file_of(option: &'static str, path: &str, secret: &str) -> Result<PathBuf, UsageError> {
+    if path.is_empty() {
+        let fix = format!("write the path of the file that holds the {secret}");
+        return Err(wrong(option, "\"\"", fix));
+    }
+    Ok(PathBuf::from(path))
 }
 
 /// A request shows who asks in one way.
 fn marathon_token(file: Option<&str>, marathon: &[Url]) -> Result<Option<PathBuf>, UsageError> {
     let Some(file) = file else { return Ok(None) };
-    if file.is_empty() {
-        return Err(wrong(
-            "marathon-token",
-            "\"\"",
-            "write the path of the file that holds the token",
-        ));
-    }
+    let path = file_of("marathon-token", file, "token")?;
     if marathon.iter().any(|url| url.credentials().is_some()) {
         let fix = "a --marathon URL has a user and password; leave them away, or the token";
         return Err(wrong("marathon-token", file, fix));
     }
-    Ok(Some(PathBuf::from(file)))
+    Ok(Some(path))
 }
 
 /// 0 keeps files for ever; the smallest time above it does not.

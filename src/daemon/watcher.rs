@@ -387,9 +387,7 @@ impl Round {
 
     /// All are asked with these from now on.
     fn ask_with(&mut self, credentials: &Credentials) {
-        for url in &mut self.urls {
-            *url = url.with_credentials(credentials.clone());
-        }
+        credentials.apply(&mut self.urls);
     }
 
     /// Moves on; the pause before the next one is asked: none while there is one that was not

@@ -193,7 +193,7 @@ mod tests {
     fn a_token_is_sent_as_dcos_wants_it() {
         let mut get = request(Method::Get, "https://leader.mesos/service/marathon/v2/apps");
         let token = Credentials::Token(crate::secret::Secret::new("eyJ0.eyJ1.c2ln".into()));
-        get.url = get.url.with_credentials(token);
+        token.apply(std::slice::from_mut(&mut get.url));
         assert!(written(&get).contains("\r\nAuthorization: token=eyJ0.eyJ1.c2ln\r\n"));
     }
 
