@@ -62,9 +62,11 @@ test: ## all tests; those whose tools are missing are ignored, with the reason
 
 check: lint test ## what every change must pass
 
-lint: ## format, clippy, and the crates: licences, sources, versions, advisories
+lint: ## format, clippy, documentation, and the crates: use, licenses, sources, versions, advisories
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	cargo test --quiet --test supply
 	@sh tests/deny.sh
 
 sim: SEEDS ?= 1000
