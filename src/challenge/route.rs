@@ -44,10 +44,9 @@ pub fn question(url: Url) -> Request {
 
 /// What an answer means that came from there; `is_ours` knows our own.
 ///
-/// The owner of a name chooses where its redirects lead. A redirect is followed only when the last segment
-/// of its path is the token, and when it has no query, fragment or user: the token is random, so the
-/// request that follows can ask no other server for anything. Which *addresses* may be asked is the
-/// asker's decision, once the name is resolved.
+/// The owner of a name controls its redirects. A redirect is followed only when the last segment of its path
+/// is the token, and when it has no query, fragment or user. The token is random, so the next request means
+/// nothing to any other server. The caller decides which *addresses* it sends it to.
 pub fn judge(asked: &Url, response: &Response, is_ours: impl Fn(&[u8]) -> bool) -> Answered {
     let status = response.head.status;
     if status == 200 && is_ours(&response.body) {

@@ -6,15 +6,15 @@
 //! Each domain: `LookUp → Ask (its addresses, then the load balancers) → told`; a redirect to another
 //! name is `Follow → Ask` once more. Some at a time, the others wait.
 //!
-//! Whoever deploys an app chooses its domains, their addresses, and what their web servers answer, and must
-//! not aim our requests at servers that only we can reach:
+//! The owner of an app controls its domains, their addresses and the answers of their web servers, and must
+//! not be able to aim our requests at servers that only the daemon can reach:
 //! - A redirect is followed only to the same token without a query ([`route::judge`]), and only to a public
 //!   address, a load balancer's, or the address that it came from. Each address is checked once the name is
 //!   resolved, and the connection goes to the checked address, past every proxy and without a second
 //!   lookup. What is refused is not asked at all.
-//! - A domain's own address is asked first, with a fixed path. It may be private, because a network with
-//!   name servers of its own has such addresses; what is found there is told without status and target. An
-//!   address that is local to this machine or its link is not asked.
+//! - A domain's own address is asked first, with a fixed path. It may be private, because split DNS returns
+//!   such addresses; the finding then contains neither status nor redirect. An address that is local to this
+//!   machine or its link is not asked.
 //!
 //! Never keeps an order waiting, never speaks with the CA, and is never sure: from elsewhere the same
 //! addresses may look otherwise.

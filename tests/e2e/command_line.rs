@@ -20,8 +20,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("mistakes_are_one_line_and_status_2", &[], mistakes),
     ("a_port_that_is_taken_is_status_1", &[], port_taken),
     ("help_and_version_are_on_standard_output", &[], help),
-    ("a_reader_that_has_seen_enough_is_no_failure", &[], head),
-    ("a_daemon_whose_log_has_no_reader_goes_on", &[], deaf_log),
+    ("a_closed_pipe_on_standard_output_is_no_failure", &[], head),
+    ("a_daemon_whose_log_is_a_closed_pipe_issues", &[], closed_log),
     ("a_list_reads_and_touches_nothing", &[], list),
     ("variables_and_json_lines", &[], variables),
     ("sigterm_and_sigint_end_it_in_order", &[], stops),
@@ -113,7 +113,7 @@ fn head() -> Outcome {
     Ok(())
 }
 
-fn deaf_log() -> Outcome {
+fn closed_log() -> Outcome {
     let site = Site::new()?;
     let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
     site.deploy("/a", "a.example.com");

@@ -88,8 +88,8 @@ impl Outcome {
         }
     }
 
-    /// This one, of an address in a private network. What a server there answers is nobody's business but
-    /// its owner's: the name that leads there may be a stranger's.
+    /// This one, for an address in a private network. The owner of a domain can give it any address, so
+    /// that the status and the redirects of a private server are not disclosed.
     pub(super) fn discreet(self) -> Outcome {
         match self {
             Outcome::Amiss(Complaint {

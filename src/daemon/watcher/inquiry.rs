@@ -10,8 +10,8 @@ use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::{Scheme, Url};
 
-/// Without `--marathon-timeout` an answer is given up after this, since a peer that is gone without a
-/// word would be waited for without end; and so is a sync, however steadily its bytes drip.
+/// The limit of an answer without `--marathon-timeout`, since a peer that disappears silently would block
+/// the daemon forever; and the limit of a sync in any case, however steadily its bytes drip.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How to ask.

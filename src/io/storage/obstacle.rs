@@ -1,6 +1,6 @@
-//! What keeps `--once` or `--revoke` from being carried out, as far as the storage shows it before anything
-//! is bound, opened, made or asked. Takes no lock and changes nothing. What is not certain is no obstacle:
-//! the daemon finds it out later.
+//! Why `--once` or `--revoke` cannot work, as far as the storage shows it before anything is bound, opened,
+//! made or asked. Keeps no lock and changes nothing. Reports only what is certain: the daemon finds out the
+//! rest later.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ use crate::config::Mode;
 
 use super::{certificate, lock};
 
-/// Why this run is of no use on the storage in `dir`, and what to do, in one line.
+/// Why this run cannot work on the storage in `dir`, and what to do, in one line.
 pub fn obstacle(dir: &Path, mode: &Mode) -> Option<String> {
     let name = match mode {
         Mode::Serve => return None,
