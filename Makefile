@@ -58,7 +58,8 @@ demo-real: ## see it work, with Pebble and HAProxy; ONCE=1 ends after the proof
 	cargo build --release
 	cargo run --release --example demo -- target/release/marathon-acme --real $(if $(ONCE),--once)
 
-test: ## all tests; those whose tools are missing are ignored, with the reason
+test: ## all tests; installs what they need, where it can; without their tools tests are ignored
+	@SUDO="sudo -n" SETUP_TRIED=target/setup-tried sh tests/setup.sh $(TARGET) $(PACKAGES) $(CROSS_$(TARGET))
 	cargo test --workspace
 
 check: lint test ## what every change must pass

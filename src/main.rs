@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -45,6 +45,8 @@ fn main() -> ExitCode {
                     .with("error", error)
             }));
             let status = signals.map_err(StartError::from).and_then(|signals| {
+                let obstacle = storage::obstacle(&config.storage_dir, &config.mode);
+                obstacle.map_or(Ok(()), |text| Err(StartError { status: 1, text }))?;
                 let binding = binding(&config)?;
                 take_token(&mut config)?;
                 let mut daemon = Daemon::new(&config, binding, warnings);
@@ -165,8 +167,11 @@ fn fill_in(template: &Template) -> ExitCode {
 }
 
 fn say(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader, such as `head`, needs no more.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => complain(1, &format!("cannot write to stdout: {error}")),
     }
 }

@@ -21,11 +21,13 @@ use crate::url;
 pub mod files;
 mod guard;
 mod lock;
+mod obstacle;
 mod snapshot;
 mod survey;
 
 use files::{Files, RealFiles};
 use guard::Known;
+pub use obstacle::obstacle;
 pub use snapshot::{Snapshot, read_only};
 pub use survey::survey;
 

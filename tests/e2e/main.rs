@@ -7,6 +7,7 @@ mod check;
 mod command_line;
 mod crash;
 mod fixed;
+mod frontend;
 mod gate;
 mod guard;
 mod hints;
