@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::http::{ServerRequest, ServerResponse};
+use crate::printable::printable_json;
 
 pub mod probe;
 pub mod route;
@@ -82,8 +83,12 @@ pub fn not_found() -> ServerResponse {
     text(404, "Not Found\n")
 }
 
-/// A JSON answer.
+/// A JSON answer, on one line; what peers have said in it moves no terminal that shows it.
 pub fn json(status: u16, body: impl Into<Vec<u8>>) -> ServerResponse {
+    let mut body = body.into();
+    if !body.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        body = printable_json(&String::from_utf8_lossy(&body)).into_bytes();
+    }
     ServerResponse::new(status, "application/json", body)
 }
 

@@ -43,6 +43,7 @@ impl Subject {
             Change::Beat | Change::TakeOver { .. } | Change::Release => Subject::Lock,
             Change::Fallback(_)
             | Change::Reject { .. }
+            | Change::ReplaceArchived { .. }
             | Change::Publish { .. }
             | Change::Withdraw { .. } => Subject::Other,
         }
