@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::acme::account::Binding;
+use crate::challenge;
 use crate::config::Config;
 use crate::flat::FlatMap;
 use crate::keys::Keys;
@@ -214,7 +215,8 @@ impl Daemon {
                 let output = self.archive.read(turn, &file, result);
                 self.archive_output(output);
             }
-            Loaded::Challenge(conn, _, found) => {
+            Loaded::Challenge(conn, token, found) => {
+                let found = found.filter(|text| challenge::is_key_authorization(&token, text));
                 self.ask_front(turn.now.wall, |front, reports| {
                     front.looked_up(turn, conn, found, reports);
                 });

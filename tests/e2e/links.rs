@@ -66,7 +66,8 @@ fn challenges() -> Outcome {
     ] {
         symlink(target, folder.join(token)).map_err(text)?;
     }
-    fs::hard_link(folder.join("whole"), folder.join("second")).map_err(text)?;
+    // A second name of a key is a regular file, but no key authorization.
+    fs::hard_link(site.storage.join("client.key"), folder.join("second")).map_err(text)?;
     fifo(&folder.join("fifo"))?;
     fs::create_dir(folder.join("inner")).map_err(text)?;
     let large = fs::File::create(folder.join("large")).map_err(text)?;
@@ -79,6 +80,7 @@ fn challenges() -> Outcome {
             "zero",
             "folder",
             "whole-too",
+            "second",
             "fifo",
             "inner",
             "large",
