@@ -25,6 +25,7 @@ use marathon_acme::io::signals::Signals;
 use marathon_acme::io::storage::{self, Snapshot};
 use marathon_acme::io::{StartError, read_secret, run, run_check};
 use marathon_acme::log::Record;
+use marathon_acme::printable::printable;
 use marathon_acme::url::Credentials;
 
 /// Where the program is, as far as it does not know itself.
@@ -161,7 +162,7 @@ fn fill_in(template: &Template) -> ExitCode {
     let Filled { text, notes } = template.fill_in(program.as_deref().unwrap_or(PROGRAM));
     for note in notes {
         // The text is what was asked for; it is whole without these.
-        let _ = writeln!(io::stderr(), "marathon-acme: {note}");
+        let _ = writeln!(io::stderr(), "marathon-acme: {}", printable(&note));
     }
     say(&text)
 }
@@ -178,6 +179,6 @@ fn say(text: &str) -> ExitCode {
 
 fn complain(status: u8, text: &str) -> ExitCode {
     // Where nobody hears it, the status has to do.
-    let _ = writeln!(io::stderr(), "marathon-acme: {text}");
+    let _ = writeln!(io::stderr(), "marathon-acme: {}", printable(text));
     ExitCode::from(status)
 }

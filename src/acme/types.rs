@@ -8,6 +8,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::collect::Collect;
+use crate::printable::is_unprintable;
 use crate::time::UnixTime;
 use crate::url::{Scheme, Url};
 
@@ -282,7 +283,7 @@ impl Status {
 
 /// A peer's text without control characters, not too long.
 pub(super) fn one_line(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let plain = |c: char| if is_unprintable(c) { ' ' } else { c };
     text.chars().take(TEXT_CHARS_MAX).map(plain).collect()
 }
 

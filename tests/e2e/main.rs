@@ -14,6 +14,7 @@ mod hints;
 mod instances;
 mod leaks;
 mod life;
+mod links;
 mod listener;
 mod logs;
 mod marathon;
@@ -173,6 +174,7 @@ fn main() -> ExitCode {
         marathon::TESTS,
         names::TESTS,
         storage::TESTS,
+        links::TESTS,
         privileges::TESTS,
         listener::TESTS,
         status::TESTS,

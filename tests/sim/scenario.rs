@@ -18,6 +18,7 @@ use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{Marathon, Settings as MarathonSettings};
 use stand_ins::random::Random;
 
+use crate::archive;
 use crate::disk::Conditions;
 use crate::faults::{Fault, Switches};
 use crate::fronts;
@@ -206,7 +207,7 @@ fn leave_nothing(world: &mut World) -> Result<(), String> {
 
 fn check_nothing_is_left(world: &World) -> Result<(), String> {
     match (world.disk.names("tmp"), world.disk.names("challenges")) {
-        (tmp, published) if tmp.is_empty() && published.is_empty() => Ok(()),
+        (tmp, published) if tmp.is_empty() && published.is_empty() => archive::check(world),
         (tmp, published) => Err(format!("left behind: tmp {tmp:?}, challenges {published:?}")),
     }
 }
@@ -334,6 +335,7 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     );
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
+    archive::plant(&world.disk);
     world.leased = true;
     world.disk.set_conditions(Conditions::bad(chance, &plan.faults));
     for index in 0..marathons {
