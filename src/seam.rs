@@ -291,6 +291,8 @@ pub enum Load {
     Certificate(Domain),
     /// `challenges/TOKEN`, for a connection that asked for it. Needs no lock.
     Challenge(ConnId, String),
+    /// The names of the files in `challenges/`, as they are when it is read. Needs no lock.
+    Challenges,
     /// Looks through `certs/`, where files of these names are not ours for all their names. Needs no lock.
     Guard(Vec<Domain>),
     /// The file of `--marathon-token`. Needs no lock.
@@ -308,6 +310,8 @@ pub enum Loaded {
     Certificate(Domain, Result<Secret, StoreError>),
     /// Answers [`Load::Challenge`]; `None` where there is no such file.
     Challenge(ConnId, String, Option<String>),
+    /// Answers [`Load::Challenges`]; none where they cannot be read.
+    Challenges(Vec<String>),
     /// Answers [`Load::Guard`].
     Guard(Result<Look, StoreError>),
     /// Answers [`Load::Token`] with the whole file.

@@ -54,6 +54,7 @@ use memory::CaMemory;
 use reloader::{Catalog, News, Reloader};
 use routes::Routes;
 use standing::{Progress, Standing};
+use status::Overview;
 use storekeeper::{Purpose, Storekeeper};
 use transport::{RequestId, Transport, TransportEvent};
 use watcher::Watcher;
@@ -66,6 +67,7 @@ pub struct Daemon {
     transport: Transport,
     storage: Storekeeper,
     front: Front,
+    overview: Overview,
     watcher: Watcher,
     certificates: Certificates,
     guard: Guard,
@@ -109,6 +111,7 @@ impl Daemon {
             transport: Transport::new(config.proxies.clone()),
             storage: Storekeeper::default(),
             front: Front::new(config.admin_listen.is_some()),
+            overview: Overview::default(),
             watcher: Watcher::new(config),
             certificates: Certificates::new(config),
             guard: Guard::default(),
@@ -143,16 +146,15 @@ impl Daemon {
                 self.storage.start(turn.now.mono);
             }
             Input::Timeout => {}
-            Input::Accepted(conn, _, door) => self.front.accepted(turn, conn, door),
+            Input::Accepted(conn, from, door) => {
+                self.front.accepted(turn, conn, from.ip(), door);
+            }
             Input::Exhausted(detail) => self.front.exhausted(turn, &detail),
             Input::Connected(conn) => self.transport.handle_connected(turn, conn),
             Input::Presented(conn, der) => self.transport.handle_presented(conn, der),
             Input::Received(conn @ ConnId::Accepted(_), bytes) => {
-                // While this instance stands by, the active one publishes to the shared storage; and what
-                // that one has left there is answered until it is withdrawn.
-                let lookup = !self.storage.is_active() || !self.left_overs.is_empty();
-                self.ask_front(turn.now.wall, |front, reports| {
-                    front.received(turn, conn, bytes, lookup, reports);
+                self.ask_front(turn.now, |front, reports| {
+                    front.received(turn, conn, bytes, reports);
                 });
             }
             Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
@@ -164,7 +166,7 @@ impl Daemon {
             }
             Input::Stored(write, result) => self.stored(turn, write, result),
             Input::Loaded(loaded) => self.loaded(turn, loaded),
-            Input::Measured(conn, usage) => self.ask_front(turn.now.wall, |front, reports| {
+            Input::Measured(conn, usage) => self.ask_front(turn.now, |front, reports| {
                 front.measured(turn, conn, usage, reports);
             }),
             Input::Signal(Signal::Reload) if self.storage.is_active() && self.errand.follows() => {
@@ -198,10 +200,13 @@ impl Daemon {
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
             Loaded::Guard(result) => self.guard.looked(turn, result, &mut self.certificates),
-            Loaded::Challenge(conn, _, found) => {
-                self.ask_front(turn.now.wall, |front, reports| {
-                    front.looked_up(turn, conn, found, reports);
+            Loaded::Challenge(conn, token, found) => {
+                self.ask_front(turn.now, |front, reports| {
+                    front.looked_up(turn, conn, &token, found, reports);
                 });
+            }
+            Loaded::Challenges(tokens) => {
+                self.ask_front(turn.now, |front, reports| front.listed(turn, tokens, reports));
             }
             Loaded::Token(file) => self.watcher.token_read(turn, &mut self.transport, file),
             Loaded::NameService { resolv_conf, hosts } => {

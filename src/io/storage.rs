@@ -186,6 +186,7 @@ impl<F: Files> Storage<F> {
                     .ok();
                 Loaded::Challenge(conn, token, found)
             }
+            Load::Challenges => Loaded::Challenges(self.names("challenges").unwrap_or_default()),
             Load::Token(path) => {
                 let shown = path.to_string_lossy();
                 Loaded::Token(self.read_text_at(&path, &shown, TOKEN_FILE_BYTES_MAX))

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, CWD, FlockOperation, StatxFlags, flock, statx};
 use zeroize::Zeroizing;
 
 /// A file system. Errors are the system's own; [`io::ErrorKind`] tells them apart.
@@ -85,7 +85,8 @@ pub trait Files {
     /// It cannot be told.
     fn is_there(&self, path: &Path) -> io::Result<bool>;
 
-    /// The names in a folder, in any order; one that is not UTF-8 is shown as far as it can be.
+    /// The names in a folder as they are now, in any order; one that is not UTF-8 is shown as far as it can
+    /// be.
     ///
     /// # Errors
     /// The system's.
@@ -197,6 +198,9 @@ impl Files for RealFiles {
         let name = |entry: io::Result<fs::DirEntry>| {
             entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
         };
+        // Network file systems answer from a cache that may be a minute old, unless they are asked for the
+        // folder's state (statx(2)); one that cannot be asked so has no such cache.
+        let _ = statx(CWD, folder, AtFlags::STATX_FORCE_SYNC, StatxFlags::MTIME);
         fs::read_dir(folder)?.map(name).collect()
     }
 
