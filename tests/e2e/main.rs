@@ -6,6 +6,7 @@ mod ca;
 mod check;
 mod command_line;
 mod crash;
+mod exposure;
 mod fixed;
 mod gate;
 mod guard;
@@ -179,6 +180,7 @@ fn main() -> ExitCode {
         hints::TESTS,
         command_line::TESTS,
         check::TESTS,
+        exposure::TESTS,
         routes::TESTS,
         systemd::TESTS,
         shipping::TESTS,
