@@ -22,8 +22,10 @@ const SUBJECT: &str = "exposed";
 const APP_ID_PORT: u16 = 9091;
 /// Questions under way at once at most.
 const IN_FLIGHT_MAX: usize = 16;
-/// Questions to one load balancer at most: the front ends of one app are few.
-const QUESTIONS_MAX: usize = 16;
+/// Of what one load balancer publishes, so much is asked at most: the ports of one app are few.
+const PORTS_MAX: usize = 8;
+const APP_IDS_MAX: usize = 2;
+const HOSTS_MAX: usize = 3;
 /// The page has a bounded number of rows.
 const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// What the page has, and no other.
@@ -160,19 +162,18 @@ fn questions(host: &Host, address: IpAddr, publication: &Publication) -> Vec<Que
     let own = host.to_string();
     let hosts = publication.hosts.iter().map(String::as_str);
     let hosts: Vec<&str> = [own.as_str()].into_iter().chain(hosts).collect();
-    for (port, is_tls) in &publication.ports {
+    for (port, is_tls) in publication.ports.iter().take(PORTS_MAX) {
         let scheme = if *is_tls { "https" } else { "http" };
         ask(scheme, &own, *port, format!("on port {port}"), None);
     }
-    for id in &publication.app_ids {
+    for id in publication.app_ids.iter().take(APP_IDS_MAX) {
         let way = format!("on port {APP_ID_PORT} with X-Marathon-App-Id: {id}");
         ask("http", &own, APP_ID_PORT, way, Some(id));
     }
-    for host in hosts {
+    for host in hosts.into_iter().take(HOSTS_MAX) {
         ask("http", host, 80, format!("on port 80 for {host}"), None);
         ask("https", host, 443, format!("on port 443 for {host}"), None);
     }
-    questions.truncate(QUESTIONS_MAX);
     questions
 }
 
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(urls, expected);
         assert_eq!(ask(&Publication::default()).len(), 2, "ports 80 and 443 in any case");
         let ports = (1..1000).map(|port| (port, false)).collect();
-        assert_eq!(ask(&Publication { ports, ..published() }).len(), QUESTIONS_MAX);
+        assert_eq!(ask(&Publication { ports, ..published() }).len(), PORTS_MAX + 1 + 4);
     }
 
     #[test]

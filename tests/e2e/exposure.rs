@@ -53,7 +53,8 @@ impl FrontEnds {
         let backend = format!("infra_marathon-acme_{service}");
         let rule = acl.replace("{backend}", &backend).replace("{path}", &path);
         let configuration = format!(
-            "global\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
+            "global\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n\
+             \x20 timeout server 30s\n\
              frontend marathon_http_in\n  bind {address}:{http}\n  mode http\n{rule}\
              \x20 acl host_shop_example_com hdr(host) -i shop.example.com\n\
              \x20 use_backend shop_10000 if host_shop_example_com\n\

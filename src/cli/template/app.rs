@@ -2,6 +2,8 @@
 //! by which marathon-lb sends challenges to it, as the README has them. Must publish no port but the one
 //! for challenges, and leave the container no privilege that the program does not use.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::{Map, Value, json};
 
 use super::super::UsageError;
@@ -152,6 +154,13 @@ fn notes(choices: &Choices, image: &str) -> Vec<String> {
              be written; chown -R {user} {dir}"
         ),
     ];
+    let is_reached = |ip: IpAddr| ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST;
+    if choices.config.admin_listen.and_then(|it| it.ip).is_some_and(|ip| !is_reached(ip)) {
+        notes.push(
+            "--admin-listen: Mesos asks for /health at 127.0.0.1 in the container; leave the address out"
+                .to_string(),
+        );
+    }
     for file in choices.options.iter().filter(|it| SECRET_FILES.contains(&it.spec.long)) {
         notes.push(format!(
             "{} {}: has to be readable for root, which has no CAP_DAC_OVERRIDE there, and for user {user}",

@@ -222,6 +222,16 @@ fn docker(app: &Value, key: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_app_of_the_readme_is_the_printed_one() {
+    let readme = include_str!("../../../README.md");
+    let (_, behind) = readme.split_once("```json\n").expect("the app");
+    let (shown, _) = behind.split_once("```").expect("its end");
+    let shown = shown.replace("VERSION", env!("CARGO_PKG_VERSION"));
+    let shown: Value = serde_json::from_str(&shown).expect("it is JSON");
+    assert_eq!(app(&["--email", "you@example.com"], &[]).0, shown);
+}
+
+#[test]
 fn an_app_publishes_the_challenges_and_nothing_else() {
     let (app, _) = app(&[], &[]);
     let labels = app["labels"].as_object().expect("there are labels");
