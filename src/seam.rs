@@ -298,6 +298,8 @@ pub enum Load {
     Certificate(Domain),
     /// `challenges/TOKEN`, for a connection that asked for it. Needs no lock.
     Challenge(ConnId, String),
+    /// The names of the files in `challenges/`, as they are when it is read. Needs no lock.
+    Challenges,
     /// Looks through `certs/`, where files of these names are not ours for all their names. Needs no lock.
     Guard(Vec<Domain>),
     /// The names in `archive/` that follow this one in order, or the first ones. Needs no lock.
@@ -322,6 +324,8 @@ pub enum Loaded {
     Certificate(Domain, Result<Secret, StoreError>),
     /// Answers [`Load::Challenge`]; `None` where there is no such file.
     Challenge(ConnId, String, Option<String>),
+    /// Answers [`Load::Challenges`]; none where they cannot be read.
+    Challenges(Vec<String>),
     /// Answers [`Load::Guard`].
     Guard(Result<Look, StoreError>),
     /// Answers [`Load::Archive`]: names in order, a limited number of them; empty where none follows.

@@ -50,8 +50,9 @@ impl Responder {
     /// The answer to a request. The host is not looked at: marathon-lb redirects the challenges of
     /// all hosts to one, so only the token decides.
     pub fn answer(&self, request: &ServerRequest) -> Answer {
-        let path = request.target.split('?').next().unwrap_or("");
-        let Some(token) = path.strip_prefix(CHALLENGE_PREFIX) else { return Answer::Elsewhere };
+        let Some(token) = request.path().strip_prefix(CHALLENGE_PREFIX) else {
+            return Answer::Elsewhere;
+        };
         if let Some(refusal) = refusal(request) {
             return Answer::Now(refusal);
         }
@@ -102,9 +103,8 @@ fn text(status: u16, body: &str) -> ServerResponse {
     ServerResponse::new(status, "text/plain", body)
 }
 
-/// Whether a request is for a key authorization, and not for what we answer by ourselves.
-pub fn is_for_a_ca(target: &str) -> bool {
-    let path = target.split('?').next().unwrap_or("");
+/// Whether a request for this path is for a key authorization, and not for what we answer by ourselves.
+pub fn is_for_a_ca(path: &str) -> bool {
     let token = path.strip_prefix(CHALLENGE_PREFIX);
     token.is_some_and(|token| token != "ping" && !probe::is_token(token))
 }

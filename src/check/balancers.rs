@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::http::{Request, Response};
-use crate::lb::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Route, Rule};
+use crate::lb::configuration::{CONFIGURATION_BYTES_MAX, Configuration};
+use crate::lb::configuration::{Publication, Route, Rule};
 use crate::lb::{self, ANSWER_BYTES_MAX};
 use crate::turn::Turn;
 use crate::url::Url;
@@ -124,6 +125,15 @@ impl Balancers {
             }
         }
         addresses
+    }
+
+    /// Every address of each, with where its configuration publishes the daemon's app.
+    pub(super) fn publications(&self) -> impl Iterator<Item = (&Url, IpAddr, Publication)> {
+        self.each.iter().map(|it| {
+            let configuration = it.configuration.as_ref().and_then(|it| it.as_ref().ok());
+            let publication = configuration.map(Configuration::publication);
+            (&it.url, it.address, publication.unwrap_or_default())
+        })
     }
 
     /// What is to be said of them, when these hosts want certificates and the storage is there.

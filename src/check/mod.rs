@@ -3,7 +3,8 @@
 //! signals nobody, listens nowhere; so it may run beside a daemon at work on the same storage.
 //!
 //! A machine of its own on the seam of the daemon, whose way to its peers it shares:
-//! names, CA, Marathons → load balancers, once they resolve → routes, once the domains are known.
+//! names, CA, Marathons → load balancers, once they resolve → routes, once the domains are known, and what
+//! is exposed, once their configurations are.
 //! Each part asks, and judges its answers; here they are brought together. It ends when every question is
 //! answered, and at [`TIME_MAX`] whatever is not.
 
@@ -25,6 +26,7 @@ use crate::turn::Turn;
 
 mod balancers;
 mod ca;
+mod exposure;
 mod marathons;
 mod names;
 mod open;
@@ -37,6 +39,7 @@ mod tests;
 
 use balancers::Balancers;
 use ca::Ca;
+use exposure::Exposure;
 use marathons::Marathons;
 use names::Names;
 use report::{Finding, Look, Report};
@@ -62,9 +65,10 @@ enum Part {
     Balancers,
     Served,
     Routes,
+    Exposure,
 }
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     Part::Options,
     Part::Storage,
     Part::Names,
@@ -73,6 +77,7 @@ const PARTS: [Part; 8] = [
     Part::Balancers,
     Part::Served,
     Part::Routes,
+    Part::Exposure,
 ];
 
 /// The check. Drive it as [`Machine`] says; any input starts it.
@@ -86,6 +91,7 @@ pub struct Checker {
     marathons: Marathons,
     balancers: Balancers,
     served: Served,
+    exposure: Exposure,
     routes: Routes,
     report: Report,
     /// How many of the parts were spoken of.
@@ -112,6 +118,7 @@ impl Checker {
             marathons: Marathons::new(config),
             balancers: Balancers::new(config),
             served: Served::default(),
+            exposure: Exposure::default(),
             routes: Routes::default(),
             report: Report::new(look),
             told: 0,
@@ -173,6 +180,10 @@ impl Checker {
             let places = (&self.config, &self.names);
             self.served.start(turn, &mut self.transport, places, first);
         }
+        if self.balancers.is_done() && !self.exposure.has_begun() {
+            self.exposure.start(self.balancers.publications());
+            self.exposure.advance(turn, &mut self.transport);
+        }
         if ready && !self.routes.has_begun() {
             let domains = self.marathons.found().into_iter().flat_map(|it| it.domains.keys());
             self.routes.start(domains, &self.balancers.addresses());
@@ -191,6 +202,8 @@ impl Checker {
             self.balancers.handle_event(request, event);
         } else if self.served.awaits(request) {
             self.served.handle_event(request, event);
+        } else if self.exposure.awaits(request) {
+            self.exposure.handle_event(turn, &mut self.transport, request, event);
         } else if self.routes.awaits(request) {
             self.routes.handle_event(turn, &mut self.transport, request, event);
         }
@@ -204,6 +217,7 @@ impl Checker {
         self.marathons.give_up(reason);
         self.balancers.give_up(reason);
         self.served.give_up(reason);
+        self.exposure.give_up();
         self.routes.give_up(reason);
     }
 
@@ -237,6 +251,7 @@ impl Checker {
             Part::Marathons => self.marathons.is_done(),
             Part::Balancers => self.balancers.is_done() && self.marathons.is_done(),
             Part::Served => self.served.is_done(),
+            Part::Exposure => self.exposure.is_done(),
             Part::Routes => self.routes.is_done(),
         }
     }
@@ -258,6 +273,7 @@ impl Checker {
                 self.balancers.findings(&wanted, &self.survey.dir)
             }
             Part::Served => self.served.findings(),
+            Part::Exposure => self.exposure.findings(),
             Part::Routes => {
                 let app = |domain: &_| Some(self.marathons.found()?.domains.get(domain)?.clone());
                 self.routes.findings(storage::has_daemon(&self.survey), app)
@@ -275,6 +291,7 @@ impl Checker {
             Part::Marathons => "Marathon".to_string(),
             Part::Balancers => "load balancers".to_string(),
             Part::Served => "what is served".to_string(),
+            Part::Exposure => "what is exposed".to_string(),
             Part::Routes if !self.routes.has_begun() => "routes".to_string(),
             Part::Routes => counted(self.routes.left() as u64, "route"),
         };

@@ -63,7 +63,9 @@ fn healthy() -> Answers {
     ];
     let answer =
         |(path, fields, body): (&str, &str, String)| (path.into(), (200, fields.into(), body));
-    answers.map(answer).into()
+    let mut answers: Answers = answers.map(answer).into();
+    answers.insert("/".into(), (404, String::new(), String::new()));
+    answers
 }
 
 impl World {
@@ -182,7 +184,8 @@ ok    lb       http://192.0.2.3:9090 at 192.0.2.3: loads /st/certs, which is our
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: sends challenges to acme before it looks at hosts
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: shows HAProxy's process ids, so reloads are seen
 ok    route    www.example.com: we answer, by way of 1 load balancer
-15 ok, 0 warnings, 0 failed
+ok    exposed  no status page is answered by way of a load balancer
+16 ok, 0 warnings, 0 failed
 ";
     assert_eq!(checked(healthy(), |_| {}), (Some(0), expected.to_string()));
 }
@@ -279,6 +282,34 @@ fn a_redirect_to_https_is_followed_and_to_blame_where_we_do_not_answer() {
     answers.insert(format!("https {PING}"), (0, String::new(), String::new()));
     let (status, report) = checked(answers, |_| {});
     assert!(status == Some(1) && report.contains("and there the connection was reset"), "{report}");
+}
+
+#[test]
+fn a_status_page_that_a_load_balancer_publishes_is_a_warning() {
+    let page = "<title>All is well – marathon-acme</title>";
+    let (status, report) = checked(with("/", 200, "", page), |_| {});
+    for way in ["on port 80 for 192.0.2.3", "on port 443 for 192.0.2.3"] {
+        let line =
+            format!("warn  exposed  the status page is answered {way} at 192.0.2.3; everyone");
+        assert!(report.contains(&line), "{report}");
+    }
+    assert!(status == Some(0) && report.contains("2 warnings, 0 failed"), "{report}");
+    let mut answers = healthy();
+    let (_, _, configuration) = answers.get_mut("/_haproxy_getconfig").unwrap();
+    configuration.push_str(
+        "frontend acme\n  bind *:10101\n  use_backend acme\nfrontend marathon_http_appid_in\n  \
+         bind *:9091\n  acl app__acme hdr(x-marathon-app-id) -i /acme\n  \
+         use_backend acme if app__acme\n",
+    );
+    for (port, way) in [(10101, ""), (9091, " with X-Marathon-App-Id: /acme")] {
+        let mut answers = answers.clone();
+        answers.insert(format!("192.0.2.3:{port} /"), (200, String::new(), page.into()));
+        let (status, report) = checked(answers, |_| {});
+        let line =
+            format!("the status page is answered on port {port}{way} at 192.0.2.3; everyone");
+        assert!(report.contains(&line) && report.contains("1 warning, 0 failed"), "{report}");
+        assert_eq!(status, Some(0));
+    }
 }
 
 #[test]

@@ -20,6 +20,8 @@ mod unit;
 const STORAGE_DIR: &str = "/var/lib/marathon-acme";
 /// What stands in a URL for the user and password that were left out.
 const PLACEHOLDER: &str = "USER:PASSWORD";
+/// A port from here on needs no privilege.
+const FIRST_FREE_PORT: u16 = 1024;
 /// What a value is called that is a path.
 const FILE: &str = "FILE";
 

@@ -10,12 +10,16 @@
 //! thousand a twentieth, unless it comes along with the connection, as it does from a load balancer.
 //!
 //! A connection asks for one file at a time, so that as many are read at once as there are connections
-//! at most.
+//! at most. A token that another instance may have published is first looked for in a listing, which all
+//! connections share (`listing.rs`).
+//!
+//! Reports are for the operator: on `--listen` they are answered only to requests that no proxy has passed
+//! on, since load balancers publish that port. Costly ones are limited (`limiter.rs`).
 
-use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::challenge::{Answer, Responder, not_found, refusal, served};
+use crate::challenge::{Answer, Responder, is_for_a_ca, not_found, refusal, served};
 use crate::daemon::status::{Inquiry, Topic};
 use crate::flat::{FlatMap, FlatSet};
 use crate::http::{ServerConnection, ServerEvent, ServerRequest, ServerResponse};
@@ -23,6 +27,12 @@ use crate::log::Record;
 use crate::seam::{ACCEPTED_MAX, ConnId, Door, Load, Output, Usage};
 use crate::time::Instant;
 use crate::turn::Turn;
+
+mod limiter;
+mod listing;
+
+use limiter::{RateLimiter, WINDOW};
+use listing::{Known, Listing};
 
 /// A connection that has sent no whole request head within this time is closed.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -33,12 +43,6 @@ const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 const SHED_SHARE: usize = 8;
 /// The system has enough descriptors again when it has not run out for so long.
 const SHORTAGE_OVER: Duration = Duration::from_secs(10);
-
-/// So many costly answers are given in such a time. A peer that has not read all of its answer has it
-/// dropped after as long, but for those few bytes for which the loop has room, so that not many more than
-/// these are in memory at once.
-const RATION: usize = 8;
-const RATION_TIME: Duration = Duration::from_secs(5);
 
 /// How many challenge requests were answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +58,7 @@ pub struct ChallengeCounts {
 pub struct Front {
     /// What is answered.
     pub responder: Responder,
-    /// The operator has a listener of their own: strangers are told of challenges and health alone.
+    /// There is a listener for the operator: the public one answers challenges and the status alone.
     has_admin: bool,
     /// Each in memory of its own, so that it stays where it is.
     connections: FlatMap<ConnId, Box<Connection>>,
@@ -64,7 +68,8 @@ pub struct Front {
     used: u64,
     shortage: Option<Shortage>,
     counts: ChallengeCounts,
-    rations: Rations,
+    limiter: RateLimiter,
+    listing: Listing,
     outputs: Vec<Output>,
 }
 
@@ -73,30 +78,30 @@ pub trait Reports {
     /// The answer to a question; the counts are the listener's own.
     fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse;
 
-    /// Whether the answer takes so much time and memory that it is rationed.
+    /// Whether the answer takes so much time and memory that it is limited.
     fn is_costly(&self, inquiry: &Inquiry) -> bool;
+
+    /// Where the key authorization of such a token may be.
+    fn lookup(&self, token: &str) -> Lookup;
 }
 
-/// When costly answers were given, the latest last.
-#[derive(Debug, Default)]
-struct Rations(VecDeque<Instant>);
-
-impl Rations {
-    /// Whether there is one more.
-    fn take(&mut self, now: Instant) -> bool {
-        self.0.retain(|at| now.since(*at) < RATION_TIME);
-        let room = self.0.len() < RATION;
-        if room {
-            self.0.push_back(now);
-        }
-        room
-    }
+/// Where the key authorization of a token may be that this instance has not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Nowhere.
+    Nowhere,
+    /// In a file of the storage, by what this instance knows.
+    Stored,
+    /// In a file of the storage, if another instance has published it.
+    Shared,
 }
 
 #[derive(Debug)]
 struct Connection {
     codec: ServerConnection,
     door: Door,
+    /// The address of the peer.
+    client: IpAddr,
     /// When it is closed.
     deadline: Instant,
     /// When that is looked at: never later, and seldom moved, as each request puts the deadline off.
@@ -105,6 +110,10 @@ struct Connection {
     used: u64,
     /// A file is being read for the request at the head of the queue. That is always answered.
     asking: bool,
+    /// The token in that request, while it waits for a listing.
+    token: Option<String>,
+    /// How many listings were requested when its last bytes came.
+    listings: u64,
     /// The peer says no more.
     finished: bool,
 }
@@ -124,7 +133,7 @@ impl Front {
     }
 
     /// Takes in a new connection.
-    pub fn accepted(&mut self, turn: &mut Turn<'_>, conn: ConnId, door: Door) {
+    pub fn accepted(&mut self, turn: &mut Turn<'_>, conn: ConnId, client: IpAddr, door: Door) {
         if self.connections.len() >= ACCEPTED_MAX {
             self.evict();
         }
@@ -132,9 +141,18 @@ impl Front {
         self.looks.insert((deadline, conn));
         let codec = ServerConnection::new();
         self.used += 1;
-        let (look, used) = (deadline, self.used);
-        let (asking, finished) = (false, false);
-        let connection = Connection { codec, door, deadline, look, used, asking, finished };
+        let connection = Connection {
+            codec,
+            door,
+            client,
+            deadline,
+            look: deadline,
+            used: self.used,
+            asking: false,
+            token: None,
+            listings: 0,
+            finished: false,
+        };
         self.connections.insert(conn, Box::new(connection));
     }
 
@@ -168,18 +186,18 @@ impl Front {
         self.connections.contains_key(&conn)
     }
 
-    /// Takes in a peer's bytes. `lookup` says whether an unknown token may be another instance's.
+    /// Takes in a peer's bytes.
     pub fn received(
         &mut self,
         turn: &mut Turn<'_>,
         conn: ConnId,
         bytes: &[u8],
-        lookup: bool,
         reports: &dyn Reports,
     ) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.listings = self.listing.requested();
         connection.codec.receive(bytes);
-        self.answer_all(turn, conn, lookup, reports);
+        self.answer_all(turn, conn, reports);
         // The first bytes of a further request start its time; more of them do not prolong it.
         let hasty = turn.now.mono + HEAD_PATIENCE;
         if let Some(connection) = self.connections.get_mut(&conn)
@@ -198,9 +216,13 @@ impl Front {
         &mut self,
         turn: &mut Turn<'_>,
         conn: ConnId,
+        token: &str,
         key_authorization: Option<String>,
         reports: &dyn Reports,
     ) {
+        if key_authorization.is_none() {
+            self.listing.forget(token);
+        }
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         if !std::mem::take(&mut connection.asking) {
             return;
@@ -211,16 +233,53 @@ impl Front {
         };
         self.count(response.status);
         self.respond(turn, conn, &response);
-        self.answer_all(turn, conn, true, reports);
+        self.answer_all(turn, conn, reports);
     }
 
-    fn answer_all(
-        &mut self,
-        turn: &mut Turn<'_>,
-        conn: ConnId,
-        lookup: bool,
-        reports: &dyn Reports,
-    ) {
+    /// Takes in the tokens that are published, by whichever instance.
+    pub fn listed(&mut self, turn: &mut Turn<'_>, tokens: Vec<String>, reports: &dyn Reports) {
+        self.listing.loaded(tokens);
+        let waiting = self.connections.iter_mut();
+        let waiting: Vec<(ConnId, String)> =
+            waiting.filter_map(|(conn, it)| Some((*conn, it.token.take()?))).collect();
+        for (conn, token) in waiting {
+            if let Some(connection) = self.connections.get_mut(&conn) {
+                connection.asking = false;
+            }
+            if let Some(response) = self.look_up(turn, conn, token) {
+                self.respond(turn, conn, &response);
+                self.answer_all(turn, conn, reports);
+            }
+        }
+    }
+
+    /// The answer for a token that another instance may have published; `None` when something has to be
+    /// read for it first.
+    fn look_up(&mut self, turn: &Turn<'_>, conn: ConnId, token: String) -> Option<ServerResponse> {
+        let connection = self.connections.get_mut(&conn)?;
+        match self.listing.find(&token, connection.listings) {
+            Known::Missing => {
+                self.count(404);
+                return Some(not_found());
+            }
+            Known::Listed => self.ask(conn, Output::Load(Load::Challenge(conn, token))),
+            Known::Nothing => {
+                connection.asking = true;
+                connection.token = Some(token);
+                self.list(turn.now.mono);
+            }
+        }
+        None
+    }
+
+    /// Has the published tokens listed, when that is due.
+    fn list(&mut self, now: Instant) {
+        if self.listing.poll(now) {
+            self.outputs.push(Output::Load(Load::Challenges));
+        }
+    }
+
+    fn answer_all(&mut self, turn: &mut Turn<'_>, conn: ConnId, reports: &dyn Reports) {
         while let Some(connection) = self.connections.get_mut(&conn) {
             match connection.codec.poll() {
                 None if connection.finished && !connection.asking => return self.close(conn, true),
@@ -232,7 +291,7 @@ impl Front {
                 Some(ServerEvent::Request(request)) => {
                     self.used += 1;
                     connection.used = self.used;
-                    match self.answer(turn, conn, &request, lookup, reports) {
+                    match self.answer(turn, conn, &request, reports) {
                         Some(response) => self.respond(turn, conn, &response),
                         None => return,
                     }
@@ -247,23 +306,27 @@ impl Front {
         turn: &Turn<'_>,
         conn: ConnId,
         request: &ServerRequest,
-        lookup: bool,
         reports: &dyn Reports,
     ) -> Option<ServerResponse> {
         match self.responder.answer(request) {
             Answer::Now(response) => {
-                self.note_challenge(&request.target, response.status);
+                if is_for_a_ca(request.path()) {
+                    self.count(response.status);
+                }
                 Some(response)
             }
             Answer::Elsewhere => self.report(turn, conn, request, reports),
-            Answer::Unknown(token) if lookup => {
-                self.ask(conn, Output::Load(Load::Challenge(conn, token)));
-                None
-            }
-            Answer::Unknown(_) => {
-                self.count(404);
-                Some(not_found())
-            }
+            Answer::Unknown(token) => match reports.lookup(&token) {
+                Lookup::Nowhere => {
+                    self.count(404);
+                    Some(not_found())
+                }
+                Lookup::Stored => {
+                    self.ask(conn, Output::Load(Load::Challenge(conn, token)));
+                    None
+                }
+                Lookup::Shared => self.look_up(turn, conn, token),
+            },
         }
     }
 
@@ -275,25 +338,26 @@ impl Front {
         request: &ServerRequest,
         reports: &dyn Reports,
     ) -> Option<ServerResponse> {
-        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
-        let door = self.connections.get(&conn).map_or(Door::Public, |connection| connection.door);
-        let is_told = |topic: &Topic| match door {
-            Door::Public => !self.has_admin || *topic == Topic::Health,
-            Door::Admin => true,
+        let connection = self.connections.get(&conn)?;
+        let is_restricted =
+            connection.door == Door::Public && (self.has_admin || request.is_forwarded());
+        let is_served = |topic: &Topic| *topic == Topic::Health || !is_restricted;
+        let Some(topic) = Topic::of(request.path()).filter(is_served) else {
+            return Some(not_found());
         };
-        let Some(topic) = Topic::of(path).filter(is_told) else { return Some(not_found()) };
         if let Some(refusal) = refusal(request) {
             return Some(refusal);
         }
         let inquiry = match topic {
-            Topic::Health => Inquiry::Health,
+            Topic::Health => Inquiry::Health { status_only: is_restricted },
             Topic::Metrics => Inquiry::Metrics(Usage::default()),
             Topic::Json => Inquiry::Json,
-            Topic::Page => Inquiry::Page(query.to_string()),
+            Topic::Page => Inquiry::Page(request.query().to_string()),
         };
-        if reports.is_costly(&inquiry) && !self.rations.take(turn.now.mono) {
+        let (now, client) = (turn.now.mono, connection.client);
+        if reports.is_costly(&inquiry) && !self.limiter.take(now, topic, client) {
             let busy = ServerResponse::of_status(503);
-            return Some(busy.with_header("Retry-After", &RATION_TIME.as_secs().to_string()));
+            return Some(busy.with_header("Retry-After", &WINDOW.as_secs().to_string()));
         }
         if topic == Topic::Metrics {
             self.ask(conn, Output::Measure(conn));
@@ -316,7 +380,7 @@ impl Front {
         }
         let response = reports.answer(&Inquiry::Metrics(usage), self.counts);
         self.respond(turn, conn, &response);
-        self.answer_all(turn, conn, true, reports);
+        self.answer_all(turn, conn, reports);
     }
 
     /// Asks for something that the request at the head of the queue is answered with.
@@ -338,12 +402,6 @@ impl Front {
             self.looks.remove(&(connection.look, conn));
             connection.look = at;
             self.looks.insert((at, conn));
-        }
-    }
-
-    fn note_challenge(&mut self, target: &str, status: u16) {
-        if crate::challenge::is_for_a_ca(target) {
-            self.count(status);
         }
     }
 
@@ -386,17 +444,19 @@ impl Front {
                 _ => self.close(conn, false),
             }
         }
+        self.list(now);
         if let Some(shortage) = self.shortage.take_if(|shortage| shortage.over <= turn.now.mono) {
             let line = Record::info("listen", "there are descriptors enough again");
             turn.log(line.with("closed", shortage.closed));
         }
     }
 
-    /// When the next connection may have taken too long, or a shortage of descriptors is over.
+    /// When the next connection may have taken too long, a shortage of descriptors is over, or a listing is
+    /// due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let look = self.looks.first().map(|(at, _)| *at);
         let over = self.shortage.as_ref().map(|shortage| shortage.over);
-        look.into_iter().chain(over).min()
+        look.into_iter().chain(over).chain(self.listing.poll_timeout()).min()
     }
 
     /// What to do, in order.

@@ -57,6 +57,7 @@ use memory::CaMemory;
 use reloader::{Catalog, News, Reloader};
 use routes::Routes;
 use standing::{Progress, Standing};
+use status::Overview;
 use storekeeper::{Purpose, Storekeeper};
 use transport::{RequestId, Transport, TransportEvent};
 use watcher::Watcher;
@@ -69,6 +70,7 @@ pub struct Daemon {
     transport: Transport,
     storage: Storekeeper,
     front: Front,
+    overview: Overview,
     watcher: Watcher,
     certificates: Certificates,
     guard: Guard,
@@ -113,6 +115,7 @@ impl Daemon {
             transport: Transport::new(config.proxies.clone()),
             storage: Storekeeper::default(),
             front: Front::new(config.admin_listen.is_some()),
+            overview: Overview::default(),
             watcher: Watcher::new(config),
             certificates: Certificates::new(config),
             guard: Guard::default(),
@@ -148,16 +151,15 @@ impl Daemon {
                 self.storage.start(turn.now.mono);
             }
             Input::Timeout => {}
-            Input::Accepted(conn, _, door) => self.front.accepted(turn, conn, door),
+            Input::Accepted(conn, from, door) => {
+                self.front.accepted(turn, conn, from.ip(), door);
+            }
             Input::Exhausted(detail) => self.front.exhausted(turn, &detail),
             Input::Connected(conn) => self.transport.handle_connected(turn, conn),
             Input::Presented(conn, der) => self.transport.handle_presented(conn, der),
             Input::Received(conn @ ConnId::Accepted(_), bytes) => {
-                // While this instance stands by, the active one publishes to the shared storage; and what
-                // that one has left there is answered until it is withdrawn.
-                let lookup = !self.storage.is_active() || !self.left_overs.is_empty();
-                self.ask_front(turn.now.wall, |front, reports| {
-                    front.received(turn, conn, bytes, lookup, reports);
+                self.ask_front(turn.now, |front, reports| {
+                    front.received(turn, conn, bytes, reports);
                 });
             }
             Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
@@ -169,7 +171,7 @@ impl Daemon {
             }
             Input::Stored(write, result) => self.stored(turn, write, result),
             Input::Loaded(loaded) => self.loaded(turn, loaded),
-            Input::Measured(conn, usage) => self.ask_front(turn.now.wall, |front, reports| {
+            Input::Measured(conn, usage) => self.ask_front(turn.now, |front, reports| {
                 front.measured(turn, conn, usage, reports);
             }),
             Input::Signal(Signal::Reload) if self.storage.is_active() && self.errand.follows() => {
@@ -217,9 +219,12 @@ impl Daemon {
             }
             Loaded::Challenge(conn, token, found) => {
                 let found = found.filter(|text| challenge::is_key_authorization(&token, text));
-                self.ask_front(turn.now.wall, |front, reports| {
-                    front.looked_up(turn, conn, found, reports);
+                self.ask_front(turn.now, |front, reports| {
+                    front.looked_up(turn, conn, &token, found, reports);
                 });
+            }
+            Loaded::Challenges(tokens) => {
+                self.ask_front(turn.now, |front, reports| front.listed(turn, tokens, reports));
             }
             Loaded::Token(file) => self.watcher.token_read(turn, &mut self.transport, file),
             Loaded::NameService { resolv_conf, hosts } => {

@@ -1,35 +1,37 @@
 //! What the daemon tells about itself, gathered from its parts when a peer asks for it. Part of the
 //! daemon; changes nothing.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 
-use crate::daemon::front::{ChallengeCounts, Front, Reports};
-use crate::daemon::status::{Health, Inquiry, Sources, is_costly};
+use crate::daemon::front::{ChallengeCounts, Front, Lookup, Reports};
+use crate::daemon::status::{Health, Inquiry, Overview, Sources, is_costly};
 use crate::hint::{Hint, advised};
 use crate::http::ServerResponse;
-use crate::time::UnixTime;
+use crate::time::Now;
 
 use super::Daemon;
 
 /// The daemon as it answers questions about itself within one turn.
 struct Reporter<'a> {
     daemon: &'a Daemon,
-    now: UnixTime,
-    /// A peer may ask many times in a turn; it is looked once.
-    health: OnceCell<Health>,
+    now: Now,
+    /// Refreshed when a peer asks.
+    overview: RefCell<Overview>,
 }
 
 impl Daemon {
-    /// Lets the listener's side work; how the daemon is, is looked at once at most, and only when a
-    /// peer asks: strangers who send nothing but bytes cost no more than those.
-    pub(super) fn ask_front(&mut self, now: UnixTime, work: impl FnOnce(&mut Front, &dyn Reports)) {
+    /// Lets the listener's side work; how the daemon is, is looked at only when a peer asks: strangers who
+    /// send nothing but bytes cost no more than those.
+    pub(super) fn ask_front(&mut self, now: Now, work: impl FnOnce(&mut Front, &dyn Reports)) {
         let mut front = std::mem::take(&mut self.front);
-        let reporter = Reporter { daemon: self, now, health: OnceCell::new() };
+        let overview = RefCell::new(std::mem::take(&mut self.overview));
+        let reporter = Reporter { daemon: self, now, overview };
         work(&mut front, &reporter);
+        self.overview = reporter.overview.into_inner();
         self.front = front;
     }
 
-    fn health(&self) -> Health {
+    fn health(&self, overview: &Overview) -> Health {
         let mut health = Health::default();
         if let Some(trouble) = self.storage.write_trouble() {
             health.storage = Some(advised(trouble, Hint::of_storage(trouble.kind)));
@@ -44,10 +46,8 @@ impl Daemon {
             health.troubles.push(format!("lb: {lb} has not acknowledged a reload"));
         }
         health.troubles.extend(self.guard.troubles());
-        for (limit, until) in self.certificates.held() {
-            health.troubles.push(format!("orders: held back until {until} by {limit}"));
-        }
-        let failing = self.certificates.failing();
+        health.troubles.extend(overview.held());
+        let failing = overview.failing();
         match failing {
             0 => {}
             1 => health.troubles.push("orders: 1 certificate fails".into()),
@@ -60,17 +60,20 @@ impl Daemon {
 impl Reports for Reporter<'_> {
     fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse {
         let daemon = self.daemon;
+        let mut overview = self.overview.borrow_mut();
+        overview.refresh(self.now, &daemon.certificates);
         let budget = match inquiry {
-            Inquiry::Health | Inquiry::Metrics(_) => Vec::new(),
-            Inquiry::Json | Inquiry::Page(_) => daemon.certificates.limits_left(self.now),
+            Inquiry::Json => daemon.certificates.limits_left(self.now.wall),
+            Inquiry::Health { .. } | Inquiry::Metrics(_) | Inquiry::Page(_) => Vec::new(),
         };
         let sources = Sources {
-            now: self.now,
-            started: daemon.started.unwrap_or(self.now),
+            now: self.now.wall,
+            started: daemon.started.unwrap_or(self.now.wall),
             active: daemon.storage.is_active(),
-            health: self.health.get_or_init(|| daemon.health()),
+            health: &daemon.health(&overview),
             directory: &daemon.directory,
             certificates: &daemon.certificates,
+            overview: &overview,
             guard: &daemon.guard,
             budget: &budget,
             issuer: &daemon.issuer,
@@ -84,5 +87,17 @@ impl Reports for Reporter<'_> {
 
     fn is_costly(&self, inquiry: &Inquiry) -> bool {
         is_costly(inquiry, self.daemon.certificates.len())
+    }
+
+    fn lookup(&self, token: &str) -> Lookup {
+        // While this instance stands by, the active one publishes to the shared storage; and what that one
+        // has left there is answered until it is withdrawn.
+        if !self.daemon.storage.is_active() {
+            Lookup::Shared
+        } else if self.daemon.left_overs.contains(token) {
+            Lookup::Stored
+        } else {
+            Lookup::Nowhere
+        }
     }
 }

@@ -1,9 +1,8 @@
 //! What the daemon tells about itself: `/health`, `/metrics`, `/status.json` and the page. Reads the
 //! parts of the daemon and changes nothing. Never shows a key, a token or a password.
 
-use crate::collect::sorted_by;
 use crate::daemon::budget::Left;
-use crate::daemon::certificates::{Certificates, Counts, State, View};
+use crate::daemon::certificates::{Certificates, Counts};
 use crate::daemon::front::ChallengeCounts;
 use crate::daemon::guard::Guard;
 use crate::daemon::issuer::Issuer;
@@ -19,17 +18,19 @@ mod health;
 mod html;
 mod json;
 mod metrics;
+mod overview;
 mod page;
 mod query;
 mod words;
 
 pub use health::Health;
+pub use overview::Overview;
 
-/// More certificates than this make answers that cost something: they are rationed.
+/// More certificates than this make answers that cost something: they are limited.
 const FEW: usize = 300;
 
 /// What can be asked at a path of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     /// Whether all is well, for a health check.
     Health,
@@ -45,7 +46,10 @@ pub enum Topic {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inquiry {
     /// [`Topic::Health`].
-    Health,
+    Health {
+        /// Without the reasons, which are the operator's.
+        status_only: bool,
+    },
     /// [`Topic::Metrics`], and what the process uses.
     Metrics(Usage),
     /// [`Topic::Json`].
@@ -69,6 +73,8 @@ pub struct Sources<'a> {
     pub directory: &'a str,
     /// The certificates.
     pub certificates: &'a Certificates,
+    /// The same, together.
+    pub overview: &'a Overview,
     /// What is not ours among their files.
     pub guard: &'a Guard,
     /// What is left of the CA's limits.
@@ -102,7 +108,7 @@ impl Sources<'_> {
     /// The answer to a question.
     pub fn answer(&self, inquiry: &Inquiry) -> ServerResponse {
         match inquiry {
-            Inquiry::Health => self.health.response(),
+            Inquiry::Health { status_only } => self.health.response(*status_only),
             Inquiry::Metrics(usage) => metrics::response(self, usage),
             Inquiry::Json => json::response(self),
             Inquiry::Page(query) => page::response(self, query),
@@ -112,38 +118,11 @@ impl Sources<'_> {
     fn counts(&self) -> Counts {
         self.certificates.counts(self.now)
     }
-
-    /// Every certificate, those that need attention first.
-    fn by_attention(&self) -> Vec<View<'_>> {
-        let views = self.certificates.views().map(|view| (self.attention(&view), view)).collect();
-        let views = sorted_by(views, |(left, _), (right, _)| left.cmp(right));
-        views.into_iter().map(|(_, view)| view).collect()
-    }
-
-    /// Less is more urgent: what serves nothing, what fails, what is behind its time, what comes next.
-    fn attention(&self, view: &View<'_>) -> (u8, i64) {
-        let state = view.state(self.now);
-        let rank = match (state, view.is_in_service(self.now)) {
-            (State::Unwanted, _) => 5,
-            (State::Failing, false) => 0,
-            (_, false) => 1,
-            (State::Failing, true) => 2,
-            _ if self.is_overdue(view) => 3,
-            _ => 4,
-        };
-        let next = view.renewal().or(view.stored().map(|stored| stored.not_after));
-        (rank, next.map_or(i64::MIN, UnixTime::as_millis))
-    }
-
-    /// Whether its renewal should have begun, and is not under way.
-    fn is_overdue(&self, view: &View<'_>) -> bool {
-        view.renewal().is_some_and(|at| at <= self.now)
-    }
 }
 
 /// Whether an answer about so many certificates costs something.
 pub fn is_costly(inquiry: &Inquiry, certificates: usize) -> bool {
-    certificates > FEW && *inquiry != Inquiry::Health
+    certificates > FEW && !matches!(inquiry, Inquiry::Health { .. })
 }
 
 #[cfg(test)]

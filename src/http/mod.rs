@@ -16,6 +16,7 @@ mod server;
 #[cfg(test)]
 mod splits;
 mod sse;
+mod target;
 mod tunnel;
 
 pub use body::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};

@@ -14,6 +14,7 @@ use super::error::HttpError;
 use super::head::{self, RequestHead, Version};
 use super::message::Headers;
 use super::response::{Content, ServerResponse, write_response};
+use super::target::origin_form;
 
 /// The longest request body that is read (and dropped), in bytes.
 pub const REQUEST_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -23,6 +24,9 @@ pub const PIPELINE_BYTES_MAX: usize = 8 * 1024;
 /// The most bytes of answers to what was received in one piece. Who pipelines so much that they are
 /// more gets the answer that passes it, and no other.
 pub const ANSWERS_BYTES_MAX: usize = 32 * 1024;
+
+/// What proxies add to a request. marathon-lb always adds the first (`option forwardfor`).
+const FORWARDED_FIELDS: [&str; 4] = ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"];
 
 /// RFC 9110 section 10.1.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -37,6 +41,24 @@ pub struct ServerRequest {
     pub target: String,
     /// The fields, in their order.
     pub headers: Headers,
+}
+
+impl ServerRequest {
+    /// What is asked for: the target up to its first `?`, which is the path that HAProxy's rules see.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// The rest of the target, without its `?`.
+    pub fn query(&self) -> &str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// Whether a proxy says that it has passed the request on: with `Forwarded` (RFC 7239), `Via`
+    /// (RFC 9110 section 7.6.3), or the fields that were used before there was a standard.
+    pub fn is_forwarded(&self) -> bool {
+        FORWARDED_FIELDS.iter().any(|field| self.headers.first(field).is_some())
+    }
 }
 
 /// What the owner of a connection has to do.
@@ -183,7 +205,8 @@ impl ServerConnection {
         let content = if head.method == "HEAD" { Content::LengthOnly } else { Content::Whole };
         let is_last = !http11 || head.headers.has_token("connection", "close");
         let RequestHead { method, target, headers, .. } = head;
-        let target = origin_form(&method, target).ok_or(Refusal(400))?;
+        let target = origin_form(&method, &target, headers.first("host")).ok_or(Refusal(400))?;
+        let target = target.to_string();
         self.state = State::Body {
             request: ServerRequest { method, target, headers },
             answer: Answer { content, is_last, is_cut: false },
@@ -254,19 +277,6 @@ fn check_host(head: &RequestHead) -> Result<(), Refusal> {
         (None, _) if head.version == Version::Http10 => Ok(()),
         _ => Err(Refusal(400)),
     }
-}
-
-/// The path and query of a target in any of its four forms (RFC 9112 section 3.2).
-fn origin_form(method: &str, target: String) -> Option<String> {
-    if target.starts_with('/') || method == "CONNECT" || (method == "OPTIONS" && target == "*") {
-        return Some(target);
-    }
-    let (scheme, rest) = target.split_once("://")?;
-    if !(scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")) {
-        return None;
-    }
-    let path = rest.get(rest.find(['/', '?']).unwrap_or(rest.len())..)?;
-    Some(if path.starts_with('/') { path.into() } else { format!("/{path}") })
 }
 
 #[cfg(test)]

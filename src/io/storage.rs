@@ -201,6 +201,7 @@ impl<F: Files> Storage<F> {
                 let read = archived(&file).and_then(|path| self.read_text(&path, FILE_BYTES_MAX));
                 Loaded::Archived(file, read)
             }
+            Load::Challenges => Loaded::Challenges(self.names("challenges").unwrap_or_default()),
             Load::Token(path) => {
                 let shown = path.to_string_lossy();
                 let found = read_named(&path, TOKEN_FILE_BYTES_MAX + 1);

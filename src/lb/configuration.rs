@@ -4,6 +4,10 @@
 
 use std::collections::BTreeMap;
 
+mod publication;
+
+pub use publication::Publication;
+
 /// The largest configuration read, in bytes: some KiB for each of a thousand apps.
 pub const CONFIGURATION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Marathon-lb's name for the front end on port 80.

@@ -87,7 +87,11 @@ fn serve(mut stream: TcpStream, door: &Door, asked: &Mutex<Vec<String>>) -> Outc
             itself(&format!("HTTP/1.1 302 Found\r\nLocation: {}", to.replace("{token}", token)))
         }
         Door::Daemon(port) => match TcpStream::connect(local(*port)) {
-            Ok(mut daemon) => exchange(&mut daemon, &head)?,
+            Ok(mut daemon) => {
+                // As marathon-lb does it.
+                let fields = "\r\nX-Forwarded-For: 192.0.2.1\r\n";
+                exchange(&mut daemon, &head.replacen("\r\n", fields, 1))?
+            }
             Err(_) => "HTTP/1.0 503 Service Unavailable\r\n\r\n".into(),
         },
     };

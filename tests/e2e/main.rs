@@ -6,6 +6,7 @@ mod ca;
 mod check;
 mod command_line;
 mod crash;
+mod exposure;
 mod fixed;
 mod frontend;
 mod gate;
@@ -182,6 +183,7 @@ fn main() -> ExitCode {
         hints::TESTS,
         command_line::TESTS,
         check::TESTS,
+        exposure::TESTS,
         routes::TESTS,
         systemd::TESTS,
         shipping::TESTS,

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
 use stand_ins::ca::Settings;
 
-use crate::process::{Outcome, Process, Signal, expect, get, wait_for_port, wait_until};
+use crate::process::{Outcome, Process, Signal, expect, free_port, get, wait_for_port, wait_until};
 use crate::site::{PROGRAM, Site, bare, check_file, text, with_ca};
 use crate::trace::{Call, calls, traced};
 use crate::{Test, Tool};
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("root_keeps_what_it_has_and_gains_nothing", &[Tool::Namespaces], root),
     ("a_container_without_capabilities_just_runs", &[Tool::Namespaces], no_capabilities),
     ("nothing_but_the_storage_has_to_be_writable", &[Tool::Namespaces], confined),
+    ("an_app_definition_leaves_what_is_needed", &[Tool::Namespaces], app_definition),
     ("a_storage_of_another_user_is_waited_for", &[Tool::Namespaces], foreign_storage),
     ("an_account_key_of_another_user_is_waited_for", &[Tool::Namespaces], foreign_key),
     ("a_hardened_unit_leaves_what_is_needed", &[Tool::Strace, Tool::SystemdAnalyze], hardened),
@@ -32,8 +34,8 @@ const NOBODY: u32 = 65_534;
 /// `systemd-analyze security` counts from 0, nothing to be had, to 10. Its versions differ a little.
 const EXPOSURE_MAX: f64 = 1.5;
 
-/// Makes a mount namespace in which nothing can be written but the storage, then becomes a user who can
-/// do nothing more: `PROGRAM ROOT-PEM STORAGE UID ARGUMENT...`.
+/// Makes a mount namespace in which nothing can be written but the storage, then starts the program with
+/// what these words for setpriv leave: `PROGRAM ROOT-PEM STORAGE WORDS ARGUMENT...`.
 const CONFINE: &str = r#"
 set -e
 mount -t tmpfs -o mode=0755 none /mnt
@@ -41,7 +43,7 @@ mkdir /mnt/storage
 cp "$0" /mnt/marathon-acme
 cp "$1" /mnt/root.pem
 mount --bind "$2" /mnt/storage
-user=$3
+privileges=$3
 shift 3
 mount -t tmpfs none /tmp
 cut -d ' ' -f 5,6 /proc/self/mountinfo | while read -r point options; do
@@ -51,8 +53,8 @@ cut -d ' ' -f 5,6 /proc/self/mountinfo | while read -r point options; do
     esac
 done
 cd /
-exec setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs \
-    --inh-caps=-all --ambient-caps=-all --bounding-set=-all /mnt/marathon-acme "$@"
+exec setpriv $privileges --clear-groups --no-new-privs --inh-caps=-all --ambient-caps=-all \
+    /mnt/marathon-acme "$@"
 "#;
 /// The storage, and the way to it, as a volume would be that this user owns.
 fn give_away(site: &Site) -> Outcome {
@@ -178,15 +180,71 @@ fn writable_mounts(process: &Process) -> Outcome<Vec<String>> {
     Ok(writable.map(|(point, _)| point.to_string()).collect())
 }
 
-fn confined() -> Outcome {
-    let (site, ca, mut arguments) = with_ca(Settings::default())?;
-    give_away(&site)?;
-    site.deploy("/a", "a.example.com");
+/// The program for a site, started by [`CONFINE`] with these words for setpriv.
+fn confine(site: &Site, root: &Path, privileges: &str, mut arguments: Vec<String>) -> Command {
     arguments.pop();
     let mut command = bare("unshare");
     command.args(["--mount", "--propagation=private", "sh", "-c", CONFINE, PROGRAM]);
-    command.arg(&ca.root).arg(&site.storage).arg(NOBODY.to_string());
-    command.args(&arguments).args(["--acme-ca=/mnt/root.pem", "/mnt/storage"]);
+    command.arg(root).arg(&site.storage).arg(privileges);
+    command.args(arguments).args(["--acme-ca=/mnt/root.pem", "/mnt/storage"]);
+    command
+}
+
+/// What `--print-app-definition` has Docker take away, and the user that it switches to.
+fn app_definition() -> Outcome {
+    let (site, ca, mut arguments) = with_ca(Settings::default())?;
+    let mut command = bare(PROGRAM);
+    let printed = command.arg("--print-app-definition").output().map_err(text)?;
+    let app: Value = serde_json::from_slice(&printed.stdout).map_err(text)?;
+    let user = app["env"]["MARATHON_ACME_USER"].as_str().ok_or("no user")?;
+    let id: u32 = user.split(':').next().unwrap_or_default().parse().map_err(text)?;
+    let parameters = app["container"]["docker"]["parameters"].as_array().ok_or("no parameters")?;
+    let of_key = |key: &str| -> Vec<String> {
+        let found = parameters.iter().filter(|it| it["key"] == *key);
+        found.filter_map(|it| it["value"].as_str()).map(str::to_lowercase).collect()
+    };
+    let taken = [("read-only", "true"), ("cap-drop", "all"), ("security-opt", "no-new-privileges")];
+    for (key, value) in taken {
+        expect(of_key(key) == [value], || format!("{key}: {app}"))?;
+    }
+    let added: Vec<String> = of_key("cap-add").iter().map(|name| format!(",+{name}")).collect();
+    let privileges = format!("--reuid 0 --regid 0 --bounding-set=-all{}", added.concat());
+
+    fs::set_permissions(site.folder(), fs::Permissions::from_mode(0o777)).map_err(text)?;
+    chown(&site.storage, Some(id), Some(id)).map_err(text)?;
+    site.deploy("/a", "a.example.com");
+    let admin = free_port()?;
+    arguments.insert(0, format!("--admin-listen=127.0.0.1:{admin}"));
+    let mut command = confine(&site, &ca.root, &privileges, arguments);
+    command.env("MARATHON_ACME_USER", user);
+    let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    daemon.wait_for("reload acknowledged")?;
+    let writable = writable_mounts(&daemon)?;
+    expect(writable == ["/mnt/storage"], || writable.join(" "))?;
+    let status = status(&daemon)?;
+    let four = [id; 4].map(|id| id.to_string()).join(" ");
+    let switched = ["Uid", "Gid"].iter().all(|ids| status.get(*ids) == Some(&four));
+    let none =
+        |set: &&str| status.get(*set).is_some_and(|bits| bits.bytes().all(|bit| bit == b'0'));
+    let powerless = ["CapInh", "CapPrm", "CapEff", "CapAmb"].iter().all(none);
+    let bound = status.get("NoNewPrivs").is_some_and(|bit| bit == "1");
+    expect(switched && powerless && bound, || format!("{status:?}"))?;
+    // What the health check of the definition asks.
+    expect(app["healthChecks"][0]["portIndex"] == 1, || app.to_string())?;
+    let health = get(admin, "/health")?;
+    expect(health.contains(" 200 ") && health.contains("\"ok\""), || health)?;
+    daemon.signal(Signal::TERM)?;
+    let ended = daemon.wait(Duration::from_secs(2))?;
+    expect(ended.success(), || format!("{ended}\n{}", daemon.output()))
+}
+
+fn confined() -> Outcome {
+    let (site, ca, arguments) = with_ca(Settings::default())?;
+    give_away(&site)?;
+    site.deploy("/a", "a.example.com");
+    let privileges = format!("--reuid {NOBODY} --regid {NOBODY} --bounding-set=-all");
+    let mut command = confine(&site, &ca.root, &privileges, arguments);
     let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
     daemon.wait_for("reload acknowledged")?;

@@ -161,7 +161,8 @@ pub(crate) fn talk(port: u16, bytes: &[u8]) -> Outcome<String> {
     talk_to(local(port), bytes)
 }
 
-fn talk_to(address: SocketAddr, bytes: &[u8]) -> Outcome<String> {
+/// The same, at any address.
+pub(crate) fn talk_to(address: SocketAddr, bytes: &[u8]) -> Outcome<String> {
     let failed = |error: std::io::Error| format!("{address}: {error}");
     let mut stream = TcpStream::connect(address).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;

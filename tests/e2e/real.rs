@@ -267,7 +267,7 @@ fn children(parent: u32) -> Vec<u32> {
 }
 
 /// The value of a label in the README's table.
-fn readme_label(name: &str) -> Outcome<String> {
+pub(crate) fn readme_label(name: &str) -> Outcome<String> {
     let readme = include_str!("../../README.md");
     let row = readme.lines().find(|line| line.contains(&format!("`{name}` | `")));
     let value = row.and_then(|row| row.split('`').nth(3));

@@ -9,7 +9,7 @@
 //!
 //! | target | what it reads | what must hold besides |
 //! |---|---|---|
-//! | `request` | a connection to the listener | the split; every request has its answer, in order |
+//! | `request` | a connection to the listener | the split; an answer each, in order; HAProxy's path is ours |
 //! | `response` | a response to us | the split; nothing behind the end is taken; chunks come out as put in |
 //! | `sse` | an event stream | the split; events written and read again are the same |
 //! | `dns` | a DNS message | only an answer to the question counts; addresses of its family |

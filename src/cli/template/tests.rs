@@ -163,8 +163,10 @@ fn a_password_is_in_no_text() {
         assert!(notes.len() == 1 && notes[0].starts_with("--marathon has a password"), "{notes:?}");
 
         let (app, notes) = app(&words, variables);
-        assert_eq!(app["env"], json!({"MARATHON_ACME_MARATHON": shown}));
-        assert_eq!(app["args"], json!(["--lb=http://lb:9090", "/var/lib/marathon-acme"]));
+        let env = json!({"MARATHON_ACME_MARATHON": shown, "MARATHON_ACME_USER": "65532:65532"});
+        assert_eq!(app["env"], env);
+        let words = ["--lb=http://lb:9090", "--admin-listen=:8001", "/var/lib/marathon-acme"];
+        assert_eq!(app["args"], json!(words));
         assert!(notes.iter().any(|note| note.starts_with("--marathon has a password")));
         assert!(!format!("{app}{notes:?}").contains("s3cr"));
     }
@@ -194,20 +196,80 @@ fn what_a_service_cannot_see_is_said() {
 #[test]
 fn an_app_has_what_our_image_needs() {
     let (app, notes) = app(&["-e", "a@b.org"], &[("MARATHON_ACME_USER", "7:8")]);
-    assert_eq!(app["args"], json!(["--email=a@b.org", "/var/lib/marathon-acme"]));
+    let words = ["--email=a@b.org", "--admin-listen=:8001", "/var/lib/marathon-acme"];
+    assert_eq!(app["args"], json!(words));
     assert_eq!(app["env"], json!({"MARATHON_ACME_USER": "7:8"}));
     assert_eq!(app["container"]["portMappings"][0]["containerPort"], json!(8000));
     let volume = &app["container"]["volumes"][0];
     assert_eq!(volume["containerPath"], json!("/var/lib/marathon-acme"));
     let check = &app["healthChecks"][0];
-    assert_eq!((&check["protocol"], &check["path"]), (&json!("MARATHON_HTTP"), &json!("/health")));
-    assert_eq!((&app["mem"], notes.len()), (&json!(128), 2));
+    assert_eq!((&check["protocol"], &check["path"]), (&json!("MESOS_HTTP"), &json!("/health")));
+    assert_eq!((&app["mem"], notes.len()), (&json!(128), 3));
+    assert!(notes[2].contains("chown -R 7:8 /var/lib/marathon-acme"), "{notes:?}");
     let (app, _) = self::app(&["-g", "internal", "--listen", ":80", "/mnt/acme"], &[]);
-    assert_eq!(app["labels"]["HAPROXY_GROUP"], json!("internal"));
+    assert_eq!(app["labels"]["HAPROXY_0_GROUP"], json!("internal"));
     assert_eq!(app["container"]["portMappings"][0]["containerPort"], json!(80));
     assert_eq!(app["container"]["volumes"][0]["hostPath"], json!("/mnt/acme"));
-    assert_eq!(app["env"], Value::Null);
-    assert_eq!(self::app(&["-g", "*"], &[]).0["labels"]["HAPROXY_GROUP"], json!("external"));
+    let labels = &self::app(&["-g", "*"], &[]).0["labels"];
+    assert_eq!(labels["HAPROXY_0_GROUP"], json!("external"));
+}
+
+/// The values of one Docker parameter of an app, in their order.
+fn docker(app: &Value, key: &str) -> Vec<String> {
+    let parameters = app["container"]["docker"]["parameters"].as_array().expect("there are some");
+    let of_key = parameters.iter().filter(|it| it["key"] == json!(key));
+    of_key.map(|it| it["value"].as_str().expect("it is a text").to_string()).collect()
+}
+
+#[test]
+fn the_app_of_the_readme_is_the_printed_one() {
+    let readme = include_str!("../../../README.md");
+    let (_, behind) = readme.split_once("```json\n").expect("the app");
+    let (shown, _) = behind.split_once("```").expect("its end");
+    let shown = shown.replace("VERSION", env!("CARGO_PKG_VERSION"));
+    let shown: Value = serde_json::from_str(&shown).expect("it is JSON");
+    assert_eq!(app(&["--email", "you@example.com"], &[]).0, shown);
+}
+
+#[test]
+fn an_app_publishes_the_challenges_and_nothing_else() {
+    let (app, _) = app(&[], &[]);
+    let labels = app["labels"].as_object().expect("there are labels");
+    // A label for the whole app would be one for the operator's port, too.
+    assert!(labels.keys().all(|label| label.starts_with("HAPROXY_0_")), "{labels:?}");
+    let mappings = &app["container"]["portMappings"];
+    assert_eq!((&mappings[1]["containerPort"], &mappings[2]), (&json!(8001), &Value::Null));
+    assert_eq!(app["healthChecks"][0]["portIndex"], json!(1));
+    for (words, port) in [
+        (["--admin-listen", ":9999"], 9999),
+        (["--admin-listen", "[::]:9998"], 9998),
+        (["--listen", ":8001"], 8002),
+    ] {
+        let (app, _) = self::app(&words, &[]);
+        assert_eq!(app["container"]["portMappings"][1]["containerPort"], json!(port), "{words:?}");
+        let arguments = app["args"].as_array().expect("there are arguments");
+        let admin = arguments.iter().filter_map(Value::as_str);
+        let admin: Vec<&str> = admin.filter(|it| it.starts_with("--admin-listen=")).collect();
+        assert!(admin.len() == 1 && admin[0].ends_with(&format!(":{port}")), "{admin:?}");
+    }
+}
+
+#[test]
+fn an_app_has_no_privilege_that_the_program_does_not_use() {
+    let (app, _) = app(&[], &[]);
+    assert_eq!(app["env"]["MARATHON_ACME_USER"], json!("65532:65532"));
+    for (key, values) in [
+        ("read-only", vec!["true"]),
+        ("cap-drop", vec!["ALL"]),
+        ("cap-add", vec!["SETUID", "SETGID"]),
+        ("security-opt", vec!["no-new-privileges"]),
+    ] {
+        assert_eq!(docker(&app, key), values, "{key}");
+    }
+    let low = ["SETUID", "SETGID", "NET_BIND_SERVICE"];
+    for words in [["--listen", ":80"], ["--admin-listen", "127.0.0.1:1023"]] {
+        assert_eq!(docker(&self::app(&words, &[]).0, "cap-add"), low, "{words:?}");
+    }
 }
 
 #[test]
@@ -225,15 +287,17 @@ fn an_apps_labels_are_those_of_the_readme() {
 #[test]
 fn mistakes_are_those_of_the_program_and_of_the_text() {
     let unit = "--print-systemd-unit";
-    let cases: [(&[&str], &str); 8] = [
+    let app = "--print-app-definition";
+    let cases: [(&[&str], &str); 9] = [
         (&[unit, "--listen", "8000"], "--listen 8000: the port wants a colon"),
         (&[unit, "storage"], "STORAGE-DIR \"storage\": write the whole path, which begins with /"),
         (&[unit, "/a\nExecStart=/bin/sh"], "STORAGE-DIR \"/a\\nExecStart=/bin/sh\": write the"),
         (&[unit, "--acme-ca", "ca.pem"], "--acme-ca \"ca.pem\": write the whole path"),
         (&[unit, "--once"], "--once and --print-systemd-unit exclude each other; choose one"),
         (&[unit, "--print-man"], "--print-systemd-unit and --print-man exclude each other"),
-        (&["--print-app-definition", "--revoke", "a.org"], "--revoke and --print-app-definition"),
-        (&["--print-app-definition", "--listen", ":0"], "--listen :0: Marathon has to know"),
+        (&[app, "--revoke", "a.org"], "--revoke and --print-app-definition"),
+        (&[app, "--listen", ":0"], "--listen :0: Marathon has to know"),
+        (&[app, "--admin-listen", "[::]:0"], "--admin-listen :0: Marathon has to know"),
     ];
     for (words, expected) in cases {
         let error = template(words, &[]).expect_err("it is wrong");

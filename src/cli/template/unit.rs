@@ -5,10 +5,8 @@ use std::fmt::Write as _;
 
 use crate::config::{Config, Listen};
 
-use super::{Choice, Choices, Filled, PLACEHOLDER};
+use super::{Choice, Choices, FIRST_FREE_PORT, Filled, PLACEHOLDER};
 
-/// Below it, a port takes a capability (capabilities(7), `CAP_NET_BIND_SERVICE`).
-const FIRST_FREE_PORT: u16 = 1024;
 /// `StateDirectory` names directories in there.
 const STATE_DIRECTORIES: &str = "/var/lib/";
 /// Where the passwords are that the unit does not show.

@@ -1,7 +1,9 @@
 //! The scheduler as others may see it: each certificate, the plan, what fails, what is held back, and
 //! whether anything is left to do. Changes nothing.
 
+#[cfg(test)]
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::acme::renewal_info::Window;
 use crate::daemon::budget::Left;
@@ -9,7 +11,9 @@ use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::time::UnixTime;
 
-use super::entry::{Entry, Held};
+use super::entry::Entry;
+#[cfg(test)]
+use super::entry::Held;
 use super::schedule::{Next, Planned, Task};
 use super::{Certificates, Stored, Trouble};
 
@@ -54,6 +58,18 @@ pub struct OrderCounts {
     pub issued: u64,
     /// In any other way.
     pub failed: u64,
+}
+
+impl Counts {
+    /// Counts one more in this state.
+    pub fn add(&mut self, state: State) {
+        match state {
+            State::Failing => self.failing += 1,
+            State::Pending => self.pending += 1,
+            State::Valid => self.valid += 1,
+            State::Unwanted => self.unwanted += 1,
+        }
+    }
 }
 
 impl State {
@@ -158,6 +174,7 @@ impl Certificates {
     }
 
     /// How many wanted certificates' last order failed, wholly or for a name.
+    #[cfg(test)]
     pub fn failing(&self) -> usize {
         self.entries.values().filter(|entry| entry.is_failing()).count()
     }
@@ -168,6 +185,7 @@ impl Certificates {
     }
 
     /// The limits of the CA that hold orders back, each with the time at which there is room.
+    #[cfg(test)]
     pub fn held(&self) -> BTreeMap<String, UnixTime> {
         let mut held = BTreeMap::new();
         for Held { until, reason, .. } in self.entries.values().filter_map(|it| it.held.as_ref()) {
@@ -221,17 +239,23 @@ impl Certificates {
         self.entries.iter().map(|(name, entry)| View { name, entry, offers: self })
     }
 
+    /// The certificates whose names come behind this one, by name; without one, all.
+    pub fn views_behind(&self, name: Option<&Domain>) -> impl Iterator<Item = View<'_>> {
+        let start = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.entries.range::<Domain, _>((start, Bound::Unbounded));
+        behind.map(|(name, entry)| View { name, entry, offers: self })
+    }
+
+    /// The certificate of this name.
+    pub fn view(&self, name: &Domain) -> Option<View<'_>> {
+        let (name, entry) = self.entries.get_key_value(name)?;
+        Some(View { name, entry, offers: self })
+    }
+
     /// How many certificates are in which state. It looks at every one.
     pub fn counts(&self, now: UnixTime) -> Counts {
         let mut counts = Counts::default();
-        for view in self.views() {
-            match view.state(now) {
-                State::Failing => counts.failing += 1,
-                State::Pending => counts.pending += 1,
-                State::Valid => counts.valid += 1,
-                State::Unwanted => counts.unwanted += 1,
-            }
-        }
+        self.views().for_each(|view| counts.add(view.state(now)));
         counts
     }
 

@@ -17,14 +17,15 @@ const PING: &str = "/.well-known/acme-challenge/ping";
 struct Case {
     bench: Bench,
     front: Front,
-    lookup: bool,
+    lookup: Lookup,
     /// Whether answers about the daemon cost something.
     costly: bool,
     door: Door,
+    client: IpAddr,
 }
 
 /// Says what it was asked.
-struct Parrot(bool);
+struct Parrot(bool, Lookup);
 
 impl Reports for Parrot {
     fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse {
@@ -32,7 +33,11 @@ impl Reports for Parrot {
     }
 
     fn is_costly(&self, inquiry: &Inquiry) -> bool {
-        self.0 && *inquiry != Inquiry::Health
+        self.0 && !matches!(inquiry, Inquiry::Health { .. })
+    }
+
+    fn lookup(&self, _: &str) -> Lookup {
+        self.1
     }
 }
 
@@ -41,19 +46,34 @@ impl Case {
         Case {
             bench: Bench::new(),
             front: Front::default(),
-            lookup: false,
+            lookup: Lookup::Nowhere,
             costly: false,
             door: Door::Public,
+            client: [10, 0, 0, 1].into(),
         }
     }
 
     fn accept(&mut self, number: u64) {
-        self.front.accepted(&mut self.bench.turn(), conn(number), self.door);
+        self.front.accepted(&mut self.bench.turn(), conn(number), self.client, self.door);
     }
 
     fn receive(&mut self, number: u64, bytes: &[u8]) -> Vec<String> {
         let Case { bench, front, lookup, costly, .. } = self;
-        front.received(&mut bench.turn(), conn(number), bytes, *lookup, &Parrot(*costly));
+        front.received(&mut bench.turn(), conn(number), bytes, &Parrot(*costly, *lookup));
+        self.outputs()
+    }
+
+    /// A file was looked for.
+    fn looked_up(&mut self, number: u64, token: &str, found: Option<&str>) -> Vec<String> {
+        let (found, parrot) = (found.map(String::from), Parrot(false, self.lookup));
+        self.front.looked_up(&mut self.bench.turn(), conn(number), token, found, &parrot);
+        self.outputs()
+    }
+
+    /// The published tokens were listed.
+    fn listed(&mut self, tokens: &[&str]) -> Vec<String> {
+        let tokens = tokens.iter().map(ToString::to_string).collect();
+        self.front.listed(&mut self.bench.turn(), tokens, &Parrot(false, self.lookup));
         self.outputs()
     }
 
@@ -73,6 +93,7 @@ impl Case {
             }
             Output::Close { conn: ConnId::Accepted(number), .. } => format!("close {number}"),
             Output::Load(Load::Challenge(_, token)) => format!("look up {token}"),
+            Output::Load(Load::Challenges) => "list".into(),
             other => format!("{other:?}"),
         };
         self.front.outputs().map(in_words).collect()
@@ -85,7 +106,7 @@ fn requests_are_answered_and_counted() {
     case.front.responder.publish("token".into(), "token.print".into());
     case.accept(0);
     assert_eq!(case.receive(0, &request(PING)), ["200 {\"message\": \"pong\"}"]);
-    assert_eq!(case.receive(0, &request("/health")), ["200 Health 0"]);
+    assert_eq!(case.receive(0, &request("/health")), ["200 Health { status_only: false } 0"]);
     let challenge = |token: &str| request(&format!("/.well-known/acme-challenge/{token}"));
     assert_eq!(case.receive(0, &challenge("token")), ["200 token.print"]);
     assert!(case.receive(0, &challenge("other"))[0].starts_with("404"));
@@ -95,30 +116,92 @@ fn requests_are_answered_and_counted() {
 
 #[test]
 fn a_lookup_holds_back_what_was_asked_after_it() {
-    let mut case = Case { lookup: true, ..Case::new() };
+    let mut case = Case { lookup: Lookup::Stored, ..Case::new() };
     case.accept(0);
     let mut bytes = request("/.well-known/acme-challenge/other");
     bytes.extend(request(PING));
     assert_eq!(case.receive(0, &bytes), ["look up other"]);
-    let found = Some("other.print\n".to_string());
-    case.front.looked_up(&mut case.bench.turn(), conn(0), found, &Parrot(false));
-    assert_eq!(case.outputs(), ["200 other.print", "200 {\"message\": \"pong\"}"]);
-    case.front.looked_up(&mut case.bench.turn(), conn(0), None, &Parrot(false));
-    assert_eq!(case.outputs(), Vec::<String>::new(), "an answer comes once");
+    let answers = case.looked_up(0, "other", Some("other.print\n"));
+    assert_eq!(answers, ["200 other.print", "200 {\"message\": \"pong\"}"]);
+    assert_eq!(case.looked_up(0, "other", None), Vec::<String>::new(), "an answer comes once");
+}
+
+fn challenge(token: &str) -> Vec<u8> {
+    request(&format!("/.well-known/acme-challenge/{token}"))
+}
+
+#[test]
+fn unknown_tokens_of_all_connections_share_one_listing() {
+    let mut case = Case { lookup: Lookup::Shared, ..Case::new() };
+    for number in 0..100 {
+        case.accept(number);
+        let both = [challenge("none"), challenge("neither")].concat();
+        let expected: &[&str] = if number == 0 { &["list"] } else { &[] };
+        assert_eq!(case.receive(number, &both), expected, "{number}");
+    }
+    // It was requested when the first had come, and may have been read before the others came.
+    let answers = case.listed(&["other"]);
+    assert_eq!(answers, ["404 Not Found\n", "404 Not Found\n"]);
+    assert_eq!(case.pass(0), Vec::<String>::new());
+    case.bench.pass(listing::LISTING_PAUSE);
+    assert_eq!(case.pass(0), ["list"]);
+    let answers = case.listed(&["other"]);
+    assert_eq!(answers.iter().filter(|it| it.starts_with("404")).count(), 2 * 99);
+    assert_eq!(case.front.counts(), ChallengeCounts { served: 0, unknown: 200 });
+    assert_eq!(case.receive(0, &challenge("other")), ["look up other"], "that one is listed");
+    assert_eq!(case.looked_up(0, "other", Some("other.print")), ["200 other.print"]);
+}
+
+#[test]
+fn a_token_that_was_published_after_the_last_listing_is_found() {
+    let mut case = Case { lookup: Lookup::Shared, ..Case::new() };
+    case.accept(0);
+    assert_eq!(case.receive(0, &challenge("new")), ["list"]);
+    // Another one comes while the listing is under way, and its token is published meanwhile.
+    case.accept(1);
+    assert_eq!(case.receive(1, &challenge("newer")), Vec::<String>::new());
+    assert_eq!(case.listed(&["new"]), ["look up new"]);
+    assert_eq!(case.looked_up(0, "new", Some("new.print")), ["200 new.print"]);
+    case.bench.pass(listing::LISTING_PAUSE);
+    assert_eq!(case.pass(0), ["list"]);
+    assert_eq!(case.listed(&["new", "newer"]), ["look up newer"]);
+    assert_eq!(case.looked_up(1, "newer", Some("newer.print")), ["200 newer.print"]);
+    // A token whose file is gone is not looked for again and again.
+    assert_eq!(case.receive(1, &challenge("new")), ["look up new"]);
+    assert_eq!(case.looked_up(1, "new", None), ["404 Not Found\n"]);
+    assert_eq!(case.receive(1, &challenge("new")), Vec::<String>::new());
+    case.bench.pass(listing::LISTING_PAUSE);
+    assert_eq!(case.pass(0), ["list"]);
+    assert_eq!(case.listed(&[]), ["404 Not Found\n"]);
+}
+
+#[test]
+fn who_goes_away_while_a_listing_is_read_is_forgotten() {
+    let mut case = Case { lookup: Lookup::Shared, ..Case::new() };
+    case.accept(0);
+    case.accept(1);
+    assert_eq!(case.receive(0, &challenge("none")), ["list"]);
+    case.front.closed(conn(0));
+    case.receive(1, &challenge("none"));
+    case.front.finished(conn(1));
+    assert_eq!(case.listed(&[]), Vec::<String>::new());
+    case.bench.pass(listing::LISTING_PAUSE);
+    assert_eq!(case.pass(0), ["list"]);
+    assert_eq!(case.listed(&[]), ["404 Not Found\n", "close 1"]);
 }
 
 #[test]
 fn who_says_no_more_gets_what_was_asked_and_is_closed() {
-    let mut case = Case { lookup: true, ..Case::new() };
+    let mut case = Case { lookup: Lookup::Stored, ..Case::new() };
     case.accept(0);
     let other = request("/.well-known/acme-challenge/other");
     let both = [other, request("/metrics"), request(PING)].concat();
     assert_eq!(case.receive(0, &both), ["look up other"]);
     case.front.finished(conn(0));
     assert_eq!(case.outputs(), Vec::<String>::new(), "its answer is still to come");
-    case.front.looked_up(&mut case.bench.turn(), conn(0), Some("print".into()), &Parrot(false));
-    assert_eq!(case.outputs(), ["200 print", "Measure(Accepted(0))"]);
-    case.front.measured(&mut case.bench.turn(), conn(0), Usage::default(), &Parrot(false));
+    assert_eq!(case.looked_up(0, "other", Some("print")), ["200 print", "Measure(Accepted(0))"]);
+    let parrot = Parrot(false, Lookup::Nowhere);
+    case.front.measured(&mut case.bench.turn(), conn(0), Usage::default(), &parrot);
     assert_eq!(case.outputs()[1..], ["200 {\"message\": \"pong\"}", "close 0"]);
     assert!(!case.front.owns(conn(0)));
 
@@ -135,7 +218,8 @@ fn what_the_process_uses_is_measured_before_metrics_are_given() {
     let both = [request("/metrics"), request("/status.json?x")].concat();
     assert_eq!(case.receive(0, &both), ["Measure(Accepted(0))"]);
     let usage = Usage { descriptors: Some(7), ..Usage::default() };
-    case.front.measured(&mut case.bench.turn(), conn(0), usage, &Parrot(false));
+    let parrot = Parrot(false, Lookup::Nowhere);
+    case.front.measured(&mut case.bench.turn(), conn(0), usage, &parrot);
     let answers = case.outputs();
     assert!(answers[0].contains("Metrics(Usage") && answers[0].contains("Some(7)"), "{answers:?}");
     assert_eq!(answers[1], "200 Json 0");
@@ -144,32 +228,66 @@ fn what_the_process_uses_is_measured_before_metrics_are_given() {
 }
 
 #[test]
-fn strangers_are_told_little_where_the_operator_has_a_door() {
+fn the_public_listener_serves_no_report_where_the_operator_has_another() {
     let front = Front::new(true);
     let mut case = Case { front, ..Case::new() };
     case.accept(0);
     for path in ["/", "/metrics", "/status.json"] {
         assert!(case.receive(0, &request(path))[0].starts_with("404"), "{path}");
     }
-    assert_eq!(case.receive(0, &request("/health")), ["200 Health 0"]);
+    assert_eq!(case.receive(0, &request("/health")), ["200 Health { status_only: true } 0"]);
     assert_eq!(case.receive(0, &request(PING)), ["200 {\"message\": \"pong\"}"]);
     case.door = Door::Admin;
     case.accept(1);
     assert_eq!(case.receive(1, &request("/")), ["200 Page(\"\") 0"]);
-    assert_eq!(case.receive(1, &request("/health")), ["200 Health 0"]);
+    assert_eq!(case.receive(1, &request("/health")), ["200 Health { status_only: false } 0"]);
 }
 
 #[test]
-fn costly_answers_are_rationed() {
+fn the_public_listener_serves_no_report_by_way_of_a_proxy() {
+    let mut case = Case::new();
+    case.front.responder.publish("token".into(), "token.print".into());
+    let forwarded = |method: &str, path: &str, field: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n").into_bytes()
+    };
+    for field in ["X-Forwarded-For: 10.0.0.1", "forwarded: x", "X-Real-Ip: ", "VIA: 1.1 proxy"] {
+        case.accept(0);
+        for path in ["/", "/?q=x", "/metrics", "/status.json"] {
+            for method in ["GET", "HEAD", "POST"] {
+                let answer = case.receive(0, &forwarded(method, path, field));
+                assert!(answer[0].starts_with("404"), "{method} {path} {field}: {answer:?}");
+            }
+        }
+        let health = case.receive(0, &forwarded("GET", "/health", field));
+        assert!(health[0].starts_with("200 Health { status_only: true }"), "{health:?}");
+        let target = "/.well-known/acme-challenge/token";
+        assert_eq!(case.receive(0, &forwarded("GET", target, field)), ["200 token.print"]);
+    }
+    assert_eq!(case.receive(0, &request("/")), ["200 Page(\"\") 4"]);
+    // Whoever scrapes through a proxy has the operator's listener.
+    case.door = Door::Admin;
+    case.accept(1);
+    let by_proxy = |path: &str| forwarded("GET", path, "X-Forwarded-For: 10.0.0.1");
+    assert_eq!(case.receive(1, &by_proxy("/")), ["200 Page(\"\") 4"]);
+    let health = case.receive(1, &by_proxy("/health"));
+    assert_eq!(health, ["200 Health { status_only: false } 4"]);
+}
+
+#[test]
+fn requests_for_the_page_take_no_answer_from_the_metrics() {
     let mut case = Case { costly: true, ..Case::new() };
     case.accept(0);
-    for _ in 0..RATION {
-        assert_eq!(case.receive(0, &request("/status.json")), ["200 Json 0"]);
-    }
-    assert!(case.receive(0, &request("/"))[0].starts_with("503"));
-    assert_eq!(case.receive(0, &request("/health")), ["200 Health 0"], "that one costs nothing");
-    case.pass(RATION_TIME.as_secs());
-    assert_eq!(case.receive(0, &request("/")), ["200 Page(\"\") 0"]);
+    let answers: Vec<String> = (0..100).flat_map(|_| case.receive(0, &request("/"))).collect();
+    let given = answers.iter().filter(|answer| answer.starts_with("200")).count();
+    assert!(given < limiter::ANSWERS_MAX && answers[99].starts_with("503"), "{given}");
+    assert_eq!(case.receive(0, &request("/health")), ["200 Health { status_only: false } 0"]);
+    assert_eq!(case.receive(0, &request("/metrics")), ["Measure(Accepted(0))"]);
+    case.client = [10, 0, 0, 2].into();
+    case.accept(1);
+    assert_eq!(case.receive(1, &request("/")), ["200 Page(\"\") 0"], "another client");
+    case.pass(WINDOW.as_secs());
+    case.accept(2);
+    assert_eq!(case.receive(2, &request("/")), ["200 Page(\"\") 0"]);
 }
 
 #[test]
@@ -248,7 +366,7 @@ fn a_newcomer_outlives_those_who_were_answered_or_drip() {
 
 #[test]
 fn who_waits_for_a_file_is_of_use() {
-    let mut case = Case { lookup: true, ..Case::new() };
+    let mut case = Case { lookup: Lookup::Stored, ..Case::new() };
     for number in 0..ACCEPTED_MAX as u64 {
         case.accept(number);
     }

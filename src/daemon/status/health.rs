@@ -22,14 +22,14 @@ impl Health {
     }
 
     /// The answer to `/health`: 503 only for what a restart elsewhere could mend, since Marathon
-    /// kills what is not healthy.
-    pub fn response(&self) -> ServerResponse {
+    /// kills what is not healthy. With `status_only`, no word of the reasons, which name peers and files.
+    pub fn response(&self, status_only: bool) -> ServerResponse {
         let status = if self.storage.is_some() { 503 } else { 200 };
         let reasons: Vec<String> = self.reasons().collect();
-        let body = if reasons.is_empty() {
-            json!({"status": "ok"})
-        } else {
-            json!({"status": "degraded", "reasons": reasons})
+        let body = match (reasons.is_empty(), status_only) {
+            (true, _) => json!({"status": "ok"}),
+            (false, true) => json!({"status": "degraded"}),
+            (false, false) => json!({"status": "degraded", "reasons": reasons}),
         };
         challenge::json(status, body.to_string())
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     fn body(health: &Health) -> (u16, String) {
-        let response = health.response();
+        let response = health.response(false);
         (response.status, String::from_utf8(response.body).expect("JSON is UTF-8"))
     }
 
@@ -52,5 +52,7 @@ mod tests {
         assert_eq!(body(&health), (200, expected.into()));
         health.storage = Some("certs: no space".into());
         assert_eq!(body(&health).0, 503);
+        let response = health.response(true);
+        assert_eq!((response.status, &*response.body), (503, &br#"{"status":"degraded"}"#[..]));
     }
 }

@@ -1,5 +1,6 @@
 //! `/`: everything, for people, in one page without a script and without anything from elsewhere. What
-//! needs attention stands first. However many certificates there are, a page has a hundred of them.
+//! needs attention stands first. However many certificates there are, a page has a hundred of them, and
+//! costs a bounded time.
 
 use crate::daemon::certificates::{Next, State, Task, View, When, Why};
 use crate::daemon::guard;
@@ -12,13 +13,14 @@ use crate::pki::guard::Verdict;
 use super::Sources;
 use super::bar::Bar;
 use super::html::Html;
+use super::overview::Selection;
 use super::query::{Query, STATES};
 use super::words::{away, counted};
 
 /// Certificates on one page.
 const ROWS: usize = 100;
-/// Limits of the CA that are shown: the scarcest.
-const LIMITS: usize = 8;
+/// A choice is looked for among so many certificates, the first ones by name.
+const SEARCHED_MAX: usize = 20_000;
 const STYLE: &str = include_str!("page.css");
 /// Nothing is loaded, nothing runs, nobody frames it; the one style sheet is named by its hash.
 const POLICY: &str = "default-src 'none'; \
@@ -68,7 +70,7 @@ fn page(html: &mut Html, sources: &Sources<'_>, query: &Query) {
 
 /// The one sentence to read, and its colour.
 fn verdict(sources: &Sources<'_>) -> (&'static str, String) {
-    let counts = sources.counts();
+    let counts = sources.overview.summary().counts;
     if !sources.active {
         return ("faint", "Standing by for another instance".into());
     }
@@ -89,7 +91,7 @@ fn verdict(sources: &Sources<'_>) -> (&'static str, String) {
 }
 
 fn facts(html: &mut Html, sources: &Sources<'_>) {
-    let counts = sources.counts();
+    let counts = sources.overview.summary().counts;
     html.raw("<dl class=\"facts\"><div><dt>Certificates</dt><dd>");
     html.text(format_args!("{} valid", counts.valid));
     for (count, what) in
@@ -128,46 +130,88 @@ fn ca(html: &mut Html, sources: &Sources<'_>) {
         html.text(format_args!(", {} waiting", status.queued));
     }
     html.raw("</span></dd></div>");
-    if sources.budget.is_empty() {
+    let limits = &sources.overview.summary().limits;
+    if limits.is_empty() {
         return;
     }
     html.raw("<div><dt>Left of its limits</dt><dd class=\"small\">");
-    for left in sources.budget.iter().take(LIMITS) {
+    for left in limits {
         html.element("", left.tokens, " of ").element("", &left.limit, "<br>");
     }
     html.raw("</dd></div>");
 }
 
 fn certificates(html: &mut Html, sources: &Sources<'_>, query: &Query) {
-    let all = sources.by_attention();
     html.raw("<h2>Certificates</h2>");
-    if all.is_empty() {
+    if sources.certificates.is_empty() {
         html.raw("<p class=\"faint\">None yet. Give an app the label <code>MARATHON_ACME_0_DOMAIN");
         html.raw("</code>, and its certificate appears here.</p>");
         return;
     }
-    if all.len() > ROWS / 10 || query.is_choosy() {
+    if sources.certificates.len() > ROWS / 10 || query.is_choosy() {
         form(html, query);
     }
-    let fitting = all.iter().filter(|view| query.fits(sources.now, view));
-    let found: Vec<&View<'_>> = fitting.collect();
-    if found.is_empty() {
+    let found = find(sources, query);
+    if found.names.is_empty() {
         html.raw("<p class=\"faint\">None fits.</p>");
-        return;
+        return left_out(html, &found);
     }
-    let pages = found.len().div_ceil(ROWS);
+    let pages = found.names.len().div_ceil(ROWS);
     let page = query.page.min(pages - 1);
     html.raw("<table><thead><tr><th class=\"name\">Name</th><th class=\"life-of\">Life</th>");
     html.raw("<th>State</th></tr></thead><tbody>");
-    for view in found.iter().skip(page * ROWS).take(ROWS) {
-        certificate(html, sources, view);
+    for name in found.names.iter().skip(page * ROWS).take(ROWS) {
+        if let Some(view) = sources.certificates.view(name) {
+            certificate(html, sources, &view);
+        }
     }
     html.raw("</tbody></table>");
-    pager(html, query, page, pages, found.len());
+    pager(html, query, page, pages, &found);
+    left_out(html, &found);
     html.raw(
         "<p class=\"legend small faint\">A bar is a certificate’s life, from its issue to its ",
     );
     html.raw("expiry. Green is when it is renewed, the line is now.</p>");
+}
+
+/// What a query asks for.
+struct Found {
+    /// Those that are listed, in their order.
+    names: Vec<Domain>,
+    /// How many there are.
+    count: usize,
+    /// How many were not looked at.
+    unseen: usize,
+}
+
+fn find(sources: &Sources<'_>, query: &Query) -> Found {
+    let len = sources.certificates.len();
+    if !query.is_choosy() {
+        let summary = sources.overview.summary();
+        let (names, unseen) = (summary.first.clone(), len.saturating_sub(summary.seen));
+        return Found { names, count: summary.seen, unseen };
+    }
+    let mut selection = Selection::default();
+    for view in sources.certificates.views().take(SEARCHED_MAX) {
+        if query.fits(sources.now, &view) {
+            selection.add(sources.now, &view);
+        }
+    }
+    let (count, unseen) = (selection.count, len.saturating_sub(SEARCHED_MAX));
+    Found { names: selection.into_names(), count, unseen }
+}
+
+/// Says what is not in the table.
+fn left_out(html: &mut Html, found: &Found) {
+    let more = found.count - found.names.len();
+    if more > 0 {
+        let text = format!("{more} more are not listed. Search for a name or an app.");
+        html.element("<p class=\"small faint\">", text, "</p>");
+    }
+    if found.unseen > 0 {
+        let text = format!("{} certificates were not looked at.", found.unseen);
+        html.element("<p class=\"small faint\">", text, "</p>");
+    }
 }
 
 fn form(html: &mut Html, query: &Query) {
@@ -183,7 +227,7 @@ fn form(html: &mut Html, query: &Query) {
     html.raw("</select><button>Show</button></form>");
 }
 
-fn pager(html: &mut Html, query: &Query, page: usize, pages: usize, found: usize) {
+fn pager(html: &mut Html, query: &Query, page: usize, pages: usize, found: &Found) {
     if pages == 1 {
         return;
     }
@@ -191,8 +235,8 @@ fn pager(html: &mut Html, query: &Query, page: usize, pages: usize, found: usize
     if page > 0 {
         html.element("<a rel=\"prev\" href=\"", query.of_page(page - 1), "\">Before</a>");
     }
-    let last = (page + 1).saturating_mul(ROWS).min(found);
-    let shown = format_args!("{} to {last} of {found}", page * ROWS + 1).to_string();
+    let last = (page + 1).saturating_mul(ROWS).min(found.names.len());
+    let shown = format_args!("{} to {last} of {}", page * ROWS + 1, found.count).to_string();
     html.element("<span class=\"faint\">", shown, "</span>");
     if page + 1 < pages {
         html.element("<a rel=\"next\" href=\"", query.of_page(page + 1), "\">Next</a>");

@@ -78,6 +78,12 @@ impl Case {
     }
 
     fn ask(&self, inquiry: &Inquiry) -> (u16, String) {
+        let mut overview = Overview::default();
+        overview.refresh(self.bench.now, &self.certificates);
+        self.ask_with(&overview, inquiry)
+    }
+
+    fn ask_with(&self, overview: &Overview, inquiry: &Inquiry) -> (u16, String) {
         let sources = Sources {
             now: self.bench.now.wall,
             started: self.bench.now.wall,
@@ -85,6 +91,7 @@ impl Case {
             health: &self.health,
             directory: "https://ca.example/dir",
             certificates: &self.certificates,
+            overview,
             guard: &self.guard,
             budget: &self.budget,
             issuer: &self.issuer,
@@ -131,6 +138,57 @@ fn what_needs_attention_is_first_and_a_page_has_a_hundred() {
     assert!(failing.contains("<option selected>failing</option>"));
     let chosen = case.page("q=N0012");
     assert_eq!(chosen.matches("<tr><td class=\"name\"><b>n0012").count(), 10);
+}
+
+#[test]
+fn one_request_looks_at_a_bounded_number_of_certificates() {
+    let count = 2 * overview::SLICE + 500;
+    let mut case = Case::wanting(count);
+    let mut overview = Overview::default();
+    let mut page = |case: &Case, query: &str| {
+        overview.refresh(case.bench.now, &case.certificates);
+        let page = case.ask_with(&overview, &Inquiry::Page(query.into())).1;
+        (page, overview.summary().seen)
+    };
+    let shown = |page: &str| page.matches("<tr><td class=\"name\"><b>n").count();
+    for (slices, unseen) in [(1, count - overview::SLICE), (2, count - 2 * overview::SLICE)] {
+        case.bench.pass(std::time::Duration::from_millis(1));
+        let (page, seen) = page(&case, "");
+        assert_eq!((seen, shown(&page)), (slices * overview::SLICE, 100));
+        assert!(page.contains(&format!(">{unseen} certificates were not looked at.<")), "{page}");
+    }
+    let (last, seen) = page(&case, "page=99");
+    assert_eq!((seen, shown(&last)), (count, 100));
+    assert!(last.contains("901 to 1000 of 20500") && last.contains(">19500 more are not listed."));
+    assert!(!last.contains("rel=\"next\"") && !last.contains("not looked at"));
+    let (first, _) = page(&case, "");
+    assert!(first.contains("<b>n00000.example.org</b>") && first.contains("failing"));
+    // A choice is looked for among the first ones by name.
+    let (found, _) = page(&case, "q=n0001");
+    assert_eq!(shown(&found), 10);
+    assert!(found.contains(">500 certificates were not looked at.<"), "{found}");
+    let (none, _) = page(&case, "q=n20499");
+    assert!(none.contains("None fits.") && none.contains("not looked at"), "{none}");
+}
+
+#[test]
+fn an_overview_of_many_is_used_for_a_second() {
+    let mut case = Case::wanting(FEW + 2);
+    let mut overview = Overview::default();
+    overview.refresh(case.bench.now, &case.certificates);
+    assert_eq!((overview.failing(), overview.summary().counts.pending), (1, FEW + 1));
+    let wanted = case.certificates.views().skip(1).map(|view| {
+        let (name, source) = (view.name(), Source { app: "/a".into(), version: "1".into() });
+        (name.clone(), Wish { names: vec![name.clone()], source }.into())
+    });
+    let wanted = wanted.collect();
+    case.certificates.want(&mut case.bench.turn(), &wanted);
+    case.bench.pass(std::time::Duration::from_millis(999));
+    overview.refresh(case.bench.now, &case.certificates);
+    assert_eq!(overview.failing(), 1, "of a moment ago");
+    case.bench.pass(std::time::Duration::from_millis(1));
+    overview.refresh(case.bench.now, &case.certificates);
+    assert_eq!((overview.failing(), overview.summary().counts.pending), (0, FEW + 1));
 }
 
 #[test]
@@ -262,7 +320,10 @@ fn metrics_are_families_with_their_samples() {
 
 #[test]
 fn health_never_costs_anything() {
-    assert!(!is_costly(&Inquiry::Health, usize::MAX) && !is_costly(&Inquiry::Json, FEW));
+    assert!(
+        !is_costly(&Inquiry::Health { status_only: false }, usize::MAX)
+            && !is_costly(&Inquiry::Json, FEW)
+    );
     assert!(is_costly(&Inquiry::Json, FEW + 1));
     let topics = ["/health", "/metrics", "/status.json", "/"].map(Topic::of);
     assert!(topics.iter().all(Option::is_some));

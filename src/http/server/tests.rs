@@ -291,8 +291,8 @@ fn a_body_is_no_request() {
     let inner = "GET /inner HTTP/1.1\r\nHost: x\r\n\r\n";
     let length = inner.len();
     let after = "GET /b HTTP/1.1\r\nHost: x\r\n\r\n";
-    for method in ["GET", "HEAD", "DELETE", "CONNECT", "POST"] {
-        let start = format!("{method} /a HTTP/1.1\r\nHost: x\r\n");
+    for line in ["GET /a", "HEAD /a", "DELETE /a", "CONNECT x:80", "POST /a"] {
+        let start = format!("{line} HTTP/1.1\r\nHost: x\r\n");
         let counted = format!("{start}Content-Length: {length}\r\n\r\n{inner}{after}");
         let chunk = format!("{length:x};x=\"y\"\r\n{inner}\r\n0\r\nX: y\r\n\r\n");
         let chunked = format!("{start}Transfer-Encoding: chunked\r\n\r\n{chunk}{after}");
@@ -321,7 +321,8 @@ fn a_head_over_its_limit_is_refused() {
 fn targets_come_out_in_origin_form() {
     let target = |request_line: &str| {
         let mut connection = ServerConnection::new();
-        connection.receive(format!("{request_line} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let host = "Host: a.example";
+        connection.receive(format!("{request_line} HTTP/1.1\r\n{host}\r\n\r\n").as_bytes());
         match connection.poll() {
             Some(ServerEvent::Request(request)) => request.target,
             other => panic!("{request_line}: {other:?}"),
@@ -329,10 +330,45 @@ fn targets_come_out_in_origin_form() {
     };
     assert_eq!(target("GET /a/../b?c=%20"), "/a/../b?c=%20");
     assert_eq!(target("GET http://a.example/b?c"), "/b?c");
-    assert_eq!(target("GET HTTPS://a.example"), "/");
-    assert_eq!(target("GET http://a.example?c"), "/?c");
+    assert_eq!(target("GET HTTPS://A.example:443"), "/");
     assert_eq!(target("OPTIONS *"), "*");
     assert_eq!(target("CONNECT a.example:80"), "a.example:80");
+}
+
+/// HAProxy finds another path in these than a reader does who ends the authority at `?` or `#`.
+#[test]
+fn a_target_that_a_load_balancer_reads_otherwise_is_refused() {
+    let challenges = "/.well-known/acme-challenge/";
+    for start in ["u?@any.org", "any.org?", "any.org#", "u@any.org", "other.org", "any.org\\", ""] {
+        for version in ["1.1\r\nHost: any.org", "1.0\r\nHost: any.org", "1.0"] {
+            let request = format!("GET http://{start}{challenges} HTTP/{version}\r\n\r\n");
+            check_refused(&request, 400);
+        }
+    }
+    check_refused(&format!("GET http://any.org{challenges} HTTP/1.0\r\n\r\n"), 400);
+    check_refused(&format!("GET /#{challenges} HTTP/1.0\r\n\r\n"), 400);
+}
+
+#[test]
+fn a_request_knows_its_path_and_who_has_passed_it_on() {
+    let request = |target: &str, fields: &str| {
+        let mut connection = ServerConnection::new();
+        let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        connection.receive(text.as_bytes());
+        match connection.poll() {
+            Some(ServerEvent::Request(request)) => request,
+            other => panic!("{text}: {other:?}"),
+        }
+    };
+    let asked = request("/a?b?c", "");
+    assert_eq!((asked.path(), asked.query(), asked.is_forwarded()), ("/a", "b?c", false));
+    assert_eq!(request("/a", "").query(), "");
+    let fields =
+        ["x-forwarded-for: ", "Forwarded: for=10.0.0.1", "X-REAL-IP: 10.0.0.1", "Via: 1.1 x"];
+    for field in fields {
+        assert!(request("/", &format!("{field}\r\n")).is_forwarded(), "{field}");
+    }
+    assert!(!request("/", "X-Forwarded-Port: 80\r\n").is_forwarded());
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, flock, linkat, mkdirat, open,
-    openat, renameat, statat, unlinkat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags, flock, linkat, mkdirat,
+    open, openat, renameat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 use zeroize::Zeroizing;
@@ -93,7 +93,8 @@ pub trait Files {
     /// It cannot be told.
     fn is_there(&self, path: &Path) -> io::Result<bool>;
 
-    /// The names in a folder, in any order; one that is not UTF-8 is shown as far as it can be.
+    /// The names in a folder as they are now, in any order; one that is not UTF-8 is shown as far as it can
+    /// be.
     ///
     /// # Errors
     /// The system's.
@@ -326,7 +327,12 @@ impl Files for RealFiles {
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in Dir::new(self.open_folder(folder, OFlags::RDONLY)?)? {
+        let opened = self.open_folder(folder, OFlags::RDONLY)?;
+        // Network file systems answer from a cache that may be a minute old, unless they are asked for the
+        // folder's state (statx(2)); one that cannot be asked so has no such cache.
+        let _ =
+            statx(&opened, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, StatxFlags::MTIME);
+        for entry in Dir::new(opened)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
                 names.push(name);

@@ -1,5 +1,6 @@
 //! What a client sends to the listener: any split gives the same requests and the same answers, what
-//! is handed out is as safe as it says, and our own reader understands every answer.
+//! is handed out is as safe as it says, our own reader understands every answer, and HAProxy finds the
+//! same path in a request as we do.
 
 use marathon_acme::http::{
     Exchange, ExchangeEvent, Method, REQUEST_BODY_BYTES_MAX, ServerConnection, ServerEvent,
@@ -16,6 +17,37 @@ pub fn run(bytes: &[u8]) {
         check(request);
     }
     read_back(&whole);
+    check_first_path(bytes, &whole);
+}
+
+/// What HAProxy's rules see of the first target (`path`, as its manual and `http_get_path` have it): what
+/// follows the scheme's `://` and then the first `/`, up to `?`. Userinfo belongs to the authority.
+fn haproxy_path(target: &str) -> Option<&str> {
+    let scheme = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
+    let behind = match target.split_once("://") {
+        _ if target.starts_with('*') => return None,
+        Some((before, behind)) if scheme(before) => behind,
+        _ => target,
+    };
+    let path = &behind[behind.find('/')?..];
+    path.split('?').next()
+}
+
+/// A request whose path HAProxy takes for a challenge's must be one for us, too: it is let through from
+/// anywhere by that rule, and must not be answered with a report.
+fn check_first_path(bytes: &[u8], served: &Served) {
+    let Some(request) = served.requests.first() else { return };
+    let line = bytes.split(|byte| *byte == b'\n').find(|line| !matches!(line, [] | [b'\r']));
+    let line = String::from_utf8_lossy(line.unwrap_or_default());
+    let target = line.split(' ').nth(1).unwrap_or_default();
+    if matches!(request.method.as_str(), "OPTIONS" | "CONNECT") && !request.target.starts_with('/')
+    {
+        return assert_eq!(request.target, target);
+    }
+    assert_eq!(request.path(), haproxy_path(target).unwrap_or("/"), "{target:?}");
 }
 
 /// What became of a connection.

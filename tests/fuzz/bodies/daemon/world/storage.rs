@@ -69,6 +69,7 @@ impl World {
             }
             (Load::Certificate(name), false) => Loaded::Certificate(name, Err(error)),
             (Load::Challenge(conn, token), false) => Loaded::Challenge(conn, token, None),
+            (Load::Challenges, false) => Loaded::Challenges(Vec::new()),
             (Load::Guard(_), false) if which < 4 => {
                 let found = Found::File(Secret::new("-----BEGIN ".into()));
                 let file = String::from_utf8_lossy(script.text()).into_owned();
@@ -109,6 +110,7 @@ impl World {
                 let found = self.tokens.get(&token).cloned();
                 Loaded::Challenge(conn, token, found)
             }
+            Load::Challenges => Loaded::Challenges(self.tokens.keys().cloned().collect()),
             Load::Guard(_) => {
                 let ours = self.files.keys().cloned().collect();
                 Loaded::Guard(Ok(Look { ours, ..Look::default() }))
