@@ -19,6 +19,7 @@ use crate::turn::Turn;
 pub mod budget;
 pub mod certificates;
 mod errand;
+pub mod fair_queue;
 pub mod front;
 pub mod guard;
 pub mod issuer;
