@@ -22,6 +22,7 @@ use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
+mod deadline;
 mod entry;
 mod file;
 mod life;
@@ -29,13 +30,14 @@ mod ordering;
 mod reading;
 mod retiring;
 mod schedule;
+mod splitting;
 mod trial;
 mod trouble;
 mod view;
 
 pub use life::{Advice, Life, Stored};
 pub use schedule::{Next, Planned, Task, When, Why};
-pub use trouble::Trouble;
+pub use trouble::{AppChanges, Trouble};
 pub use view::{Counts, OrderCounts, State, View};
 
 use entry::{Entry, Policy, Step};
@@ -83,6 +85,9 @@ pub enum CertificatesOutput {
     Reject(Domain, Secret, String),
     /// Move `certs/NAME.pem` to the archive; the answer goes to [`Certificates::archived`].
     Archive(Domain),
+    /// The CA accepts no more names in one certificate: what is wanted is to be split by that number, and
+    /// handed to [`Certificates::want`].
+    NamesMax(usize),
     /// What is in `certs/` has changed: load balancers must load it. The certificate that was written, and
     /// whether it is a new one.
     Changed(Option<(Domain, bool)>),
@@ -116,7 +121,8 @@ pub enum Urgency {
 #[derive(Debug)]
 pub struct Certificates {
     policy: Policy,
-    /// What the CA's limits leave, where they are known.
+    /// What the CA's limits leave: of failed authorizations at every CA, of all else only where
+    /// [`Policy::limits_known`].
     budget: Option<Budget>,
     /// Each in memory of its own: a map's nodes are half empty.
     entries: BTreeMap<Domain, Box<Entry>>,
@@ -151,10 +157,11 @@ impl Certificates {
             exact: config.san,
             synced: false,
             prune_after: config.prune_after,
+            limits_known: Budget::applies_to(&config.acme),
         };
         Certificates {
             policy,
-            budget: Budget::applies_to(&config.acme).then(Budget::default),
+            budget: Some(Budget::default()),
             entries: BTreeMap::new(),
             surplus: BTreeSet::new(),
             due: BTreeSet::new(),
@@ -281,7 +288,7 @@ impl Certificates {
         {
             match answer {
                 Ok(suggestion) => {
-                    let change = life.advised(now, stored, suggestion, turn.keys);
+                    let change = life.advised(now, suggestion, turn.keys);
                     if change == Change::Window {
                         turn.log(life.window_line(name, stored));
                         self.unsaved = Some(Urgency::Now);
@@ -327,6 +334,7 @@ impl Certificates {
         for name in self.entries.keys().cloned().collect::<Vec<_>>() {
             if let Some(entry) = self.entries.get_mut(&name) {
                 entry.clamp(now.wall);
+                entry.bound_pauses(now.wall, turn.keys);
             }
             self.reindex(&name);
         }

@@ -28,6 +28,7 @@ mod real_site;
 mod recorder;
 mod refusals;
 mod renewal;
+mod retries;
 mod routes;
 mod secrets;
 mod shipping;
@@ -185,6 +186,7 @@ fn main() -> ExitCode {
         renewal::TESTS,
         wishes::TESTS,
         refusals::TESTS,
+        retries::TESTS,
         gate::TESTS,
         guard::TESTS,
         instances::TESTS,

@@ -18,7 +18,7 @@ use crate::turn::Turn;
 use super::life::{Life, Stored};
 use super::schedule::{Next, Task, When, Why};
 use super::trial::{Origin, Trial};
-use super::trouble::{FollowUp, Spread, Trouble};
+use super::trouble::{AppChanges, FollowUp, Spread, Trouble};
 
 /// No hold is shorter: a limit that has room the very next moment must not make the loop spin.
 const HOLD_MIN: Duration = Duration::from_secs(1);
@@ -36,6 +36,8 @@ pub(super) struct Policy {
     pub(super) synced: bool,
     /// How long after its expiry an unwanted certificate is archived; nothing: never.
     pub(super) prune_after: Option<Duration>,
+    /// Whether the CA's limits for orders and certificates are known.
+    pub(super) limits_known: bool,
 }
 
 /// Everything about one certificate.
@@ -225,7 +227,7 @@ impl Entry {
         let Some(stored) = &self.stored else { return When::NOW };
         let covered = wish.names.iter().filter(|name| stored.is_for(name));
         let all = covered.map(|name| self.ready(name)).max().unwrap_or(When::NOW);
-        all.min(When::At(stored.leave_out_at()))
+        all.min(When::At(self.leave_out_at(stored)))
     }
 
     /// The names that are in no certificate and could be ordered at `now`, and those that they wait for:
@@ -236,7 +238,7 @@ impl Entry {
             wish.names.iter().partition(|name| self.ready(name).has_come(now));
         let waiting: Vec<&Domain> = ready.into_iter().filter(|it| !stored.is_for(it)).collect();
         let kept: Vec<&Domain> = failing.into_iter().filter(|it| stored.is_for(it)).collect();
-        let waits = stored.leave_out_at() > now && !waiting.is_empty() && !kept.is_empty();
+        let waits = self.leave_out_at(stored) > now && !waiting.is_empty() && !kept.is_empty();
         waits.then_some((waiting, kept))
     }
 
@@ -327,13 +329,13 @@ impl Entry {
     /// Takes in what the label says now. Names that it has no longer are not tried any more; what
     /// failed may work once an operator has acted.
     pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Arc<Wish>) {
+        self.memory.keep_removed(now, &wish.names);
         let before = self.memory.source.as_ref();
         if before.is_some_and(|before| wish.source.was_acted_upon_since(before)) {
             let troubles = self.memory.troubles_mut();
             troubles.for_each(|trouble| trouble.acted_upon(now));
             self.acted = self.memory.attempt.is_some();
         }
-        self.memory.left_out.retain(|name, _| wish.names.contains(name));
         let fits = |attempt: &Attempt| attempt.names.iter().all(|name| wish.names.contains(name));
         if !self.is_busy() && self.memory.attempt.as_ref().is_some_and(|attempt| !fits(attempt)) {
             self.memory.attempt = None;
@@ -342,6 +344,8 @@ impl Entry {
             // It may be gone, although the disk has not said so.
             self.step = Step::Reading { again_at: Some(now) };
         }
+        // By now it may be split.
+        self.held.take_if(|held| held.why == Why::TooManyNames);
         self.memory.source = Some(wish.source.clone());
         self.wish = Some(Arc::clone(wish));
         self.superseded = false;
@@ -368,6 +372,7 @@ impl Entry {
             self.memory.life = None;
         }
         self.stored = stored;
+        self.bound_pauses(turn.now.wall, turn.keys);
         is_new
     }
 
@@ -400,6 +405,7 @@ impl Entry {
             retry: When::At(until),
             not_before: None,
             until_restart: false,
+            app_changes: AppChanges::default(),
         });
         trouble.not_before = trouble.not_before.max(Some(until));
         trouble.retry = trouble.retry.max(When::At(until));
@@ -430,6 +436,7 @@ impl Entry {
         }
         let troubles = self.memory.troubles_mut();
         troubles.for_each(|trouble| trouble.clamp(now));
+        self.memory.removed.values_mut().for_each(|trouble| trouble.clamp(now));
         if let Some(life) = &mut self.memory.life {
             life.clamp(now);
         }

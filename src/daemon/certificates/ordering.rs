@@ -2,6 +2,8 @@
 //! with it, the file is written; and how a file is archived.
 //! Part of the scheduler's machine; the rules of what is next are in `entry.rs`.
 
+use std::time::Duration;
+
 use crate::daemon::budget::Limit;
 use crate::daemon::issuer::{Issued, OrderError, OrderId};
 use crate::daemon::memory::Attempt;
@@ -50,10 +52,11 @@ impl Certificates {
         let Some(entry) = self.entries.get_mut(&name) else { return };
         let Step::Queued { names, .. } = &entry.step else { return };
         let (now, names) = (turn.now.wall, names.clone());
-        let exempt = entry.is_exempt(&self.policy, now);
+        // Where the limits are not known, none but that of failed authorizations counts.
+        let exempt = !self.policy.limits_known || entry.is_exempt(&self.policy, now);
         if let Some(budget) = &mut self.budget {
             budget.forget_past(now);
-            let room = if exempt {
+            let room = if exempt || entry.is_urgent(now) {
                 budget.check_validations(now, &names)
             } else {
                 budget.check(now, &names)
@@ -64,6 +67,7 @@ impl Certificates {
                     entry.leave_out(now, failed, until, limit.complaint());
                     return self.put_back(turn, &name, order, None);
                 }
+                let until = entry.before_the_last_chance(now, until);
                 let held = Held::budget(now, &limit, until);
                 return self.put_back(turn, &name, order, Some(held));
             }
@@ -188,7 +192,9 @@ impl Certificates {
         match &mut self.budget {
             Some(budget) if counted => budget.certificate_issued(turn.now.wall, since, &names),
             // The CA did not take it for the renewal that it asked for, so it counted it.
-            Some(budget) if issued.replaced.is_none() => budget.order_made(turn.now.wall, &names),
+            Some(budget) if self.policy.limits_known && issued.replaced.is_none() => {
+                budget.order_made(turn.now.wall, &names);
+            }
             _ => {}
         }
         match file::assemble(turn.now.wall, &issued) {
@@ -236,6 +242,9 @@ impl Certificates {
                 (true, false) => budget.order_unmade(now, names),
             }
         }
+        if self.has_too_many_names(turn, name, names, error) {
+            return;
+        }
         let follow_up = match error {
             OrderError::Unregistered { .. } => FollowUp::Restart,
             error if error.is_paused() => FollowUp::Paused,
@@ -260,8 +269,13 @@ impl Certificates {
         entry.step = Step::Resting;
         let (now, spread) = (turn.now.wall, Spread::draw(turn.keys));
         let acted = std::mem::take(&mut entry.acted);
-        let grown = |before: Option<&Trouble>, error: Complaint| {
-            let mut trouble = Trouble::grown(before, now, error, failure.follow_up, spread);
+        // What one name of an app has caused counts for the next.
+        let known = entry.memory.troubles().map(|trouble| trouble.app_changes);
+        let app_changes = known.max_by_key(|changes| changes.not_before).unwrap_or_default();
+        let grown = |before: Option<&Trouble>, error: Complaint, left: Option<Duration>| {
+            let spread = spread.within(left);
+            let trouble = Trouble::grown(before, now, error, failure.follow_up, spread);
+            let mut trouble = Trouble { app_changes, ..trouble };
             if acted {
                 trouble.acted_upon(now);
             }
@@ -273,7 +287,7 @@ impl Certificates {
         let name_alone = memory.left_out.values().next().filter(|_| alone);
         if blamed.is_empty() {
             let before = worse(&memory.trouble, name_alone);
-            let trouble = grown(before, failure.error.clone());
+            let trouble = grown(before, failure.error.clone(), entry.time_left(now));
             turn.log(failed_line(name, &trouble));
             entry.memory.trouble = Some(trouble);
             return self.blamed(name);
@@ -284,7 +298,8 @@ impl Certificates {
             let hint = reason.hint.or(failure.error.hint);
             let text = if alone { failure.error.text.clone() } else { reason.text };
             let reason = Complaint::new(text, hint);
-            let trouble = grown(worse(&whole, entry.memory.left_out.get(&domain)), reason);
+            let before = worse(&whole, entry.memory.left_out.get(&domain));
+            let trouble = grown(before, reason, entry.time_left_of(now, &domain));
             turn.log(if alone {
                 failed_line(name, &trouble)
             } else {
@@ -325,6 +340,7 @@ impl Certificates {
         }
         if is_new {
             entry.memory.left_out.retain(|name, _| !stored.is_for(name));
+            entry.memory.removed.retain(|name, _| !stored.is_for(name));
             (entry.memory.trouble, entry.memory.attempt, entry.held) = (None, None, None);
         }
         (entry.stored, entry.memory.life) = (Some(*stored), Some(life));
