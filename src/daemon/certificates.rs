@@ -37,7 +37,7 @@ mod view;
 
 pub use life::{Advice, Life, Stored};
 pub use schedule::{Next, Planned, Task, When, Why};
-pub use trouble::{AppChanges, Trouble};
+pub use trouble::{AppChanges, NameChanges, Trouble};
 pub use view::{Counts, OrderCounts, State, View};
 
 use entry::{Entry, Policy, Step};

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::acme::renewal_info::Window;
 use crate::collect::Collect;
 use crate::daemon::budget::Budget;
-use crate::daemon::certificates::{Advice, AppChanges, Life, Trouble, When};
+use crate::daemon::certificates::{Advice, AppChanges, Life, NameChanges, Trouble, When};
 use crate::daemon::reloader::UpToDate;
 use crate::daemon::wish::Source;
 use crate::domain::Domain;
@@ -85,6 +85,8 @@ pub struct CertificateMemory {
     /// Names that failed and that the label has no longer: should it have them again, they are not tried
     /// before their time.
     pub removed: FlatMap<Domain, Trouble>,
+    /// How often the names of its label have changed.
+    pub name_changes: Option<Box<NameChanges>>,
     /// An order that was begun and whose end is not known.
     pub attempt: Option<Box<Attempt>>,
 }
@@ -275,6 +277,7 @@ fn read_certificate(value: &Value) -> CertificateMemory {
         trouble: read_trouble(&value["trouble"]),
         left_out: read_troubles(&value["left_out"]),
         removed: read_troubles(&value["removed"]),
+        name_changes: read_name_changes(&value["name_changes"]).map(Box::new),
         attempt: read_attempt(&value["attempt"]).map(Box::new),
     }
 }
@@ -319,12 +322,17 @@ fn read_trouble(value: &Value) -> Option<Trouble> {
     let error = Complaint::new(text(&value["error"])?, hint);
     let failures = count(&value["failures"]);
     let until_restart = value["until_restart"].as_bool() == Some(true);
-    let changes = &value["app_changes"];
-    let app_changes = AppChanges {
-        retries: count(&changes["retries"]),
-        not_before: time(&changes["not_before"]),
-    };
+    let app_changes = read_app_changes(&value["app_changes"]);
     Some(Trouble { failures, error, retry, not_before, until_restart, app_changes })
+}
+
+fn read_app_changes(value: &Value) -> AppChanges {
+    AppChanges { orders: count(&value["orders"]), not_before: time(&value["not_before"]) }
+}
+
+fn read_name_changes(value: &Value) -> Option<NameChanges> {
+    let changes = read_app_changes(value);
+    Some(NameChanges { order_at: time(&value["order_at"])?, changes })
 }
 
 fn read_attempt(value: &Value) -> Option<Attempt> {

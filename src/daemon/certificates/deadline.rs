@@ -75,8 +75,9 @@ impl Entry {
 
     /// `until`, where a limit that is reckoned here holds an order back, and not behind that moment.
     pub(super) fn before_the_last_chance(&self, now: UnixTime, until: UnixTime) -> UnixTime {
-        let valid = self.stored.as_ref().filter(|stored| stored.not_after > now);
-        valid.map_or(until, |stored| until.min(self.part_left_at(stored, LAST_CHANCE_PART)))
+        let last = self.stored.as_ref().map(|stored| self.part_left_at(stored, LAST_CHANCE_PART));
+        // Where it has come, only that limit holds an order back that holds always.
+        last.filter(|last| *last > now).map_or(until, |last| until.min(last))
     }
 
     /// What failed is not tried later than the time left lets it: a file was read, or the clock was set,

@@ -18,7 +18,7 @@ use crate::turn::Turn;
 use super::life::{Life, Stored};
 use super::schedule::{Next, Task, When, Why};
 use super::trial::{Origin, Trial};
-use super::trouble::{AppChanges, FollowUp, Spread, Trouble};
+use super::trouble::{AppChanges, FollowUp, NameChanges, Spread, Trouble};
 
 /// No hold is shorter: a limit that has room the very next moment must not make the loop spin.
 const HOLD_MIN: Duration = Duration::from_secs(1);
@@ -201,6 +201,9 @@ impl Entry {
         let added = added.map(|name| self.ready(name)).min().unwrap_or(When::Never);
         let surplus = policy.exact && stored.names.iter().any(|name| !wish.names.contains(name));
         let removed = if surplus { When::NOW } else { When::Never };
+        let changes = self.memory.name_changes.as_ref();
+        let earliest = changes.map_or(When::NOW, |changes| When::At(changes.order_at));
+        let (added, removed) = (added.max(earliest), removed.max(earliest));
         let by_advice = self.memory.life.as_ref().is_some_and(|life| life.advice.window.is_some());
         let renewal = self.renewal().map_or(When::NOW, When::At);
         let renewal_why = if by_advice { Why::Window } else { Why::Lifetime };
@@ -330,6 +333,10 @@ impl Entry {
     /// failed may work once an operator has acted.
     pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Arc<Wish>) {
         self.memory.keep_removed(now, &wish.names);
+        if self.is_to_be_replaced(wish) {
+            let changes = NameChanges::changed(self.memory.name_changes.as_deref(), now);
+            self.memory.name_changes = Some(Box::new(changes));
+        }
         let before = self.memory.source.as_ref();
         if before.is_some_and(|before| wish.source.was_acted_upon_since(before)) {
             let troubles = self.memory.troubles_mut();
@@ -349,6 +356,14 @@ impl Entry {
         self.memory.source = Some(wish.source.clone());
         self.wish = Some(Arc::clone(wish));
         self.superseded = false;
+    }
+
+    /// Whether a label has other names than it had, so that the certificate in service no longer fits.
+    fn is_to_be_replaced(&self, wish: &Wish) -> bool {
+        let (Some(before), Some(stored)) = (&self.wish, &self.stored) else { return false };
+        let fits = wish.names.len() == stored.names.len()
+            && wish.names.iter().all(|name| stored.is_for(name));
+        before.names != wish.names && !fits
     }
 
     /// Takes in what the file holds; whether it is a certificate of which nothing was remembered. What
@@ -437,6 +452,7 @@ impl Entry {
         let troubles = self.memory.troubles_mut();
         troubles.for_each(|trouble| trouble.clamp(now));
         self.memory.removed.values_mut().for_each(|trouble| trouble.clamp(now));
+        self.memory.name_changes.iter_mut().for_each(|changes| changes.clamp(now));
         if let Some(life) = &mut self.memory.life {
             life.clamp(now);
         }

@@ -14,8 +14,8 @@ use super::schedule::When;
 /// The pauses after the first, second … failed order; the last one repeats.
 const RETRY_PAUSES: [Duration; 6] =
     [minutes(1), minutes(10), minutes(60), minutes(180), minutes(360), minutes(720)];
-/// After a retry that a change of the app made due, the next change makes none due for this time: after
-/// the first such retry, the second …; the last one repeats. One order a minute is the most that an app
+/// After an order that a change of the app made due, the next change makes none due for this time: after
+/// the first such order, the second …; the last one repeats. One order a minute is the most that an app
 /// that is posted again and again can cause, and ever fewer come of it.
 const CHANGE_PAUSES: [Duration; 7] =
     [minutes(1), minutes(2), minutes(4), minutes(8), minutes(16), minutes(32), CHANGE_PAUSE_MAX];
@@ -49,13 +49,22 @@ pub struct Trouble {
     pub app_changes: AppChanges,
 }
 
-/// How often changes of an app made a retry due.
+/// How often changes of an app made an order due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AppChanges {
-    /// So many retries, since there was none for long.
-    pub retries: u32,
+    /// So many orders, since there was none for long.
+    pub orders: u32,
     /// The next change makes none due before.
     pub not_before: Option<UnixTime>,
+}
+
+/// A label whose names have changed, so that the certificate in service is to be replaced before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameChanges {
+    /// It is not replaced for that before.
+    pub order_at: UnixTime,
+    /// How often that was.
+    pub changes: AppChanges,
 }
 
 /// How a failure is to be followed up.
@@ -115,8 +124,8 @@ impl Trouble {
     /// The app was changed or restarted: what failed may work now, so it is due as far as the CA allows,
     /// and as far as earlier changes have not brought a retry forward too often.
     pub(super) fn acted_upon(&mut self, now: UnixTime) {
-        let earliest = self.not_before.max(self.app_changes.not_before);
-        let allowed = earliest.map_or(now, |at| at.max(now));
+        let allowed = self.app_changes.allowed(now);
+        let allowed = self.not_before.map_or(allowed, |at| at.max(allowed));
         if When::At(allowed) < self.retry {
             self.retry = When::At(allowed);
             self.app_changes.count(allowed);
@@ -137,8 +146,7 @@ impl Trouble {
     /// date that no `Retry-After` reaches was made by a clock that was wrong, and says nothing.
     pub(super) fn clamp(&mut self, now: UnixTime) {
         self.not_before = self.not_before.filter(|at| *at <= now.plus(RETRY_AFTER_MAX));
-        let changes = &mut self.app_changes.not_before;
-        *changes = changes.map(|at| at.min(now.plus(CHANGE_PAUSE_MAX)));
+        self.app_changes.clamp(now);
         if let When::At(at) = self.retry {
             // The longest pause after so many failures, jitter included.
             let latest = now.plus(pause_after(self.failures) * 5 / 4);
@@ -149,15 +157,48 @@ impl Trouble {
 }
 
 impl AppChanges {
-    /// One retry more, at that time.
+    /// When a change at `now` may make an order due.
+    fn allowed(&self, now: UnixTime) -> UnixTime {
+        self.not_before.map_or(now, |at| at.max(now))
+    }
+
+    /// One order more, at that time.
     fn count(&mut self, at: UnixTime) {
         let quiet_since = self.not_before.map(|not_before| not_before.plus(CHANGE_PAUSE_MAX));
         if quiet_since.is_some_and(|quiet| quiet <= at) {
-            self.retries = 0;
+            self.orders = 0;
         }
-        let index = usize::try_from(self.retries).unwrap_or(usize::MAX);
+        let index = usize::try_from(self.orders).unwrap_or(usize::MAX);
         self.not_before = Some(at.plus(CHANGE_PAUSES[index.min(CHANGE_PAUSES.len() - 1)]));
-        self.retries = self.retries.saturating_add(1);
+        self.orders = self.orders.saturating_add(1);
+    }
+
+    /// The wall clock may have been set back since.
+    fn clamp(&mut self, now: UnixTime) {
+        // Counted from an order that may itself be as far ahead.
+        let latest = now.plus(CHANGE_PAUSE_MAX * 2);
+        self.not_before = self.not_before.map(|at| at.min(latest));
+    }
+}
+
+impl NameChanges {
+    /// The names have changed once more. What waits for an order already waits no longer for that.
+    pub(super) fn changed(before: Option<&NameChanges>, now: UnixTime) -> NameChanges {
+        match before {
+            Some(before) if before.order_at > now => *before,
+            _ => {
+                let mut changes = before.map(|before| before.changes).unwrap_or_default();
+                let order_at = changes.allowed(now);
+                changes.count(order_at);
+                NameChanges { order_at, changes }
+            }
+        }
+    }
+
+    /// The wall clock may have been set back since.
+    pub(super) fn clamp(&mut self, now: UnixTime) {
+        self.order_at = self.order_at.min(now.plus(CHANGE_PAUSE_MAX));
+        self.changes.clamp(now);
     }
 }
 

@@ -20,7 +20,7 @@ fn full() -> Memory {
         retry,
         not_before: Some(at(1_795_000_000)),
         until_restart: true,
-        app_changes: AppChanges { retries: 4, not_before: Some(at(1_795_000_100)) },
+        app_changes: AppChanges { orders: 4, not_before: Some(at(1_795_000_100)) },
     };
     let advice = Advice {
         window: Some(Window { start: at(1_796_000_000), end: at(1_796_100_000) }),
@@ -48,6 +48,10 @@ fn full() -> Memory {
         trouble: Some(trouble(When::At(at(1_795_800_000)))),
         left_out: FlatMap::from([(domain("c.org"), trouble(When::Never))]),
         removed: FlatMap::from([(domain("d.org"), trouble(When::At(at(1_795_900_000))))]),
+        name_changes: Some(Box::new(NameChanges {
+            order_at: at(1_795_800_000),
+            changes: AppChanges { orders: 1, not_before: Some(at(1_795_800_060)) },
+        })),
         attempt: Some(attempt.into()),
     };
     let account = AccountMemory {

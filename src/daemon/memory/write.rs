@@ -62,6 +62,8 @@ pub(super) struct Certificate<'a> {
     #[serde(skip_serializing_if = "FlatMap::is_empty")]
     removed: FlatMap<&'a str, Trouble<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    name_changes: Option<AppChanges>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<Attempt<'a>>,
 }
 
@@ -115,9 +117,21 @@ struct Trouble<'a> {
 
 #[derive(Serialize)]
 struct AppChanges {
-    retries: u32,
+    orders: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_at: Option<i64>,
+}
+
+impl AppChanges {
+    fn of(changes: &certificates::AppChanges, order_at: Option<UnixTime>) -> AppChanges {
+        AppChanges {
+            orders: changes.orders,
+            not_before: changes.not_before.map(UnixTime::as_millis),
+            order_at: order_at.map(UnixTime::as_millis),
+        }
+    }
 }
 
 /// A time, or `"never"`.
@@ -158,13 +172,16 @@ impl<'a> Ca<'a> {
 
 impl<'a> Certificate<'a> {
     pub(super) fn of(memory: &'a CertificateMemory) -> Certificate<'a> {
-        let CertificateMemory { source, life, trouble, left_out, removed, attempt } = memory;
+        let CertificateMemory { source, life, trouble, left_out, removed, name_changes, attempt } =
+            memory;
+        let name_changes = name_changes.as_deref();
         Certificate {
             source: source.as_ref().map(|it| Source { app: &it.app, version: &it.version }),
             life: life.as_ref().map(Life::of),
             trouble: trouble.as_ref().map(Trouble::of),
             left_out: troubles(left_out),
             removed: troubles(removed),
+            name_changes: name_changes.map(|it| AppChanges::of(&it.changes, Some(it.order_at))),
             attempt: attempt.as_ref().map(|attempt| Attempt {
                 at: attempt.at.as_millis(),
                 directory: &attempt.directory,
@@ -212,10 +229,8 @@ impl<'a> Trouble<'a> {
             },
             not_before: trouble.not_before.map(UnixTime::as_millis),
             until_restart: trouble.until_restart,
-            app_changes: (changes != certificates::AppChanges::default()).then(|| AppChanges {
-                retries: changes.retries,
-                not_before: changes.not_before.map(UnixTime::as_millis),
-            }),
+            app_changes: (changes != certificates::AppChanges::default())
+                .then(|| AppChanges::of(&changes, None)),
         }
     }
 }

@@ -160,3 +160,33 @@ fn failed_authorizations_are_limited_at_every_ca() {
     let wishes: Vec<(&str, &str)> = lists.iter().map(|list| (list.as_str(), "1")).collect();
     assert_eq!(case.want(&wishes).len(), 400);
 }
+
+/// Where every order succeeds, a label whose names change all the time makes as few.
+#[test]
+fn a_label_that_flaps_is_ordered_ever_more_rarely() {
+    let mut case = Case::of(&Config { san: true, ..config() });
+    case.want(&[("a.org", "0")]);
+    case.obtain(0, "a.org", 90);
+    let mut orders: Vec<u64> = Vec::new();
+    for second in 0..3 * 3600 {
+        // Its time has come only where the label is not as it was: three seconds so, three otherwise.
+        let list = if second / 3 % 2 == 0 { "a.org b.org" } else { "a.org" };
+        let mut outputs = case.want(&[(list, &format!("{second}"))]);
+        outputs.extend(case.wake());
+        for output in outputs.iter().filter(|output| output.starts_with("order")) {
+            let id = output.split(' ').nth(1).unwrap().parse().unwrap();
+            case.obtain(id, list, 90);
+            orders.push(second);
+        }
+        case.bench.pass(SECOND);
+    }
+    assert_eq!(orders[0], 0, "the first change counts at once");
+    assert!(orders.len() <= 10, "{} orders", orders.len());
+    let pauses: Vec<u64> = orders.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(pauses.iter().all(|pause| *pause >= 60) && pauses.is_sorted(), "{pauses:?}");
+    // A restart of the program does not begin the count again.
+    let planned = case.remembered()[&name("a.org")].name_changes.clone();
+    case.restart(&Config { san: true, ..config() }, &[]);
+    assert!(planned.is_some());
+    assert_eq!(case.remembered()[&name("a.org")].name_changes, planned);
+}

@@ -240,5 +240,5 @@ impl Certificates {
 /// There may be ten thousand of them.
 #[test]
 fn an_entry_is_small() {
-    assert!(size_of::<Entry>() <= 648, "{} bytes", size_of::<Entry>());
+    assert!(size_of::<Entry>() <= 656, "{} bytes", size_of::<Entry>());
 }
