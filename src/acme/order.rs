@@ -30,6 +30,7 @@ mod issuance;
 mod step;
 #[cfg(test)]
 mod tests;
+mod too_many;
 
 pub use error::{OrderError, Refusal};
 use issuance::Asked;

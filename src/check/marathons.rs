@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::daemon::watcher::NAMES_MAX;
 use crate::daemon::watcher::inquiry::{Inquiry, Manner, Reception};
-use crate::daemon::watcher::names_max;
 use crate::domain::Domain;
 use crate::http::ResponseHead;
 use crate::marathon::{App, AppError, AppsParser, Notice, Selection, claims, event, lint};
@@ -35,7 +35,6 @@ pub(super) struct Marathons {
     timeout: Duration,
     group: String,
     selection: Selection,
-    names_max: usize,
     apps: Apps,
 }
 
@@ -87,7 +86,6 @@ impl Marathons {
             timeout: config.marathon_timeout.map_or(TIMEOUT_MAX, |it| it.min(TIMEOUT_MAX)),
             group: config.group.clone(),
             selection: config.into(),
-            names_max: names_max(config.profile.as_deref()),
             apps: Apps::Asking,
         }
     }
@@ -200,7 +198,7 @@ impl Marathons {
             Question::Apps { parser, found, .. } => {
                 let fed = parser.feed(bytes, &mut |app| {
                     let app = app.and_then(App::parse);
-                    found.add(app, &self.group, self.selection, self.names_max);
+                    found.add(app, &self.group, self.selection);
                 });
                 fed.map_err(|error| error.to_string())
             }
@@ -381,13 +379,7 @@ fn is_stream(head: &ResponseHead) -> Result<(), String> {
 }
 
 impl Found {
-    fn add(
-        &mut self,
-        item: Result<App, AppError>,
-        group: &str,
-        selection: Selection,
-        names_max: usize,
-    ) {
+    fn add(&mut self, item: Result<App, AppError>, group: &str, selection: Selection) {
         self.apps += 1;
         let app = match item {
             Ok(app) => app,
@@ -414,7 +406,7 @@ impl Found {
             };
             self.note(format!("{} {}: {notice}", notice.app(), notice.label()), remedy.into());
         }
-        for flaw in lint(&app, group, selection, names_max) {
+        for flaw in lint(&app, group, selection, NAMES_MAX) {
             self.note(flaw.to_string(), flaw.remedy(group));
         }
     }
@@ -457,7 +449,7 @@ mod tests {
                         "MARATHON_ACME_0_DOMAIN":"a.org b.org","MARATHON_ACME_3_DOMAIN":"c.org"}"#;
         let app = format!(r#"{{"id":"/a","portDefinitions":[{{}}],{labels}}}"#);
         let mut add = |text: &str| {
-            found.add(App::parse(text.as_bytes()), "external", Selection::First, 100);
+            found.add(App::parse(text.as_bytes()), "external", Selection::First);
         };
         add(&app);
         add("[]");

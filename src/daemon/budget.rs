@@ -46,6 +46,9 @@ const CATEGORIES: &[&str] = &[
 /// full. The default is an account that never asked for anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
+    /// Whether the CA's limits of orders and certificates are known. If not, every order is
+    /// [`OrderKind::Exempt`], and only failed authorizations are counted.
+    has_limits: bool,
     rates: Rates,
     orders: Option<UnixTime>,
     /// By registered domain.
@@ -79,8 +82,9 @@ pub enum OrderKind {
     New,
     /// For exactly the names of an earlier certificate: only certificates for the same names.
     Renewal,
-    /// It replaces a certificate within the CA's suggested window (RFC 9773): none.
-    Replacement,
+    /// None: it replaces a certificate within the CA's suggested window (RFC 9773) or in the last tenth of
+    /// its lifetime, or the limits are not known.
+    Exempt,
 }
 
 impl Limit {
@@ -121,26 +125,29 @@ impl Default for Rates {
 
 impl Budget {
     /// The accounting that the operator chose, and that the CA has limits for; nothing yet is spent.
-    pub fn of(config: &Config) -> Option<Budget> {
-        let rates = match config.ca_limits {
-            CaLimits::Off => return None,
-            CaLimits::Known if !Budget::applies_to(&config.acme) => return None,
-            CaLimits::Known => Rates::default(),
-            CaLimits::Given { orders, domain } => Rates {
-                orders: orders.map_or(ORDERS, |tokens| Rate { tokens, ..ORDERS }),
-                domain: domain.map_or(CERTIFICATES_OF_DOMAIN, |tokens| Rate {
-                    tokens,
-                    ..CERTIFICATES_OF_DOMAIN
-                }),
-            },
-        };
-        Some(Budget { rates, ..Budget::default() })
+    pub fn of(config: &Config) -> Budget {
+        let mut budget = Budget { has_limits: true, ..Budget::default() };
+        match config.ca_limits {
+            CaLimits::Off => budget.has_limits = false,
+            CaLimits::Known => budget.has_limits = Budget::applies_to(&config.acme),
+            CaLimits::Given { orders, domain } => {
+                let Rates { orders: of_orders, domain: of_domain } = &mut budget.rates;
+                of_orders.tokens = orders.unwrap_or(of_orders.tokens);
+                of_domain.tokens = domain.unwrap_or(of_domain.tokens);
+            }
+        }
+        budget
     }
 
     /// What was spent in an earlier run, by the limits of this one.
     #[must_use]
     pub fn with_limits_of(self, other: &Budget) -> Budget {
-        Budget { rates: other.rates, ..self }
+        Budget { has_limits: other.has_limits, rates: other.rates, ..self }
+    }
+
+    /// Whether the CA's limits of orders and certificates are known.
+    pub fn has_limits(&self) -> bool {
+        self.has_limits
     }
 
     /// Whether a CA has these limits: only Let's Encrypt's production directory.
@@ -164,7 +171,7 @@ impl Budget {
         let shared = self.shared(names, kind).into_iter();
         let shared = shared.filter_map(|limit| Some((self.room_at(now, &limit, 1)?, limit)));
         let mut limits: Vec<(Limit, UnixTime)> = shared.map(|(at, limit)| (limit, at)).collect();
-        if kind != OrderKind::Replacement {
+        if kind != OrderKind::Exempt {
             let room_at =
                 self.sets.get(&set(names)).map(|at| CERTIFICATES_OF_SET.room_at(now, *at, 1));
             limits.extend(room_at.map(|at| (Limit::CertificatesPerSet, at)));
@@ -267,7 +274,7 @@ impl Budget {
                 take(&mut self.domains, domain, self.rates.domain, now);
             }
         }
-        if kind != OrderKind::Replacement {
+        if kind != OrderKind::Exempt {
             take(&mut self.sets, set(names), CERTIFICATES_OF_SET, now);
         }
     }
@@ -297,8 +304,7 @@ impl Budget {
                 }
             }
         }
-        if let Some(at) = self.sets.get_mut(&set(names)).filter(|_| kind != OrderKind::Replacement)
-        {
+        if let Some(at) = self.sets.get_mut(&set(names)).filter(|_| kind != OrderKind::Exempt) {
             *at = CERTIFICATES_OF_SET.clamp(now, at.plus(elapsed));
         }
     }
@@ -334,7 +340,7 @@ impl Budget {
                 give_back(&mut self.domains, &domain, self.rates.domain);
             }
         }
-        if kind != OrderKind::Replacement {
+        if kind != OrderKind::Exempt {
             give_back(&mut self.sets, &set(names), CERTIFICATES_OF_SET);
         }
         self.validations_failed(now, failed);
@@ -378,6 +384,7 @@ impl Budget {
             names.map(|names| set(&names))
         };
         Budget {
+            has_limits: false,
             rates: Rates::default(),
             orders: value.get("orders").and_then(time),
             domains: read(&value["domains"], |text| domain(text).map(|name| name.to_string())),

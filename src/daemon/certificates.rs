@@ -22,6 +22,7 @@ use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
+mod deadline;
 mod deferred;
 mod entry;
 mod file;
@@ -30,13 +31,14 @@ mod ordering;
 mod reading;
 mod retiring;
 mod schedule;
+mod splitting;
 mod trial;
 mod trouble;
 mod view;
 
 pub use life::{Advice, Life, Stored};
 pub use schedule::{Next, Planned, Task, When, Why};
-pub use trouble::Trouble;
+pub use trouble::{AppChanges, NameChanges, Trouble};
 pub use view::{Counts, OrderCounts, State, View};
 
 use deferred::Deferred;
@@ -85,6 +87,9 @@ pub enum CertificatesOutput {
     Reject(Domain, Secret, String),
     /// Move `certs/NAME.pem` to the archive; the answer goes to [`Certificates::archived`].
     Archive(Domain),
+    /// The CA accepts no more names in one certificate: what is wanted is to be split by that number, and
+    /// handed to [`Certificates::want`].
+    NamesMax(usize),
     /// What is in `certs/` has changed: load balancers must load it. The certificate that was written, and
     /// whether it is a new one.
     Changed(Option<(Domain, bool)>),
@@ -120,8 +125,8 @@ pub enum Urgency {
 #[derive(Debug)]
 pub struct Certificates {
     policy: Policy,
-    /// What the CA's limits leave, where they are known.
-    budget: Option<Budget>,
+    /// What the CA's limits leave.
+    budget: Budget,
     /// Each in memory of its own: a map's nodes are half empty.
     entries: BTreeMap<Domain, Box<Entry>>,
     /// Those that are stored and that nobody wants.
@@ -186,10 +191,8 @@ impl Certificates {
         certificates: BTreeMap<Domain, CertificateMemory>,
         budget: Budget,
     ) {
-        self.budget = self.budget.as_ref().map(|own| budget.with_limits_of(own));
-        if let Some(budget) = &mut self.budget {
-            budget.forget_past(turn.now.wall);
-        }
+        self.budget = budget.with_limits_of(&self.budget);
+        self.budget.forget_past(turn.now.wall);
         for (name, memory) in certificates {
             let mut entry = Box::new(Entry { memory, ..Entry::default() });
             entry.memory.trouble.take_if(|trouble| trouble.until_restart);
@@ -298,7 +301,7 @@ impl Certificates {
         {
             match answer {
                 Ok(suggestion) => {
-                    let change = life.advised(now, stored, suggestion, turn.keys);
+                    let change = life.advised(now, suggestion, turn.keys);
                     if change == Change::Window {
                         turn.log(life.window_line(name, stored));
                         self.unsaved = Some(Urgency::Now);
@@ -341,13 +344,12 @@ impl Certificates {
         }
         let line = Record::warn("main", "the clock was set");
         turn.log(line.with("from", expected).with("to", now.wall));
-        if let Some(budget) = &mut self.budget {
-            budget.clock_moved(expected, now.wall);
-        }
+        self.budget.clock_moved(expected, now.wall);
         self.deferred = Deferred::default();
         for name in self.entries.keys().cloned().collect::<Vec<_>>() {
             if let Some(entry) = self.entries.get_mut(&name) {
                 entry.clamp(now.wall);
+                entry.bound_pauses(now.wall, turn.keys);
             }
             self.reindex(&name);
         }
@@ -433,9 +435,8 @@ impl Certificates {
 
     /// What was spent of the CA's limits, less what has grown back.
     pub fn budget(&mut self, now: UnixTime) -> Budget {
-        let Some(budget) = &mut self.budget else { return Budget::default() };
-        budget.forget_past(now);
-        budget.clone()
+        self.budget.forget_past(now);
+        self.budget.clone()
     }
 
     fn step(&mut self, name: &Domain, step: Step) {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::acme::renewal_info::Window;
 use crate::collect::Collect;
 use crate::daemon::budget::Budget;
-use crate::daemon::certificates::{Advice, Life, Trouble, When};
+use crate::daemon::certificates::{Advice, AppChanges, Life, NameChanges, Trouble, When};
 use crate::daemon::reloader::UpToDate;
 use crate::daemon::wish::Source;
 use crate::domain::Domain;
@@ -26,6 +26,9 @@ mod write;
 /// What failed is remembered so much longer when nobody wants the certificate any more: a list of apps
 /// that lacks it for a moment must not make the CA be asked before its time.
 const KEPT_UNWANTED: Duration = Duration::from_secs(24 * 60 * 60);
+/// Names that a label has no longer and that are remembered because they failed, at most; of more, those
+/// that bind longest.
+const REMOVED_MAX: usize = 100;
 /// The version of the format that is written.
 const VERSION: u64 = 2;
 /// Older versions that are read: 1 knew `reload_owed` alone.
@@ -51,6 +54,8 @@ pub struct CaMemory {
     pub account: Option<AccountMemory>,
     /// The CA wants no new orders before (`Retry-After`).
     pub not_before: Option<UnixTime>,
+    /// How many names it accepts in one order, where it refused more: by profile, empty for none.
+    pub names_max: FlatMap<String, usize>,
     /// What was spent of its limits.
     pub budget: Budget,
 }
@@ -77,6 +82,11 @@ pub struct CertificateMemory {
     pub trouble: Option<Trouble>,
     /// Names that failed.
     pub left_out: FlatMap<Domain, Trouble>,
+    /// Names that failed and that the label has no longer: should it have them again, they are not tried
+    /// before their time.
+    pub removed: FlatMap<Domain, Trouble>,
+    /// How often the names of its label have changed.
+    pub name_changes: Option<Box<NameChanges>>,
     /// An order that was begun and whose end is not known.
     pub attempt: Option<Box<Attempt>>,
 }
@@ -87,11 +97,41 @@ impl CertificateMemory {
         self.trouble.iter_mut().chain(self.left_out.values_mut())
     }
 
+    /// The same, to be looked at.
+    pub fn troubles(&self) -> impl Iterator<Item = &Trouble> {
+        self.trouble.iter().chain(self.left_out.values())
+    }
+
+    /// The label has these names now: what is known of others that failed is put aside, and what was put
+    /// aside of these counts again, for a day longer than it binds.
+    pub fn keep_removed(&mut self, now: UnixTime, names: &[Domain]) {
+        self.removed.retain(|_, trouble| match trouble.retry {
+            When::At(at) => at.plus(KEPT_UNWANTED) > now,
+            When::Never => true,
+        });
+        let gone = self.left_out.extract_if(|name, _| !names.contains(name));
+        let gone: Vec<(Domain, Trouble)> = gone.collect();
+        let back = self.removed.extract_if(|name, _| names.contains(name));
+        let back: Vec<(Domain, Trouble)> = back.collect();
+        for (name, trouble) in back {
+            self.left_out.get_or_insert_with(name, || trouble);
+        }
+        for (name, trouble) in gone {
+            self.removed.insert(name, trouble);
+            if self.removed.len() > REMOVED_MAX {
+                let binding = |(_, trouble): &(&Domain, &Trouble)| trouble.retry;
+                let first = self.removed.iter().min_by_key(binding).map(|(name, _)| name.clone());
+                first.and_then(|name| self.removed.remove(&name));
+            }
+        }
+    }
+
     /// Until when this is worth keeping though nobody wants the certificate: a day longer than
     /// anything in it binds.
     pub fn matters_until(&self) -> When {
-        let troubles = self.trouble.iter().chain(self.left_out.values());
-        let bound = troubles
+        let bound = self
+            .troubles()
+            .chain(self.removed.values())
             .map(|trouble| trouble.retry.max(trouble.not_before.map_or(When::NOW, When::At)));
         let attempt = self.attempt.iter().map(|attempt| When::At(attempt.at));
         match bound.chain(attempt).max() {
@@ -109,8 +149,7 @@ impl CertificateMemory {
 
     /// When the next order is made because the last one failed; nothing when a person must act.
     pub fn next_try(&self) -> Option<UnixTime> {
-        let troubles = self.trouble.iter().chain(self.left_out.values());
-        match troubles.map(|trouble| trouble.retry).min()? {
+        match self.troubles().map(|trouble| trouble.retry).min()? {
             When::At(at) => Some(at),
             When::Never => None,
         }
@@ -219,7 +258,11 @@ fn read_ca(value: &Value) -> CaMemory {
         _ => None,
     };
     let not_before = time(&value["not_before"]);
-    CaMemory { account, not_before, budget: Budget::from_json(&value["budget"]) }
+    let limit = |value: &Value| usize::try_from(value.as_u64()?).ok().filter(|max| *max > 0);
+    let names_max = members(&value["names_max"]);
+    let names_max = names_max.filter_map(|(profile, it)| Some((profile.clone(), limit(it)?)));
+    let names_max = names_max.collect();
+    CaMemory { account, not_before, names_max, budget: Budget::from_json(&value["budget"]) }
 }
 
 fn read_certificate(value: &Value) -> CertificateMemory {
@@ -228,16 +271,20 @@ fn read_certificate(value: &Value) -> CertificateMemory {
         (Some(app), Some(version)) => Some(Source { app, version }),
         _ => None,
     };
-    let left_out = members(&value["left_out"])
-        .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_trouble(it)?)))
-        .collect();
     CertificateMemory {
         source,
         life: read_life(&value["life"]),
         trouble: read_trouble(&value["trouble"]),
-        left_out,
+        left_out: read_troubles(&value["left_out"]),
+        removed: read_troubles(&value["removed"]),
+        name_changes: read_name_changes(&value["name_changes"]).map(Box::new),
         attempt: read_attempt(&value["attempt"]).map(Box::new),
     }
+}
+
+fn read_troubles(value: &Value) -> FlatMap<Domain, Trouble> {
+    let read = |(name, it): (&String, _)| Some((Domain::parse(name).ok()?, read_trouble(it)?));
+    members(value).filter_map(read).collect()
 }
 
 fn read_life(value: &Value) -> Option<Life> {
@@ -275,7 +322,17 @@ fn read_trouble(value: &Value) -> Option<Trouble> {
     let error = Complaint::new(text(&value["error"])?, hint);
     let failures = count(&value["failures"]);
     let until_restart = value["until_restart"].as_bool() == Some(true);
-    Some(Trouble { failures, error, retry, not_before, until_restart })
+    let app_changes = read_app_changes(&value["app_changes"]);
+    Some(Trouble { failures, error, retry, not_before, until_restart, app_changes })
+}
+
+fn read_app_changes(value: &Value) -> AppChanges {
+    AppChanges { orders: count(&value["orders"]), not_before: time(&value["not_before"]) }
+}
+
+fn read_name_changes(value: &Value) -> Option<NameChanges> {
+    let changes = read_app_changes(value);
+    Some(NameChanges { order_at: time(&value["order_at"])?, changes })
 }
 
 fn read_attempt(value: &Value) -> Option<Attempt> {

@@ -27,6 +27,10 @@ impl Daemon {
             }
         };
         let Memory { reload_owed, reloaded, cas, certificates } = memory;
+        let learned = cas.get(&self.directory).map(|ca| &ca.names_max);
+        if let Some(max) = learned.and_then(|learned| learned.get(self.profile())) {
+            self.watcher.limit_names(turn, *max);
+        }
         self.reload_owed = reload_owed;
         if !reload_owed {
             self.reloader.restore(turn, &reloaded);
@@ -72,6 +76,25 @@ impl Daemon {
     /// What is remembered of the CA in use.
     pub(super) fn ca(&mut self) -> &mut CaMemory {
         self.cas.get_or_insert_with(self.directory.clone(), CaMemory::default)
+    }
+
+    /// The profile that is ordered; empty for the CA's default.
+    fn profile(&self) -> &str {
+        self.config.profile.as_deref().unwrap_or_default()
+    }
+
+    /// The CA accepts no more names in one certificate: that is remembered, and what is wanted is split by
+    /// it.
+    pub(super) fn limit_names(&mut self, turn: &mut Turn<'_>, max: usize) {
+        let profile = self.profile().to_string();
+        let learned = self.ca().names_max.get_or_insert_with(profile, || max);
+        *learned = max.min(*learned);
+        self.journal.touch(turn.now.mono, Urgency::Now);
+        if let Some(wanted) = self.watcher.limit_names(turn, max) {
+            self.certificates.want(turn, &wanted.certificates);
+            let keep = |name: &_| self.certificates.wants(name);
+            self.routes.retain(turn, &mut self.transport, keep);
+        }
     }
 
     pub(super) fn write_memory(&mut self, turn: &mut Turn<'_>) {

@@ -50,6 +50,7 @@ impl Daemon {
                     None => self.reloader.changed(turn),
                 }
             }
+            CertificatesOutput::NamesMax(max) => self.limit_names(turn, max),
             CertificatesOutput::Reject(name, pem, reason) => {
                 let purpose = Purpose::Reject(name.clone());
                 self.storage.store(purpose, Change::Reject { name, pem, reason });

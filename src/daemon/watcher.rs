@@ -29,7 +29,7 @@ mod stream;
 mod sync;
 mod token;
 
-pub use gather::names_max;
+pub use gather::NAMES_MAX;
 use stream::{Stream, StreamNews};
 use sync::{Sync, SyncNews};
 use token::Token;
@@ -259,6 +259,15 @@ impl Watcher {
         self.status.problem = None;
         let line = Record::debug("sync", "complete").with("apps", self.wanted.apps);
         turn.log(line.with("certificates", self.wanted.certificates.len()));
+    }
+
+    /// The CA accepts no more names in one certificate: gives what is wanted, split by that, when it was
+    /// split otherwise before. Until the first list is read, there is nothing to split.
+    pub fn limit_names(&mut self, turn: &mut Turn<'_>, names_max: usize) -> Option<&Wanted> {
+        let wanted = self.sync.limit_names(names_max)?;
+        self.take_in(turn, wanted);
+        // A list that is doubted does not count yet.
+        self.empty_since.is_none().then_some(&self.wanted)
     }
 
     /// Whether the last list says what is wanted.

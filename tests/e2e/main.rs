@@ -31,6 +31,7 @@ mod real_site;
 mod recorder;
 mod refusals;
 mod renewal;
+mod retries;
 mod routes;
 mod secrets;
 mod shipping;
@@ -190,6 +191,7 @@ fn main() -> ExitCode {
         renewal::TESTS,
         wishes::TESTS,
         refusals::TESTS,
+        retries::TESTS,
         gate::TESTS,
         guard::TESTS,
         instances::TESTS,

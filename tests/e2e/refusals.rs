@@ -56,10 +56,17 @@ fn paused() -> Outcome {
     second.wait_for("failed name=a.example.com")?;
     stand.let_time_pass(&second, "c")?;
     refused(2, &second)?;
+    stop(&mut second)?;
+    // More than a minute later, so that the next restart counts at once.
+    stand.change_state(|state| {
+        let trouble = &mut state["certificates"][NAME]["left_out"][NAME];
+        trouble["app_changes"] = serde_json::Value::Null;
+    })?;
     stand.with_ca(|ca| ca.settings.paused_names.clear());
+    let third = stand.start("third", &[])?;
     stand.site.deploy("/a", NAME);
-    stand.site.wait_for_certificate(&second, NAME)?;
-    refused(2, &second)
+    stand.site.wait_for_certificate(&third, NAME)?;
+    refused(2, &third)
 }
 
 /// One order an hour.

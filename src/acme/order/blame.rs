@@ -79,7 +79,7 @@ fn by_problem(problem: &Problem, names: &[Domain], paused: bool) -> Blamed {
 }
 
 /// What may be a name in a text. A dot at the end is the sentence's; a wildcard is another name.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | '*');
     text.split(move |c: char| !part(c)).map(|word| word.trim_matches('.'))
 }

@@ -358,14 +358,14 @@ fn what_the_ca_exempts_is_bound_by_failed_authorizations_alone() {
     while budget.check(BEGIN, &names, NEW).is_ok() {
         budget.order_made(BEGIN, &names, NEW);
     }
-    assert_eq!(budget.check(BEGIN, &names, OrderKind::Replacement), Ok(()));
+    assert_eq!(budget.check(BEGIN, &names, OrderKind::Exempt), Ok(()));
     for _ in 0..5 {
         budget.validations_failed(BEGIN, &names[..1]);
     }
-    let (limit, room_at) = budget.check(BEGIN, &names, OrderKind::Replacement).unwrap_err();
+    let (limit, room_at) = budget.check(BEGIN, &names, OrderKind::Exempt).unwrap_err();
     assert_eq!(limit, Limit::FailedAuthorizations(domain("a.org")));
     assert_eq!(room_at, BEGIN.plus(HOUR / 5));
-    assert_eq!(budget.check(BEGIN, &names[1..], OrderKind::Replacement), Ok(()));
+    assert_eq!(budget.check(BEGIN, &names[1..], OrderKind::Exempt), Ok(()));
 }
 
 /// The CA counts when it hears and when it issues, which is later than we do: there is never room here

@@ -128,8 +128,8 @@ impl Entry {
         now: UnixTime,
         names: &[Domain],
     ) -> OrderKind {
-        if self.is_exempt(policy, now) {
-            return OrderKind::Replacement;
+        if self.is_exempt(policy, now) || self.is_urgent(now) {
+            return OrderKind::Exempt;
         }
         self.kind_without_advice(policy, budget, now, names)
     }
@@ -142,6 +142,9 @@ impl Entry {
         now: UnixTime,
         names: &[Domain],
     ) -> OrderKind {
+        if !budget.has_limits() {
+            return OrderKind::Exempt;
+        }
         let stored = self.stored.as_ref().filter(|_| self.may_be_of_ca(policy));
         let of_stored = stored.is_some_and(|stored| {
             let same = stored.names.len() == names.len();
@@ -160,13 +163,10 @@ impl Entry {
 }
 
 impl Certificates {
-    /// Which limits an order for these names counts against; none are reckoned with when there is no
-    /// accounting.
+    /// Which limits an order for these names counts against.
     pub(super) fn kind_of(&self, now: UnixTime, name: &Domain, names: &[Domain]) -> OrderKind {
-        match (&self.budget, self.entries.get(name)) {
-            (Some(budget), Some(entry)) => entry.kind(&self.policy, budget, now, names),
-            _ => OrderKind::New,
-        }
+        let entry = self.entries.get(name);
+        entry.map_or(OrderKind::New, |entry| entry.kind(&self.policy, &self.budget, now, names))
     }
 
     /// Whether an order may begin: every limit has a token for it.
@@ -177,7 +177,7 @@ impl Certificates {
         names: &[Domain],
         kind: OrderKind,
     ) -> Result<(), Refusal> {
-        let Some(budget) = &self.budget else { return Ok(()) };
+        let budget = &self.budget;
         if let Err((limit, room_at)) = budget.check(now, names, kind) {
             return Err(match limit {
                 Limit::CertificatesPerSet | Limit::FailedAuthorizations(_) => {
@@ -209,15 +209,14 @@ impl Certificates {
         refusal: Refusal,
     ) {
         let now = turn.now.wall;
-        let (Some(budget), Some(entry)) = (&self.budget, self.entries.get_mut(name)) else {
-            return;
-        };
+        let (budget, Some(entry)) = (&self.budget, self.entries.get_mut(name)) else { return };
         let (limit, until) = match refusal {
             Refusal::Alone(limit, until) => {
                 self.deferred.forget(name);
                 if let (Limit::FailedAuthorizations(failed), [_, _, ..]) = (&limit, names) {
                     return entry.leave_out(now, failed, until, budget.complaint(&limit));
                 }
+                let until = entry.before_the_last_chance(now, until);
                 let held = Held::budget(now, budget.complaint(&limit), until);
                 return entry.hold(turn, name, held);
             }
@@ -227,10 +226,11 @@ impl Certificates {
         let first = names.first().unwrap_or(name);
         let number = self.deferred.push(&limit, (name, entry), first);
         let mut held = Held::budget(now, budget.complaint(&limit), until);
-        // What the CA exempts later must not wait for that limit.
+        // What is exempt later must not wait for that limit.
         let window = entry.memory.life.as_ref().and_then(|life| life.advice.window);
-        let again_at = window.map(|window| window.start).filter(|start| *start > now);
-        held.queue = Some(Box::new(Place { limit, number, again_at }));
+        let starts = window.map(|window| window.start).into_iter().chain(entry.last_chance_at());
+        let again_at = starts.filter(|start| *start > now).min();
+        held.queue = Some(Place { limit, number, again_at });
         entry.hold(turn, name, held);
     }
 
@@ -238,7 +238,7 @@ impl Certificates {
     pub(super) fn leave_queue(&mut self, name: &Domain) {
         self.deferred.forget(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
-        let waits = |held: &mut Held| held.queue.is_some();
+        let waits = |held: &mut Box<Held>| held.queue.is_some();
         if let Some(place) = entry.held.take_if(waits).and_then(|held| held.queue) {
             self.deferred.remove(&place.limit, place.number);
         }
@@ -247,7 +247,8 @@ impl Certificates {
     /// Lets those orders begin whose turn it is.
     pub(super) fn release(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.wall;
-        while let Some(budget) = self.budget.as_ref().filter(|_| !self.deferred.queues.is_empty()) {
+        while !self.deferred.queues.is_empty() {
+            let budget = &self.budget;
             let has_room = |limit: &&Limit| {
                 let at = self.deferred.next_at(now, budget, limit);
                 at.is_some_and(|at| at <= now)
@@ -269,14 +270,13 @@ impl Certificates {
 
     /// When the next order's turn comes.
     pub(super) fn release_at(&self, now: UnixTime) -> Option<UnixTime> {
-        self.deferred.any_at(now, self.budget.as_ref()?)
+        self.deferred.any_at(now, &self.budget)
     }
 
     /// Until when a limit keeps an order back at least.
     pub(super) fn held_until(&self, held: &Held) -> UnixTime {
-        let place = held.queue.as_ref().zip(self.budget.as_ref());
-        let next_at = place.and_then(|(place, budget)| {
-            self.deferred.next_at(self.last_now?.wall, budget, &place.limit)
+        let next_at = held.queue.as_ref().and_then(|place| {
+            self.deferred.next_at(self.last_now?.wall, &self.budget, &place.limit)
         });
         next_at.map_or(held.until, |at| at.max(held.until))
     }
@@ -287,7 +287,10 @@ impl Certificates {
         let Some(entry) = self.entries.get(name).filter(|it| it.may_be_of_ca(&self.policy)) else {
             return;
         };
-        let Some(budget) = &mut self.budget else { return };
+        let budget = &mut self.budget;
+        if !budget.has_limits() {
+            return;
+        }
         match (&entry.stored, &entry.memory.life) {
             (Some(stored), _) if stored.names != next => {
                 budget.note_earlier(&stored.names, stored.not_before);

@@ -18,7 +18,7 @@ use crate::turn::Turn;
 use super::life::{Life, Stored};
 use super::schedule::{Next, Task, When, Why};
 use super::trial::{Origin, Trial};
-use super::trouble::{FollowUp, Spread, Trouble};
+use super::trouble::{AppChanges, FollowUp, NameChanges, Spread, Trouble};
 
 /// No hold is shorter: a limit that has room the very next moment must not make the loop spin.
 const HOLD_MIN: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub(super) struct Entry {
     /// Whether a question about the renewal is on its way.
     pub(super) asking: bool,
     /// No order before; why not.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Box<Held>>,
     /// An operator has acted since the order that is under way, or noted, was made: what it fails for may
     /// be mended.
     pub(super) acted: bool,
@@ -90,7 +90,7 @@ pub(super) struct Held {
     pub(super) reason: Complaint,
     pub(super) why: Why,
     /// The order is due when its turn has come there, and not at `until`.
-    pub(super) queue: Option<Box<Place>>,
+    pub(super) queue: Option<Place>,
 }
 
 /// A place in the queue of a limit.
@@ -227,6 +227,9 @@ impl Entry {
         let added = added.map(|name| self.ready(name)).min().unwrap_or(When::Never);
         let surplus = policy.exact && stored.names.iter().any(|name| !wish.names.contains(name));
         let removed = if surplus { When::NOW } else { When::Never };
+        let changes = self.memory.name_changes.as_ref();
+        let earliest = changes.map_or(When::NOW, |changes| When::At(changes.order_at));
+        let (added, removed) = (added.max(earliest), removed.max(earliest));
         let by_advice = self.memory.life.as_ref().is_some_and(|life| life.advice.window.is_some());
         let renewal = self.renewal().map_or(When::NOW, When::At);
         let renewal_why = if by_advice { Why::Window } else { Why::Lifetime };
@@ -253,7 +256,7 @@ impl Entry {
         let Some(stored) = &self.stored else { return When::NOW };
         let covered = wish.names.iter().filter(|name| stored.is_for(name));
         let all = covered.map(|name| self.ready(name)).max().unwrap_or(When::NOW);
-        all.min(When::At(stored.leave_out_at()))
+        all.min(When::At(self.leave_out_at(stored)))
     }
 
     /// The names that are in no certificate and could be ordered at `now`, and those that they wait for:
@@ -264,7 +267,7 @@ impl Entry {
             wish.names.iter().partition(|name| self.ready(name).has_come(now));
         let waiting: Vec<&Domain> = ready.into_iter().filter(|it| !stored.is_for(it)).collect();
         let kept: Vec<&Domain> = failing.into_iter().filter(|it| stored.is_for(it)).collect();
-        let waits = stored.leave_out_at() > now && !waiting.is_empty() && !kept.is_empty();
+        let waits = self.leave_out_at(stored) > now && !waiting.is_empty() && !kept.is_empty();
         waits.then_some((waiting, kept))
     }
 
@@ -355,13 +358,17 @@ impl Entry {
     /// Takes in what the label says now. Names that it has no longer are not tried any more; what
     /// failed may work once an operator has acted.
     pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Arc<Wish>) {
+        self.memory.keep_removed(now, &wish.names);
+        if self.is_to_be_replaced(wish) {
+            let changes = NameChanges::changed(self.memory.name_changes.as_deref(), now);
+            self.memory.name_changes = Some(Box::new(changes));
+        }
         let before = self.memory.source.as_ref();
         if before.is_some_and(|before| wish.source.was_acted_upon_since(before)) {
             let troubles = self.memory.troubles_mut();
             troubles.for_each(|trouble| trouble.acted_upon(now));
             self.acted = self.memory.attempt.is_some();
         }
-        self.memory.left_out.retain(|name, _| wish.names.contains(name));
         let fits = |attempt: &Attempt| attempt.names.iter().all(|name| wish.names.contains(name));
         if !self.is_busy() && self.memory.attempt.as_ref().is_some_and(|attempt| !fits(attempt)) {
             self.memory.attempt = None;
@@ -370,9 +377,19 @@ impl Entry {
             // It may be gone, although the disk has not said so.
             self.step = Step::Reading { again_at: Some(now) };
         }
+        // By now it may be split.
+        self.held.take_if(|held| held.why == Why::TooManyNames);
         self.memory.source = Some(wish.source.clone());
         self.wish = Some(Arc::clone(wish));
         self.superseded = false;
+    }
+
+    /// Whether a label has other names than it had, so that the certificate in service no longer fits.
+    fn is_to_be_replaced(&self, wish: &Wish) -> bool {
+        let (Some(before), Some(stored)) = (&self.wish, &self.stored) else { return false };
+        let fits = wish.names.len() == stored.names.len()
+            && wish.names.iter().all(|name| stored.is_for(name));
+        before.names != wish.names && !fits
     }
 
     /// Takes in what the file holds; whether it is a certificate of which nothing was remembered. What
@@ -396,6 +413,7 @@ impl Entry {
             self.memory.life = None;
         }
         self.stored = stored;
+        self.bound_pauses(turn.now.wall, turn.keys);
         is_new
     }
 
@@ -428,6 +446,7 @@ impl Entry {
             retry: When::At(until),
             not_before: None,
             until_restart: false,
+            app_changes: AppChanges::default(),
         });
         trouble.not_before = trouble.not_before.max(Some(until));
         trouble.retry = trouble.retry.max(When::At(until));
@@ -441,7 +460,7 @@ impl Entry {
             let line = line.with("limit", &held.reason).with("until", held.until);
             turn.log(line.hinted(held.reason.hint));
         }
-        self.held = Some(held);
+        self.held = Some(Box::new(held));
     }
 
     /// The wall clock may have been set back: nothing waits for a date that it has only seen by error.
@@ -458,6 +477,8 @@ impl Entry {
         }
         let troubles = self.memory.troubles_mut();
         troubles.for_each(|trouble| trouble.clamp(now));
+        self.memory.removed.values_mut().for_each(|trouble| trouble.clamp(now));
+        self.memory.name_changes.iter_mut().for_each(|changes| changes.clamp(now));
         if let Some(life) = &mut self.memory.life {
             life.clamp(now);
         }

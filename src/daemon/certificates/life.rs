@@ -100,12 +100,6 @@ impl Stored {
         self.names.binary_search(name).is_ok()
     }
 
-    /// From then on a name that cannot be validated any more is left out of the successor: before, the
-    /// certificate in service is worth more to that name than a fresh one to the others.
-    pub(super) fn leave_out_at(&self) -> UnixTime {
-        self.not_after.minus(self.lifetime() / 4)
-    }
-
     /// When to renew without advice of the CA: by the lifetime, at a moment of chance within one
     /// hundredth of it before that.
     pub fn fallback_renewal(&self, chance: u64) -> UnixTime {
@@ -148,23 +142,25 @@ impl Life {
         self.advice.window.is_some_and(|window| window.start <= now && now < window.end)
     }
 
-    /// When it is renewed. Soon after its issue only when the CA has changed its mind: a clock that
-    /// runs ahead must not make every new certificate look old, for ever.
+    /// When it is renewed: never later than a fifth of its time before its expiry, whatever was planned.
+    /// Soon after its issue only when the CA has changed its mind: a clock that runs ahead must not make
+    /// every new certificate look old, for ever. Of one with little time from the start half is enough.
     pub(super) fn renewal(&self, stored: &Stored) -> UnixTime {
+        let usable = stored.usable(self.issued);
+        let planned = self.renewal.min(stored.not_after.minus(usable / 5));
         match self.issued {
             Some(issued) if !self.advice.moved => {
-                self.renewal.max(issued.plus(stored.lifetime() / 4))
+                planned.max(issued.plus((stored.lifetime() / 4).min(usable / 2)))
             }
-            _ => self.renewal,
+            _ => planned,
         }
     }
 
-    /// Takes in the CA's suggestion. A window that leaves less than a fifth of the lifetime is cut
-    /// there: no advice may let a certificate expire.
+    /// Takes in the CA's suggestion. A window that leaves too little time is cut when the certificate is
+    /// renewed: no advice may let it expire.
     pub(super) fn advised(
         &mut self,
         now: UnixTime,
-        stored: &Stored,
         suggestion: Suggestion,
         keys: &mut dyn Keys,
     ) -> Change {
@@ -178,8 +174,7 @@ impl Life {
         }
         advice.moved |= before.is_some();
         advice.explanation = explanation;
-        let latest = stored.not_after.minus(stored.lifetime() / 5);
-        self.renewal = window.choose(keys.random()).min(latest);
+        self.renewal = window.choose(keys.random());
         Change::Window
     }
 
@@ -226,10 +221,11 @@ impl Life {
         }
     }
 
-    /// The wall clock may have been set back since: no question waits longer than a day.
+    /// The wall clock may have been set back since: no question waits longer than a day, and when the
+    /// certificate was issued is not known where that clock was ahead.
     pub(super) fn clamp(&mut self, now: UnixTime) {
         let latest = now.plus(ASK_AGAIN_MAX);
         self.advice.ask_at = self.advice.ask_at.map(|at| at.min(latest));
-        self.issued = self.issued.map(|issued| issued.min(now));
+        self.issued = self.issued.filter(|issued| *issued <= now);
     }
 }

@@ -2,6 +2,8 @@
 //! with it, the file is written; and how a file is archived.
 //! Part of the scheduler's machine; the rules of what is next are in `entry.rs`.
 
+use std::time::Duration;
+
 use crate::daemon::budget::OrderKind;
 use crate::daemon::issuer::{Issued, OrderError, OrderId};
 use crate::daemon::memory::Attempt;
@@ -65,9 +67,7 @@ impl Certificates {
             self.refuse(turn, &name, &names, refusal);
             return self.put_back(turn, &name, order, None);
         }
-        if let Some(budget) = &mut self.budget {
-            budget.order_made(now, &names, kind);
-        }
+        self.budget.order_made(now, &names, kind);
         self.deferred.forget(&name);
         let directory = self.policy.directory.clone();
         let attempt = Attempt { at: now, directory, names: names.clone(), order: None };
@@ -132,9 +132,7 @@ impl Certificates {
                     self.outputs.push_back(CertificatesOutput::Begin { order, replaces });
                 }
                 Err(error) => {
-                    if let Some(budget) = &mut self.budget {
-                        budget.order_unmade(turn.now.wall, &names, kind);
-                    }
+                    self.budget.order_unmade(turn.now.wall, &names, kind);
                     let until = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
                     let hint = Hint::of_storage(error.kind);
                     let reason = Complaint::new(format!("the storage: {error}"), hint);
@@ -152,9 +150,7 @@ impl Certificates {
         let Step::Ordering { kind, .. } = entry.step else { return };
         let Some(attempt) = &mut entry.memory.attempt else { return };
         attempt.order = Some(url);
-        if let Some(budget) = &mut self.budget {
-            budget.order_placed(turn.now.wall, attempt.at, kind);
-        }
+        self.budget.order_placed(turn.now.wall, attempt.at, kind);
         self.unsaved = Some(Urgency::Now);
     }
 
@@ -191,14 +187,14 @@ impl Certificates {
         };
         let since = entry.memory.attempt.as_ref().map_or(turn.now.wall, |attempt| attempt.at);
         let now = turn.now.wall;
-        match (&mut self.budget, kind) {
-            // The CA did not take it for the renewal that it asked for, so it counted it.
-            (Some(budget), Some(OrderKind::Replacement)) if issued.replaced.is_none() => {
-                let kind = entry.kind_without_advice(&self.policy, budget, now, &names);
-                budget.order_made(now, &names, kind);
+        match kind {
+            // The CA did not accept it as a replacement, so it counted it.
+            Some(OrderKind::Exempt) if issued.replaced.is_none() => {
+                let kind = entry.kind_without_advice(&self.policy, &self.budget, now, &names);
+                self.budget.order_made(now, &names, kind);
             }
-            (Some(budget), Some(kind)) => budget.certificate_issued(now, since, &names, kind),
-            _ => {}
+            Some(kind) => self.budget.certificate_issued(now, since, &names, kind),
+            None => {}
         }
         match file::assemble(turn.now.wall, &issued) {
             Err(Refused { error, pem }) => {
@@ -233,18 +229,19 @@ impl Certificates {
             entry.is_some_and(|it| matches!(it.step, Step::Ordering { finalizing: true, .. }));
         let refused = matches!(error, OrderError::Invalid { .. });
         let may_be_issued = matches!(error, OrderError::NotOurs) || (finalizing && !refused);
-        if let Some(budget) = &mut self.budget {
-            let failed = error.failed_authorizations();
-            let failed: Vec<Domain> =
-                failed.iter().filter_map(|name| Domain::parse(name).ok()).collect();
-            match (kind, placed) {
-                (None, _) => budget.validations_failed(now, &failed),
-                (Some(kind), true) if may_be_issued => {
-                    budget.certificate_issued(now, since, names, kind);
-                }
-                (Some(kind), true) => budget.order_failed(now, names, &failed, kind),
-                (Some(kind), false) => budget.order_unmade(now, names, kind),
+        let failed = error.failed_authorizations();
+        let failed: Vec<Domain> =
+            failed.iter().filter_map(|name| Domain::parse(name).ok()).collect();
+        match (kind, placed) {
+            (None, _) => self.budget.validations_failed(now, &failed),
+            (Some(kind), true) if may_be_issued => {
+                self.budget.certificate_issued(now, since, names, kind);
             }
+            (Some(kind), true) => self.budget.order_failed(now, names, &failed, kind),
+            (Some(kind), false) => self.budget.order_unmade(now, names, kind),
+        }
+        if self.has_too_many_names(turn, name, names, error) {
+            return;
         }
         let follow_up = match error {
             OrderError::Unregistered { .. } => FollowUp::Restart,
@@ -270,8 +267,13 @@ impl Certificates {
         entry.step = Step::Resting;
         let (now, spread) = (turn.now.wall, Spread::draw(turn.keys));
         let acted = std::mem::take(&mut entry.acted);
-        let grown = |before: Option<&Trouble>, error: Complaint| {
-            let mut trouble = Trouble::grown(before, now, error, failure.follow_up, spread);
+        // What one name of an app has caused counts for the next.
+        let known = entry.memory.troubles().map(|trouble| trouble.app_changes);
+        let app_changes = known.max_by_key(|changes| changes.not_before).unwrap_or_default();
+        let grown = |before: Option<&Trouble>, error: Complaint, left: Option<Duration>| {
+            let spread = spread.within(left);
+            let trouble = Trouble::grown(before, now, error, failure.follow_up, spread);
+            let mut trouble = Trouble { app_changes, ..trouble };
             if acted {
                 trouble.acted_upon(now);
             }
@@ -283,7 +285,7 @@ impl Certificates {
         let name_alone = memory.left_out.values().next().filter(|_| alone);
         if blamed.is_empty() {
             let before = worse(&memory.trouble, name_alone);
-            let trouble = grown(before, failure.error.clone());
+            let trouble = grown(before, failure.error.clone(), entry.time_left(now));
             turn.log(failed_line(name, &trouble));
             entry.memory.trouble = Some(trouble);
             return self.blamed(name);
@@ -294,7 +296,8 @@ impl Certificates {
             let hint = reason.hint.or(failure.error.hint);
             let text = if alone { failure.error.text.clone() } else { reason.text };
             let reason = Complaint::new(text, hint);
-            let trouble = grown(worse(&whole, entry.memory.left_out.get(&domain)), reason);
+            let before = worse(&whole, entry.memory.left_out.get(&domain));
+            let trouble = grown(before, reason, entry.time_left_of(now, &domain));
             turn.log(if alone {
                 failed_line(name, &trouble)
             } else {
@@ -336,6 +339,7 @@ impl Certificates {
         }
         if is_new {
             entry.memory.left_out.retain(|name, _| !stored.is_for(name));
+            entry.memory.removed.retain(|name, _| !stored.is_for(name));
             (entry.memory.trouble, entry.memory.attempt, entry.held) = (None, None, None);
         }
         (entry.stored, entry.memory.life) = (Some(*stored), Some(life));
@@ -410,9 +414,7 @@ impl Certificates {
         let order = match self.entries.get(name).map(|entry| &entry.step) {
             Some(Step::Queued { order, .. }) => *order,
             Some(Step::Recording { order, names, kind, .. }) => {
-                if let Some(budget) = &mut self.budget {
-                    budget.order_unmade(turn.now.wall, names, *kind);
-                }
+                self.budget.order_unmade(turn.now.wall, names, *kind);
                 self.recording.retain(|recording| recording != name);
                 self.unsaved = Some(Urgency::Now);
                 *order

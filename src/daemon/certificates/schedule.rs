@@ -71,6 +71,8 @@ pub enum Why {
     Failed,
     /// A limit of the CA leaves no room before.
     Budget,
+    /// The CA does not accept as many names in one certificate.
+    TooManyNames,
     /// No app wants it any more, and it expired long ago.
     Unwanted,
 }
@@ -120,6 +122,7 @@ impl fmt::Display for Why {
             Why::Lifetime => "renewal, by the lifetime",
             Why::Failed => "the last order failed",
             Why::Budget => "a limit of the CA",
+            Why::TooManyNames => "too many names in one certificate",
             Why::Unwanted => "no app wants it",
         })
     }

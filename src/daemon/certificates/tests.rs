@@ -19,9 +19,11 @@ use crate::testing::{Bench, config};
 mod advice;
 mod cancelling;
 mod changed;
+mod lifetimes;
 mod limits;
 mod memory;
 mod names;
+mod pacing;
 mod pauses;
 mod reading;
 mod states;
@@ -225,6 +227,13 @@ impl Case {
         self.outputs()
     }
 
+    /// As if the changes of the app so far had been long ago.
+    fn forget_changes(&mut self) {
+        for entry in self.certificates.entries.values_mut() {
+            entry.memory.troubles_mut().for_each(|it| it.app_changes = AppChanges::default());
+        }
+    }
+
     /// How long it sleeps by itself until it does something.
     fn sleep(&mut self) -> (Duration, Vec<String>) {
         let begin = self.bench.now.mono;
@@ -262,6 +271,7 @@ fn show(output: &CertificatesOutput) -> String {
         CertificatesOutput::Write(name, _) => format!("write {name}"),
         CertificatesOutput::Archive(name) => format!("archive {name}"),
         CertificatesOutput::Reject(name, _, reason) => format!("reject {name}: {reason}"),
+        CertificatesOutput::NamesMax(max) => format!("at most {max} names"),
         CertificatesOutput::Changed(_) => "changed".into(),
     }
 }

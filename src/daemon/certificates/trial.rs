@@ -8,7 +8,6 @@
 //! is ordered anew.
 
 use std::cmp::Ordering;
-use std::time::Duration;
 
 use crate::collect::sorted_by;
 use crate::daemon::reloader::Catalog;
@@ -26,10 +25,6 @@ use super::entry::Step;
 use super::life::{Life, Stored};
 use super::trouble::{FollowUp, Spread, Trouble};
 use super::{Certificates, CertificatesOutput, Urgency, file};
-
-/// What ends within this time does not go back: a new certificate that one load balancer does not serve
-/// is worth more than one that is about to end.
-const LEFT_MIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A new certificate that is not known to be served.
 #[derive(Debug)]
@@ -49,7 +44,10 @@ impl Trial {
     /// What takes its place again when it fails.
     pub(super) fn may_go_back_to(&self, now: UnixTime) -> Option<&Stored> {
         match self {
-            Trial::Running { before, .. } => Some(&before.stored).filter(|it| lasts(it, now)),
+            Trial::Running { before, .. } => {
+                let Before { stored, life, .. } = &**before;
+                Some(stored).filter(|stored| stored.lasts(life.as_deref(), now))
+            }
             Trial::Withheld { .. } => None,
         }
     }
@@ -89,11 +87,12 @@ impl Certificates {
         origin: Origin,
     ) {
         let entry = self.entries.get_mut(name);
-        let before = entry.and_then(|entry| {
+        let lasts = entry.is_some_and(|entry| {
             entry.trial = None;
-            entry.stored.as_ref()
+            let life = entry.memory.life.as_ref();
+            entry.stored.as_ref().is_some_and(|before| before.lasts(life, now))
         });
-        if self.keeps_before && before.is_some_and(|before| lasts(before, now)) {
+        if self.keeps_before && lasts {
             self.outputs.push_back(CertificatesOutput::Read(name.clone()));
         }
         self.write(name, (pem, stored), origin);
@@ -163,6 +162,8 @@ impl Certificates {
             let (pem, reason) = (after.clone(), reason.to_string());
             self.outputs.push_back(CertificatesOutput::Reject(name.clone(), pem, reason));
         }
+        // The one of before must not expire while the new one waits.
+        let spread = spread.within(Some(before.stored.not_after.since(now)));
         let grown =
             Trouble::grown(trouble.as_deref(), now, reason.clone(), FollowUp::LATER, spread);
         let line = Record::error("lb", "not served, the certificate of before goes back");
@@ -204,11 +205,6 @@ impl Certificates {
             }
         }
     }
-}
-
-/// Whether it is worth going back.
-fn lasts(stored: &Stored, now: UnixTime) -> bool {
-    stored.not_after > now.plus(LEFT_MIN)
 }
 
 /// The order in which HAProxy loads their files.

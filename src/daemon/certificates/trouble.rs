@@ -14,6 +14,19 @@ use super::schedule::When;
 /// The pauses after the first, second … failed order; the last one repeats.
 const RETRY_PAUSES: [Duration; 6] =
     [minutes(1), minutes(10), minutes(60), minutes(180), minutes(360), minutes(720)];
+/// After an order that a change of the app made due, the next change makes none due for this time: after
+/// the first such order, the second …; the last one repeats. One order a minute is the most that an app
+/// that is posted again and again can cause, and ever fewer come of it.
+const CHANGE_PAUSES: [Duration; 7] =
+    [minutes(1), minutes(2), minutes(4), minutes(8), minutes(16), minutes(32), CHANGE_PAUSE_MAX];
+/// The last of them. An app that was quiet for so much longer begins with the first one.
+const CHANGE_PAUSE_MAX: Duration = minutes(60);
+/// Of the lifetime left a pause takes one part of so many at most, so that a failed renewal is tried again
+/// often enough before the certificate expires …
+const PAUSE_PART: u32 = 10;
+/// … but it is no shorter than this: the CA is not asked without end in the last moment.
+const PAUSE_MIN: Duration = Duration::from_secs(10);
+
 pub(super) const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
@@ -32,6 +45,26 @@ pub struct Trouble {
     /// There was no account to order with, so the CA was not asked: a person acts and starts the program
     /// anew, and nothing waits then.
     pub until_restart: bool,
+    /// The retries that changes of the app made due.
+    pub app_changes: AppChanges,
+}
+
+/// How often changes of an app made an order due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppChanges {
+    /// So many orders, since there was none for long.
+    pub orders: u32,
+    /// The next change makes none due before.
+    pub not_before: Option<UnixTime>,
+}
+
+/// A label whose names have changed, so that the certificate in service is to be replaced before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameChanges {
+    /// It is not replaced for that before.
+    pub order_at: UnixTime,
+    /// How often that was.
+    pub changes: AppChanges,
 }
 
 /// How a failure is to be followed up.
@@ -84,19 +117,36 @@ impl Trouble {
             FollowUp::Paused => (When::Never, None),
         };
         let until_restart = follow_up == FollowUp::Restart;
-        Trouble { failures, error, retry, not_before, until_restart }
+        let app_changes = before.map(|trouble| trouble.app_changes).unwrap_or_default();
+        Trouble { failures, error, retry, not_before, until_restart, app_changes }
     }
 
-    /// An operator has acted: what failed may work now, so it is due as far as the CA allows.
+    /// The app was changed or restarted: what failed may work now, so it is due as far as the CA allows,
+    /// and as far as earlier changes have not brought a retry forward too often.
     pub(super) fn acted_upon(&mut self, now: UnixTime) {
-        let allowed = self.not_before.map_or(now, |at| at.max(now));
-        self.retry = self.retry.min(When::At(allowed));
+        let allowed = self.app_changes.allowed(now);
+        let allowed = self.not_before.map_or(allowed, |at| at.max(allowed));
+        if When::At(allowed) < self.retry {
+            self.retry = When::At(allowed);
+            self.app_changes.count(allowed);
+        }
+    }
+
+    /// The certificate in service has only so much time left, less than the pause was chosen for: the
+    /// retry comes no later than the CA's own pause and this one let it.
+    pub(super) fn bring_forward(&mut self, now: UnixTime, spread: Spread) {
+        let at = now.plus(spread.over(pause_after(self.failures)));
+        let at = self.not_before.map_or(at, |not_before| at.max(not_before));
+        if self.retry != When::Never {
+            self.retry = self.retry.min(When::At(at));
+        }
     }
 
     /// The wall clock may have been set back since: nothing waits longer than it could by the rules. A
     /// date that no `Retry-After` reaches was made by a clock that was wrong, and says nothing.
     pub(super) fn clamp(&mut self, now: UnixTime) {
         self.not_before = self.not_before.filter(|at| *at <= now.plus(RETRY_AFTER_MAX));
+        self.app_changes.clamp(now);
         if let When::At(at) = self.retry {
             // The longest pause after so many failures, jitter included.
             let latest = now.plus(pause_after(self.failures) * 5 / 4);
@@ -106,24 +156,83 @@ impl Trouble {
     }
 }
 
+impl AppChanges {
+    /// When a change at `now` may make an order due.
+    fn allowed(&self, now: UnixTime) -> UnixTime {
+        self.not_before.map_or(now, |at| at.max(now))
+    }
+
+    /// One order more, at that time.
+    fn count(&mut self, at: UnixTime) {
+        let quiet_since = self.not_before.map(|not_before| not_before.plus(CHANGE_PAUSE_MAX));
+        if quiet_since.is_some_and(|quiet| quiet <= at) {
+            self.orders = 0;
+        }
+        let index = usize::try_from(self.orders).unwrap_or(usize::MAX);
+        self.not_before = Some(at.plus(CHANGE_PAUSES[index.min(CHANGE_PAUSES.len() - 1)]));
+        self.orders = self.orders.saturating_add(1);
+    }
+
+    /// The wall clock may have been set back since.
+    fn clamp(&mut self, now: UnixTime) {
+        // Counted from an order that may itself be as far ahead.
+        let latest = now.plus(CHANGE_PAUSE_MAX * 2);
+        self.not_before = self.not_before.map(|at| at.min(latest));
+    }
+}
+
+impl NameChanges {
+    /// The names have changed once more. What waits for an order already waits no longer for that.
+    pub(super) fn changed(before: Option<&NameChanges>, now: UnixTime) -> NameChanges {
+        match before {
+            Some(before) if before.order_at > now => *before,
+            _ => {
+                let mut changes = before.map(|before| before.changes).unwrap_or_default();
+                let order_at = changes.allowed(now);
+                changes.count(order_at);
+                NameChanges { order_at, changes }
+            }
+        }
+    }
+
+    /// The wall clock may have been set back since.
+    pub(super) fn clamp(&mut self, now: UnixTime) {
+        self.order_at = self.order_at.min(now.plus(CHANGE_PAUSE_MAX));
+        self.changes.clamp(now);
+    }
+}
+
 /// The pause after so many failures, from 1.
 pub(super) fn pause_after(failures: u32) -> Duration {
     let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
     RETRY_PAUSES[index.min(RETRY_PAUSES.len() - 1)]
 }
 
-/// One draw of jitter that serves several pauses.
+/// One draw of jitter that serves several pauses, and the longest that they may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spread(Duration);
+pub(super) struct Spread {
+    /// What becomes of 100 s.
+    jitter: Duration,
+    longest: Option<Duration>,
+}
 
 impl Spread {
     /// Draws.
     pub(super) fn draw(keys: &mut dyn Keys) -> Spread {
-        Spread(jittered(keys, Duration::from_secs(100)))
+        Spread { jitter: jittered(keys, Duration::from_secs(100)), longest: None }
+    }
+
+    /// The same for what must be tried again while the certificate in service is valid: with the jitter,
+    /// no pause is longer than a tenth of that time. Without one, nothing is at stake.
+    pub(super) fn within(self, left: Option<Duration>) -> Spread {
+        // The jitter adds a quarter at most.
+        let longest = left.map(|left| (left / PAUSE_PART * 4 / 5).max(PAUSE_MIN));
+        Spread { longest, ..self }
     }
 
     /// `pause`, spread.
     pub(super) fn over(self, pause: Duration) -> Duration {
-        pause.mul_f64(self.0.as_secs_f64() / 100.0)
+        let pause = self.longest.map_or(pause, |longest| pause.min(longest));
+        pause.mul_f64(self.jitter.as_secs_f64() / 100.0)
     }
 }

@@ -282,7 +282,7 @@ impl Certificates {
 
     /// What is left of the CA's limits, where they are known.
     pub fn limits_left(&self, now: UnixTime) -> Vec<Left> {
-        self.budget.as_ref().map_or_else(Vec::new, |budget| budget.left(now))
+        self.budget.left(now)
     }
 
     /// How many orders came to their end.

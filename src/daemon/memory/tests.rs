@@ -21,6 +21,7 @@ fn full() -> Memory {
         retry,
         not_before: Some(at(1_795_000_000)),
         until_restart: true,
+        app_changes: AppChanges { orders: 4, not_before: Some(at(1_795_000_100)) },
     };
     let advice = Advice {
         window: Some(Window { start: at(1_796_000_000), end: at(1_796_100_000) }),
@@ -47,6 +48,11 @@ fn full() -> Memory {
         life: Some(life),
         trouble: Some(trouble(When::At(at(1_795_800_000)))),
         left_out: FlatMap::from([(domain("c.org"), trouble(When::Never))]),
+        removed: FlatMap::from([(domain("d.org"), trouble(When::At(at(1_795_900_000))))]),
+        name_changes: Some(Box::new(NameChanges {
+            order_at: at(1_795_800_000),
+            changes: AppChanges { orders: 1, not_before: Some(at(1_795_800_060)) },
+        })),
         attempt: Some(attempt.into()),
     };
     let account = AccountMemory {
@@ -58,7 +64,12 @@ fn full() -> Memory {
     let names = [domain("b.org"), domain("a.org")];
     budget.order_made(at(1_795_700_000), &names, OrderKind::New);
     budget.note_earlier(&names, at(1_795_000_000));
-    let ca = CaMemory { account: Some(account), not_before: Some(at(1_795_900_000)), budget };
+    let ca = CaMemory {
+        account: Some(account),
+        not_before: Some(at(1_795_900_000)),
+        names_max: FlatMap::from([(String::new(), 50), ("short".into(), 25)]),
+        budget,
+    };
     Memory {
         reload_owed: true,
         reloaded: FlatMap::from([(

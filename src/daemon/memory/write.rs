@@ -36,6 +36,8 @@ pub(super) struct Ca<'a> {
     account: Option<Account<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
+    #[serde(skip_serializing_if = "FlatMap::is_empty")]
+    names_max: &'a FlatMap<String, usize>,
     budget: serde_json::Value,
 }
 
@@ -57,6 +59,10 @@ pub(super) struct Certificate<'a> {
     trouble: Option<Trouble<'a>>,
     #[serde(skip_serializing_if = "FlatMap::is_empty")]
     left_out: FlatMap<&'a str, Trouble<'a>>,
+    #[serde(skip_serializing_if = "FlatMap::is_empty")]
+    removed: FlatMap<&'a str, Trouble<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_changes: Option<AppChanges>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<Attempt<'a>>,
 }
@@ -105,6 +111,27 @@ struct Trouble<'a> {
     not_before: Option<i64>,
     #[serde(skip_serializing_if = "is_false")]
     until_restart: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_changes: Option<AppChanges>,
+}
+
+#[derive(Serialize)]
+struct AppChanges {
+    orders: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_at: Option<i64>,
+}
+
+impl AppChanges {
+    fn of(changes: &certificates::AppChanges, order_at: Option<UnixTime>) -> AppChanges {
+        AppChanges {
+            orders: changes.orders,
+            not_before: changes.not_before.map(UnixTime::as_millis),
+            order_at: order_at.map(UnixTime::as_millis),
+        }
+    }
 }
 
 /// A time, or `"never"`.
@@ -139,19 +166,22 @@ impl<'a> Ca<'a> {
             Account { url, thumbprint, contact: contact.as_deref() }
         });
         let not_before = memory.not_before.map(UnixTime::as_millis);
-        Ca { account, not_before, budget: memory.budget.to_json() }
+        Ca { account, not_before, names_max: &memory.names_max, budget: memory.budget.to_json() }
     }
 }
 
 impl<'a> Certificate<'a> {
     pub(super) fn of(memory: &'a CertificateMemory) -> Certificate<'a> {
-        let CertificateMemory { source, life, trouble, left_out, attempt } = memory;
-        let left_out = left_out.iter().map(|(name, it)| (name.as_str(), Trouble::of(it)));
+        let CertificateMemory { source, life, trouble, left_out, removed, name_changes, attempt } =
+            memory;
+        let name_changes = name_changes.as_deref();
         Certificate {
             source: source.as_ref().map(|it| Source { app: &it.app, version: &it.version }),
             life: life.as_ref().map(Life::of),
             trouble: trouble.as_ref().map(Trouble::of),
-            left_out: left_out.collect(),
+            left_out: troubles(left_out),
+            removed: troubles(removed),
+            name_changes: name_changes.map(|it| AppChanges::of(&it.changes, Some(it.order_at))),
             attempt: attempt.as_ref().map(|attempt| Attempt {
                 at: attempt.at.as_millis(),
                 directory: &attempt.directory,
@@ -160,6 +190,10 @@ impl<'a> Certificate<'a> {
             }),
         }
     }
+}
+
+fn troubles(them: &FlatMap<Domain, certificates::Trouble>) -> FlatMap<&str, Trouble<'_>> {
+    them.iter().map(|(name, it)| (name.as_str(), Trouble::of(it))).collect()
 }
 
 impl<'a> Life<'a> {
@@ -184,6 +218,7 @@ impl<'a> Life<'a> {
 
 impl<'a> Trouble<'a> {
     fn of(trouble: &'a certificates::Trouble) -> Trouble<'a> {
+        let changes = trouble.app_changes;
         Trouble {
             failures: trouble.failures,
             error: &trouble.error,
@@ -194,6 +229,8 @@ impl<'a> Trouble<'a> {
             },
             not_before: trouble.not_before.map(UnixTime::as_millis),
             until_restart: trouble.until_restart,
+            app_changes: (changes != certificates::AppChanges::default())
+                .then(|| AppChanges::of(&changes, None)),
         }
     }
 }

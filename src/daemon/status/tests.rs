@@ -60,6 +60,7 @@ impl Case {
                 retry: When::At(later),
                 not_before: None,
                 until_restart: false,
+                app_changes: Default::default(),
             };
             let trouble = Some(trouble);
             let source = Some(source());
@@ -268,6 +269,7 @@ fn who_waits_for_whom_is_said() {
         retry: When::At(case.bench.now.wall.plus(std::time::Duration::from_secs(60))),
         not_before: None,
         until_restart: false,
+        app_changes: Default::default(),
     };
     let mut memory = CertificateMemory::default();
     memory.left_out.insert(failing, trouble);

@@ -9,12 +9,9 @@ use crate::domain::Domain;
 
 use super::Oddity;
 
-/// Names in one certificate at most, with Let's Encrypt's default profile and by custom elsewhere.
-const NAMES_MAX: usize = 100;
-/// The same, with the profiles below.
-const NAMES_MAX_FEW: usize = 25;
-/// The profiles of Let's Encrypt that take fewer names.
-const PROFILES_OF_FEW: [&str; 2] = ["tlsserver", "shortlived"];
+/// Names in one certificate at most: a custom of CAs, and Let's Encrypt's rule. What a CA accepts with a
+/// profile may be less; that is learned from its answer.
+pub const NAMES_MAX: usize = 100;
 
 /// What one label asks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,14 +37,6 @@ struct Group {
     label: String,
     /// The ids and versions of all apps that have a part in it.
     versions: Vec<(String, String)>,
-}
-
-/// How many names a certificate of that profile may have.
-pub fn names_max(profile: Option<&str>) -> usize {
-    match profile {
-        Some(profile) if PROFILES_OF_FEW.contains(&profile) => NAMES_MAX_FEW,
-        _ => NAMES_MAX,
-    }
 }
 
 /// The certificates that the labels ask for, by their first names, which name their files; and what
@@ -278,11 +267,5 @@ mod tests {
                 certificates.into_values().flat_map(|wish| wish.names.clone()).collect();
             assert_eq!(asked, given);
         }
-    }
-
-    #[test]
-    fn the_limits_of_profiles() {
-        let limits = [None, Some("classic"), Some("tlsserver"), Some("shortlived")].map(names_max);
-        assert_eq!(limits, [100, 100, 25, 25]);
     }
 }

@@ -22,8 +22,8 @@ pub(super) struct Known {
     list: u64,
     /// Apps in this list so far.
     count: usize,
-    /// The list before was whole.
-    has_last: bool,
+    /// The last list that was whole, and how many apps it had.
+    last: Option<(u64, usize)>,
 }
 
 #[derive(Debug)]
@@ -72,23 +72,25 @@ impl Known {
         let new = self.apps.values().filter(|app| app.first == list);
         let new: Vec<&Said> = new.map(|app| &app.said).collect();
         let same = sorted(new) == sorted(gone.iter().collect());
-        let same = std::mem::replace(&mut self.has_last, true) && same;
-        (!same).then(|| self.wanted(names_max))
+        let same = self.last.replace((list, self.count)).is_some() && same;
+        if same { None } else { self.last(names_max) }
     }
 
-    /// The list broke off: what was read of it does not count.
-    pub(super) fn forget(&mut self) {
-        *self = Known::default();
-    }
-
-    fn wanted(&self, names_max: usize) -> Wanted {
-        let said = || self.apps.values().map(|app| &app.said);
+    /// What the last whole list says, also while the next one is being read.
+    pub(super) fn last(&self, names_max: usize) -> Option<Wanted> {
+        let (list, count) = self.last?;
+        let said = || self.apps.values().filter(|app| app.first <= list).map(|app| &app.said);
         let labels = said().flat_map(|said| &said.labels).cloned().collect();
         let (certificates, odd_groups) = gather(labels, names_max);
         let mut oddities: BTreeSet<Oddity> = odd_groups;
         oddities.extend(said().flat_map(|said| &said.oddities).cloned());
         let rejected_domains = said().map(|said| said.rejected_domains).sum();
-        Wanted { certificates, oddities, rejected_domains, apps: self.count }
+        Some(Wanted { certificates, oddities, rejected_domains, apps: count })
+    }
+
+    /// The list broke off: what was read of it does not count.
+    pub(super) fn forget(&mut self) {
+        *self = Known::default();
     }
 }
 
@@ -158,6 +160,30 @@ mod tests {
         assert!(is_news(&mut known, &[&a]));
         assert!(is_news(&mut known, &[]));
         assert!(known.apps.is_empty(), "what is gone is not kept");
+    }
+
+    /// A CA says that it accepts fewer names while the next list is being read.
+    #[test]
+    fn the_last_whole_list_can_be_split_anew_at_any_time() {
+        let sized = |known: &Known| known.last(1).map(|it| (it.certificates.len(), it.apps));
+        let mut known = Known::default();
+        let read = |known: &mut Known, app: &str| {
+            known.add(Ok(app.as_bytes()), "external", Selection::Together);
+        };
+        known.begin();
+        assert_eq!(sized(&known), None);
+        read(&mut known, &app("a", "a.org b.org c.org", 1));
+        assert_eq!(sized(&known), None, "it is not whole");
+        assert_eq!(known.end(100).map(|it| it.certificates.len()), Some(1));
+        assert_eq!(sized(&known), Some((3, 1)));
+        known.begin();
+        read(&mut known, &app("b", "d.org", 1));
+        assert_eq!(sized(&known), Some((3, 1)), "as before, until it is whole");
+        read(&mut known, &app("a", "a.org", 1));
+        assert_eq!(known.end(1).map(|it| it.certificates.len()), Some(2));
+        assert_eq!(sized(&known), Some((2, 2)));
+        known.forget();
+        assert_eq!(sized(&known), None);
     }
 
     #[test]

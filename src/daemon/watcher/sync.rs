@@ -12,7 +12,7 @@ use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
-use super::gather::names_max;
+use super::gather::NAMES_MAX;
 use super::inquiry::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
 use super::known::Known;
 use super::{Round, Wanted};
@@ -33,6 +33,7 @@ pub(super) struct Sync {
     manner: Manner,
     group: String,
     selection: Selection,
+    /// How many names one certificate has at most.
     names_max: usize,
     known: Known,
     state: State,
@@ -56,10 +57,20 @@ impl Sync {
             },
             group: config.group.clone(),
             selection: config.into(),
-            names_max: names_max(config.profile.as_deref()),
+            names_max: NAMES_MAX,
             known: Known::default(),
             state: State::Resting,
         }
+    }
+
+    /// One certificate has no more names from now on; what the last whole list says then, if there was one
+    /// and it is not what it said before.
+    pub(super) fn limit_names(&mut self, names_max: usize) -> Option<Wanted> {
+        if names_max >= self.names_max {
+            return None;
+        }
+        self.names_max = names_max;
+        self.known.last(names_max)
     }
 
     /// From now on; not what is under way.

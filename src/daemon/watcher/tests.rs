@@ -402,24 +402,36 @@ fn what_is_odd_is_said_once() {
 }
 
 #[test]
-fn all_domains_of_a_label_stand_together_as_far_as_the_profile_lets_them() {
+fn all_domains_of_a_label_stand_together_as_far_as_the_ca_lets_them() {
     let names: Vec<String> = (10..40).map(|number| format!("n{number}.org")).collect();
     let answer = format!(
         r#"{{"apps":[{{"id":"/a","version":"1","portDefinitions":[{{}}],
         "labels":{{"HAPROXY_GROUP":"external","MARATHON_ACME_0_DOMAIN":"{}"}}}}]}}"#,
         names.join(",")
     );
-    for (profile, counts) in [(None, vec![30]), (Some("shortlived"), vec![25, 5])] {
-        let config =
-            Config { san: true, profile: profile.map(String::from), ..crate::testing::config() };
+    let counts = |wanted: &Wanted| -> Vec<usize> {
+        wanted.certificates.values().map(|it| it.names.len()).collect()
+    };
+    let said = "30 domains are more than the 25 of one certificate: there are 2";
+    // No profile is known by its name: the CA says what it accepts, before the list or after.
+    for known_before in [false, true] {
+        let profile = Some("shortlived".to_string());
+        let config = Config { san: true, profile, ..crate::testing::config() };
         let (mut case, sent) = Case::of(&config, &["http://10.0.0.1:8080"]);
+        if known_before {
+            assert_eq!(case.watcher.limit_names(&mut case.wire.bench.turn(), 25), None);
+        }
         let asked = case.answer(sent[0].conn, &format!("{STREAM}{ATTACHED}"));
         case.answer(asked[0].conn, &counted(200, "application/json", &answer));
-        let wanted = &case.wanted[0];
-        let found: Vec<usize> = wanted.certificates.values().map(|it| it.names.len()).collect();
-        assert_eq!((&found, wanted.oddities.len()), (&counts, counts.len() - 1));
-        let said = "30 domains are more than the 25 of one certificate: there are 2";
-        assert_eq!(case.wire.bench.logged(said), counts.len() - 1);
+        let expected = if known_before { vec![25, 5] } else { vec![30] };
+        assert_eq!(counts(&case.wanted[0]), expected);
+        assert_eq!(case.wire.bench.logged(said), usize::from(known_before));
+        let split = case.watcher.limit_names(&mut case.wire.bench.turn(), 25).map(counts);
+        assert_eq!(split, (!known_before).then(|| vec![25, 5]));
+        assert_eq!(case.wire.bench.logged(said), 1);
+        // More is nothing new.
+        assert_eq!(case.watcher.limit_names(&mut case.wire.bench.turn(), 30), None);
+        assert_eq!(case.watcher.oddities().len(), 1);
     }
 }
 

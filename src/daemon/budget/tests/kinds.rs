@@ -22,7 +22,7 @@ fn renewals_are_bound_by_certificates_of_their_set_and_failures_alone() {
     assert_eq!((&budget.orders, &budget.domains), (&before.orders, &before.domains));
     let (limit, _) = budget.check(BEGIN, &names, OrderKind::Renewal).unwrap_err();
     assert_eq!(limit, Limit::CertificatesPerSet);
-    assert_eq!(budget.check(BEGIN, &names, OrderKind::Replacement), Ok(()));
+    assert_eq!(budget.check(BEGIN, &names, OrderKind::Exempt), Ok(()));
     // What came to nothing gives back no more than it took.
     budget.order_failed(BEGIN, &names, &names[..1], OrderKind::Renewal);
     budget.order_unmade(BEGIN, &names, OrderKind::Renewal);
@@ -31,7 +31,7 @@ fn renewals_are_bound_by_certificates_of_their_set_and_failures_alone() {
     for _ in 0..4 {
         budget.validations_failed(BEGIN, &names[..1]);
     }
-    for kind in [OrderKind::Renewal, OrderKind::Replacement] {
+    for kind in [OrderKind::Renewal, OrderKind::Exempt] {
         let (limit, _) = budget.check(BEGIN, &names, kind).unwrap_err();
         assert_eq!(limit, Limit::FailedAuthorizations(names[0].clone()));
     }
@@ -62,9 +62,10 @@ fn the_operator_sets_the_limits() {
     };
     let production = "https://acme-v02.api.letsencrypt.org/directory";
     let other = "https://127.0.0.1:14000/dir";
-    assert!(of(production, CaLimits::Known).is_some() && of(other, CaLimits::Known).is_none());
-    assert!(of(production, CaLimits::Off).is_none());
-    let given = |orders, domain| of(other, CaLimits::Given { orders, domain }).unwrap();
+    assert!(of(production, CaLimits::Known).has_limits());
+    assert!(!of(other, CaLimits::Known).has_limits());
+    assert!(!of(production, CaLimits::Off).has_limits());
+    let given = |orders, domain| of(other, CaLimits::Given { orders, domain });
     let name = |number: u32| domain(&format!("n{number}.example.org"));
     let own = |number: u32| domain(&format!("n{number}.org"));
     assert_eq!(orders_until_bound(&mut given(Some(7), None), BEGIN, own), 7);
@@ -90,7 +91,7 @@ fn the_operator_sets_the_limits() {
 fn there_is_room_when_it_was_said_to_be() {
     for tokens in [1, 2, 3, 7, 11, 300, 999_999, 1_000_000] {
         let ca_limits = CaLimits::Given { orders: Some(tokens), domain: Some(tokens) };
-        let mut budget = Budget::of(&Config { ca_limits, ..crate::testing::config() }).unwrap();
+        let mut budget = Budget::of(&Config { ca_limits, ..crate::testing::config() });
         let limits = budget.shared(&domains(&["a.org"]), NEW);
         assert_eq!(limits.len(), 2);
         for limit in &limits {

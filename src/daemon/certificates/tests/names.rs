@@ -127,6 +127,7 @@ fn a_changed_label_replaces_the_certificate() {
     case.obtain(0, "a.org b.org", 90);
     assert_eq!(case.want(&[("a.org b.org c.org", "2")]), ["order 1 a.org b.org c.org"]);
     case.obtain(1, "a.org b.org c.org", 90);
+    case.bench.pass(minutes(1));
     assert_eq!(case.want(&[("a.org c.org", "3")]), ["order 2 a.org c.org"]);
     case.obtain(2, "a.org c.org", 90);
     assert_eq!(case.want(&[("a.org c.org", "4")]), Vec::<String>::new());
@@ -240,4 +241,45 @@ fn pruning_can_be_switched_off() {
     case.obtain(0, "a.org", 90);
     case.want(&[]);
     assert_eq!(case.certificates.poll_timeout(case.bench.now), None, "nothing wakes it up");
+}
+
+fn too_many(max: usize) -> OrderError {
+    let detail = format!("Order cannot contain more than {max} identifiers");
+    let problem = problem(ProblemKind::Malformed, "malformed", &detail);
+    OrderError::Call(CallError::Problem { problem, status: 400, retry_after: None })
+}
+
+#[test]
+fn what_a_ca_accepts_is_learned_and_the_pieces_are_ordered_at_once() {
+    let mut case = san();
+    case.want(&[("a.org b.org c.org", "1")]);
+    assert_eq!(case.end(0, too_many(2)), ["at most 2 names"]);
+    assert_eq!(case.certificates.failing(), 0, "no name is at fault");
+    assert_eq!(case.next("a.org").map(|next| next.why), Some(Why::TooManyNames));
+    let outputs = case.want(&[("a.org b.org", "1"), ("c.org", "1")]);
+    assert_eq!(outputs, ["order 1 a.org b.org", "order 2 c.org"]);
+    case.obtain(1, "a.org b.org", 90);
+    case.obtain(2, "c.org", 90);
+}
+
+/// Where nobody splits them, the same order is not made without end.
+#[test]
+fn an_order_with_too_many_names_is_not_made_again_at_once() {
+    let mut case = san();
+    case.want(&[("a.org b.org c.org", "1")]);
+    case.end(0, too_many(2));
+    let (slept, outputs) = case.sleep();
+    assert_eq!((slept, outputs), (minutes(1), vec!["order 1 a.org b.org c.org".into()]));
+    // Split while it was under way.
+    assert_eq!(case.want(&[("a.org b.org", "1"), ("c.org", "1")]), ["order 2 c.org"]);
+    assert_eq!(case.end(1, too_many(2)), ["at most 2 names", "order 3 a.org b.org"]);
+}
+
+/// A single name is never too many: then it is a failure like any other.
+#[test]
+fn a_single_name_is_never_too_many() {
+    let mut case = san();
+    case.want(&[("a.org", "1")]);
+    assert_eq!(case.end(0, too_many(0)), Vec::<String>::new());
+    assert_eq!(case.certificates.failing(), 1);
 }

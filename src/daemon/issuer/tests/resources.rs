@@ -28,7 +28,8 @@ fn a_resource_on_this_machine_is_not_asked_where_the_directory_is_elsewhere() {
     let resume = Some(Url::parse("http://127.0.0.1:9090/order/1").unwrap());
     let names = vec![Domain::parse("a.example.org").unwrap()];
     let order = OrderId(1);
-    let new = NewOrder { order, names, replaces: None, resume, failed_before: false };
+    let app = "/app".into();
+    let new = NewOrder { order, app, names, replaces: None, resume, failed_before: false };
     case.issuer.order(&mut case.bench.turn(), new);
     case.run();
     assert_eq!(case.asked, Vec::<String>::new());
