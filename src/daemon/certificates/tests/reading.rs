@@ -120,3 +120,16 @@ fn a_file_too_long_for_a_certificate_goes_to_the_archive() {
     case.unreadable("a.org", StoreErrorKind::Malformed);
     assert_eq!(case.outputs(), ["archive a.org"]);
 }
+
+#[test]
+fn a_link_in_the_place_of_a_certificate_is_not_ours_and_is_replaced_by_the_next_one() {
+    let mut case = Case::new();
+    case.certificates.found(vec![name("a.org"), name("unwanted.org")]);
+    case.want(&[("a.org", "1")]);
+    case.unreadable("a.org", StoreErrorKind::NotAFile);
+    case.unreadable("unwanted.org", StoreErrorKind::NotAFile);
+    assert_eq!(case.bench.logged("certificate file is not a regular file"), 2);
+    let outputs = case.wake();
+    assert!(outputs.contains(&"order 0 a.org".to_string()), "{outputs:?}");
+    assert!(outputs.iter().all(|output| !output.starts_with("archive")), "{outputs:?}");
+}
