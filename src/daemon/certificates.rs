@@ -301,7 +301,7 @@ impl Certificates {
         {
             match answer {
                 Ok(suggestion) => {
-                    let change = life.advised(now, suggestion, turn.keys);
+                    let change = life.advised(now, stored, suggestion, turn.keys);
                     if change == Change::Window {
                         turn.log(life.window_line(name, stored));
                         self.unsaved = Some(Urgency::Now);

@@ -1,6 +1,6 @@
-//! What the expiry of the stored certificate bounds: pauses after failures, limits that are reckoned here,
-//! the names of its successor, and what may go back into its place. Dates and shares of the lifetime only;
-//! never decides what is next.
+//! Dates that depend on the expiry of the stored certificate: the longest pause after a failure, the end of
+//! a deferral, the exclusion of failing names, and the last moment for a rollback. Arithmetic only; never
+//! decides what is next.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use super::trouble::Spread;
 /// A certificate that the clock shows less time of than this part of its lifetime, as soon as it was
 /// issued, is none that any CA issues: the clock is ahead.
 const USABLE_PART: u32 = 50;
-/// In the last part of so many, an order is made though a limit that is reckoned here leaves no room.
+/// In the last tenth of the lifetime, the limits that are counted here no longer defer an order.
 const LAST_CHANCE_PART: u32 = 10;
-/// What ends within this part of its lifetime does not go back: a new certificate that one load balancer
-/// does not serve is worth more than one that is about to end …
-const GOES_BACK_PART: u32 = 20;
-/// … and no more time than this has to be left of any.
-const GOES_BACK_LEFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// No rollback to a certificate with less than a twentieth of its lifetime left: a new certificate that one
+/// load balancer does not serve is worth more than one that is about to expire …
+const ROLLBACK_PART: u32 = 20;
+/// … and a certificate with this much time left always qualifies.
+const ROLLBACK_LEFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Stored {
     /// The time in which it serves: from its issue by our clock, where that is known, to its expiry. A CA
@@ -35,10 +35,10 @@ impl Stored {
         }
     }
 
-    /// Whether it is worth going back to it at `now`.
+    /// Whether a rollback to it makes sense at `now`.
     pub(super) fn lasts(&self, life: Option<&Life>, now: UnixTime) -> bool {
-        let part = self.usable(life.and_then(|life| life.issued)) / GOES_BACK_PART;
-        self.not_after > now.plus(part.min(GOES_BACK_LEFT_MAX))
+        let part = self.usable(life.and_then(|life| life.issued)) / ROLLBACK_PART;
+        self.not_after > now.plus(part.min(ROLLBACK_LEFT_MAX))
     }
 }
 
@@ -66,8 +66,8 @@ impl Entry {
         self.part_left_at(stored, 4)
     }
 
-    /// Whether the stored certificate is valid and so near its expiry that a limit that is reckoned here
-    /// holds nothing back any more: the CA's own answer decides.
+    /// Whether the stored certificate is valid and so near its expiry that the limits that are counted here
+    /// no longer defer its renewal: the CA's answer decides.
     pub(super) fn is_urgent(&self, now: UnixTime) -> bool {
         let valid = self.stored.as_ref().is_some_and(|stored| stored.not_after > now);
         valid && self.last_chance_at().is_some_and(|last| last <= now)
@@ -78,15 +78,15 @@ impl Entry {
         self.stored.as_ref().map(|stored| self.part_left_at(stored, LAST_CHANCE_PART))
     }
 
-    /// `until`, where a limit that is reckoned here holds an order back, and not behind that moment.
+    /// The end of a deferral: `until`, but no later than that moment.
     pub(super) fn before_the_last_chance(&self, now: UnixTime, until: UnixTime) -> UnixTime {
         let last = self.last_chance_at();
-        // Where it has come, only that limit holds an order back that holds always.
+        // After it, only the limit of failed authorizations defers an order.
         last.filter(|last| *last > now).map_or(until, |last| until.min(last))
     }
 
-    /// What failed is not tried later than the time left lets it: a file was read, or the clock was set,
-    /// and pauses that were chosen before may be too long now.
+    /// Shortens pauses that are too long for the time left. They were chosen before the file was read or the
+    /// clock was set.
     pub(super) fn bound_pauses(&mut self, now: UnixTime, keys: &mut dyn Keys) {
         let Some(stored) = self.stored.as_ref().filter(|stored| stored.not_after > now) else {
             return;

@@ -146,21 +146,26 @@ impl Life {
     /// Soon after its issue only when the CA has changed its mind: a clock that runs ahead must not make
     /// every new certificate look old, for ever. Of one with little time from the start half is enough.
     pub(super) fn renewal(&self, stored: &Stored) -> UnixTime {
-        let usable = stored.usable(self.issued);
-        let planned = self.renewal.min(stored.not_after.minus(usable / 5));
+        let planned = self.renewal.min(self.latest_renewal(stored));
         match self.issued {
             Some(issued) if !self.advice.moved => {
-                planned.max(issued.plus((stored.lifetime() / 4).min(usable / 2)))
+                let half = stored.usable(self.issued) / 2;
+                planned.max(issued.plus(half.min(stored.lifetime() / 4)))
             }
             _ => planned,
         }
     }
 
-    /// Takes in the CA's suggestion. A window that leaves too little time is cut when the certificate is
-    /// renewed: no advice may let it expire.
+    fn latest_renewal(&self, stored: &Stored) -> UnixTime {
+        stored.not_after.minus(stored.usable(self.issued) / 5)
+    }
+
+    /// Takes in the CA's suggestion. A window that leaves too little time is cut: no advice may let a
+    /// certificate expire.
     pub(super) fn advised(
         &mut self,
         now: UnixTime,
+        stored: &Stored,
         suggestion: Suggestion,
         keys: &mut dyn Keys,
     ) -> Change {
@@ -174,7 +179,7 @@ impl Life {
         }
         advice.moved |= before.is_some();
         advice.explanation = explanation;
-        self.renewal = window.choose(keys.random());
+        self.renewal = window.choose(keys.random()).min(self.latest_renewal(stored));
         Change::Window
     }
 

@@ -272,3 +272,21 @@ fn a_certificate_of_a_day_goes_back_as_well() {
         assert!(!case.certificates.unserved(&mut case.bench.turn(), &[name("a.org")], &reason));
     }
 }
+
+/// That limit holds always, also in the last tenth of the lifetime.
+#[test]
+fn failed_authorizations_hold_a_renewal_back_without_a_check_every_second() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.obtain_spanning(0, "a.org", (HOUR, DAY));
+    case.bench.pass(DAY - HOUR);
+    let now = case.bench.now.wall;
+    for _ in 0..6 {
+        case.certificates.budget.as_mut().unwrap().validations_failed(now, &names("a.org"));
+    }
+    assert_eq!(case.wake(), Vec::<String>::new());
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs, ["order 2 a.org"]);
+    assert!((minutes(11)..minutes(13)).contains(&slept), "{slept:?}");
+    assert_eq!(case.bench.logged("held back"), 1);
+}
