@@ -12,6 +12,8 @@ EMULATOR = qemu-$(patsubst armv7,arm,$(firstword $(subst -, ,$(TARGET))))-static
 PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base prometheus chromium
 BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind hyperfine python3-venv
 OLD_PROGRAM = target/bench/old-program
+# The budget of the static program, in bytes. Nothing raises it.
+SIZE_MAX = 2500000
 
 .PHONY: help setup build static smoke size rooms reproducible image demo demo-real test check lint sim sim-year \
 	sim-mutants crash instances fuzz bench bench-instructions setup-bench install clean
@@ -35,8 +37,7 @@ static: ## the static program: target/TARGET/release/marathon-acme
 smoke: static ## whether the static program for another machine, TARGET, issues a certificate under qemu
 	OTHER_MACHINE="$(EMULATOR) $(STATIC)" cargo test --test e2e of_another_machine
 
-size: SIZE_MAX ?= 2600000
-size: static ## fails when the static program has more than SIZE_MAX=2600000 bytes
+size: static ## fails when the static program has more than 2500000 bytes
 	@test $$(stat -c %s $(STATIC)) -le $(SIZE_MAX) || { echo "more than $(SIZE_MAX) bytes" >&2; exit 1; }
 
 rooms: ## what each room of the house takes in the static program, with cargo-bloat
@@ -57,14 +58,17 @@ demo-real: ## see it work, with Pebble and HAProxy; ONCE=1 ends after the proof
 	cargo build --release
 	cargo run --release --example demo -- target/release/marathon-acme --real $(if $(ONCE),--once)
 
-test: ## all tests; those whose tools are missing are ignored, with the reason
+test: ## all tests; installs what they need, where it can; without their tools tests are ignored
+	@SUDO="sudo -n" SETUP_TRIED=target/setup-tried sh tests/setup.sh $(TARGET) $(PACKAGES) $(CROSS_$(TARGET))
 	cargo test --workspace
 
 check: lint test ## what every change must pass
 
-lint: ## format, clippy, and the crates: licences, sources, versions, advisories
+lint: ## format, clippy, documentation, and the crates: use, licenses, sources, versions, advisories
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	cargo test --quiet --test supply
 	@sh tests/deny.sh
 
 sim: SEEDS ?= 1000

@@ -37,8 +37,8 @@ pub struct Config {
     pub admin_listen: Option<Listen>,
     /// `--sse-timeout`; `None` when 0.
     pub sse_timeout: Option<Duration>,
-    /// `--marathon-timeout`, from 1 second.
-    pub marathon_timeout: Duration,
+    /// `--marathon-timeout`; `None` when 0.
+    pub marathon_timeout: Option<Duration>,
     /// `--log-level`.
     pub log_level: Level,
     /// `--log-format`.

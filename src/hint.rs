@@ -173,8 +173,9 @@ hints! {
     /// A directory is gone.
     StorageMissing = "storage-missing": "mount the volume of the storage directory again; something in \
         it is gone",
-    /// A file is in the way.
-    StorageOdd = "storage-odd": "move away the file that stands where a directory belongs",
+    /// Something of another kind is in the way.
+    StorageOdd = "storage-odd": "move it away: links are not followed below the storage directory; what \
+        has to be elsewhere can be mounted there",
     /// Another program has the port.
     PortTaken = "port-taken": "stop the program that has the port, or choose another",
 }

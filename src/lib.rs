@@ -42,7 +42,7 @@
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, what may enter `certs/` and what there is |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
-//! | more words | [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what is shared |
+//! | more words | [`address`], [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what is shared |
 //! | collections | [`flat`], [`collect`]: with little code; [`pieces`]: text of many short pieces |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
@@ -94,6 +94,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acme;
+pub mod address;
 pub mod backoff;
 pub mod challenge;
 pub mod check;

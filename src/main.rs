@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -25,6 +25,7 @@ use marathon_acme::io::signals::Signals;
 use marathon_acme::io::storage::{self, Snapshot};
 use marathon_acme::io::{StartError, read_secret, run, run_check};
 use marathon_acme::log::Record;
+use marathon_acme::printable::printable;
 use marathon_acme::url::Credentials;
 
 /// Where the program is, as far as it does not know itself.
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
                     .with("error", error)
             }));
             let status = signals.map_err(StartError::from).and_then(|signals| {
+                let obstacle = storage::obstacle(&config.storage_dir, &config.mode);
+                obstacle.map_or(Ok(()), |text| Err(StartError { status: 1, text }))?;
                 let binding = binding(&config)?;
                 take_token(&mut config)?;
                 let mut daemon = Daemon::new(&config, binding, warnings);
@@ -159,20 +162,23 @@ fn fill_in(template: &Template) -> ExitCode {
     let Filled { text, notes } = template.fill_in(program.as_deref().unwrap_or(PROGRAM));
     for note in notes {
         // The text is what was asked for; it is whole without these.
-        let _ = writeln!(io::stderr(), "marathon-acme: {note}");
+        let _ = writeln!(io::stderr(), "marathon-acme: {}", printable(&note));
     }
     say(&text)
 }
 
 fn say(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader, such as `head`, needs no more.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => complain(1, &format!("cannot write to stdout: {error}")),
     }
 }
 
 fn complain(status: u8, text: &str) -> ExitCode {
     // Where nobody hears it, the status has to do.
-    let _ = writeln!(io::stderr(), "marathon-acme: {text}");
+    let _ = writeln!(io::stderr(), "marathon-acme: {}", printable(text));
     ExitCode::from(status)
 }

@@ -255,6 +255,13 @@ pub enum Change {
     State(Vec<u8>),
     /// Moves `state.json` into `archive/`, likewise.
     ArchiveState,
+    /// Replaces a file in `archive/`, with mode 0600.
+    ReplaceArchived {
+        /// Its name there, as [`Loaded::Archive`] had it.
+        file: String,
+        /// What it holds from now on.
+        pem: Secret,
+    },
     /// Writes `challenges/TOKEN`; the token is checked to be base64url.
     Publish {
         /// RFC 8555 section 8.1.
@@ -295,6 +302,13 @@ pub enum Load {
     Challenges,
     /// Looks through `certs/`, where files of these names are not ours for all their names. Needs no lock.
     Guard(Vec<Domain>),
+    /// The names in `archive/` that follow this one in order, or the first ones. Needs no lock.
+    Archive {
+        /// A name there, which need not exist any more.
+        after: Option<String>,
+    },
+    /// A file in `archive/`, by its name there. Needs no lock.
+    Archived(String),
     /// The file of `--marathon-token`. Needs no lock.
     Token(PathBuf),
     /// `/etc/resolv.conf` and `/etc/hosts`.
@@ -314,6 +328,10 @@ pub enum Loaded {
     Challenges(Vec<String>),
     /// Answers [`Load::Guard`].
     Guard(Result<Look, StoreError>),
+    /// Answers [`Load::Archive`]: names in order, a limited number of them; empty where none follows.
+    Archive(Result<Vec<String>, StoreError>),
+    /// Answers [`Load::Archived`] with the whole file.
+    Archived(String, Result<Secret, StoreError>),
     /// Answers [`Load::Token`] with the whole file.
     Token(Result<Secret, StoreError>),
     /// Answers [`Load::NameService`]; a missing file is empty.
@@ -393,8 +411,10 @@ pub enum StoreErrorKind {
     Exists,
     /// There is no such file or directory.
     Missing,
-    /// A file stands where a directory belongs, or the other way round.
+    /// Something else stands where a directory belongs.
     NotADirectory,
+    /// A link, a directory, a FIFO or a device stands where a regular file belongs. It was not opened.
+    NotAFile,
     /// No permission, or a read-only file system.
     NotWritable,
     /// No space, or over quota.

@@ -29,8 +29,8 @@ pub enum Found {
     File(Secret),
     /// A folder, a socket, a pipe: HAProxy passes over it.
     Other,
-    /// A link to nothing.
-    Dangling,
+    /// A symbolic link. HAProxy follows it; we do not, so that what it leads to is not known.
+    Link,
     /// It cannot be read; the system's own words.
     Unreadable(String),
 }

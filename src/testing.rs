@@ -56,7 +56,7 @@ pub(crate) fn config() -> Config {
         listen: Listen { ip: None, port: 8000 },
         admin_listen: None,
         sse_timeout: Some(Duration::from_secs(60)),
-        marathon_timeout: Duration::from_secs(10),
+        marathon_timeout: Some(Duration::from_secs(10)),
         log_level: Level::Info,
         log_format: LogFormat::Text,
         cert_mode: 0o600,

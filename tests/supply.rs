@@ -2,6 +2,7 @@
 //! cannot slip in: it has to be written down here. Asks Cargo, never the network.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 /// Where the program runs. Other systems' crates are in `Cargo.lock`, but in no program.
@@ -23,7 +24,6 @@ const DIRECT: &[&str] = &[
     "signal-hook",
     "time",
     "webpki-roots",
-    "yasna",
     "zeroize",
 ];
 
@@ -48,6 +48,7 @@ const INDIRECT: &[&str] = &[
     "subtle",
     "time-core",
     "untrusted",
+    "yasna",
     "zmij",
 ];
 
@@ -154,6 +155,56 @@ fn the_program_is_made_of_these_crates() {
     }
 }
 
+/// Whether a line of code names this crate at the start of a path: `time::Date`, but neither
+/// `std::time::Duration` nor a comment.
+fn names_crate(source: &str, name: &str) -> bool {
+    let path = format!("{}::", name.replace('-', "_"));
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| line.match_indices(&path).map(move |(at, _)| &line[..at])).any(|before| {
+        !before.ends_with(|char: char| char.is_alphanumeric() || matches!(char, '_' | ':'))
+    })
+}
+
+/// The text of every Rust file below a folder of the package.
+fn sources(folder: &str) -> String {
+    let mut text = String::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("the folder is readable") {
+            let path = entry.expect("the entry is readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text += &std::fs::read_to_string(&path).expect("the file is UTF-8");
+            }
+        }
+    }
+    text
+}
+
+/// The crates that one section of a `Cargo.toml` names.
+fn section(manifest: &str, title: &str) -> Vec<String> {
+    let lines = manifest.lines().skip_while(|line| *line != title).skip(1);
+    let entries = lines.take_while(|line| !line.starts_with('['));
+    entries.filter_map(|line| Some(line.split_once(" = ")?.0.to_string())).collect()
+}
+
+#[test]
+fn every_direct_dependency_is_used() {
+    let unused = |manifest: &str, title: &str, folder: &str| {
+        let (names, text) = (section(manifest, title), sources(folder));
+        assert!(!names.is_empty(), "{title} of {folder} names no crate");
+        names.into_iter().filter(|name| !names_crate(&text, name)).collect::<Vec<_>>()
+    };
+    let none: Vec<String> = Vec::new();
+    let ours = include_str!("../Cargo.toml");
+    assert_eq!(unused(ours, "[dependencies]", "src"), none, "not used by the program");
+    assert_eq!(unused(ours, "[dev-dependencies]", "tests"), none, "not used by the tests");
+    let stand_ins = include_str!("stand-ins/Cargo.toml");
+    let unused = unused(stand_ins, "[dependencies]", "tests/stand-ins/src");
+    assert_eq!(unused, none, "not used by the stand-ins");
+}
+
 #[test]
 fn licences_are_known() {
     let words = ["--workspace", "--edges=normal,build,dev", "--format={l}"];
@@ -185,4 +236,7 @@ fn the_checks_can_fail() {
     let git = lock("mio", "git+https://example.org/mio");
     assert_eq!(elsewhere(&git), ["mio from \"git+https://example.org/mio\""]);
     assert_eq!(elsewhere("[[package]]\nname = \"evil\"\n"), ["evil from \"\""]);
+    assert!(names_crate("use time::Date;", "time") && names_crate("x(a_b::c())", "a-b"));
+    assert!(!names_crate("use std::time::Duration;\n// time::Date\nuse mytime::Date;", "time"));
+    assert_eq!(section("[a]\nx = 1\n\n[b]\ny = 2\nz = 3\n", "[b]"), ["y", "z"]);
 }

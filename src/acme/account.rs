@@ -83,7 +83,7 @@ fn mailto(email: &str) -> String {
 /// It does not say where the account is.
 pub fn read(response: &Response) -> Result<Account, Malformed> {
     let location = response.head.headers.first("location");
-    let url = location.filter(|text| types::resource(text).is_some());
+    let url = location.filter(|text| types::location(text).is_some());
     let url = url.map(str::to_string).ok_or(Malformed {
         object: "account",
         member: "Location",
@@ -118,7 +118,7 @@ mod tests {
             r#"{{"newNonce":"https://ca/nonce","newAccount":"https://ca:444/account",
             "newOrder":"https://ca/order"{more}}}"#
         );
-        Directory::parse(body.as_bytes()).unwrap()
+        Directory::parse(body.as_bytes(), &Url::parse("https://ca/dir").unwrap()).unwrap()
     }
 
     #[test]

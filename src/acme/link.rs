@@ -111,7 +111,7 @@ fn resolve(base: &Url, reference: &str) -> Option<Url> {
         let (folder, _) = path.rsplit_once('/')?;
         format!("{origin}{}", without_dots(&format!("{folder}/{reference}")))
     };
-    types::resource(&absolute)
+    types::resource(base, &absolute)
 }
 
 /// Whether a reference starts with `scheme:` (RFC 3986 section 3.1).
@@ -193,6 +193,8 @@ mod tests {
     #[test]
     fn what_is_malformed_is_passed_over() {
         let none = [
+            "<http://127.0.0.1:444/2>;rel=alternate",
+            "<http://localhost/2>;rel=alternate",
             "",
             "<",
             "<https://a/1",

@@ -8,6 +8,7 @@ use super::{CallError, Problem, account, renewal_info};
 use crate::domain::Domain;
 use crate::http::{Headers, Response, ResponseHead};
 use crate::time::UnixTime;
+use crate::url::Url;
 
 fn answer(status: u16, fields: &[(&str, &str)], body: &str) -> Response {
     let mut headers = Headers::new();
@@ -34,7 +35,8 @@ fn the_directory() {
             "externalAccountRequired": false
         }
     }"#;
-    let directory = Directory::parse(body).unwrap();
+    let directory =
+        Directory::parse(body, &Url::parse("https://example.com/dir").unwrap()).unwrap();
     assert_eq!(directory.new_nonce.to_string(), "https://example.com/acme/new-nonce");
     assert_eq!(directory.new_account.to_string(), "https://example.com/acme/new-account");
     assert_eq!(directory.new_order.to_string(), "https://example.com/acme/new-order");

@@ -8,8 +8,9 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::collect::Collect;
+use crate::printable::is_unprintable;
 use crate::time::UnixTime;
-use crate::url::Url;
+use crate::url::{Scheme, Url};
 
 pub use super::problem::{Problem, ProblemKind, Subproblem};
 
@@ -121,19 +122,23 @@ pub struct RenewalInfoObject {
 }
 
 impl Directory {
-    /// Reads a directory.
+    /// Reads the directory that is at `from`. A resource that may not be asked from there counts as
+    /// missing ([`may_be_asked`]).
     ///
     /// # Errors
     /// It is none; often it is a page of HTML.
-    pub fn parse(body: &[u8]) -> Result<Directory, Malformed> {
+    pub fn parse(body: &[u8], from: &Url) -> Result<Directory, Malformed> {
         let object = Object::parse("directory", body)?;
         let meta = &object.value["meta"];
+        let optional =
+            |member: &str| object.value[member].as_str().and_then(|text| resource(from, text));
+        let required = |member| optional(member).ok_or_else(|| object.malformed(member));
         Ok(Directory {
-            new_nonce: object.url("newNonce")?,
-            new_account: object.url("newAccount")?,
-            new_order: object.url("newOrder")?,
-            revoke_cert: url(&object.value["revokeCert"]),
-            renewal_info: url(&object.value["renewalInfo"]),
+            new_nonce: required("newNonce")?,
+            new_account: required("newAccount")?,
+            new_order: required("newOrder")?,
+            revoke_cert: optional("revokeCert"),
+            renewal_info: optional("renewalInfo"),
             profiles: profiles(&meta["profiles"]),
             terms_of_service: meta["termsOfService"].as_str().map(one_line),
             external_account_required: meta["externalAccountRequired"].as_bool() == Some(true),
@@ -234,13 +239,28 @@ pub(super) fn ended(body: &[u8]) -> Option<&'static str> {
 }
 
 fn url(value: &Value) -> Option<Url> {
-    value.as_str().and_then(resource)
+    value.as_str().and_then(location)
 }
 
-/// A URL of the CA's, by `https` as RFC 8555 section 6.1 requires: what is signed for it goes nowhere
-/// else.
-pub(super) fn resource(text: &str) -> Option<Url> {
+/// The URL of a resource, which may be asked from some directory. Whoever sends a request there checks
+/// it against the one in use.
+pub(super) fn location(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(Url::is_private)
+}
+
+/// The URL of a resource that may be asked from the directory, or from another resource, at `from`.
+pub(super) fn resource(from: &Url, text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| may_be_asked(from, url))
+}
+
+/// Whether a resource of the CA whose directory is at `directory` may be asked: by `https`, as RFC 8555
+/// section 6.1 requires; by plain `http` only on this machine, and only where the directory itself is, at
+/// the same port. Otherwise any CA could have this machine's other servers asked.
+pub fn may_be_asked(directory: &Url, resource: &Url) -> bool {
+    let (at, origin) = (directory.origin(), resource.origin());
+    let is_beside =
+        || at.scheme == Scheme::Http && directory.is_private() && at.port == origin.port;
+    origin.scheme == Scheme::Https || (resource.is_private() && is_beside())
 }
 
 fn is_token(token: &str) -> bool {
@@ -263,7 +283,7 @@ impl Status {
 
 /// A peer's text without control characters, not too long.
 pub(super) fn one_line(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let plain = |c: char| if is_unprintable(c) { ' ' } else { c };
     text.chars().take(TEXT_CHARS_MAX).map(plain).collect()
 }
 
@@ -322,13 +342,57 @@ impl std::error::Error for Malformed {}
 mod tests {
     use super::*;
 
+    fn parse(body: &[u8]) -> Result<Directory, Malformed> {
+        Directory::parse(body, &Url::parse("https://ca/directory").unwrap())
+    }
+
+    #[test]
+    fn plain_http_is_for_a_directory_on_this_machine_and_its_port() {
+        let may = |directory: &str, resource: &str| {
+            may_be_asked(&Url::parse(directory).unwrap(), &Url::parse(resource).unwrap())
+        };
+        for (directory, resource) in [
+            ("https://ca/directory", "https://ca/x"),
+            ("https://ca/directory", "https://other:444/x"),
+            ("http://127.0.0.1:14000/dir", "http://127.0.0.1:14000/x"),
+            ("http://localhost:14000/dir", "http://127.0.0.1:14000/x"),
+            ("http://[::1]:14000/dir", "http://localhost:14000/x"),
+            ("http://127.0.0.1:14000/dir", "https://other/x"),
+        ] {
+            assert!(may(directory, resource), "{directory} {resource}");
+        }
+        for (directory, resource) in [
+            ("https://ca/directory", "http://ca/x"),
+            ("https://ca/directory", "http://127.0.0.1:9090/x"),
+            ("https://127.0.0.1/directory", "http://127.0.0.1:443/x"),
+            ("https://ca:8080/directory", "http://localhost:8080/x"),
+            ("http://127.0.0.1:14000/dir", "http://127.0.0.1:9090/x"),
+            ("http://127.0.0.1:14000/dir", "http://10.0.0.1:14000/x"),
+            ("http://10.0.0.1:14000/dir", "http://127.0.0.1:14000/x"),
+        ] {
+            assert!(!may(directory, resource), "{directory} {resource}");
+        }
+    }
+
+    #[test]
+    fn a_directorys_resources_on_this_machine_count_only_where_it_is_itself() {
+        let plain = br#"{"newNonce":"https://ca/n","newAccount":"http://127.0.0.1:9090/a",
+            "newOrder":"https://ca/o"}"#;
+        assert_eq!(parse(plain).expect_err("elsewhere").member, "newAccount");
+        let plain =
+            br#"{"newNonce":"https://ca/n","newAccount":"https://ca/a","newOrder":"https://ca/o",
+            "revokeCert":"http://127.0.0.1:9090/r","renewalInfo":"http://localhost:9090/i"}"#;
+        let found = parse(plain).unwrap();
+        assert_eq!((found.revoke_cert, found.renewal_info), (None, None));
+    }
+
     #[test]
     fn a_directory_with_unknown_members() {
         let body = br#"{"x1y2":"https://community.example/","newNonce":"https://ca/nonce",
             "newAccount":"https://ca/account","newOrder":"https://ca/order","revokeCert":"https://ca/r",
             "renewalInfo":"https://ari/info","meta":{"termsOfService":"https://ca/terms",
             "externalAccountRequired":true,"profiles":{"classic":"The\nusual","x":7}}}"#;
-        let directory = Directory::parse(body).unwrap();
+        let directory = parse(body).unwrap();
         assert_eq!(directory.new_order.to_string(), "https://ca/order");
         assert_eq!(directory.terms_of_service.as_deref(), Some("https://ca/terms"));
         assert!(directory.external_account_required);
@@ -340,19 +404,19 @@ mod tests {
         assert_eq!(profiles, [("classic", "The usual"), ("x", "")]);
         let bare = br#"{"newNonce":"https://ca/n","newAccount":"https://ca/a",
             "newOrder":"https://ca/o","renewalInfo":"no URL"}"#;
-        let bare = Directory::parse(bare).unwrap();
+        let bare = parse(bare).unwrap();
         assert_eq!((bare.revoke_cert, bare.renewal_info), (None, None));
         assert!(bare.profiles.is_empty());
     }
 
     #[test]
     fn a_page_of_html_is_shown() {
-        let error = Directory::parse(b"<html>\r\n <h1>Down\x07</h1>").expect_err("HTML");
+        let error = parse(b"<html>\r\n <h1>Down\x07</h1>").expect_err("HTML");
         assert_eq!(error.to_string().matches("<html> <h1>Down </h1>").count(), 1, "{error}");
-        let error = Directory::parse(b"{\"newNonce\":\"ftp://x\"}").expect_err("no URL");
+        let error = parse(b"{\"newNonce\":\"ftp://x\"}").expect_err("no URL");
         assert_eq!(error.member, "newNonce");
         let plain = br#"{"newNonce":"https://ca/n","newAccount":"http://ca/a"}"#;
-        assert_eq!(Directory::parse(plain).expect_err("no https").member, "newAccount");
+        assert_eq!(parse(plain).expect_err("no https").member, "newAccount");
     }
 
     #[test]

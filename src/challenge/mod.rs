@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::http::{ServerRequest, ServerResponse};
+use crate::printable::printable_json;
 
 pub mod probe;
 pub mod route;
@@ -73,6 +74,12 @@ pub fn refusal(request: &ServerRequest) -> Option<ServerResponse> {
     (!works).then(|| text(405, "Method Not Allowed\n").with_header("Allow", "GET, HEAD"))
 }
 
+/// Whether a text is a key authorization of that token (RFC 8555 section 8.1). Nothing else that somebody
+/// has put into a shared `challenges/`, a second name of a key among it, is shown to anybody.
+pub fn is_key_authorization(token: &str, text: &str) -> bool {
+    text.strip_prefix(token).and_then(|rest| rest.strip_prefix('.')).is_some_and(is_token)
+}
+
 /// The answer for a published token: the key authorization, nothing more.
 pub fn served(key_authorization: &str) -> ServerResponse {
     text(200, key_authorization)
@@ -83,8 +90,12 @@ pub fn not_found() -> ServerResponse {
     text(404, "Not Found\n")
 }
 
-/// A JSON answer.
+/// A JSON answer, on one line; what peers have said in it moves no terminal that shows it.
 pub fn json(status: u16, body: impl Into<Vec<u8>>) -> ServerResponse {
+    let mut body = body.into();
+    if !body.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        body = printable_json(&String::from_utf8_lossy(&body)).into_bytes();
+    }
     ServerResponse::new(status, "application/json", body)
 }
 
@@ -118,6 +129,15 @@ mod tests {
         match answer {
             Answer::Now(response) => response.status,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_a_key_authorization_of_the_token_is_one() {
+        assert!(is_key_authorization("to-k_en", "to-k_en.thumb-print_7"));
+        let key = "-----BEGIN PRIVATE KEY-----\nMIGH";
+        for text in ["", "t", "t.", "t.x\n", "t.x.y", "tt.x", "u.x", " t.x", "t.\u{e4}", key] {
+            assert!(!is_key_authorization("t", text), "{text:?}");
         }
     }
 

@@ -20,8 +20,8 @@ pub enum Answered {
     Ours,
     /// Somebody else answers, with this status.
     Other(u16),
-    /// A redirect that keeps the token, to the usual port of a name. A CA does not look at the certificate
-    /// where it leads to `https` (Let's Encrypt).
+    /// A redirect to the same token, at the usual port of a name and without a query. A CA does not look
+    /// at the certificate where it leads to `https` (Let's Encrypt).
     Onward(Url),
     /// A redirect that no CA follows, or that has lost the token, so that it leads to nobody of ours.
     Elsewhere(String),
@@ -44,8 +44,9 @@ pub fn question(url: Url) -> Request {
 
 /// What an answer means that came from there; `is_ours` knows our own.
 ///
-/// A redirect is followed only where the token stays the last part of the path: whoever has a name can
-/// send us on, and so gets nothing asked of others that they would heed.
+/// The owner of a name controls its redirects. A redirect is followed only when the last segment of its path
+/// is the token, and when it has no query, fragment or user. The token is random, so the next request means
+/// nothing to any other server. The caller decides which *addresses* it sends it to.
 pub fn judge(asked: &Url, response: &Response, is_ours: impl Fn(&[u8]) -> bool) -> Answered {
     let status = response.head.status;
     if status == 200 && is_ours(&response.body) {
@@ -56,19 +57,25 @@ pub fn judge(asked: &Url, response: &Response, is_ours: impl Fn(&[u8]) -> bool) 
     let Some(location) = location.filter(|_| matches!(status, 301 | 302 | 307 | 308)) else {
         return Answered::Other(status);
     };
-    let Ok(url) = asked.resolve(location) else { return Answered::Elsewhere(location.into()) };
-    let origin = url.origin();
-    let usual = origin.port == origin.scheme.default_port();
-    match &origin.host {
-        Host::Name(_) if usual && last_part(&url) == last_part(asked) => {
-            // What somebody else wants to be said of us is not said.
-            Answered::Onward(url.with_credentials_of(asked))
+    match asked.resolve(location) {
+        Ok(url) if !location.contains('#') && asks_for_the_token(&url, asked) => {
+            Answered::Onward(url)
         }
         _ => Answered::Elsewhere(location.into()),
     }
 }
 
-fn last_part(url: &Url) -> &str {
+fn asks_for_the_token(url: &Url, asked: &Url) -> bool {
+    let origin = url.origin();
+    matches!(origin.host, Host::Name(_))
+        && origin.port == origin.scheme.default_port()
+        && url.credentials().is_none()
+        && !url.target().contains('?')
+        && last_segment(url) == last_segment(asked)
+}
+
+/// Of the path; there is no query.
+fn last_segment(url: &Url) -> &str {
     url.target().rsplit('/').next().unwrap_or_default()
 }
 
@@ -110,8 +117,6 @@ mod tests {
         let with_port = format!("http://B.example.com:80{path}");
         let there = onward(&format!("http://b.example.com{path}"));
         assert_eq!(judged(301, Some(&with_port), ""), there);
-        let with_password = format!("http://me:pw@b.example.com{path}");
-        assert_eq!(judged(301, Some(&with_password), ""), there, "without the password");
         assert_eq!(judged(302, Some("http://b.org/x/token"), ""), onward("http://b.org/x/token"));
         let secure = format!("https://a.example.com{path}");
         assert_eq!(judged(301, Some(&secure), ""), onward(&secure));
@@ -126,7 +131,16 @@ mod tests {
             "http://[2001:db8::1]/token",
             "http://b.example.com/",
             "http://b.example.com/x?y=/token&z",
+            "http://b.example.com/x?y=/token",
+            "/x?y=/token",
+            "http://b.example.com?/token",
+            "http://b.example.com/x#/token",
+            "http://b.example.com/token#x",
+            "/x#/token",
+            "http://b.example.com/token/",
             "http://b.example.com/token?",
+            "http://me:pw@b.example.com/token",
+            "http://me@b.example.com/token",
             "/",
             "//b.example.com/token",
             "ftp://b.example.com/token",

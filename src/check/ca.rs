@@ -10,6 +10,7 @@ use crate::http::{Method, Request, Response};
 use crate::seam::Trust;
 use crate::time::UnixTime;
 use crate::turn::Turn;
+use crate::url::Url;
 
 use super::report::Finding;
 use super::{ANSWER_TIMEOUT, counted, problem};
@@ -60,9 +61,9 @@ impl Ca {
         self.open == Some(request)
     }
 
-    pub(super) fn handle_event(&mut self, turn: &Turn<'_>, event: TransportEvent) {
+    pub(super) fn handle_event(&mut self, turn: &Turn<'_>, event: TransportEvent, acme: &Url) {
         self.answer = match event {
-            TransportEvent::Response(response) => Some(Answer::of(turn.now.wall, &response)),
+            TransportEvent::Response(response) => Some(Answer::of(acme, turn.now.wall, &response)),
             TransportEvent::Failed(error) => Some(Err(problem(&error))),
             _ => return,
         };
@@ -105,12 +106,13 @@ impl Ca {
 }
 
 impl Answer {
-    fn of(came: UnixTime, response: &Response) -> Result<Answer, String> {
+    fn of(from: &Url, came: UnixTime, response: &Response) -> Result<Answer, String> {
         let status = response.head.status;
         if status != 200 {
             return Err(format!("status {status}"));
         }
-        let directory = Directory::parse(&response.body).map_err(|error| error.to_string())?;
+        let directory =
+            Directory::parse(&response.body, from).map_err(|error| error.to_string())?;
         let date = response.head.headers.first("date").and_then(UnixTime::from_http_date);
         Ok(Answer { directory, date, came })
     }
@@ -178,7 +180,7 @@ mod tests {
         let url = |name: &str| format!(r#""{name}":"https://ca.example/{name}""#);
         let urls: Vec<String> = ["newNonce", "newAccount", "newOrder"].map(url).into();
         let text = format!("{{{},\"meta\":{{{meta}}}}}", urls.join(","));
-        Directory::parse(text.as_bytes()).unwrap()
+        Directory::parse(text.as_bytes(), &Url::parse("https://ca.example/dir").unwrap()).unwrap()
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Marathons {
         Marathons {
             peers: config.marathon.iter().map(peer).collect(),
             open: Open::default(),
-            timeout: config.marathon_timeout.min(TIMEOUT_MAX),
+            timeout: config.marathon_timeout.map_or(TIMEOUT_MAX, |it| it.min(TIMEOUT_MAX)),
             group: config.group.clone(),
             selection: config.into(),
             names_max: names_max(config.profile.as_deref()),
@@ -165,7 +165,8 @@ impl Marathons {
         inquiry: Inquiry,
         head: &ResponseHead,
     ) {
-        match self.manner(&question).receive(turn, transport, &inquiry, head) {
+        let marathons: Vec<Url> = self.peers.iter().map(|peer| peer.url.clone()).collect();
+        match self.manner(&question).receive(turn, transport, &inquiry, head, &marathons) {
             Reception::Accepted => match question {
                 Question::Stream { peer } => {
                     transport.cancel(inquiry.request);

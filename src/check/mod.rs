@@ -195,7 +195,7 @@ impl Checker {
         if self.names.awaits(request) {
             self.names.handle_event(request, event);
         } else if self.ca.awaits(request) {
-            self.ca.handle_event(turn, event);
+            self.ca.handle_event(turn, event, &self.config.acme);
         } else if self.marathons.awaits(request) {
             self.marathons.handle_event(turn, &mut self.transport, request, event);
         } else if self.balancers.awaits(request) {

@@ -138,7 +138,7 @@ impl Report {
             return None;
         }
         self.progress = text.to_string();
-        Some(format!("{ANEW}{text}"))
+        Some(format!("{ANEW}{}", printable(text)))
     }
 
     /// The last line; none as JSON, where all is said by the others.

@@ -1,7 +1,9 @@
 //! Judges the survey of the storage directory. Looks at nothing itself.
 
 use crate::daemon::storekeeper::LEASE;
+use crate::hint::Hint;
 use crate::pki::guard::{Verdict, judge};
+use crate::seam::{StoreError, StoreErrorKind};
 use crate::survey::{LockState, Survey};
 use crate::time::UnixTime;
 
@@ -30,7 +32,15 @@ pub(super) fn findings(survey: &Survey, now: UnixTime) -> Vec<Finding> {
         return vec![Finding::fail(SUBJECT, error.to_string(), remedy)];
     }
     let mut findings = Vec::new();
-    let barred = survey.barred.iter().map(|error| (error.detail.clone(), error.path.as_str()));
+    let is_odd = |error: &&StoreError| {
+        matches!(error.kind, StoreErrorKind::NotADirectory | StoreErrorKind::NotAFile)
+    };
+    for error in survey.barred.iter().filter(is_odd) {
+        let seen = format!("{dir}: {}: {}", error.path, error.detail);
+        findings.push(Finding::fail(SUBJECT, seen, Hint::StorageOdd.text()));
+    }
+    let barred = survey.barred.iter().filter(|error| !is_odd(error));
+    let barred = barred.map(|error| (error.detail.clone(), error.path.as_str()));
     for (detail, paths) in grouped(barred) {
         let remedy = format!("let the daemon's user read and write below {dir}");
         findings.push(Finding::fail(
@@ -70,6 +80,7 @@ fn foreign(survey: &Survey, now: UnixTime) -> Vec<Finding> {
     for (verdict, words) in [
         (Verdict::Blocks, "keeps HAProxy from reloading"),
         (Verdict::Shadows, "is served in place of ours"),
+        (Verdict::Unknown, "is not ours"),
         (Verdict::Expired, "is not ours"),
         (Verdict::Harmless, "is not ours"),
     ] {
@@ -154,7 +165,6 @@ mod tests {
     use super::super::report::Verdict;
     use super::*;
     use crate::domain::Domain;
-    use crate::seam::{StoreError, StoreErrorKind};
     use crate::survey::{Found, OddMode, Stranger};
 
     fn survey() -> Survey {
@@ -201,9 +211,9 @@ mod tests {
             (Survey { free_files: Some(0), ..kept.clone() }, Verdict::Fail, "no more files"),
             (Survey { free_files: Some(9), ..kept.clone() }, Verdict::Warn, "only 9 more files"),
             (
-                Survey { foreign: vec![stranger("x", Found::Dangling)], ..kept.clone() },
-                Verdict::Fail,
-                "certs/: x: keeps HAProxy from reloading: it is a link to nothing: move it to un",
+                Survey { foreign: vec![stranger("x", Found::Link)], ..kept.clone() },
+                Verdict::Warn,
+                "certs/: x: is not ours: it is a symbolic link, which HAProxy follows and",
             ),
             (
                 Survey { foreign: vec![stranger("x", Found::Other)], ..kept.clone() },

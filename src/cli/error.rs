@@ -22,6 +22,8 @@ pub enum UsageError {
     Syntax(String),
     /// There is no storage directory.
     NoDirectory,
+    /// There is none besides the program's own name, which is ignored as the first argument.
+    OnlyOwnName,
     /// It is a URL, which is shown without a password.
     UrlAsDirectory(String),
     /// There are two.
@@ -153,6 +155,10 @@ impl fmt::Display for UsageError {
             UsageError::Syntax(error) => write!(f, "{error}; see --help"),
             UsageError::NoDirectory => f.write_str(
                 "STORAGE-DIR is missing: name the directory that every marathon-lb shares",
+            ),
+            UsageError::OnlyOwnName => f.write_str(
+                "STORAGE-DIR is missing: a first argument marathon-acme is ignored; write \
+                 ./marathon-acme for a directory of that name",
             ),
             UsageError::UrlAsDirectory(url) => {
                 write!(

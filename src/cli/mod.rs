@@ -55,6 +55,9 @@ pub enum Command {
     },
 }
 
+/// A first positional argument that is this is ignored.
+const OWN_NAME: &str = "marathon-acme";
+
 /// The words by the long names of their options, as texts; the command line's over the environment's.
 type Words = FlatMap<&'static str, String>;
 
@@ -70,7 +73,7 @@ pub fn parse(
     let shared = shared::read(&environment);
     let (mut words, mut warnings) = from_environment(environment)?;
     let mut parser = lexopt::Parser::from_args(arguments);
-    let (mut given, mut storage_dir) = (Words::new(), None);
+    let (mut given, mut positionals) = (Words::new(), Vec::new());
     while let Some(argument) = parser.next().map_err(|error| UsageError::syntax(&error))? {
         let spec = match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(help())),
@@ -81,10 +84,7 @@ pub fn parse(
                 )));
             }
             Arg::Value(value) => {
-                let value = text("STORAGE-DIR", value)?;
-                if let Some(first) = storage_dir.replace(value.clone()) {
-                    return Err(UsageError::second_directory(&first, &value));
-                }
+                positionals.push(text("STORAGE-DIR", value)?);
                 continue;
             }
             Arg::Short(letter) => options::by_short(letter)
@@ -102,8 +102,12 @@ pub fn parse(
         };
         given.insert(spec.long, value);
     }
-    if let Some(storage_dir) = storage_dir {
-        given.insert(options::STORAGE_DIR, storage_dir);
+    // The old image's entry point accepted the program's name.
+    let own_name = positionals.first().is_some_and(|it| it == OWN_NAME);
+    match &positionals[usize::from(own_name)..] {
+        [] => {}
+        [dir] => drop(given.insert(options::STORAGE_DIR, dir.clone())),
+        [first, second, ..] => return Err(UsageError::second_directory(first, second)),
     }
     overrule(&mut words, given);
     if let Some(kind) = template::Kind::chosen(&words)? {
@@ -112,7 +116,11 @@ pub fn parse(
     let list = values::list(&words)?;
     // Who only looks into the storage goes to nobody.
     let shared = if list { Shared::default() } else { shared? };
-    let config = Box::new(values::config(&words, shared)?);
+    let config = values::config(&words, shared).map_err(|error| match error {
+        UsageError::NoDirectory if own_name => UsageError::OnlyOwnName,
+        error => error,
+    })?;
+    let config = Box::new(config);
     if list {
         return Ok(Command::List { config });
     }

@@ -125,7 +125,12 @@ pub const OPTIONS: &[Spec] = &[
         "SECONDS",
         "silence after which the event stream is opened again, 0: never [60]",
     ),
-    value(None, "marathon-timeout", "SECONDS", "for other requests to Marathon [10]"),
+    value(
+        None,
+        "marathon-timeout",
+        "SECONDS",
+        "for other requests to Marathon, 0: none, but for a limit of 5 minutes [10]",
+    ),
     value(None, "log-level", "LEVEL", "debug, info, warn, error or critical [info]"),
     value(None, "log-format", "FORMAT", "text or json, a line an event on standard output [text]"),
     switch("san", "a certificate for all domains of a label, named after the first"),

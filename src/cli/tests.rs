@@ -40,7 +40,7 @@ fn the_defaults_are_the_old_programs() {
     assert_eq!((config.group.as_str(), config.allow_multiple_certs), ("external", false));
     assert_eq!(config.listen, Listen { ip: None, port: 8000 });
     assert_eq!(config.sse_timeout, Some(std::time::Duration::from_secs(60)));
-    assert_eq!(config.marathon_timeout, std::time::Duration::from_secs(10));
+    assert_eq!(config.marathon_timeout, Some(std::time::Duration::from_secs(10)));
     assert_eq!((config.log_level, config.log_format), (Level::Info, LogFormat::Text));
     assert_eq!((config.cert_mode, config.email, config.user), (0o600, None, None));
     assert_eq!((config.acme_ca, config.marathon_ca), (None, None));
@@ -184,12 +184,47 @@ fn every_option_in_every_way_of_writing() {
     assert!(config.allow_multiple_certs);
     assert_eq!(config.listen.ip.map(|ip| ip.to_string()).as_deref(), Some("::1"));
     assert_eq!(
-        (config.sse_timeout, config.marathon_timeout.as_millis(), config.cert_mode),
+        (config.sse_timeout, config.marathon_timeout.unwrap().as_millis(), config.cert_mode),
         (None, 2500, 0o640)
     );
     assert_eq!((config.log_level, config.log_format), (Level::Warn, LogFormat::Json));
     assert!(config.acme_ca.is_some() && config.marathon_ca.is_some());
     assert_eq!(config.marathon_token.as_deref(), Some(std::path::Path::new("t")));
+}
+
+#[test]
+fn a_timeout_of_0_is_none() {
+    for zero in ["0", "0.0"] {
+        let line = format!("/s --sse-timeout {zero} --marathon-timeout {zero}");
+        let config = config(&line, &[]);
+        assert_eq!((config.sse_timeout, config.marathon_timeout), (None, None));
+    }
+}
+
+#[test]
+fn the_programs_name_is_ignored_as_the_first_positional_argument() {
+    let dir = |line: &str, variables| config(line, variables).storage_dir.display().to_string();
+    let image: Pairs<'_> = &[("MARATHON_ACME_STORAGE_DIR", "/image")];
+    for line in [
+        "marathon-acme /s",
+        "marathon-acme /s --group internal",
+        "--group internal marathon-acme /s",
+        "marathon-acme --group internal /s",
+        "marathon-acme --group=internal -- /s",
+        "-- marathon-acme /s",
+    ] {
+        assert_eq!((dir(line, &[]), dir(line, image)), ("/s".into(), "/s".into()), "{line}");
+    }
+    for line in ["marathon-acme", "marathon-acme --san", "--san marathon-acme"] {
+        assert_eq!(dir(line, image), "/image", "{line}");
+        let only = "STORAGE-DIR is missing: a first argument marathon-acme is ignored; write \
+                    ./marathon-acme for a directory of that name";
+        assert_eq!(error(line), only);
+    }
+    assert_eq!(dir("marathon-acme marathon-acme", &[]), "marathon-acme");
+    assert_eq!(dir("./marathon-acme", &[]), "./marathon-acme");
+    assert!(error("/s marathon-acme").starts_with("there are two STORAGE-DIRs"));
+    assert!(error("marathon-acme /s /t").starts_with("there are two STORAGE-DIRs"));
 }
 
 #[test]
@@ -261,7 +296,10 @@ fn errors_name_the_option_and_the_fix() {
         ("--cert-mode 4755 /s", "--cert-mode 4755: the owner must read and write"),
         ("--sse-timeout soon /s", "--sse-timeout soon: write a number of seconds, such as 60"),
         ("--sse-timeout -1 /s", "--sse-timeout -1: write a number of seconds, such as 60"),
-        ("--marathon-timeout 0 /s", "--marathon-timeout 0: no answer comes in no time"),
+        (
+            "--marathon-timeout x /s",
+            "--marathon-timeout x: write a number of seconds, such as 60, or 0",
+        ),
         ("-g a,b /s", "--group \"a,b\": it is not one group"),
         (
             "--allow-multiple-certs --san /s",

@@ -42,7 +42,6 @@ const NAME_BYTES_MAX: usize = 1024;
 pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError> {
     choose(words)?;
     let word = |long: &'static str| words.get(long).map(String::as_str);
-    let sse_timeout = seconds("sse-timeout", word("sse-timeout").unwrap_or(SSE_TIMEOUT))?;
     let storage_dir = storage_dir(word(options::STORAGE_DIR).unwrap_or_default())?;
     let lb = urls("lb", word("lb").unwrap_or(LB))?;
     let marathon = urls("marathon", word("marathon").unwrap_or(MARATHON))?;
@@ -59,8 +58,11 @@ pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError
         listen: word("listen")
             .map_or(Ok(Listen { ip: None, port: PORT }), |text| listen("listen", text))?,
         admin_listen: word("admin-listen").map(|text| listen("admin-listen", text)).transpose()?,
-        sse_timeout: (!sse_timeout.is_zero()).then_some(sse_timeout),
-        marathon_timeout: marathon_timeout(word("marathon-timeout").unwrap_or(MARATHON_TIMEOUT))?,
+        sse_timeout: timeout("sse-timeout", word("sse-timeout").unwrap_or(SSE_TIMEOUT))?,
+        marathon_timeout: timeout(
+            "marathon-timeout",
+            word("marathon-timeout").unwrap_or(MARATHON_TIMEOUT),
+        )?,
         log_level: word("log-level").map_or(Ok(Level::Info), log_level)?,
         log_format: word("log-format").map_or(Ok(LogFormat::Text), log_format)?,
         cert_mode: cert_mode(word("cert-mode").unwrap_or(CERT_MODE))?,
@@ -215,19 +217,13 @@ fn listen(option: &'static str, text: &str) -> Result<Listen, UsageError> {
     Err(wrong(option, text, fix))
 }
 
-fn seconds(option: &'static str, text: &str) -> Result<Duration, UsageError> {
+/// A number of seconds; `None` for 0, which disables the timeout.
+fn timeout(option: &'static str, text: &str) -> Result<Option<Duration>, UsageError> {
     let number = text.parse::<f64>().ok().filter(|number| (0.0..=SECONDS_MAX).contains(number));
     let duration = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
-    duration.ok_or_else(|| wrong(option, text, "write a number of seconds, such as 60"))
-}
-
-fn marathon_timeout(text: &str) -> Result<Duration, UsageError> {
-    let timeout = seconds("marathon-timeout", text)?;
-    if timeout.is_zero() {
-        let fix = "no answer comes in no time; write a number of seconds, such as 10";
-        return Err(wrong("marathon-timeout", text, fix));
-    }
-    Ok(timeout)
+    let fix = "write a number of seconds, such as 60, or 0 for no timeout";
+    let duration = duration.ok_or_else(|| wrong(option, text, fix))?;
+    Ok((!duration.is_zero()).then_some(duration))
 }
 
 fn log_level(text: &str) -> Result<Level, UsageError> {

@@ -10,7 +10,7 @@ use crate::domain::Domain;
 use crate::hint::{Hint, advised};
 use crate::log::Record;
 use crate::pki::Bundle;
-use crate::seam::{Change, StoreError};
+use crate::seam::{Change, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
@@ -213,7 +213,11 @@ impl Daemon {
         name: &Domain,
         file: Result<Secret, StoreError>,
     ) {
-        let read = file.map_err(|error| error.to_string()).and_then(|pem| {
+        let failed = |error: StoreError| match error.kind {
+            StoreErrorKind::Missing => format!("no certificate named {name}"),
+            _ => error.to_string(),
+        };
+        let read = file.map_err(failed).and_then(|pem| {
             let bundle = Bundle::as_haproxy_reads(pem.expose());
             let bundle = bundle.map_err(|error| error.to_string())?;
             Ok((pem, bundle.leaf_der().to_vec()))

@@ -147,7 +147,9 @@ impl Guard {
     /// What keeps certificates from being served, a sentence each.
     pub fn troubles(&self) -> impl Iterator<Item = String> {
         let bad = || {
-            let bad = |it: &&Judgement| matches!(it.verdict, Verdict::Blocks | Verdict::Shadows);
+            let bad = |it: &&Judgement| {
+                matches!(it.verdict, Verdict::Blocks | Verdict::Shadows | Verdict::Unknown)
+            };
             self.found.iter().filter(bad)
         };
         let named = bad().take(REASONS_MAX).map(|it| advised(it, hint(it)));

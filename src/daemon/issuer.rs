@@ -14,7 +14,7 @@ use crate::acme::call::{CallError, Post, Signer, judge};
 use crate::acme::nonces::Nonces;
 use crate::acme::order::Order;
 use crate::acme::renewal_info::{NoSuggestion, Suggestion};
-use crate::acme::types::{Directory, ProblemKind};
+use crate::acme::types::{Directory, Malformed, ProblemKind, may_be_asked};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::daemon::certificates::NewOrder;
@@ -288,9 +288,15 @@ impl Issuer {
         }
     }
 
-    /// Sends a POST, when there is a nonce for it; else asks for one first.
+    /// Sends a POST, when there is a nonce for it; else asks for one first. One to where no resource of
+    /// the CA may be fails as an answer would that is none: nothing is sent.
     fn post(&mut self, turn: &mut Turn<'_>, owner: Owner, post: Post, bad_nonces: u32) {
         let Some(key) = self.signing_key(owner) else { return };
+        if !may_be_asked(&self.directory_url, &post.url) {
+            let (object, near) = ("answer", post.url.to_string());
+            let error = Malformed { object, member: "https URL", near };
+            return self.replied(turn, owner, Err(CallError::Malformed(error)));
+        }
         let key = key.clone();
         let Some(nonce) = self.nonces.spend(turn.now.mono) else {
             self.waiting.push_back((owner, post, bad_nonces));

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::acme::account::Binding;
+use crate::challenge;
 use crate::config::Config;
 use crate::flat::FlatMap;
 use crate::keys::Keys;
@@ -16,6 +17,7 @@ use crate::seam::{
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 
+mod archive;
 pub mod budget;
 pub mod certificates;
 mod errand;
@@ -43,6 +45,7 @@ pub mod watcher;
 mod wire;
 pub mod wish;
 
+use archive::{Archive, ArchiveOutput};
 use certificates::Certificates;
 use errand::Errand;
 use front::Front;
@@ -71,6 +74,7 @@ pub struct Daemon {
     watcher: Watcher,
     certificates: Certificates,
     guard: Guard,
+    archive: Archive,
     issuer: Issuer,
     /// The issuer's calls under way.
     calls: FlatMap<RequestId, CallId>,
@@ -115,6 +119,7 @@ impl Daemon {
             watcher: Watcher::new(config),
             certificates: Certificates::new(config),
             guard: Guard::default(),
+            archive: Archive::default(),
             issuer: Issuer::new(config, binding),
             calls: FlatMap::new(),
             reloader: Reloader::new(config),
@@ -194,13 +199,26 @@ impl Daemon {
         match loaded {
             Loaded::Storage(result) => self.storage_loaded(turn, result),
             // Of the time before this instance stepped down.
-            Loaded::Certificate(..) | Loaded::Guard(_) if !self.storage.is_active() => {}
+            Loaded::Certificate(..)
+            | Loaded::Guard(_)
+            | Loaded::Archive(_)
+            | Loaded::Archived(..)
+                if !self.storage.is_active() => {}
             Loaded::Certificate(name, file) if self.errand.follows() => {
                 self.certificates.read(turn, &name, file);
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
             Loaded::Guard(result) => self.guard.looked(turn, result, &mut self.certificates),
+            Loaded::Archive(names) => {
+                let output = self.archive.listed(turn, names);
+                self.archive_output(output);
+            }
+            Loaded::Archived(file, result) => {
+                let output = self.archive.read(turn, &file, result);
+                self.archive_output(output);
+            }
             Loaded::Challenge(conn, token, found) => {
+                let found = found.filter(|text| challenge::is_key_authorization(&token, text));
                 self.ask_front(turn.now, |front, reports| {
                     front.looked_up(turn, conn, &token, found, reports);
                 });
@@ -231,6 +249,10 @@ impl Daemon {
                 self.journal.ended(turn.now.mono, turn.keys, result.is_ok());
                 self.certificates.recorded(turn, revision, result.as_ref().copied());
             }
+            Some(Purpose::Archived(file)) => {
+                let output = self.archive.written(turn, &file, result);
+                self.archive_output(output);
+            }
             Some(Purpose::Fallback) if result.is_ok() => self.owe_reload(turn),
             Some(
                 Purpose::Fallback | Purpose::ArchiveState | Purpose::Challenge | Purpose::Lock(_),
@@ -248,6 +270,10 @@ impl Daemon {
         self.watcher.handle_timeout(turn, &mut self.transport);
         self.certificates.handle_timeout(turn);
         self.keep_guard(turn);
+        if !self.certificates.is_reading() {
+            let output = self.archive.handle_timeout(turn.now.mono);
+            self.archive_output(output);
+        }
         self.issuer.handle_timeout(turn);
         let peers = (&mut self.transport, &self.certificates as &dyn Catalog);
         self.reloader.handle_timeout(turn, peers);
@@ -277,6 +303,16 @@ impl Daemon {
     fn keep_guard(&mut self, turn: &Turn<'_>) {
         if !self.certificates.is_reading() && self.guard.is_due(turn.now.mono) {
             self.storage.load(Load::Guard(self.certificates.misnamed()));
+        }
+    }
+
+    fn archive_output(&mut self, output: Option<ArchiveOutput>) {
+        match output {
+            Some(ArchiveOutput::Load(load)) => self.storage.load(load),
+            Some(ArchiveOutput::Store(file, change)) => {
+                self.storage.store(Purpose::Archived(file), change);
+            }
+            None => {}
         }
     }
 
@@ -362,6 +398,7 @@ impl Daemon {
             self.watcher.poll_timeout(),
             self.certificates.poll_timeout(now),
             self.guard.poll_timeout().filter(|_| !self.certificates.is_reading()),
+            self.archive.poll_timeout().filter(|_| !self.certificates.is_reading()),
             self.issuer.poll_timeout(),
             self.reloader.poll_timeout(),
             self.journal.poll_timeout().filter(|_| self.storage.is_active()),

@@ -6,6 +6,16 @@
 //! Each domain: `LookUp → Ask (its addresses, then the load balancers) → told`; a redirect to another
 //! name is `Follow → Ask` once more. Some at a time, the others wait.
 //!
+//! The owner of an app controls its domains, their addresses and the answers of their web servers, and must
+//! not be able to aim our requests at servers that only the daemon can reach:
+//! - A redirect is followed only to the same token without a query ([`route::judge`]), and only to a public
+//!   address, a load balancer's, or the address that it came from. Each address is checked once the name is
+//!   resolved, and the connection goes to the checked address, past every proxy and without a second
+//!   lookup. What is refused is not asked at all.
+//! - A domain's own address is asked first, with a fixed path. It may be private, because split DNS returns
+//!   such addresses; the finding then contains neither status nor redirect. An address that is local to this
+//!   machine or its link is not asked.
+//!
 //! Never keeps an order waiting, never speaks with the CA, and is never sure: from elsewhere the same
 //! addresses may look otherwise.
 
@@ -13,6 +23,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::address::{Scope, scope};
 use crate::challenge::probe;
 use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered, REDIRECTS_MAX};
 use crate::config::{Config, SkipRouteCheck};
@@ -106,7 +117,7 @@ impl Routes {
     pub fn new(config: &Config) -> Routes {
         Routes {
             skip: config.skip_route_check.clone(),
-            balancers: Balancers::new(&config.lb),
+            balancers: Balancers::new(config),
             trials: BTreeMap::new(),
             trials_made: 0,
             waiting: VecDeque::new(),
@@ -197,8 +208,8 @@ impl Routes {
         event: TransportEvent,
     ) {
         if self.balancers.awaits(request) {
-            for of in self.balancers.found(request, event) {
-                self.ask_balancers(turn, of);
+            for (of, found) in self.balancers.found(request, event) {
+                self.ask_all(turn, &of, found);
             }
         } else if let Some(Step { of, task }) = self.open.remove(&request) {
             match task {
@@ -241,8 +252,13 @@ impl Routes {
 
     /// Whether a question goes to a load balancer, whose address may be the domain's own as well.
     fn is_for_a_balancer(&self, question: &Question) -> bool {
-        let is_one = || self.balancers.addresses().any(|it| it == question.address);
+        let is_one = || self.balancers.addresses().contains(&question.address);
         question.redirects == 0 && (question.about.0 == Place::Balancer || is_one())
+    }
+
+    /// Whether an address is one of a private network that is not known to be a load balancer's.
+    fn is_internal(&self, address: IpAddr) -> bool {
+        scope(address) < Scope::Global && !self.balancers.have(address)
     }
 
     fn looked_up(&mut self, turn: &mut Turn<'_>, of: Of, event: TransportEvent) {
@@ -255,18 +271,26 @@ impl Routes {
             }
             _ => Vec::new(),
         };
-        self.ask(&of, Place::Domain, &found);
         if self.balancers.are_known() {
-            self.ask_balancers(turn, of);
+            self.ask_all(turn, &of, found);
         } else {
-            self.balancers.wait(of);
+            self.balancers.wait(of, found);
         }
     }
 
-    fn ask_balancers(&mut self, turn: &mut Turn<'_>, of: Of) {
-        let found: Vec<IpAddr> = self.balancers.addresses().collect();
-        self.ask(&of, Place::Balancer, &found);
-        self.done(turn, &of);
+    /// Asks at the domain's own addresses and at those of the load balancers, which are known by now.
+    fn ask_all(&mut self, turn: &mut Turn<'_>, of: &Of, found: Vec<IpAddr>) {
+        let is_local = |it: &IpAddr| scope(*it) == Scope::Local && !self.balancers.have(*it);
+        let (local, own): (Vec<IpAddr>, Vec<IpAddr>) = found.into_iter().partition(is_local);
+        let balancers: Vec<IpAddr> = self.balancers.addresses().iter().copied().collect();
+        if let Some(way) = self.way(of) {
+            for address in local.into_iter().take(ADDRESSES_MAX) {
+                way.note(Place::Domain, Some(address), finding::of_local_address());
+            }
+        }
+        self.ask(of, Place::Domain, &own);
+        self.ask(of, Place::Balancer, &balancers);
+        self.done(turn, of);
     }
 
     /// Puts the questions for a domain at these addresses before those for others, so that one domain after
@@ -290,7 +314,7 @@ impl Routes {
     }
 
     /// A CA goes to one address of the name that it is sent on to, an IPv6 one where there is one, and
-    /// to others when it does not reach that.
+    /// to others when it does not reach that. Addresses that may not be asked are left out.
     fn followed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -299,7 +323,9 @@ impl Routes {
         event: TransportEvent,
     ) {
         let outcome = match event {
-            TransportEvent::Addresses(found) => {
+            TransportEvent::Addresses(mut found) => {
+                let any = !found.is_empty();
+                found.retain(|it| *it == question.address || !self.is_internal(*it));
                 let (six, four): (Vec<IpAddr>, _) = found.into_iter().partition(IpAddr::is_ipv6);
                 question.others = six.into_iter().chain(four).take(ADDRESSES_MAX).collect();
                 match question.others.pop_front() {
@@ -307,6 +333,7 @@ impl Routes {
                         let task = Task::Ask(Question { address, ..question });
                         return self.waiting.push_front(Step { of, task });
                     }
+                    None if any => finding::of_internal_target(),
                     None => Outcome::Untold,
                 }
             }
@@ -367,6 +394,7 @@ impl Routes {
     /// The end of a question.
     fn note(&mut self, turn: &mut Turn<'_>, of: &Of, question: &Question, outcome: Outcome) {
         let (place, address) = question.about;
+        let outcome = if self.is_internal(question.address) { outcome.discreet() } else { outcome };
         let outcome = match question.redirects {
             0 => outcome,
             _ => outcome.behind(&question.url.origin().host),

@@ -40,6 +40,8 @@ pub enum Purpose {
     Reject(Domain),
     /// `state.json`, into `archive/`.
     ArchiveState,
+    /// A file in `archive/`, replaced.
+    Archived(String),
     /// `state.json`; which writing of it.
     State(u64),
     /// `challenges/TOKEN`, written or removed.
@@ -412,6 +414,7 @@ fn is_disk_trouble(kind: StoreErrorKind) -> bool {
     match kind {
         StoreErrorKind::Exists
         | StoreErrorKind::Missing
+        | StoreErrorKind::NotAFile
         | StoreErrorKind::Malformed
         | StoreErrorKind::Locked
         | StoreErrorKind::Leased

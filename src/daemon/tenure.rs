@@ -77,6 +77,7 @@ impl Daemon {
         }
         self.certificates.found(inventory.certificates);
         self.guard.look_soon(turn.now.mono);
+        self.archive.start(turn.now.mono);
         // An errand does not wait for a list to change: it is about what is listed now.
         let knew_apps = self.errand.serves() && self.certificates.memory().next().is_some();
         self.watcher.start(turn, &mut self.transport, knew_apps);

@@ -2,7 +2,7 @@
 //! tries its addresses in turn, keeps connections for the next request, and gives up in time. Where a
 //! proxy is to be gone by, it is the proxy's name and addresses; the peer's name is the proxy's matter.
 //!
-//! Each request is a [`job::Job`] of its own; here is only who gets which input. It owns every dialed
+//! Each request is a `job::Job` of its own; here is only who gets which input. It owns every dialed
 //! connection and every socket. Never reads what a response says, and never follows a redirect or
 //! tries again after an answer: that is the asker's.
 //!

@@ -84,7 +84,7 @@ impl Hint {
             StoreErrorKind::Full => Some(Hint::StorageFull),
             StoreErrorKind::NotWritable => Some(Hint::StorageReadOnly),
             StoreErrorKind::Missing => Some(Hint::StorageMissing),
-            StoreErrorKind::NotADirectory => Some(Hint::StorageOdd),
+            StoreErrorKind::NotADirectory | StoreErrorKind::NotAFile => Some(Hint::StorageOdd),
             StoreErrorKind::Locked
             | StoreErrorKind::Leased
             | StoreErrorKind::Lost

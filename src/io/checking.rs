@@ -32,9 +32,10 @@ pub fn run_check<M: Machine>(
     let failed = |text: String| StartError { status: 1, text };
     let tls = TlsClients::new(config)
         .map_err(|error| StartError { status: 2, text: error.to_string() })?;
+    // What the system forbids is told by a daemon.
+    let _ = hardening::give_up_new_privileges();
     if let Some(user) = &config.user {
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
-        // What the system forbids is told by a daemon.
         let _ = hardening::keep_memory_private();
     }
     let mut machine = make(survey(&config.storage_dir, config.cert_mode));

@@ -2,11 +2,12 @@
 //!
 //! [`run`] puts the parts together for the real program; [`event_loop::EventLoop`] is what it runs.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use crate::config::{Config, Listen};
+use crate::hint::Hint;
 use crate::keys::Keys as _;
 use crate::log::Record;
 use crate::seam::{Change, Load, Loaded, Machine, StoreError};
@@ -40,6 +41,10 @@ use notify::Notifier;
 use signals::Signals;
 use storage::Storage;
 use tls::TlsClients;
+
+/// The largest file of a secret that is read at the start, in bytes. It may be a pipe, as a shell makes
+/// one in the place of a file.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// The program cannot start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +97,8 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
     let admin = config.admin_listen.map(|admin| listener::listen_on("admin-listen", admin));
     let admin = admin.transpose();
     let admin = admin.map_err(|error| failed(error.to_string()))?;
+    // The ports are bound.
+    let bound = hardening::give_up_new_privileges();
     if let Some(user) = &config.user {
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
         // What the system forbids was said at the start.
@@ -108,6 +115,10 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
             let line = Record::info("main", "listening for the operator");
             logger.write(Clock::start().now(), line.with("address", admin.local_addr()?));
         }
+        if let Err(error) = bound {
+            let line = Record::warn("main", "cannot give up new privileges").with("error", error);
+            logger.write(Clock::start().now(), line);
+        }
         let descriptors = Descriptors::claim();
         let notifier = Notifier::from_environment();
         let listener = Some(listener);
@@ -123,7 +134,13 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
 /// # Errors
 /// It cannot be read, or is no text.
 pub fn read_secret(option: &str, path: &Path) -> Result<Secret, StartError> {
-    fs::read_to_string(path).map(Secret::new).map_err(|error| {
+    let file = File::open(path);
+    let text = file.and_then(|file| storage::files::read_all(file, SECRET_BYTES_MAX));
+    let text = text.and_then(|mut bytes| {
+        let text = String::from_utf8(std::mem::take(&mut bytes));
+        text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+    });
+    text.map(Secret::new).map_err(|error| {
         let text = format!("--{option} {}: {error}; name the file", path.display());
         StartError { status: 2, text }
     })
@@ -142,6 +159,10 @@ fn check_places(listen: Listen, admin_listen: Option<Listen>) -> Result<(), Stri
 fn check_storage(dir: &Path) -> Result<(), String> {
     Storage::check(dir).map_err(|error| {
         format!("STORAGE-DIR {error}; make the directory, or mount the volume there")
+    })?;
+    // Nothing is written, so neither the mode of what is written nor by whom matters.
+    Storage::new(dir.into(), 0, 0).check_layout().map_err(|error| {
+        format!("STORAGE-DIR {}: {error}; {}", dir.display(), Hint::StorageOdd.text())
     })
 }
 

@@ -16,6 +16,7 @@ use std::process;
 use std::time::Duration;
 
 use crate::log::Record;
+use crate::printable::is_unprintable;
 use crate::time::Instant;
 
 /// The watchdog is not fed more often, whatever it wants: the loop has other things to do.
@@ -101,7 +102,7 @@ impl Notifier {
 
     /// How it stands: one line, that is cut where it is long.
     pub fn status(&mut self, text: &str) {
-        let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+        let clean = text.chars().map(|c| if is_unprintable(c) { ' ' } else { c });
         let text: String = clean.take(STATUS_CHARS_MAX).collect();
         self.say(format!("STATUS={text}"));
     }

@@ -13,19 +13,22 @@ use zeroize::Zeroizing;
 
 use crate::collect::sorted;
 use crate::domain::Domain;
-use crate::printable::printable;
 use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::url;
 
+mod archive;
 pub mod files;
 mod guard;
 mod lock;
+mod obstacle;
 mod snapshot;
 mod survey;
 
-use files::{Files, RealFiles};
+use archive::archived;
+use files::{FileKind, Files, RealFiles, is_not_a_file, read_named};
 use guard::Known;
+pub use obstacle::obstacle;
 pub use snapshot::{Snapshot, read_only};
 pub use survey::survey;
 
@@ -33,6 +36,9 @@ pub use survey::survey;
 const FOLDERS: [&str; 5] = ["certs", "unmanaged-certs", "challenges", "archive", "tmp"];
 /// Those with what must survive a crash, the storage directory itself among them.
 const FLUSHED: [&str; 4] = ["", "certs", "challenges", "archive"];
+/// Files of ours in the storage directory itself. Not `default.pem`, which is never read: the operator may
+/// have put a link there.
+const OWN_FILES: [&str; 3] = ["client.key", "state.json", "lock"];
 const FOLDER_MODE: u32 = 0o755;
 /// Mode of what only this program reads.
 const PRIVATE_MODE: u32 = 0o600;
@@ -47,10 +53,10 @@ const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const CHALLENGE_BYTES_MAX: u64 = 1024;
 /// The largest file with a token that is read: the longest token, and room around it.
 const TOKEN_FILE_BYTES_MAX: u64 = url::TOKEN_BYTES_MAX as u64 + 1024;
+/// The largest `/etc/resolv.conf` or `/etc/hosts`, in bytes.
+const NAME_SERVICE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 128;
-/// How many archived files may bear one name.
-const ARCHIVED_MAX: u32 = 10_000;
 
 /// The storage directory, on a file system.
 #[derive(Debug)]
@@ -83,11 +89,11 @@ impl Storage {
     /// The storage in `dir`, certificates with mode `cert_mode`. `instance` is a number of chance that
     /// no other instance has. Touches nothing yet.
     pub fn new(dir: PathBuf, cert_mode: u32, instance: u64) -> Storage {
-        Storage::on(RealFiles, dir, cert_mode, instance)
+        Storage::on(RealFiles::below(dir.clone()), dir, cert_mode, instance)
     }
 
     /// Whether there is a directory at all. One that is missing is not made: what would be stored
-    /// in the place of a volume that was not mounted is lost.
+    /// in the place of a volume that was not mounted is lost. It may be a link: the operator has named it.
     ///
     /// # Errors
     /// There is none, or a file in its place.
@@ -151,6 +157,10 @@ impl<F: Files> Storage<F> {
             }
             Change::Reject { name, pem, reason } => self.reject(&name, &pem, &reason),
             Change::ArchiveState => self.archive("state.json", "state", "json"),
+            Change::ReplaceArchived { file, pem } => {
+                let path = archived(&file)?;
+                self.put(&path, PRIVATE_MODE, pem.expose().as_bytes(), Existing::Replace)
+            }
             Change::State(bytes) => self.put("state.json", PRIVATE_MODE, &bytes, Existing::Replace),
             Change::Publish { token, key_authorization } => {
                 let path = challenge(&token)?;
@@ -187,12 +197,21 @@ impl<F: Files> Storage<F> {
                 Loaded::Challenge(conn, token, found)
             }
             Load::Challenges => Loaded::Challenges(self.names("challenges").unwrap_or_default()),
+            Load::Archive { after } => Loaded::Archive(self.archived_after(after.as_deref())),
+            Load::Archived(file) => {
+                let read = archived(&file).and_then(|path| self.read_text(&path, FILE_BYTES_MAX));
+                Loaded::Archived(file, read)
+            }
             Load::Token(path) => {
                 let shown = path.to_string_lossy();
-                Loaded::Token(self.read_text_at(&path, &shown, TOKEN_FILE_BYTES_MAX))
+                let found = read_named(&path, TOKEN_FILE_BYTES_MAX + 1);
+                Loaded::Token(text(found, &shown, TOKEN_FILE_BYTES_MAX))
             }
             Load::NameService => {
-                let read = |path: &Path| fs::read(path).unwrap_or_default();
+                let read = |path: &Path| {
+                    let found = read_named(path, NAME_SERVICE_BYTES_MAX).unwrap_or_default();
+                    found.to_vec()
+                };
                 Loaded::NameService {
                     resolv_conf: read(&self.resolv_conf),
                     hosts: read(&self.hosts),
@@ -201,13 +220,44 @@ impl<F: Files> Storage<F> {
         }
     }
 
+    /// Whether everything that bears one of our names is what it has to be, where it is there: a link
+    /// would lead us to somebody else's directory or file.
+    ///
+    /// # Errors
+    /// The first that is not, by [`StoreErrorKind::NotADirectory`] or [`StoreErrorKind::NotAFile`].
+    pub fn check_layout(&self) -> Result<(), StoreError> {
+        self.layout_errors().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All that is not.
+    fn layout_errors(&self) -> Vec<StoreError> {
+        let folders = FOLDERS.iter().map(|path| (*path, FileKind::Directory));
+        let all = folders.chain(OWN_FILES.iter().map(|path| (*path, FileKind::Regular)));
+        let wrong = all.filter_map(|(path, expected)| {
+            // What cannot be looked at is an error of whoever uses it.
+            let found = self.files.look(&self.dir.join(path)).ok()?.kind;
+            let kind = match expected {
+                FileKind::Directory => StoreErrorKind::NotADirectory,
+                _ => StoreErrorKind::NotAFile,
+            };
+            let (path, detail) = (path.into(), found.words().into());
+            (found != expected).then_some(StoreError { kind, path, detail })
+        });
+        wrong.collect()
+    }
+
     /// Takes the lock, makes what is missing, proves that a write works, lists what is there.
     fn open(&mut self) -> Result<Inventory, StoreError> {
+        self.check_layout()?;
         self.acquire()?;
         FOLDERS.into_iter().try_for_each(|folder| self.make_folder(folder))?;
         for left_over in self.names("tmp")? {
             let path = format!("tmp/{left_over}");
-            self.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))?;
+            match self.remove(&self.dir.join(&path)) {
+                // Not one of ours, and in nobody's way.
+                Err(error) if error.kind() == ErrorKind::IsADirectory => {}
+                removed => removed.map_err(|error| failed(&path, &error))?,
+            }
         }
         // What an earlier run did not come to flush is relied on from now on.
         for folder in FLUSHED {
@@ -248,18 +298,7 @@ impl<F: Files> Storage<F> {
 
     /// A file as text, which may hold a key.
     fn read_text(&self, path: &str, bytes_max: u64) -> Result<Secret, StoreError> {
-        self.read_text_at(&self.dir.join(path), path, bytes_max)
-    }
-
-    /// Likewise, wherever it is; an error calls it `path`.
-    fn read_text_at(&self, at: &Path, path: &str, bytes_max: u64) -> Result<Secret, StoreError> {
-        let found = self.files.read(at, bytes_max + 1);
-        let mut bytes = found.map_err(|error| failed(path, &error))?;
-        if bytes.len() as u64 > bytes_max {
-            let detail = format!("longer than {bytes_max} bytes");
-            return Err(StoreError { kind: StoreErrorKind::Malformed, path: path.into(), detail });
-        }
-        Ok(Secret::from_bytes(std::mem::take(&mut bytes)))
+        text(self.files.read(&self.dir.join(path), bytes_max + 1), path, bytes_max)
     }
 
     /// `state.json`, in which nothing is secret.
@@ -329,61 +368,6 @@ impl<F: Files> Storage<F> {
         self.dir.join(format!("tmp/{:016x}.{}", self.instance, self.temporaries_made))
     }
 
-    /// Moves a file into `archive/`, under the first free name of that stem.
-    fn archive(&self, path: &str, stem: &str, extension: &str) -> Result<(), StoreError> {
-        self.check_lock()?;
-        let source = self.dir.join(path);
-        if !self.files.is_there(&source).map_err(|error| failed(path, &error))? {
-            // Moved by a try of which only the last flush failed.
-            return self.flush_entry(&source).map_err(|error| failed(path, &error));
-        }
-        self.link_to_archive(path, &source, stem, extension)?;
-        let moved = self.remove(&source).and_then(|()| self.flush_entry(&source));
-        moved.map_err(|error| failed(path, &error))
-    }
-
-    /// Gives a file a name in `archive/` that is not taken, and makes that last.
-    fn link_to_archive(
-        &self,
-        path: &str,
-        source: &Path,
-        stem: &str,
-        extension: &str,
-    ) -> Result<(), StoreError> {
-        for number in 0..ARCHIVED_MAX {
-            let file = match number {
-                0 => format!("archive/{stem}.{extension}"),
-                _ => format!("archive/{stem}.{number}.{extension}"),
-            };
-            let target = self.dir.join(file);
-            match self.link(source, &target) {
-                Err(error) if is_taken(&error) => {}
-                Err(error) => return Err(failed(path, &error)),
-                Ok(()) => {
-                    return self.flush_entry(&target).map_err(|error| failed(path, &error));
-                }
-            }
-        }
-        let detail = "too many archived files of that name".into();
-        Err(StoreError { kind: StoreErrorKind::Exists, path: path.into(), detail })
-    }
-
-    /// Puts what may not become a file in `certs/` into `archive/`, behind comments, which text around
-    /// PEM may be (RFC 7468 section 2).
-    fn reject(&mut self, name: &Domain, pem: &Secret, reason: &str) -> Result<(), StoreError> {
-        let why = printable(reason);
-        let head = format!("# marathon-acme did not put this into certs/{name}.pem:\n# {why}\n");
-        let text = Zeroizing::new([&head, pem.expose()].concat());
-        let temporary = self.write_temporary(PRIVATE_MODE, text.as_bytes())?;
-        let path = format!("archive/{name}.pem");
-        let kept = self
-            .check_lock()
-            .and_then(|()| self.link_to_archive(&path, &temporary, name.as_str(), "pem"));
-        // What stays behind is removed at the next start.
-        let _ = self.files.remove(&temporary);
-        kept
-    }
-
     /// Gives a file a second name, which must be free; the first one is the caller's to remove. A
     /// rename would take another file's place, so it is only for file systems that know no links (FAT,
     /// some network and user-space ones): there the lock has to keep others from making files here.
@@ -444,6 +428,20 @@ fn certificate(name: &Domain) -> String {
     format!("certs/{name}.pem")
 }
 
+/// What was read of a file, as text, which may hold a key; an error calls the file `path`.
+fn text(
+    found: io::Result<Zeroizing<Vec<u8>>>,
+    path: &str,
+    bytes_max: u64,
+) -> Result<Secret, StoreError> {
+    let mut bytes = found.map_err(|error| failed(path, &error))?;
+    if bytes.len() as u64 > bytes_max {
+        let detail = format!("longer than {bytes_max} bytes");
+        return Err(StoreError { kind: StoreErrorKind::Malformed, path: path.into(), detail });
+    }
+    Ok(Secret::from_bytes(std::mem::take(&mut bytes)))
+}
+
 /// The path of a token, which a peer has chosen: only base64url may become a file name.
 fn challenge(token: &str) -> Result<String, StoreError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -465,9 +463,12 @@ fn failed(path: &str, error: &io::Error) -> StoreError {
 
 fn kind(error: &io::Error) -> StoreErrorKind {
     match error.kind() {
+        _ if is_not_a_file(error) => StoreErrorKind::NotAFile,
+        // Where a file was to be opened or replaced.
+        ErrorKind::IsADirectory => StoreErrorKind::NotAFile,
         ErrorKind::NotFound => StoreErrorKind::Missing,
         ErrorKind::AlreadyExists => StoreErrorKind::Exists,
-        ErrorKind::NotADirectory | ErrorKind::IsADirectory => StoreErrorKind::NotADirectory,
+        ErrorKind::NotADirectory => StoreErrorKind::NotADirectory,
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreErrorKind::NotWritable,
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreErrorKind::Full,
         ErrorKind::InvalidData => StoreErrorKind::Malformed,

@@ -6,6 +6,8 @@ use std::fmt;
 use rustix::process::{Gid, Uid, getgid, getuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use super::hardening::give_up_capabilities;
+
 const PASSWD: &str = "/etc/passwd";
 
 /// Whom to become.
@@ -54,7 +56,7 @@ impl User {
     }
 
     /// Becomes that user: groups, group, user, in all their three forms each, so that there is no way
-    /// back. Being that user already is enough.
+    /// back; with no capability, unless it is root. Being that user already is enough.
     ///
     /// # Errors
     /// The process may not, or could switch back.
@@ -67,7 +69,12 @@ impl User {
             .and_then(|()| set_thread_res_gid(gid, gid, gid))
             .and_then(|()| set_thread_res_uid(uid, uid, uid))
             .map_err(|errno| UserError::Refused(self, errno.to_string()))?;
-        if self.uid != 0 && set_thread_res_uid(None, Uid::ROOT, None).is_ok() {
+        if self.uid == 0 {
+            return Ok(());
+        }
+        let given_up = give_up_capabilities();
+        given_up.map_err(|error| UserError::Refused(self, error.to_string()))?;
+        if set_thread_res_uid(None, Uid::ROOT, None).is_ok() {
             return Err(UserError::NotForGood);
         }
         Ok(())

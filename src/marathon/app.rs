@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::printable::printable;
+
 use super::revision::revision;
 use super::walk::Found;
 
@@ -76,8 +78,7 @@ impl App {
 
 /// Text of an app, short and on one line.
 pub(super) fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().take(SHOWN_CHARS_MAX).map(plain).collect()
+    printable(text).chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 impl AppError {

@@ -174,7 +174,7 @@ impl Claims {
     }
 }
 
-/// Whether anything is asked of a label of that name, here or in [`super::lint`]; most are of others.
+/// Whether anything is asked of a label of that name, here or in [`super::lint()`]; most are of others.
 pub(super) fn may_count(label: &str) -> bool {
     label.starts_with("MARATHON_ACME_") || label.starts_with("HAPROXY_")
 }

@@ -26,6 +26,8 @@ pub enum Verdict {
     Blocks,
     /// It is served in place of one of ours.
     Shadows,
+    /// What it does cannot be told: it is a link, which HAProxy follows and we do not.
+    Unknown,
     /// It is served, and has expired.
     Expired,
     /// Nothing.
@@ -34,14 +36,15 @@ pub enum Verdict {
 
 impl Verdict {
     /// All there are.
-    pub const ALL: [Verdict; 4] =
-        [Verdict::Blocks, Verdict::Shadows, Verdict::Expired, Verdict::Harmless];
+    pub const ALL: [Verdict; 5] =
+        [Verdict::Blocks, Verdict::Shadows, Verdict::Unknown, Verdict::Expired, Verdict::Harmless];
 
     /// In a word.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Blocks => "blocks",
             Verdict::Shadows => "shadows",
+            Verdict::Unknown => "unknown",
             Verdict::Expired => "expired",
             Verdict::Harmless => "harmless",
         }
@@ -65,7 +68,7 @@ impl fmt::Display for Judgement {
         match self.verdict {
             Verdict::Blocks => write!(f, "certs/{file} keeps HAProxy from reloading"),
             Verdict::Shadows => write!(f, "certs/{file} is served in place of ours"),
-            Verdict::Expired | Verdict::Harmless => write!(f, "certs/{file}"),
+            Verdict::Unknown | Verdict::Expired | Verdict::Harmless => write!(f, "certs/{file}"),
         }?;
         write!(f, ": {}", self.reason)
     }
@@ -105,7 +108,10 @@ fn look(stranger: &Stranger) -> Result<Loaded, Judgement> {
     }
     let blocks = |reason: String| Err(of(Verdict::Blocks, reason));
     match &stranger.found {
-        Found::Dangling => blocks("it is a link to nothing".into()),
+        Found::Link => Err(of(
+            Verdict::Unknown,
+            "it is a symbolic link, which HAProxy follows and marathon-acme does not".into(),
+        )),
         Found::Unreadable(detail) => blocks(format!("it cannot be read: {}", printable(detail))),
         Found::File(text) if text.expose().is_empty() => blocks("it is empty".into()),
         Found::File(text) => match load(whole_sections(text.expose())) {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::printable::printable;
 use crate::time::{Calendar, UnixTime};
 
 use super::der::{self, Element, Elements};
@@ -92,7 +93,7 @@ impl Leaf {
         let value = parts.expect(der::OCTET_STRING)?;
         if kind == SUBJECT_ALT_NAME {
             let names = members(value, DNS_NAME).unwrap_or_default();
-            self.names = names.iter().map(|name| printable(name).to_ascii_lowercase()).collect();
+            self.names = names.iter().map(|name| shown(name).to_ascii_lowercase()).collect();
         } else if kind == AUTHORITY_KEY {
             let keys = members(value, KEY_IDENTIFIER).unwrap_or_default();
             self.authority_key = keys.first().map(|key| key.to_vec());
@@ -170,16 +171,15 @@ fn common_name(name: &[u8]) -> Option<Option<String>> {
                 return None;
             }
             if kind == COMMON_NAME {
-                common_name = Some(printable(value));
+                common_name = Some(shown(value));
             }
         }
     }
     Some(common_name)
 }
 
-fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+fn shown(bytes: &[u8]) -> String {
+    printable(&String::from_utf8_lossy(bytes))
 }
 
 /// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ` (RFC 5280 section 4.1.2.5).

@@ -1,5 +1,6 @@
 //! PEM, and the few fields of a certificate that the daemon reads. No network, no clock.
 
+pub mod archived;
 pub mod bundle;
 mod der;
 mod fingerprint;

@@ -3,22 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stand_ins::ca::{Profile, Settings};
 
+use crate::frontend::{Door, Frontend};
 use crate::process::{Outcome, Process, expect, free_port, local};
 use crate::proxy::splice;
 use crate::real::HaProxy;
-use crate::site::{Site, StandInCa, exchange, text};
+use crate::site::{Site, StandInCa, text};
 use crate::stand::stop;
 use crate::{Test, Tool};
 
@@ -41,79 +40,6 @@ const PONG_LINE: &str = "ok    route    www.example.com: we answer, by way of 1 
 
 pub(crate) fn may_listen_on_port_80() -> bool {
     TcpListener::bind((Ipv4Addr::new(127, 80, 0, 1), 80)).is_ok()
-}
-
-/// What port 80 of a load balancer does with a challenge.
-#[derive(Clone, Debug)]
-pub(crate) enum Door {
-    /// Sends it on to this port.
-    Daemon(u16),
-    /// Answers it itself, with this head.
-    Itself(String),
-}
-
-/// Port 80 of a load balancer.
-pub(crate) struct Frontend {
-    address: SocketAddr,
-    door: Arc<Mutex<Door>>,
-    ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Frontend {
-    pub(crate) fn start(address: Ipv4Addr, door: Door) -> Outcome<Frontend> {
-        let listener = TcpListener::bind((address, 80)).map_err(text)?;
-        let address = listener.local_addr().map_err(text)?;
-        let (door, ended) = (Arc::new(Mutex::new(door)), Arc::new(AtomicBool::new(false)));
-        let (shared, over) = (Arc::clone(&door), Arc::clone(&ended));
-        let thread = thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if over.load(Ordering::Relaxed) {
-                    return;
-                }
-                let door = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                // Whoever goes away in the middle is not served.
-                let _ = serve(stream, &door);
-            }
-        });
-        Ok(Frontend { address, door, ended, thread: Some(thread) })
-    }
-
-    pub(crate) fn open(&self, door: Door) {
-        *self.door.lock().unwrap_or_else(PoisonError::into_inner) = door;
-    }
-}
-
-impl Drop for Frontend {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        // Wakes the listener, which sees the end then.
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(mut stream: TcpStream, door: &Door) -> Outcome {
-    let (mut request, mut byte) = (Vec::new(), [0]);
-    while !request.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).map_err(text)?;
-        request.push(byte[0]);
-    }
-    let answer = match door {
-        Door::Itself(head) => format!("{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
-        Door::Daemon(port) => match TcpStream::connect(local(*port)) {
-            Ok(mut daemon) => {
-                // As marathon-lb does it.
-                let fields = "\r\nX-Forwarded-For: 192.0.2.1\r\n";
-                let request = String::from_utf8_lossy(&request).replacen("\r\n", fields, 1);
-                exchange(&mut daemon, &request)?
-            }
-            Err(_) => "HTTP/1.0 503 Service Unavailable\r\n\r\n".into(),
-        },
-    };
-    stream.write_all(answer.as_bytes()).map_err(text)
 }
 
 /// A site that is as the README has it.

@@ -20,6 +20,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("mistakes_are_one_line_and_status_2", &[], mistakes),
     ("a_port_that_is_taken_is_status_1", &[], port_taken),
     ("help_and_version_are_on_standard_output", &[], help),
+    ("a_closed_pipe_on_standard_output_is_no_failure", &[], head),
+    ("a_daemon_whose_log_is_a_closed_pipe_issues", &[], closed_log),
     ("a_list_reads_and_touches_nothing", &[], list),
     ("variables_and_json_lines", &[], variables),
     ("sigterm_and_sigint_end_it_in_order", &[], stops),
@@ -88,6 +90,42 @@ fn help() -> Outcome {
     let said = String::from_utf8_lossy(&unheard.stderr).into_owned();
     let fits = unheard.status.code() == Some(1) && said.contains("cannot write to stdout");
     expect(fits, || format!("{:?}: {said}", unheard.status))
+}
+
+fn head() -> Outcome {
+    let site = Site::new()?;
+    let dir = site.storage.display().to_string();
+    for arguments in [
+        vec!["--list", &dir],
+        vec!["--list", "--log-format=json", &dir],
+        vec!["--help"],
+        vec!["--version"],
+        vec!["--print-man"],
+        vec!["--print-app-definition"],
+    ] {
+        let (reader, writer) = std::io::pipe().map_err(text)?;
+        drop(reader);
+        let ended = Site::command().args(&arguments).stdout(writer).output().map_err(text)?;
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        let silent = !said.contains("stdout") && !said.contains("pipe");
+        expect(ended.status.success() && silent, || format!("{arguments:?}: {ended:?}"))?;
+    }
+    Ok(())
+}
+
+fn closed_log() -> Outcome {
+    let site = Site::new()?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    site.deploy("/a", "a.example.com");
+    let (reader, writer) = std::io::pipe().map_err(text)?;
+    drop(reader);
+    let mut command = Site::command();
+    command.args(site.arguments(&ca.directory, &ca.root)).arg("--log-level=debug");
+    let mut daemon = Process::start_saying_to(writer, site.folder(), "daemon", &mut command)?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    daemon.signal(Signal::TERM)?;
+    let status = daemon.wait(STOP)?;
+    expect(status.success(), || format!("{status}"))
 }
 
 fn list() -> Outcome {

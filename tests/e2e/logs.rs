@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use stand_ins::ca::Settings;
+use stand_ins::ca::{Problem, Refusal, Settings};
 
 use crate::Test;
 use crate::process::{Outcome, Process, Signal, expect, get, wait_for_port, wait_until};
@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("logs_in_the_journal_have_priorities_and_no_time", &[], journal),
     ("logs_in_a_pipe_that_is_not_the_journal_are_plain", &[], pipe),
     ("logs_count_what_fails_again_and_again", &[], repeated),
+    ("logs_and_reports_show_no_controls_and_no_directions", &[], unprintable),
 ];
 
 const CLEAR: &str = "\r\u{1b}[K";
@@ -232,6 +233,44 @@ fn repeated() -> Outcome {
         expect(fits, || format!("{said} said, {unsaid} not:\n{output}"))?;
         let first = lines.first().copied().unwrap_or_default();
         expect(!first.contains("repeated"), || output.clone())?;
+    }
+    Ok(())
+}
+
+/// Everything that a peer can say: a label, an app's id, a CA's problem, the name of a file.
+fn unprintable() -> Outcome {
+    const ODD: &str = "\u{1b}[2J\u{7f}\u{85}\u{9b}31m\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\
+        \u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}";
+    for format in ["text", "json"] {
+        let (site, ca, arguments) = with_ca(Settings::default())?;
+        ca.ca.with(|ca, _| {
+            let problem = Problem::new(403, "unauthorized", format!("refused{ODD}answer"));
+            let refusal = Refusal { path: "/new-order", problem, times: u32::MAX };
+            ca.settings.refusals = vec![refusal];
+        });
+        site.deploy("/a", &format!("a{ODD}.example.com"));
+        site.deploy("/b", "b.example.com");
+        site.deploy(&format!("/c{ODD}"), "_c.example.com");
+        let certs = site.storage.join("certs");
+        std::fs::create_dir(&certs).map_err(text)?;
+        std::fs::write(certs.join(format!("odd{ODD}file")), "hello").map_err(text)?;
+        let mut daemon = site.daemon(format, &arguments, &["--log-format", format])?;
+        daemon.wait_for("a file in certs/ is not ours")?;
+        daemon.wait_for("refused")?;
+        daemon.wait_for("_c.example.com")?;
+        let is_odd = |c: char| c != '\n' && ODD.contains(c) && !"[2J31m".contains(c);
+        let output = || daemon.output();
+        expect(!output().contains(is_odd), output)?;
+        for path in ["/", "/status.json", "/health", "/metrics"] {
+            let answer = get(site.port, path)?;
+            expect(!answer.contains(is_odd), || format!("{path}: {answer}"))?;
+        }
+        for option in ["--list", "--check"] {
+            let (_, said) = site.run(option, &arguments, &[option, "--log-format", format])?;
+            expect(!said.contains(is_odd), || format!("{option}: {said}"))?;
+        }
+        let (status, said) = site.run("usage", &arguments, &[&format!("--unknown{ODD}")])?;
+        expect(status == Some(2) && !said.contains(is_odd), || said)?;
     }
     Ok(())
 }

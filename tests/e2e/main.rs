@@ -8,12 +8,14 @@ mod command_line;
 mod crash;
 mod exposure;
 mod fixed;
+mod frontend;
 mod gate;
 mod guard;
 mod hints;
 mod instances;
 mod leaks;
 mod life;
+mod links;
 mod listener;
 mod logs;
 mod marathon;
@@ -173,6 +175,7 @@ fn main() -> ExitCode {
         marathon::TESTS,
         names::TESTS,
         storage::TESTS,
+        links::TESTS,
         privileges::TESTS,
         listener::TESTS,
         status::TESTS,

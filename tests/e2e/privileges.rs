@@ -20,6 +20,8 @@ use crate::{Test, Tool};
 pub(crate) const TESTS: &[Test] = &[
     ("the_user_is_switched_for_good", &[Tool::Namespaces], switched_user),
     ("another_user_just_runs", &[Tool::Namespaces], other_user),
+    ("root_keeps_what_it_has_and_gains_nothing", &[Tool::Namespaces], root),
+    ("a_container_without_capabilities_just_runs", &[Tool::Namespaces], no_capabilities),
     ("nothing_but_the_storage_has_to_be_writable", &[Tool::Namespaces], confined),
     ("an_app_definition_leaves_what_is_needed", &[Tool::Namespaces], app_definition),
     ("a_storage_of_another_user_is_waited_for", &[Tool::Namespaces], foreign_storage),
@@ -74,6 +76,7 @@ fn switched_user() -> Outcome {
     let lesser = groups.is_empty() || groups == NOBODY.to_string();
     let switched = ["Uid", "Gid"].iter().all(|ids| found.get(*ids) == Some(&four));
     expect(switched && lesser, || format!("{found:?}"))?;
+    bound(&found, &["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"])?;
     let owner = fs::metadata(site.certificate("a.example.com")).map_err(text)?.uid();
     expect(owner == NOBODY, || format!("the certificate belongs to {owner}"))
 }
@@ -84,8 +87,62 @@ fn other_user() -> Outcome {
     site.deploy("/a", "a.example.com");
     let daemon = as_nobody(&site, &arguments)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
+    // Without the capability to do more.
+    bound(&status(&daemon)?, &["CapPrm", "CapEff", "CapAmb"])?;
     let owner = fs::metadata(site.storage.join("client.key")).map_err(text)?.uid();
     expect(owner == NOBODY, || format!("client.key belongs to {owner}"))
+}
+
+/// Whether a process can gain no privileges, and has none of these sets of capabilities.
+fn bound(status: &BTreeMap<String, String>, empty: &[&str]) -> Outcome {
+    for set in empty {
+        let none = status.get(*set).is_some_and(|bits| bits.bytes().all(|bit| bit == b'0'));
+        expect(none, || format!("{set}: {:?}", status.get(*set)))?;
+    }
+    expect(status.get("NoNewPrivs").is_some_and(|bit| bit == "1"), || format!("{status:?}"))
+}
+
+/// Root without a switch needs its capabilities for a volume of another user.
+fn root() -> Outcome {
+    let (site, _ca, arguments) = with_ca(Settings::default())?;
+    give_away(&site)?;
+    site.deploy("/a", "a.example.com");
+    let daemon = site.daemon("daemon", &arguments, &[])?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    let found = status(&daemon)?;
+    bound(&found, &["CapBnd"])?;
+    let own = fs::read_to_string("/proc/self/status").map_err(text)?;
+    let kept = found.get("CapEff").is_some_and(|bits| own.contains(&format!("CapEff:\t{bits}")));
+    expect(kept, || format!("{found:?}"))
+}
+
+/// As with `--cap-drop=ALL`, with and without what a switch of the user needs.
+fn no_capabilities() -> Outcome {
+    let (site, _ca, arguments) = with_ca(Settings::default())?;
+    site.deploy("/a", "a.example.com");
+    for (name, sets, user) in [
+        ("all", "-all", None),
+        ("switch", "-all,+setuid,+setgid", Some(format!("{NOBODY}:{NOBODY}"))),
+    ] {
+        if user.is_some() {
+            give_away(&site)?;
+            fs::remove_dir_all(&site.storage).map_err(text)?;
+            fs::create_dir(&site.storage).map_err(text)?;
+            chown(&site.storage, Some(NOBODY), Some(NOBODY)).map_err(text)?;
+        }
+        let mut command = bare("setpriv");
+        command.arg(format!("--bounding-set={sets}")).arg(format!("--inh-caps={sets}"));
+        command.arg(PROGRAM).args(&arguments);
+        command.envs(user.iter().map(|user| ("MARATHON_ACME_USER", user)));
+        let mut daemon = Process::start(site.folder(), name, &mut command)?;
+        site.wait_for_certificate(&daemon, "a.example.com")?;
+        bound(&status(&daemon)?, &["CapPrm", "CapEff", "CapInh", "CapAmb"])?;
+        let output = daemon.output();
+        expect(!output.contains("privileges"), || output)?;
+        daemon.signal(Signal::TERM)?;
+        daemon.wait(Duration::from_secs(2))?;
+    }
+    Ok(())
 }
 
 /// The program as a user who owns nothing but what he is given.

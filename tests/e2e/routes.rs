@@ -1,27 +1,39 @@
 //! The route of a challenge, tried by the real program before the order: what differs at one address is
 //! said and shown, and no order waits for it. The daemon is in a mount namespace with an `/etc/hosts` of
-//! its own; who answers on port 80 does so at loopback addresses that no other test uses.
+//! its own; who answers on port 80 does so at loopback addresses that no other test uses, or, where public
+//! addresses are needed, in a network namespace.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use marathon_acme::hint::Hint;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use stand_ins::ca::Settings;
 use stand_ins::driver::{Driver, Options, time_now};
 use stand_ins::lb::LoadBalancer;
 
-use crate::check::{Door, Frontend};
+use crate::frontend::{Door, Frontend};
 use crate::names::daemon_with_files;
 use crate::process::{Outcome, Process, expect, free_port, get, wait_until};
 use crate::site::{Site, StandInCa, text};
 use crate::{Test, Tool};
 
 const TOOLS: &[Tool] = &[Tool::Namespaces, Tool::LowPorts];
+const NETWORK_TOOLS: &[Tool] = &[Tool::Namespaces, Tool::Networks];
 
 pub(crate) const TESTS: &[Test] = &[
-    ("a_route_that_leads_elsewhere_at_one_address_is_named_and_ordered", TOOLS, stray_address),
+    (
+        "a_route_that_leads_elsewhere_at_one_address_is_named_and_ordered",
+        NETWORK_TOOLS,
+        stray_address,
+    ),
+    ("a_redirect_cannot_aim_the_probe_of_a_route", NETWORK_TOOLS, forged),
     ("a_route_that_one_load_balancer_lacks_is_named", TOOLS, one_of_two),
     ("a_route_is_advice_until_the_next_try", TOOLS, next_try),
     ("a_route_that_is_skipped_is_not_asked_for_anywhere", TOOLS, skipped),
@@ -60,10 +72,14 @@ impl Ground {
     }
 
     fn certificate(&self) -> Outcome<Value> {
+        self.certificates().map(|mut all| all[0].take())
+    }
+
+    fn certificates(&self) -> Outcome<Value> {
         let answer = get(self.site.port, "/status.json")?;
         let (_, body) = answer.split_once("\r\n\r\n").ok_or("no body")?;
         let mut status: Value = serde_json::from_str(body).map_err(text)?;
-        Ok(status["certificates"][0].take())
+        Ok(status["certificates"].take())
     }
 
     /// Waits until nothing is shown any more.
@@ -81,8 +97,117 @@ fn lines(daemon: &Process, words: &str) -> Vec<String> {
     daemon.output().lines().filter(|it| it.contains(words)).map(String::from).collect()
 }
 
+/// A network namespace with these addresses, besides those of loopback; `test` runs in it, with all that
+/// it starts.
+fn in_network(name: &str, addresses: &[Ipv4Addr], test: fn() -> Outcome) -> Outcome {
+    struct Namespace(String);
+    impl Drop for Namespace {
+        fn drop(&mut self) {
+            let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+        }
+    }
+    let ip = |words: &[&str]| {
+        let status = Command::new("ip").args(words).status().map_err(text)?;
+        expect(status.success(), || format!("ip {}: {status}", words.join(" ")))
+    };
+    let name = format!("{name}-{}", std::process::id());
+    ip(&["netns", "add", &name])?;
+    let namespace = Namespace(name.clone());
+    ip(&["-n", &name, "link", "set", "lo", "up"])?;
+    for address in addresses {
+        ip(&["-n", &name, "addr", "add", &address.to_string(), "dev", "lo"])?;
+    }
+    let run = move || {
+        let file = File::open(format!("/run/netns/{name}")).map_err(text)?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(text)?;
+        test()
+    };
+    let ended = thread::spawn(run).join().map_err(|_| "the test panicked".to_string())?;
+    drop(namespace);
+    ended
+}
+
+/// Private, as a load balancer's address may be.
+const BALANCER: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 1);
+/// Somebody's on the internet.
+const PUBLIC: [Ipv4Addr; 5] = [
+    Ipv4Addr::new(9, 80, 0, 1),
+    Ipv4Addr::new(9, 80, 0, 2),
+    Ipv4Addr::new(9, 80, 0, 3),
+    Ipv4Addr::new(9, 80, 0, 4),
+    Ipv4Addr::new(9, 80, 0, 5),
+];
+/// Servers that answer the daemon, and nobody on the internet; but for the last.
+const VICTIMS: [(Ipv4Addr, &str); 4] = [
+    (Ipv4Addr::LOCALHOST, "loopback.test"),
+    (Ipv4Addr::new(169, 254, 80, 1), "link.test"),
+    (Ipv4Addr::new(10, 80, 0, 66), "private.test"),
+    (Ipv4Addr::new(9, 80, 0, 66), "public.test"),
+];
+
+fn forged() -> Outcome {
+    let victims = VICTIMS.map(|(address, _)| address).into_iter();
+    let addresses: Vec<Ipv4Addr> = victims.skip(1).chain(PUBLIC).chain([BALANCER]).collect();
+    in_network("forged", &addresses, || {
+        let ground = Ground::new(BALANCER)?;
+        // The orders fail, so that what is found stays.
+        ground.ca.challenge_port.store(free_port()?, Ordering::SeqCst);
+        let balancer = Frontend::start(BALANCER, ground.door())?;
+        let mut victims = Vec::new();
+        let mut hosts = format!("127.0.0.1 localhost\n{BALANCER} balancer.test\n");
+        for (address, name) in VICTIMS {
+            victims.push(Frontend::start(address, Door::Itself("HTTP/1.1 401 Secret".into()))?);
+            hosts += &format!("{address} {name}\n");
+        }
+        let cases = [
+            ("loopback", "http://loopback.test/a/{token}"),
+            ("link", "http://link.test/.well-known/acme-challenge/{token}"),
+            ("private", "http://private.test/admin/{token}"),
+            ("query", "http://public.test/admin?do=/{token}"),
+            ("good", "http://balancer.test/.well-known/acme-challenge/{token}"),
+        ];
+        let mut attackers = Vec::new();
+        for (address, (name, to)) in PUBLIC.into_iter().zip(cases) {
+            attackers.push(Frontend::start(address, Door::Redirect(to.into()))?);
+            hosts += &format!("{address} {name}.example.com\n");
+            ground.site.deploy(&format!("/{name}"), &format!("{name}.example.com"));
+        }
+        // This one's own address is nobody's on the internet.
+        hosts += "169.254.80.1 own.example.com\n";
+        ground.site.deploy("/own", "own.example.com");
+        let daemon = ground.daemon("", &hosts, &[])?;
+        let problem = |name: &str| {
+            let certificates = ground.certificates().ok()?;
+            let found = certificates.as_array()?.iter().find(|it| it["name"] == name)?.clone();
+            found["routes"][0]["problem"].as_str().map(str::to_string)
+        };
+        for (name, said) in [
+            ("loopback", "redirected to loopback.test: its address is neither public nor"),
+            ("link", "redirected to link.test: its address is neither public nor"),
+            ("private", "redirected to private.test: its address is neither public nor"),
+            ("query", "redirected to http://public.test/admin?do=/probe-"),
+            ("own", "the address is local to this machine or its link"),
+        ] {
+            let found = wait_until(&format!("what is found of {name}"), || {
+                problem(&format!("{name}.example.com"))
+            })
+            .map_err(|error| format!("{error}\n{}", daemon.output()))?;
+            expect(found.starts_with(said), || format!("{name}: {found}"))?;
+        }
+        wait_until("the redirect to a load balancer", || {
+            balancer.asked().iter().any(|it| it.contains("Host: balancer.test\r")).then_some(())
+        })?;
+        let asked: Vec<String> = victims.iter().flat_map(Frontend::asked).collect();
+        expect(asked.is_empty(), || format!("{asked:?}\n{}", daemon.output()))
+    })
+}
+
 fn stray_address() -> Outcome {
-    let (good, bad) = (Ipv4Addr::new(127, 80, 9, 1), Ipv4Addr::new(127, 80, 9, 2));
+    in_network("stray", &[BALANCER, PUBLIC[0]], stray_address_there)
+}
+
+fn stray_address_there() -> Outcome {
+    let (good, bad) = (BALANCER, PUBLIC[0]);
     let ground = Ground::new(good)?;
     let _good = Frontend::start(good, ground.door())?;
     let _bad = Frontend::start(bad, not_found())?;

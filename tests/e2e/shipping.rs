@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use stand_ins::ca::Settings;
+use tempfile::TempDir;
 
 use crate::process::{Outcome, Process, Signal, expect, free_port, get, wait_for_port};
 use crate::site::{bare, check_file, text, with_ca};
@@ -18,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
         image,
     ),
     ("the_program_of_another_machine_gets_a_certificate", &[Tool::OtherMachine], other_machine),
+    ("make_test_installs_what_is_missing_and_goes_on_where_it_cannot", &[], setup),
 ];
 
 /// The variable with an emulator and the program that it shall run, which `make smoke` builds and
@@ -123,4 +125,82 @@ fn other_machine() -> Outcome {
     check_file(&site.certificate("www.example.com"), 0o600)?;
     daemon.signal(Signal::TERM)?;
     daemon.wait(crate::process::PATIENCE).map(|_| ())
+}
+
+/// A machine without anything but these commands, each a script that notes its call.
+struct Machine {
+    folder: TempDir,
+}
+
+impl Machine {
+    fn new(commands: &[(&str, &str)]) -> Outcome<Machine> {
+        let machine = Machine { folder: tempfile::tempdir().map_err(text)? };
+        for (name, script) in commands {
+            let path = machine.folder.path().join(name);
+            let log = machine.log().display().to_string();
+            let script = format!("#!/bin/sh\necho {name} \"$@\" >>{log}\n{script}\n");
+            fs::write(&path, script).map_err(text)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(text)?;
+        }
+        // What the script itself is made of.
+        for tool in ["grep", "mkdir", "sh"] {
+            let found = output(&["sh", "-c", &format!("command -v {tool}")])?;
+            std::os::unix::fs::symlink(found, machine.folder.path().join(tool)).map_err(text)?;
+        }
+        Ok(machine)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// What the script says, and the calls that change something. It never fails.
+    fn set_up(&self) -> Outcome<(String, Vec<String>)> {
+        let _ = fs::remove_file(self.log());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/setup.sh");
+        let mut command = Command::new("sh");
+        command.arg(script).args(["x86_64-unknown-linux-musl", "pebble", "haproxy"]);
+        command.env_clear().env("PATH", self.folder.path()).env("SUDO", "sudo -n");
+        command.env("SETUP_TRIED", self.folder.path().join("target/tried"));
+        let ended = command.output().map_err(text)?;
+        let said = [ended.stdout, ended.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        expect(ended.status.success(), || format!("{}\n{said}", ended.status))?;
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let calls = log.lines().filter(|it| it.contains(" install ") || it.contains(" add "));
+        Ok((said, calls.map(str::to_string).collect()))
+    }
+}
+
+fn setup() -> Outcome {
+    let there = ("rustup", "echo x86_64-unknown-linux-musl");
+    let none = ("dpkg-query", "exit 1");
+    // Nothing is missing, or there is nothing to install with.
+    let well = Machine::new(&[("dpkg-query", "echo 'install ok installed'"), there])?;
+    expect(well.set_up()? == (String::new(), vec![]), || "it does something".into())?;
+    let other = Machine::new(&[])?;
+    let (said, calls) = other.set_up()?;
+    expect(said.contains("not installed: haproxy; ") && calls.is_empty(), || said)?;
+    expect(other.set_up()?.0.is_empty(), || "it is said again".into())?;
+    // Root.
+    let root = Machine::new(&[none, ("apt-get", ""), ("id", "echo 0"), there])?;
+    let (said, calls) = root.set_up()?;
+    let installed = ["pebble", "haproxy"].map(|it| format!("apt-get install -y -qq {it}"));
+    expect(calls == installed && said == "installing pebble haproxy\n", || {
+        format!("{calls:?}{said}")
+    })?;
+    // Another user, who may not; and no network for the Rust target.
+    let failing =
+        [none, ("apt-get", ""), ("sudo", "exit 1"), ("id", "echo 1000"), ("rustup", "exit 1")];
+    let user = Machine::new(&failing)?;
+    let (said, calls) = user.set_up()?;
+    let asked = calls.iter().filter(|it| it.starts_with("sudo -n apt-get install")).count();
+    expect(asked == 2 && said.contains("not installed: pebble; "), || {
+        format!("{calls:?}\n{said}")
+    })?;
+    let (said, calls) = user.set_up()?;
+    expect(said.is_empty() && calls.is_empty(), || format!("again: {calls:?}\n{said}"))?;
+    let test = output(&["make", "-n", "test"])?;
+    let (first, then) = (test.find("tests/setup.sh"), test.find("cargo test"));
+    expect(first.is_some() && first < then, || test)
 }

@@ -12,6 +12,7 @@ use rcgen::KeyPair;
 use stand_ins::ca::Settings;
 
 use crate::crash::{certificate, entries};
+use crate::links::pem;
 use crate::process::{Outcome, PATIENCE, Process, expect};
 use crate::site::{Site, text};
 use crate::stand::Stand;
@@ -24,21 +25,27 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// What the steps of writes are.
-const STEPS: [&str; 7] = ["mkdir", "fchmod", "fsync", "rename", "link", "linkat", "unlink"];
+const STEPS: [&str; 6] = ["mkdirat", "fchmod", "fsync", "renameat", "linkat", "unlinkat"];
 /// Only every so-manyth step is tried where `KILLS` does not ask for the full run.
 const STRIDE: usize = 11;
 const DOMAIN: &str = "a.example.com";
 /// What an earlier run has left of a certificate and of its memory.
 const DAMAGED: &str = "-----BEGIN PRIVATE KEY-----\nMIGHAgEA";
 
+/// In the archive, with a certificate that has expired: the next run removes its key.
+const OLD: &str = "old.example.org.pem";
+
 /// A storage that makes the next run do every kind of write: a first account key, a fallback, what is
-/// damaged into the archive, a challenge, a certificate, the memory.
+/// damaged into the archive, a key out of the archive, a challenge, a certificate, the memory.
 fn prepare(stand: &Stand) -> Outcome {
     let storage = &stand.site.storage;
     fs::remove_dir_all(storage).map_err(text)?;
     fs::create_dir_all(storage.join("certs")).map_err(text)?;
     fs::write(stand.site.certificate(DOMAIN), DAMAGED).map_err(text)?;
     fs::write(storage.join("state.json"), "{").map_err(text)?;
+    fs::create_dir(storage.join("archive")).map_err(text)?;
+    let (key, certificate) = pem(2020)?;
+    fs::write(storage.join("archive").join(OLD), key + &certificate).map_err(text)?;
     // As a version of its own, so that it is due whatever became of it before.
     stand.site.deploy("/a", DOMAIN);
     Ok(())
@@ -92,17 +99,17 @@ impl Unflushed<'_> {
                 self.contents.remove(&on);
                 self.folders.remove(&on);
             }
-            "rename" | "link" | "linkat" => {
+            "renameat" | "linkat" => {
                 let (source, target) = (named(0), named(1));
                 let flushed = !self.contents.contains(&source);
                 expect(flushed, || format!("{} has its name too soon", target.display()))?;
                 self.folders.insert(parent(&target));
                 self.names += 1;
             }
-            "mkdir" => {
+            "mkdirat" => {
                 self.folders.insert(parent(&named(0)));
             }
-            "unlink" if named(0).starts_with(self.storage.join("certs")) => {
+            "unlinkat" if named(0).starts_with(self.storage.join("certs")) => {
                 let archived = !self.folders.contains(&self.storage.join("archive"));
                 expect(archived, || "its name in archive/ is not flushed".into())?;
                 self.folders.insert(parent(&named(0)));
@@ -130,8 +137,9 @@ fn in_order() -> Outcome {
     let Unflushed { folders, names, sent, .. } = unflushed;
     println!("{names} names given, {sent} times something sent");
     expect(folders.is_empty(), || format!("not flushed at the end: {folders:?}"))?;
-    // The account key, the fallback, two files archived, a challenge, a certificate, the memory.
-    expect(names >= 7 && sent > 0, || "there is more to be seen".into())
+    // The account key, the fallback, two files archived, one replaced there, a challenge, a certificate,
+    // the memory.
+    expect(names >= 8 && sent > 0, || "there is more to be seen".into())
 }
 
 fn each_the_last() -> Outcome {
@@ -191,6 +199,9 @@ fn last(stand: &Stand, step: &str, number: usize) -> Outcome<bool> {
     Memory::parse(&state).map_err(|_| "state.json is damaged")?;
     let archived = fs::read_to_string(storage.join(format!("archive/{DOMAIN}.pem")));
     expect(archived.is_ok_and(|it| it == DAMAGED), || "the damaged one is lost".into())?;
+    let old = fs::read_to_string(storage.join("archive").join(OLD)).map_err(text)?;
+    let whole = old.contains("BEGIN CERTIFICATE") && old.ends_with("END CERTIFICATE-----\n");
+    expect(whole && !old.contains("PRIVATE KEY"), || old)?;
     let left = [entries(&storage.join("tmp"))?, entries(&storage.join("challenges"))?].concat();
     expect(left.is_empty(), || format!("left behind: {left:?}"))?;
     Ok(status.is_none())

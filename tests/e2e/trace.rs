@@ -61,8 +61,17 @@ impl Call {
         rest.split_once('>').map(|(path, _)| path).filter(|_| is_number)
     }
 
-    /// The paths that it names.
+    /// The paths that it names: `renameat(7</a>, "b", 8</c>, "d")` those of `/a/b` and `/c/d`.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
-        self.line.split('"').skip(1).step_by(2).map(PathBuf::from).collect()
+        let pieces: Vec<&str> = self.line.split('"').collect();
+        let pairs = pieces.chunks_exact(2);
+        let paths = pairs.map(|pair| {
+            let folder = pair[0].strip_suffix(">, ").and_then(|before| before.rsplit_once('<'));
+            folder.map_or_else(
+                || PathBuf::from(pair[1]),
+                |(_, folder)| Path::new(folder).join(pair[1]),
+            )
+        });
+        paths.collect()
     }
 }

@@ -18,7 +18,7 @@ use stand_ins::tls::server_config;
 
 use crate::Test;
 use crate::fixed::Fixed;
-use crate::process::{Outcome, expect, local};
+use crate::process::{Outcome, expect, local, wait_until};
 use crate::site::{Site, app, play, text, tls_options, with_ca};
 use crate::stand::stop;
 
@@ -30,8 +30,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("tls_below_1_2_is_not_spoken", &[], old_tls),
     ("the_machines_bundle_is_trusted_where_none_is_named", &[], machines_bundle),
     ("credentials_never_follow_a_redirect_from_https_to_http", &[], downgrade),
+    ("credentials_follow_a_redirect_to_a_marathon_only", &[], elsewhere),
     ("redirects_in_a_ring_end", &[], ring),
     ("a_ca_that_redirects_is_not_followed", &[], ca_redirect),
+    ("a_ca_cannot_have_this_machines_servers_asked", &[], ca_here),
 ];
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -208,6 +210,32 @@ fn downgrade() -> Outcome {
     stop(&mut daemon)
 }
 
+/// A Marathon that sends its clients to another server, and another one that is well.
+fn elsewhere() -> Outcome {
+    let (site, _ca, mut arguments) = with_ca(Default::default())?;
+    let (other, asked) = noting(Options::default(), |_| Reply::empty(200))?;
+    let basic_auth = Some(("user".to_string(), "password".to_string()));
+    // Neither a host of --marathon nor the same port.
+    let role = Role::Standby { leader: format!("http://localhost:{}", other.address().port()) };
+    let settings = Settings { role, basic_auth: basic_auth.clone(), ..Settings::default() };
+    let standby = play(Marathon::new(settings), Options::default())?;
+    let second = Marathon::new(Settings { basic_auth, ..Settings::default() });
+    let second = play(second, Options::default())?;
+    let urls = [standby.address(), second.address()].map(|at| format!("http://user:password@{at}"));
+    arguments.push(format!("--marathon={}", urls.join(",")));
+    let (_, said) = site.run("check", &arguments, &["--check"])?;
+    let why = format!("a redirect to another server (http://localhost:{}", other.address().port());
+    expect(said.contains(&why) && asked.all().is_empty(), || said.clone())?;
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    wait_until("the stream of the second", || {
+        second.with(|it, _| (it.stream_count() == 1).then_some(()))
+    })?;
+    let said = daemon.line("no event stream");
+    expect(said.contains(&why), || said.clone())?;
+    expect(asked.all().is_empty(), || asked.all().join("\n"))?;
+    stop(&mut daemon)
+}
+
 /// Two that take each other for the leader.
 fn ring() -> Outcome {
     let (site, _ca, arguments) = with_ca(Default::default())?;
@@ -265,4 +293,31 @@ fn ca_redirect() -> Outcome {
         stop(&mut daemon)?;
     }
     expect(asked.all().is_empty(), || asked.all().join("\n"))
+}
+
+/// A CA that has an account made by a server of this machine, which is no CA.
+fn ca_here() -> Outcome {
+    let (victim, asked) = noting(Options::default(), |_| Reply::empty(200))?;
+    let site = Site::new()?;
+    let (tls, root) = tls_options(site.folder(), "ca")?;
+    let base = Arc::new(OnceLock::<String>::new());
+    let url = Arc::clone(&base);
+    let here = format!("http://{}/_mlb_signal/usr1", victim.address());
+    let (ca, _) = noting(tls, move |_| {
+        let url = |path: &str| format!("{}{path}", url.get().cloned().unwrap_or_default());
+        let directory =
+            json!({"newNonce": url("/nonce"), "newAccount": here, "newOrder": url("/order")});
+        Reply::new(200, "application/json", directory.to_string()).with("Replay-Nonce", "nonce")
+    })?;
+    let _ = base.set(format!("https://{}", ca.address()));
+    let directory = format!("https://{}/directory", ca.address());
+    let arguments = site.arguments(&directory, &root);
+    let (_, said) = site.run("check", &arguments, &["--check"])?;
+    let why = "the CA's directory has no proper newAccount";
+    expect(said.contains(why), || said.clone())?;
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    daemon.wait_for("cannot register with the CA")?;
+    let line = daemon.line("cannot register with the CA");
+    expect(line.contains(why) && asked.all().is_empty(), || line.clone())?;
+    stop(&mut daemon)
 }

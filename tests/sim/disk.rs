@@ -113,6 +113,22 @@ impl Disk {
         })))
     }
 
+    /// Puts a file into `archive/` that was there before anything began, and that must stay.
+    pub(crate) fn plant_archived(&self, name: &str, text: &str) {
+        let mut state = self.state_mut();
+        let State { tree, ledger, .. } = &mut *state;
+        let folder = "archive".to_string();
+        if !tree.has_folder(&folder) {
+            tree.make_folder(&folder);
+            tree.flush_folder("");
+        }
+        let file = tree.create((folder.clone(), name.to_string()));
+        file.borrow_mut().write(text.as_bytes());
+        file.borrow_mut().flush();
+        tree.flush_folder(&folder);
+        ledger.planted(name);
+    }
+
     /// The file system, for a process of this number.
     pub(crate) fn files(&self, process: u64) -> SimFiles {
         SimFiles::new(self.clone(), process)

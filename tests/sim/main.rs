@@ -43,6 +43,7 @@
 //! | `unrecorded-order` | 1 | an order is begun and not in `state.json` |
 //! | `withdraw-forgotten` | 1 | challenges are left published |
 
+mod archive;
 mod crash_loop;
 mod disk;
 mod fairness;

@@ -18,6 +18,7 @@ use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{Marathon, Settings as MarathonSettings};
 use stand_ins::random::Random;
 
+use crate::archive;
 use crate::disk::Conditions;
 use crate::faults::{Fault, Switches};
 use crate::fronts;
@@ -206,7 +207,7 @@ fn leave_nothing(world: &mut World) -> Result<(), String> {
 
 fn check_nothing_is_left(world: &World) -> Result<(), String> {
     match (world.disk.names("tmp"), world.disk.names("challenges")) {
-        (tmp, published) if tmp.is_empty() && published.is_empty() => Ok(()),
+        (tmp, published) if tmp.is_empty() && published.is_empty() => archive::check(world),
         (tmp, published) => Err(format!("left behind: tmp {tmp:?}, challenges {published:?}")),
     }
 }
@@ -287,7 +288,7 @@ pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
         listen: Listen { ip: None, port: 8000 },
         admin_listen: None,
         sse_timeout: Some(Duration::from_secs(60)),
-        marathon_timeout: Duration::from_secs(10),
+        marathon_timeout: Some(Duration::from_secs(10)),
         log_level: Level::Debug,
         log_format: LogFormat::Text,
         cert_mode: 0o600,
@@ -334,6 +335,7 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> (World, Troubles) {
     );
     let fork = chance.fork();
     let mut world = World::new(&config, peers, fork);
+    archive::plant(&world.disk);
     world.leased = true;
     world.disk.set_conditions(Conditions::bad(chance, &plan.faults));
     for index in 0..marathons {

@@ -18,6 +18,7 @@ use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{self, AppsAnswer, Marathon};
 use stand_ins::random::Random;
 
+use crate::archive;
 use crate::disk::Conditions;
 use crate::faults::Fault;
 use crate::network::{HOUR, MILLISECOND, MINUTE, Nanos, PeerId, Weather};
@@ -64,6 +65,7 @@ pub(crate) fn run(seed: u64, size: Size, verbose: bool) -> Result<Report, String
     let mut world = build(seed, &plan, &mut chance);
     world.verbose = verbose;
     world.keep_log = false;
+    archive::plant(&world.disk);
     let mut watch = Watch::new(&plan);
     let mut acts = plan.acts.iter().peekable();
     let last_act = plan.acts.last().map_or(0, |(at, _)| *at);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::acme::call::CallError;
 use crate::acme::jws::key_authorization;
-use crate::acme::types::{AuthorizationObject, Http01, OrderObject, Status, resource};
+use crate::acme::types::{AuthorizationObject, Http01, OrderObject, Status, location};
 use crate::collect::Collect;
 use crate::domain::Domain;
 use crate::http::Response;
@@ -23,8 +23,7 @@ impl Order {
         replaces: Option<String>,
         response: &Response,
     ) {
-        let location = response.head.headers.first("location");
-        let url = location.and_then(resource);
+        let url = response.head.headers.first("location").and_then(location);
         let (url, order) = match (url, OrderObject::parse(&response.body)) {
             (Some(url), Ok(order)) => (url, order),
             (None, _) => return self.finish(Err(OrderError::NoLocation)),

@@ -48,7 +48,8 @@ impl Case {
         let bench = Bench::new();
         let directory = br#"{"newNonce":"https://ca/nonce","newAccount":"https://ca/account",
             "newOrder":"https://ca/order"}"#;
-        let directory = Directory::parse(directory).unwrap();
+        let directory =
+            Directory::parse(directory, &Url::parse("https://ca/dir").unwrap()).unwrap();
         let key = AccountKey { id: 0, public: PublicKey::P256 { x: [1; 32], y: [2; 32] } };
         let order = Order::new(bench.now.mono, request);
         Case { bench, directory, key, order, finalizing: 0 }

@@ -60,6 +60,13 @@ impl Certificates {
                 self.damaged(turn, name, &error);
             }
             Err(error) if error.kind == StoreErrorKind::Missing => self.adopt(turn, name, None),
+            // Whatever it leads to is not ours. A certificate that is issued replaces the link itself.
+            Err(error) if error.kind == StoreErrorKind::NotAFile => {
+                let line = Record::warn("storage", "certificate file is not a regular file");
+                let line = line.with("name", name).with("error", &error);
+                turn.log(line.hinted(Hint::of_storage(error.kind)));
+                self.adopt(turn, name, None);
+            }
             Err(error) => {
                 let at = turn.now.wall.plus(jittered(turn.keys, READ_PAUSE));
                 let line = Record::error("storage", "cannot read certificate");

@@ -150,8 +150,9 @@ impl Issuer {
         turn: &mut Turn<'_>,
         reply: Result<Response, CallError>,
     ) {
-        let directory = reply
-            .and_then(|response| Directory::parse(&response.body).map_err(CallError::Malformed));
+        let directory = reply.and_then(|response| {
+            Directory::parse(&response.body, &self.directory_url).map_err(CallError::Malformed)
+        });
         let directory = match directory {
             Ok(directory) => directory,
             Err(error) => {

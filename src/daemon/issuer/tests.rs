@@ -12,6 +12,7 @@ mod account;
 mod doubt;
 mod fairness;
 mod questions;
+mod resources;
 
 /// An issuer, and a CA that keeps just enough state to answer it.
 struct Case {
@@ -30,6 +31,8 @@ struct Case {
     orders: u64,
     /// The directory, where it is not the plain one.
     directory: &'static str,
+    /// The object of a new order, where it is not the right one.
+    order_object: Option<&'static str>,
     /// The protected headers of signed requests, each with its path.
     protected: Vec<(String, serde_json::Value)>,
     /// The payloads of signed requests, by path.
@@ -74,6 +77,7 @@ impl Case {
             nonces: 0,
             orders: 0,
             directory: DIRECTORY,
+            order_object: None,
             protected: Vec::new(),
             payloads: BTreeMap::new(),
             tricks: BTreeMap::new(),
@@ -193,7 +197,8 @@ impl Case {
             "dir" => self.directory.to_string(),
             "new-order" => {
                 self.orders += 1;
-                order(&self.orders.to_string(), "pending")
+                let right = order(&self.orders.to_string(), "pending");
+                self.order_object.map_or(right, str::to_string)
             }
             "authz" => format!(
                 r#"{{"identifier":{{"value":"x"}},"status":"pending","challenges":[{{"type":"http-01",

@@ -1,16 +1,21 @@
 //! The addresses of the load balancers, looked up now and then for all domains together, and which of them
 //! let nobody in on port 80. Asks for no challenge.
+//!
+//! These addresses are the operator's own (`--lb`, `--lb-verify`), so that a probe may go there even where
+//! they are private.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::config::{self, Config};
+use crate::dns::DnsError;
 use crate::flat::{FlatMap, FlatSet};
 use crate::hint::Complaint;
 use crate::time::Instant;
 use crate::turn::Turn;
-use crate::url::{Host, Url};
+use crate::url::Host;
 
-use super::super::transport::{RequestId, Transport, TransportEvent};
+use super::super::transport::{Fault, RequestId, Transport, TransportEvent};
 use super::{ANSWER_TIMEOUT, Of};
 
 /// The names are looked up again for a domain that comes later than this.
@@ -23,12 +28,16 @@ const SILENCE: Duration = Duration::from_secs(10 * 60);
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Balancers {
+    /// The hosts of `--lb`, where challenges are asked for.
+    signaled: FlatSet<Host>,
+    /// The hosts of `--lb-verify`, too.
     hosts: FlatSet<Host>,
     looked_up: Option<Instant>,
-    open: Vec<RequestId>,
-    found: FlatSet<IpAddr>,
-    /// Who waits for the lookups.
-    waiting: Vec<Of>,
+    open: FlatMap<RequestId, Host>,
+    /// What the last lookup of each host that was answered found.
+    found: FlatMap<Host, Vec<IpAddr>>,
+    /// Who waits for the lookups, with the addresses of the domain.
+    waiting: Vec<(Of, Vec<IpAddr>)>,
     unreachable: FlatMap<IpAddr, Unreachable>,
 }
 
@@ -40,27 +49,34 @@ struct Unreachable {
 }
 
 impl Balancers {
-    pub(super) fn new(urls: &[Url]) -> Balancers {
+    pub(super) fn new(config: &Config) -> Balancers {
+        let signaled: FlatSet<Host> =
+            config.lb.iter().map(|url| url.origin().host.clone()).collect();
+        let verified = config.lb_verify.elsewhere.iter().filter_map(|(_, place)| match place {
+            config::Place::Host(host, _) => Some(host.clone()),
+            config::Place::Same(_) => None,
+        });
         Balancers {
-            hosts: urls.iter().map(|url| url.origin().host.clone()).collect(),
+            hosts: signaled.iter().cloned().chain(verified).collect(),
+            signaled,
             looked_up: None,
-            open: Vec::new(),
-            found: FlatSet::new(),
+            open: FlatMap::new(),
+            found: FlatMap::new(),
             waiting: Vec::new(),
             unreachable: FlatMap::new(),
         }
     }
 
-    /// Looks the names up, unless that was done lately.
+    /// Looks the names up, unless that was done lately. Meanwhile the addresses of before count.
     pub(super) fn refresh(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
         let fresh = self.looked_up.is_some_and(|at| turn.now.mono.since(at) < AGE_MAX);
         if fresh || !self.open.is_empty() {
             return;
         }
         self.looked_up = Some(turn.now.mono);
-        self.found.clear();
-        let lookup = |host| transport.resolve_within(turn, host, ANSWER_TIMEOUT);
-        self.open = self.hosts.iter().map(lookup).collect();
+        for host in self.hosts.iter() {
+            self.open.insert(transport.resolve_within(turn, host, ANSWER_TIMEOUT), host.clone());
+        }
     }
 
     /// Whether the addresses are there.
@@ -74,26 +90,42 @@ impl Balancers {
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.contains(&request)
+        self.open.contains_key(&request)
     }
 
     /// Somebody needs the addresses.
-    pub(super) fn wait(&mut self, of: Of) {
-        self.waiting.push(of);
+    pub(super) fn wait(&mut self, of: Of, found: Vec<IpAddr>) {
+        self.waiting.push((of, found));
     }
 
-    /// Takes in what a lookup found: who has waited, once all are there. That a load balancer's name does
-    /// not resolve is the reloader's matter, which says so.
-    pub(super) fn found(&mut self, request: RequestId, event: TransportEvent) -> Vec<Of> {
-        self.open.retain(|open| *open != request);
-        if let TransportEvent::Addresses(addresses) = event {
-            self.found.extend(addresses);
+    /// Handles the result of a lookup. Returns who has waited, once all are there. That a load balancer's
+    /// name does not resolve is the reloader's matter, which says so; where only no name server answered,
+    /// the addresses of before count.
+    pub(super) fn found(
+        &mut self,
+        request: RequestId,
+        event: TransportEvent,
+    ) -> Vec<(Of, Vec<IpAddr>)> {
+        let Some(host) = self.open.remove(&request) else { return Vec::new() };
+        match event {
+            TransportEvent::Addresses(addresses) => drop(self.found.insert(host, addresses)),
+            TransportEvent::Failed(error) if has_no_address(&error.fault) => {
+                drop(self.found.remove(&host));
+            }
+            _ => {}
         }
         if self.open.is_empty() { std::mem::take(&mut self.waiting) } else { Vec::new() }
     }
 
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.found.iter().copied()
+    /// Where challenges are asked for.
+    pub(super) fn addresses(&self) -> FlatSet<IpAddr> {
+        let signaled = self.found.iter().filter(|(host, _)| self.signaled.contains(host));
+        signaled.flat_map(|(_, addresses)| addresses.iter().copied()).collect()
+    }
+
+    /// Whether an address is that of a load balancer.
+    pub(super) fn have(&self, address: IpAddr) -> bool {
+        self.found.values().any(|addresses| addresses.contains(&address))
     }
 
     /// Why an address need not be asked.
@@ -123,4 +155,8 @@ impl Balancers {
             }
         }
     }
+}
+
+fn has_no_address(fault: &Fault) -> bool {
+    matches!(fault, Fault::Dns(DnsError::NoSuchName { .. } | DnsError::NoAddress { .. }))
 }

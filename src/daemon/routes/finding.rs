@@ -87,6 +87,29 @@ impl Outcome {
             other => other,
         }
     }
+
+    /// This one, for an address in a private network. The owner of a domain can give it any address, so
+    /// that the status and the redirects of a private server are not disclosed.
+    pub(super) fn discreet(self) -> Outcome {
+        match self {
+            Outcome::Amiss(Complaint {
+                hint: Some(Hint::AnotherServer | Hint::Redirected),
+                ..
+            }) => amiss("another server answers", Hint::AnotherServer),
+            other => other,
+        }
+    }
+}
+
+/// A domain's own address that no CA can reach and no probe may ask.
+pub(super) fn of_local_address() -> Outcome {
+    amiss("the address is local to this machine or its link, so it was not asked", Hint::NoAddress)
+}
+
+/// A redirect to a name of which no address may be asked.
+pub(super) fn of_internal_target() -> Outcome {
+    let text = "its address is neither public nor a load balancer's, so it was not asked";
+    amiss(text, Hint::Redirected)
 }
 
 fn amiss(text: impl Into<String>, hint: Hint) -> Outcome {
@@ -181,6 +204,16 @@ mod tests {
         assert!(told(&long).0.len() < LOCATION_CHARS_MAX + 50);
         let behind = of_answer(&Answered::Other(404)).behind(&Host::Name("b.org".into()));
         assert_eq!(told(&behind).0, "redirected to b.org: another server answers, status 404");
+    }
+
+    #[test]
+    fn of_a_private_server_only_that_it_answers_is_told() {
+        let private = |answered| of_answer(&answered).discreet();
+        let answers = ("another server answers", Some(Hint::AnotherServer));
+        assert_eq!(told(&private(Answered::Other(401))), answers);
+        assert_eq!(told(&private(Answered::Other(503))), answers);
+        assert_eq!(told(&private(Answered::Elsewhere("http://x/secret".into()))), answers);
+        assert_eq!(private(Answered::Ours), Outcome::Ours);
     }
 
     #[test]

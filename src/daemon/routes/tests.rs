@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::config::{self, Verification};
 use crate::daemon::wire::{Sent, Wire, counted};
 use crate::hint::Hint;
 
@@ -45,11 +46,14 @@ impl Case {
 
     fn of(skip_route_check: SkipRouteCheck, hosts: &str, doors: &[(&str, Door)]) -> Case {
         let lb = vec![Url::parse("http://lb.test:9090").unwrap()];
-        let config = Config { skip_route_check, lb, ..crate::testing::config() };
+        Case::made(&Config { skip_route_check, lb, ..crate::testing::config() }, hosts, doors)
+    }
+
+    fn made(config: &Config, hosts: &str, doors: &[(&str, Door)]) -> Case {
         let mut wire = Wire::new();
         wire.hosts = hosts.replace(", ", "\n");
         let doors = doors.iter().map(|(at, door)| (ip(at), *door)).collect();
-        let routes = Routes::new(&config);
+        let routes = Routes::new(config);
         Case { wire, routes, doors, asked: Vec::new(), at_once: 0 }
     }
 
@@ -145,14 +149,14 @@ impl Case {
 }
 
 const ASTRAY: &str = "a challenge would not reach us";
-const HOSTS: &str = "10.0.0.1 a.org, 10.0.0.2 a.org, 2001:db8::1 a.org, 10.1.0.1 lb.test, 10.1.0.2 \
-                     lb.test, 10.0.0.1 b.org";
+const HOSTS: &str = "9.0.0.1 a.org, 9.0.0.2 a.org, 2600::1 a.org, 10.1.0.1 lb.test, 10.1.0.2 \
+                     lb.test, 9.0.0.1 b.org";
 
 #[test]
 fn where_we_answer_everywhere_nothing_is_said_or_kept() {
     let mut case = Case::new(HOSTS, &[]);
     case.start("a.org", "a.org");
-    let expected = ["10.0.0.1:80", "10.0.0.2:80", "[2001:db8::1]:80", "10.1.0.1:80", "10.1.0.2:80"];
+    let expected = ["9.0.0.1:80", "9.0.0.2:80", "[2600::1]:80", "10.1.0.1:80", "10.1.0.2:80"];
     assert_eq!(case.asked, expected.map(|at| format!("a.org at {at}")));
     assert_eq!(case.said(), Vec::<String>::new());
     assert!(case.routes.trials.is_empty() && case.routes.open.is_empty());
@@ -161,17 +165,15 @@ fn where_we_answer_everywhere_nothing_is_said_or_kept() {
 
 #[test]
 fn what_differs_names_the_address_until_the_certificate_is_there() {
-    let doors = [("2001:db8::1", Door::Status(404)), ("10.1.0.2", Door::Status(503))];
+    let doors = [("2600::1", Door::Status(404)), ("10.1.0.2", Door::Status(503))];
     let mut case = Case::new(HOSTS, &doors);
     case.start("a.org", "a.org");
     let expected = [
-        format!(
-            "{ASTRAY}: name=a.org address=2001:db8::1 error=another server answers, status 404"
-        ),
+        format!("{ASTRAY}: name=a.org address=2600::1 error=another server answers, status 404"),
         format!("{ASTRAY}: name=a.org lb=10.1.0.2 error=nobody answers there, status 503"),
     ];
     assert_eq!(case.said(), expected);
-    let expected = [("2001:db8::1", Hint::StrayIpv6), ("10.1.0.2", Hint::AnotherServer)];
+    let expected = [("2600::1", Hint::StrayIpv6), ("10.1.0.2", Hint::AnotherServer)];
     assert_eq!(case.findings("a.org"), expected.map(|(at, hint)| (at.to_string(), Some(hint))));
     case.forget("a.org");
     assert_eq!((case.findings("a.org"), case.said()), (vec![], vec![]), "it is said once");
@@ -179,12 +181,12 @@ fn what_differs_names_the_address_until_the_certificate_is_there() {
 
 #[test]
 fn each_domain_of_a_certificate_is_tried_and_the_next_try_forgets_the_last() {
-    let mut case = Case::new(HOSTS, &[("10.0.0.1", Door::Status(200))]);
+    let mut case = Case::new(HOSTS, &[("9.0.0.1", Door::Status(200))]);
     case.start("a.org", "a.org b.org");
     let words = "error=another server answers, status 200";
     let expected = [
-        format!("{ASTRAY}: name=a.org address=10.0.0.1 {words}"),
-        format!("{ASTRAY}: name=a.org domain=b.org address=10.0.0.1 {words}"),
+        format!("{ASTRAY}: name=a.org address=9.0.0.1 {words}"),
+        format!("{ASTRAY}: name=a.org domain=b.org address=9.0.0.1 {words}"),
     ];
     assert_eq!((case.said(), case.findings("a.org").len()), (expected.to_vec(), 2));
     case.doors.clear();
@@ -194,37 +196,125 @@ fn each_domain_of_a_certificate_is_tried_and_the_next_try_forgets_the_last() {
 
 #[test]
 fn redirects_are_followed_to_port_80_of_a_name_and_not_for_ever() {
-    let hosts = format!("{HOSTS}, 10.2.0.1 acme.test, 2001:db8::2 acme.test");
+    let hosts = format!("{HOSTS}, 9.2.0.1 acme.test, 2600::2 acme.test");
     let doors = [
-        ("10.0.0.1", Door::Onward("http://acme.test")),
-        ("10.0.0.2", Door::Onward("http://nowhere.test")),
-        ("2001:db8::1", Door::Onward("http://a.org")),
+        ("9.0.0.1", Door::Onward("http://acme.test")),
+        ("9.0.0.2", Door::Onward("http://nowhere.test")),
+        ("2600::1", Door::Onward("http://a.org")),
         ("10.1.0.1", Door::To("https://a.org/x")),
-        ("10.1.0.2", Door::To("http://10.2.0.1/x")),
+        ("10.1.0.2", Door::To("http://9.2.0.1/x")),
     ];
     let mut case = Case::new(&hosts, &doors);
     case.start("a.org", "a.org");
-    assert_eq!(case.asked.iter().filter(|it| *it == "acme.test at [2001:db8::2]:80").count(), 1);
-    let to_itself = case.asked.iter().filter(|it| *it == "a.org at [2001:db8::1]:80").count();
+    assert_eq!(case.asked.iter().filter(|it| *it == "acme.test at [2600::2]:80").count(), 1);
+    let to_itself = case.asked.iter().filter(|it| *it == "a.org at [2600::1]:80").count();
     assert_eq!(to_itself, 1 + REDIRECTS_MAX as usize);
-    assert!(!case.asked.iter().any(|it| it.contains("10.2.0.1")), "{:?}", case.asked);
+    assert!(!case.asked.iter().any(|it| it.contains("9.2.0.1")), "{:?}", case.asked);
     case.pass(ANSWER_TIMEOUT);
     let expected = [
-        "address=2001:db8::1 error=redirected to a.org: it is redirected too often",
-        "address=10.0.0.2 error=redirected to nowhere.test: its name was not resolved within 10.0s",
+        "address=2600::1 error=redirected to a.org: it is redirected too often",
+        "address=9.0.0.2 error=redirected to nowhere.test: its name was not resolved within 10.0s",
         "lb=10.1.0.1 error=redirected to https://a.org/x, not to us",
-        "lb=10.1.0.2 error=redirected to http://10.2.0.1/x, not to us",
+        "lb=10.1.0.2 error=redirected to http://9.2.0.1/x, not to us",
     ];
     assert_eq!(case.said(), expected.map(|it| format!("{ASTRAY}: name=a.org {it}")));
 }
 
 #[test]
+fn a_redirect_to_an_address_that_is_neither_public_nor_a_load_balancers_is_not_followed() {
+    for target in [
+        "127.0.0.1",
+        "169.254.169.254",
+        "10.7.0.1",
+        "172.16.0.1",
+        "192.168.0.1",
+        "100.64.0.1",
+        "0.0.0.0",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+        "::ffff:10.7.0.1",
+        "64:ff9b::a07:1",
+        "2002:a07:1::1",
+    ] {
+        let hosts = format!("9.0.0.1 a.org, 10.1.0.1 lb.test, {target} inside.test");
+        let mut case = Case::new(&hosts, &[("9.0.0.1", Door::Onward("http://inside.test"))]);
+        case.start("a.org", "a.org");
+        assert_eq!(case.asked, ["a.org at 9.0.0.1:80", "a.org at 10.1.0.1:80"], "{target}");
+        let error = "redirected to inside.test: its address is neither public nor a load balancer's, \
+                     so it was not asked";
+        assert_eq!(case.said(), [format!("{ASTRAY}: name=a.org address=9.0.0.1 error={error}")]);
+    }
+}
+
+#[test]
+fn of_a_names_addresses_only_those_that_may_be_asked_are() {
+    let hosts = "9.0.0.1 a.org, 10.1.0.1 lb.test, 10.7.0.1 mixed.test, 9.7.0.1 mixed.test";
+    let mut case = Case::new(hosts, &[("9.0.0.1", Door::Onward("http://mixed.test"))]);
+    case.wire.refusing.insert(ip("9.7.0.1"));
+    case.start("a.org", "a.org");
+    let expected = ["a.org at 9.0.0.1:80", "a.org at 10.1.0.1:80"];
+    assert_eq!(case.asked, expected, "nor is the other one, where nobody can be reached");
+}
+
+#[test]
+fn a_redirect_to_a_load_balancer_or_back_is_followed_at_private_addresses() {
+    let hosts = "9.0.0.1 a.org, 10.5.0.1 b.org, 10.5.0.1 acme.test, 10.1.0.1 lb.test, 10.1.0.1 \
+                 balanced.test, 10.3.0.1 verified.test";
+    let doors = [
+        ("9.0.0.1", Door::Onward("http://balanced.test")),
+        ("10.1.0.1", Door::Onward("http://verified.test")),
+        ("10.5.0.1", Door::Onward("https://acme.test")),
+    ];
+    let lb = Url::parse("http://lb.test:9090").unwrap();
+    let place = config::Place::Host(Host::Name("verified.test".into()), 8443);
+    let lb_verify = Verification { port: None, elsewhere: vec![(lb.origin().clone(), place)] };
+    let skip_route_check = SkipRouteCheck::Of(BTreeSet::new());
+    let config = Config { lb: vec![lb], lb_verify, skip_route_check, ..crate::testing::config() };
+    let mut case = Case::made(&config, hosts, &doors);
+    case.start("a.org", "a.org");
+    case.start("b.org", "b.org");
+    for place in ["verified.test at 10.3.0.1:80", "acme.test at 10.5.0.1:443"] {
+        assert!(case.asked.contains(&place.to_string()), "{:?}", case.asked);
+    }
+    assert_eq!(case.said(), Vec::<String>::new());
+}
+
+#[test]
+fn load_balancers_stay_known_while_they_are_looked_up_again() {
+    let hosts = "9.0.0.1 a.org, 10.1.0.1 lb.test, 10.1.0.1 balanced.test";
+    let mut case = Case::new(hosts, &[("9.0.0.1", Door::Onward("http://balanced.test"))]);
+    case.start("a.org", "a.org");
+    case.wire.hosts = hosts.replace(", ", "\n").replace("10.1.0.1 lb.test", "");
+    case.pass(SECOND * 300);
+    case.start("a.org", "a.org");
+    case.pass(ANSWER_TIMEOUT);
+    assert_eq!(case.said(), Vec::<String>::new());
+}
+
+#[test]
+fn a_domains_own_private_address_is_asked_and_told_without_its_words() {
+    let hosts = "10.7.0.1 a.org, 127.0.0.1 b.org, ::1 b.org, 10.1.0.1 lb.test";
+    let mut case = Case::new(hosts, &[("10.7.0.1", Door::Status(401))]);
+    case.start("a.org", "a.org");
+    case.start("b.org", "b.org");
+    let expected = ["a.org at 10.7.0.1:80", "a.org at 10.1.0.1:80", "b.org at 10.1.0.1:80"];
+    assert_eq!(case.asked, expected);
+    let local = "error=the address is local to this machine or its link, so it was not asked";
+    let expected = [
+        "name=a.org address=10.7.0.1 error=another server answers".to_string(),
+        format!("name=b.org address=127.0.0.1,::1 {local}"),
+    ];
+    assert_eq!(case.said(), expected.map(|it| format!("{ASTRAY}: {it}")));
+}
+
+#[test]
 fn a_redirect_to_https_is_followed_at_the_same_address() {
     let doors =
-        [("10.0.0.1", Door::Onward("https://a.org")), ("10.1.0.1", Door::Onward("https://a.org"))];
+        [("9.0.0.1", Door::Onward("https://a.org")), ("10.1.0.1", Door::Onward("https://a.org"))];
     let mut case = Case::new(HOSTS, &doors);
     case.start("a.org", "a.org");
-    for place in ["a.org at 10.0.0.1:443", "a.org at 10.1.0.1:443"] {
+    for place in ["a.org at 9.0.0.1:443", "a.org at 10.1.0.1:443"] {
         assert!(case.asked.contains(&place.to_string()), "{:?}", case.asked);
     }
     assert_eq!(case.said(), Vec::<String>::new());
@@ -232,11 +322,11 @@ fn a_redirect_to_https_is_followed_at_the_same_address() {
 
 #[test]
 fn what_cannot_be_reached_at_a_redirects_first_address_may_be_at_the_next() {
-    let hosts = "10.0.0.1 a.org, 10.2.0.1 acme.test, 2001:db8::2 acme.test, 10.1.0.1 lb.test";
-    let mut case = Case::new(hosts, &[("10.0.0.1", Door::Onward("http://acme.test"))]);
-    case.wire.refusing.insert(ip("2001:db8::2"));
+    let hosts = "9.0.0.1 a.org, 9.2.0.1 acme.test, 2600::2 acme.test, 10.1.0.1 lb.test";
+    let mut case = Case::new(hosts, &[("9.0.0.1", Door::Onward("http://acme.test"))]);
+    case.wire.refusing.insert(ip("2600::2"));
     case.start("a.org", "a.org");
-    assert!(case.asked.contains(&"acme.test at 10.2.0.1:80".to_string()), "{:?}", case.asked);
+    assert!(case.asked.contains(&"acme.test at 9.2.0.1:80".to_string()), "{:?}", case.asked);
     assert_eq!(case.said(), Vec::<String>::new());
 }
 
@@ -280,10 +370,10 @@ fn an_address_that_is_a_load_balancers_too_is_said_once_as_well() {
 #[test]
 fn the_addresses_of_a_domain_are_said_for_each() {
     let mut case = Case::new(HOSTS, &[]);
-    case.wire.refusing.insert(ip("10.0.0.1"));
+    case.wire.refusing.insert(ip("9.0.0.1"));
     case.start("a.org", "a.org");
     case.start("b.org", "b.org");
-    let words = "address=10.0.0.1 error=nobody listens on port 80";
+    let words = "address=9.0.0.1 error=nobody listens on port 80";
     assert_eq!(case.said(), ["a.org", "b.org"].map(|it| format!("{ASTRAY}: name={it} {words}")));
 }
 
@@ -301,8 +391,8 @@ fn a_name_without_addresses_is_advice_and_the_load_balancers_are_asked_all_the_s
 #[test]
 fn a_thousand_domains_take_turns_and_those_that_are_issued_leave() {
     let mut hosts = "10.1.0.1 lb.test, 10.1.0.2 lb.test".to_string();
-    (0..1000).for_each(|at| hosts.push_str(&format!(", 10.0.0.1 d{at}.org, 10.0.0.2 d{at}.org")));
-    let mut case = Case::new(&hosts, &[("10.0.0.1", Door::Silent)]);
+    (0..1000).for_each(|at| hosts.push_str(&format!(", 9.0.0.1 d{at}.org, 9.0.0.2 d{at}.org")));
+    let mut case = Case::new(&hosts, &[("9.0.0.1", Door::Silent)]);
     for at in 0..1000 {
         case.start(&format!("d{at}.org"), &format!("d{at}.org"));
     }
@@ -325,7 +415,7 @@ fn a_thousand_domains_take_turns_and_those_that_are_issued_leave() {
 
 #[test]
 fn no_domain_is_asked_for_at_more_than_so_many_addresses() {
-    let own: Vec<String> = (1..=30).map(|at| format!("10.0.0.{at} a.org")).collect();
+    let own: Vec<String> = (1..=30).map(|at| format!("9.0.0.{at} a.org")).collect();
     let mut case = Case::new(&format!("{}, 10.1.0.1 lb.test", own.join(", ")), &[]);
     case.start("a.org", "a.org");
     assert_eq!(case.asked.len(), ADDRESSES_MAX);
@@ -333,12 +423,12 @@ fn no_domain_is_asked_for_at_more_than_so_many_addresses() {
 
 #[test]
 fn what_was_seen_is_said_when_the_certificate_comes_first() {
-    let doors = [("10.0.0.1", Door::Status(404)), ("10.0.0.2", Door::Silent)];
+    let doors = [("9.0.0.1", Door::Status(404)), ("9.0.0.2", Door::Silent)];
     let mut case = Case::new(HOSTS, &doors);
     case.start("a.org", "a.org");
     assert_eq!((case.said(), case.findings("a.org")), (vec![], vec![]), "it may be more");
     case.forget("a.org");
-    let words = "address=10.0.0.1 error=another server answers, status 404";
+    let words = "address=9.0.0.1 error=another server answers, status 404";
     assert_eq!(case.said(), [format!("{ASTRAY}: name=a.org {words}")]);
     assert!(case.routes.open.is_empty());
     case.pass(ANSWER_TIMEOUT);
@@ -347,11 +437,11 @@ fn what_was_seen_is_said_when_the_certificate_comes_first() {
 
 #[test]
 fn what_was_seen_is_said_at_the_end() {
-    let doors = [("10.0.0.1", Door::Status(404)), ("10.0.0.2", Door::Silent)];
+    let doors = [("9.0.0.1", Door::Status(404)), ("9.0.0.2", Door::Silent)];
     let mut case = Case::new(HOSTS, &doors);
     case.start("a.org", "a.org");
     case.routes.conclude(&mut case.wire.bench.turn());
-    let words = "address=10.0.0.1 error=another server answers, status 404";
+    let words = "address=9.0.0.1 error=another server answers, status 404";
     assert_eq!(case.said(), [format!("{ASTRAY}: name=a.org {words}")]);
 }
 
@@ -369,7 +459,7 @@ fn who_is_left_to_the_ca_is_not_even_looked_up() {
 
 #[test]
 fn certificates_that_nobody_wants_are_forgotten() {
-    let mut case = Case::new(HOSTS, &[("10.0.0.1", Door::Status(404))]);
+    let mut case = Case::new(HOSTS, &[("9.0.0.1", Door::Status(404))]);
     case.start("a.org", "a.org");
     case.start("b.org", "b.org");
     let Case { wire, routes, .. } = &mut case;

@@ -3,6 +3,8 @@
 
 use std::fmt::{Display, Write};
 
+use crate::printable::is_unprintable;
+
 /// A page so far.
 #[derive(Default)]
 pub(super) struct Html(String);
@@ -48,9 +50,9 @@ impl Write for Escaped<'_> {
                 '>' => self.0.push_str("&gt;"),
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
-                // Whatever a peer says, it does not turn the reading direction of what stands beside it.
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
-                c if c.is_control() && c != '\n' && c != '\t' => self.0.push('\u{fffd}'),
+                '\n' | '\t' => self.0.push(c),
+                // A peer's text does not change the direction of the text next to it.
+                c if is_unprintable(c) => self.0.push(char::REPLACEMENT_CHARACTER),
                 c => self.0.push(c),
             }
         }
@@ -66,8 +68,8 @@ mod tests {
     fn what_others_say_is_text() {
         let mut html = Html::default();
         html.raw("<p title=\"").text("\"><script>alert('&')</script>\u{202e}\0").raw("\">");
-        let expected =
-            "<p title=\"&quot;&gt;&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;\u{fffd}\">";
+        let script = "&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;";
+        let expected = format!("<p title=\"&quot;&gt;{script}\u{fffd}\u{fffd}\">");
         assert_eq!(html.finish(), expected);
     }
 }

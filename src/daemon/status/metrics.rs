@@ -7,6 +7,7 @@ use std::fmt::{Display, Write as _};
 use crate::daemon::reloader::BalancerView;
 use crate::http::ServerResponse;
 use crate::pki::guard::Verdict;
+use crate::printable::is_unprintable;
 use crate::seam::Usage;
 use crate::time::UnixTime;
 
@@ -256,6 +257,7 @@ impl Exposition {
                     '\\' => self.0.push_str("\\\\"),
                     '"' => self.0.push_str("\\\""),
                     '\n' => self.0.push_str("\\n"),
+                    c if is_unprintable(c) => self.0.push(char::REPLACEMENT_CHARACTER),
                     c => self.0.push(c),
                 }
             }

@@ -451,7 +451,7 @@ fn foreign_files(html: &mut Html, sources: &Sources<'_>) {
         html.element("<tr><td class=\"name\">", &judgement.file, "</td><td>");
         let class = match judgement.verdict {
             Verdict::Blocks | Verdict::Shadows => "bad",
-            Verdict::Expired => "wait",
+            Verdict::Unknown | Verdict::Expired => "wait",
             Verdict::Harmless => "faint",
         };
         html.element("<span class=\"", class, "\">").text(judgement.verdict.name());

@@ -10,6 +10,10 @@ use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::{Scheme, Url};
 
+/// The limit of an answer without `--marathon-timeout`, since a peer that disappears silently would block
+/// the daemon forever; and the limit of a sync in any case, however steadily its bytes drip.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
+
 /// How to ask.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
@@ -68,18 +72,21 @@ impl Manner {
         Inquiry { request: transport.send(turn, outgoing), url, redirected }
     }
 
-    /// Takes in the head of the answer.
+    /// Handles the head of the answer. `marathons` are the URLs of the command line, all of which the
+    /// credentials are meant for.
     pub fn receive(
         &self,
         turn: &mut Turn<'_>,
         transport: &mut Transport,
         inquiry: &Inquiry,
         head: &ResponseHead,
+        marathons: &[Url],
     ) -> Reception {
         let leader = match head.status {
             200 => return Reception::Accepted,
             301 | 302 | 303 | 307 | 308 if !inquiry.redirected => {
-                leader(&inquiry.url, head.headers.first("location")).map_err(Complaint::from)
+                let location = head.headers.first("location");
+                leader(&inquiry.url, location, marathons).map_err(Complaint::from)
             }
             status @ (301 | 302 | 303 | 307 | 308) => {
                 Err(format!("status {status}: a second redirect, which is not followed").into())
@@ -95,9 +102,11 @@ impl Manner {
 }
 
 /// Where a redirect to the leader leads, when it may be followed: once, to the same resource of another
-/// Marathon and not to somebody's login page, and never from `https` to `http`. The credentials are
-/// sent again, those of the command line: what the redirect may name has no say.
-fn leader(from: &Url, location: Option<&str>) -> Result<Url, String> {
+/// Marathon and not to somebody's login page, and never from `https` to `http`. The credentials of the
+/// command line are sent again, whatever the redirect names, and so a request with credentials is
+/// redirected only to a host of `--marathon`, or to the same port and path, as a standby does to the
+/// leader (Marathon's `LeaderProxyFilter`).
+fn leader(from: &Url, location: Option<&str>, marathons: &[Url]) -> Result<Url, String> {
     let location = location.ok_or("a redirect without Location")?;
     let to = from.resolve(location).map_err(|error| format!("a redirect to a bad URL: {error}"))?;
     if from.origin().scheme == Scheme::Https && to.origin().scheme == Scheme::Http {
@@ -106,13 +115,25 @@ fn leader(from: &Url, location: Option<&str>) -> Result<Url, String> {
     if resource(&to) != resource(from) {
         return Err(format!("a redirect to something else ({to}) is not followed"));
     }
+    let is_listed = || marathons.iter().any(|it| it.origin().host == to.origin().host);
+    let is_like = || to.origin().port == from.origin().port && path(&to) == path(from);
+    if from.credentials().is_some() && !is_listed() && !is_like() {
+        return Err(format!(
+            "a redirect to another server ({to}) is not followed with user, password or token; name it \
+             in --marathon, if it is a Marathon"
+        ));
+    }
     Ok(to.with_credentials_of(from))
 }
 
 /// The path behind whatever a proxy has put before it: `/v2/apps`.
 fn resource(url: &Url) -> Option<&str> {
-    let path = url.target().split('?').next()?;
+    let path = path(url);
     path.get(path.rfind("/v2/")?..)
+}
+
+fn path(url: &Url) -> &str {
+    url.target().split('?').next().unwrap_or_default()
 }
 
 /// What is wrong with an answer by its status, in words that tell what to do.

@@ -12,7 +12,7 @@ use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
 use super::Round;
-use super::inquiry::{Inquiry, Manner, Reception};
+use super::inquiry::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
 
 /// What the stream has to tell.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Stream {
             manner: Manner {
                 // Anything else than exactly this value is answered with 405.
                 accept: "text/event-stream",
-                timeout: config.marathon_timeout,
+                timeout: config.marathon_timeout.unwrap_or(ANSWER_DEADLINE),
                 silence: config.sse_timeout,
             },
             state: State::Pausing { until: None },
@@ -111,7 +111,7 @@ impl Stream {
         head: &ResponseHead,
     ) -> Vec<StreamNews> {
         let State::Opening(inquiry) = &self.state else { return Vec::new() };
-        match self.manner.receive(turn, transport, inquiry, head) {
+        match self.manner.receive(turn, transport, inquiry, head, &self.round.urls) {
             Reception::Accepted => {
                 let Inquiry { request, url, .. } = inquiry.clone();
                 self.accepted(turn, transport, request, url, head)

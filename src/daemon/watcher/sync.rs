@@ -1,8 +1,6 @@
 //! One sync: all app definitions read as they stream in, the wanted domains collected. What it
 //! finds counts only when the answer was complete and well-formed.
 
-use std::time::Duration;
-
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::hint::Complaint;
@@ -15,12 +13,9 @@ use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
 use super::gather::names_max;
-use super::inquiry::{Inquiry, Manner, Reception};
+use super::inquiry::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
 use super::known::Known;
 use super::{Round, Wanted};
-
-/// A sync that takes longer is given up, however steadily the bytes drip.
-const SYNC_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How a sync ended.
 #[derive(Debug)]
@@ -56,8 +51,8 @@ impl Sync {
             round: Round::new(&config.marathon),
             manner: Manner {
                 accept: "application/json",
-                timeout: config.marathon_timeout,
-                silence: Some(config.marathon_timeout),
+                timeout: config.marathon_timeout.unwrap_or(ANSWER_DEADLINE),
+                silence: config.marathon_timeout,
             },
             group: config.group.clone(),
             selection: config.into(),
@@ -86,7 +81,7 @@ impl Sync {
     pub(super) fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
         let url = self.round.url().join("/v2/apps");
         let inquiry = self.manner.ask(turn, transport, url);
-        self.state = State::Asking { inquiry, deadline: turn.now.mono + SYNC_DEADLINE };
+        self.state = State::Asking { inquiry, deadline: turn.now.mono + ANSWER_DEADLINE };
     }
 
     pub(super) fn handle_event(
@@ -116,7 +111,7 @@ impl Sync {
     ) -> Option<SyncNews> {
         let State::Asking { inquiry, deadline } = &self.state else { return None };
         let deadline = *deadline;
-        match self.manner.receive(turn, transport, inquiry, head) {
+        match self.manner.receive(turn, transport, inquiry, head, &self.round.urls) {
             Reception::Accepted => {
                 let (inquiry, parser) = (inquiry.clone(), AppsParser::new());
                 self.known.begin();
@@ -205,7 +200,7 @@ impl Sync {
         if let State::Asking { inquiry, .. } | State::Reading { inquiry, .. } = &self.state {
             transport.cancel(inquiry.request);
         }
-        let problem = format!("no whole answer within {} s", SYNC_DEADLINE.as_secs());
+        let problem = format!("no whole answer within {} s", ANSWER_DEADLINE.as_secs());
         self.failed(turn, transport, problem.into())
     }
 

@@ -2,6 +2,7 @@
 
 mod token;
 
+use super::inquiry::ANSWER_DEADLINE;
 use super::*;
 use crate::daemon::wire::{Sent, Wire, counted};
 use crate::daemon::wish::Source;
@@ -259,11 +260,13 @@ fn a_redirect_is_followed_once_with_the_credentials() {
 
 /// Where a client of that URL is sent on to, and what it says then; or why it is not.
 fn sent_on(from: &str, location: &str) -> Result<(String, String), String> {
-    let (mut case, first) = Case::started(&[from]);
+    let (mut case, first) = Case::started(&[from, "http://10.0.0.9:8080"]);
     let answer = format!("HTTP/1.1 307 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
     match case.answer(first[0].conn, &answer).pop() {
-        Some(sent) => Ok((sent.to.to_string(), sent.text)),
-        None => Err(case.watcher.status().problem.clone().unwrap_or_default().text),
+        Some(sent) if sent.to.to_string() != "10.0.0.9:8080" => {
+            Ok((sent.to.to_string(), sent.text))
+        }
+        _ => Err(case.watcher.status().problem.clone().unwrap_or_default().text),
     }
 }
 
@@ -272,8 +275,10 @@ fn credentials_follow_marathons_own_redirect_only() {
     let basic = "Authorization: Basic dXNlcjpwdw==\r\n";
     for (from, location, to) in [
         ("http://user:pw@10.0.0.1:8080", "http://10.0.0.2:8080/v2/events?x=y", "10.0.0.2:8080"),
-        ("http://user:pw@10.0.0.1:8080", "https://10.0.0.2:8443/v2/events", "10.0.0.2:8443"),
-        ("https://user:pw@10.0.0.1/service/marathon", "https://10.0.0.2/v2/events", "10.0.0.2:443"),
+        ("http://user:pw@10.0.0.1:8080", "https://10.0.0.1:8443/v2/events", "10.0.0.1:8443"),
+        ("https://user:pw@10.0.0.1/m", "https://10.0.0.2/m/v2/events", "10.0.0.2:443"),
+        // Another one of --marathon.
+        ("http://user:pw@10.0.0.1:8080", "https://10.0.0.9:8443/x/v2/events", "10.0.0.9:8443"),
         // The command line's, not the redirect's.
         ("http://user:pw@10.0.0.1", "http://other:word@10.0.0.2/v2/events", "10.0.0.2:80"),
         ("http://user:pw@10.0.0.1", "/marathon/v2/events", "10.0.0.1:80"),
@@ -281,13 +286,32 @@ fn credentials_follow_marathons_own_redirect_only() {
         let (address, text) = sent_on(from, location).expect(location);
         assert!(address == to && text.contains(basic), "{location}: {address}\n{text}");
     }
-    let (_, text) = sent_on("http://10.0.0.1", "http://other:word@10.0.0.2/v2/events").unwrap();
-    assert!(!text.contains("Authorization"), "{text}");
+    for location in ["http://other:word@10.0.0.2/v2/events", "https://10.0.0.2:8443/x/v2/events"] {
+        let (_, text) = sent_on("http://10.0.0.1", location).unwrap();
+        assert!(!text.contains("Authorization"), "{text}");
+    }
     for (from, location, problem) in [
         ("https://user:pw@10.0.0.1", "http://10.0.0.1/v2/events", "from https to http"),
         ("https://user:pw@10.0.0.1", "http://10.0.0.1:443/v2/events", "from https to http"),
         ("https://user:pw@10.0.0.1", "HTTP://user:pw@10.0.0.2/v2/events", "from https to http"),
         ("http://user:pw@10.0.0.1", "https://login.example.org/?next=/v2/events", "else (https:"),
+        (
+            "http://user:pw@10.0.0.1:8080",
+            "http://10.0.0.2:8081/v2/events",
+            "to another server (http:",
+        ),
+        (
+            "http://user:pw@10.0.0.1:8080",
+            "https://10.0.0.2:8443/v2/events",
+            "to another server (http",
+        ),
+        ("http://user:pw@10.0.0.1:8080", "http://10.0.0.2:8080/x/v2/events", "to another server ("),
+        ("https://user:pw@10.0.0.1/m", "https://10.0.0.2/v2/events", "to another server (https:"),
+        (
+            "https://user:pw@10.0.0.1/m/",
+            "https://10.0.0.2/m//v2/events",
+            "to another server (https:",
+        ),
         ("http://user:pw@10.0.0.1", "/login", "something else (http://10.0.0.1/login)"),
         ("http://user:pw@10.0.0.1", "http://10.0.0.2/v2/apps", "something else"),
         ("http://user:pw@10.0.0.1", "ftp://10.0.0.2/v2/events", "a bad URL"),
@@ -295,6 +319,29 @@ fn credentials_follow_marathons_own_redirect_only() {
     ] {
         let said = sent_on(from, location).expect_err(location);
         assert!(said.contains(problem) && !said.contains("pw"), "{location}: {said}");
+    }
+}
+
+#[test]
+fn without_a_timeout_a_slow_answer_is_waited_for() {
+    for (timeout, waits) in [(None, true), (Some(10 * SECOND), false)] {
+        let none = None;
+        let config =
+            Config { marathon_timeout: timeout, sse_timeout: none, ..crate::testing::config() };
+        let (mut case, stream) = Case::of(&config, &["http://10.0.0.1:8080"]);
+        case.pass(100 * SECOND);
+        assert_eq!(case.wire.is_open(stream[0].conn), waits);
+        if !waits {
+            continue;
+        }
+        let list = case.answer(stream[0].conn, &format!("{STREAM}{ATTACHED}"));
+        // What was due meanwhile is under way.
+        assert_eq!(list, []);
+        case.pass(100 * SECOND);
+        assert!(case.watcher.status().attached && case.watcher.status().problem.is_none());
+        // Nor is one that never comes waited for without end.
+        case.pass(ANSWER_DEADLINE);
+        assert!(case.watcher.status().problem.is_some());
     }
 }
 

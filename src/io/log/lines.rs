@@ -1,12 +1,11 @@
 //! How a record becomes a line: as text or JSON, for whom it is. A peer's words are escaped, so that they
 //! can never look like a line of ours, nor like a word to a terminal. Never writes anything.
 
-use std::fmt::Write as _;
-
 use serde_json::json;
 
 use crate::config::LogFormat;
 use crate::log::{Level, Record};
+use crate::printable::{is_unprintable, printable, printable_json};
 use crate::time::UnixTime;
 
 use super::Place;
@@ -58,17 +57,17 @@ fn text(place: Place, at: UnixTime, record: &Record) -> String {
             format!("{FAINT}{time}{PLAIN} {colour}{level:<5}{PLAIN} {FAINT}{subject:<8}{PLAIN} ")
         }
     };
-    line.extend(record.message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+    line.push_str(&printable(&record.message));
     for (name, value) in &record.fields {
         line.push(' ');
         line.push_str(name);
         line.push('=');
         let plain =
-            |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '=' | '\\');
+            |c: char| !c.is_whitespace() && !is_unprintable(c) && !matches!(c, '"' | '=' | '\\');
         if !value.is_empty() && value.chars().all(plain) {
             line.push_str(value);
         } else {
-            line.push_str(&without_controls(&json!(value).to_string()));
+            line.push_str(&printable_json(&json!(value).to_string()));
         }
     }
     line
@@ -85,21 +84,7 @@ fn as_json(at: UnixTime, record: &Record) -> String {
     for (name, value) in &record.fields {
         line[*name] = json!(value);
     }
-    without_controls(&line.to_string())
-}
-
-/// JSON leaves some controls as they are (RFC 8259 section 7); to a terminal U+009B is as good as ESC.
-fn without_controls(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            // Writing to a String cannot fail.
-            let _ = write!(clean, "\\u{:04x}", u32::from(c));
-        } else {
-            clean.push(c);
-        }
-    }
-    clean
+    printable_json(&line.to_string())
 }
 
 /// RFC 3339 with milliseconds.
@@ -149,9 +134,10 @@ mod tests {
 
     #[test]
     fn words_of_peers_stay_in_their_place() {
-        let forged =
-            "x\n2026-11-23T17:00:00.123Z INFO order issued \"y\" = \u{1b}[31m \u{9b}0m\u{7f}";
-        let record = Record::error("order", "failed\u{1b}\n").with("error", forged);
+        let forged = "x\n2026-11-23T17:00:00.123Z INFO order issued \"y\" = \u{1b}[31m \u{9b}0m\u{7f} \
+            \u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2028}\u{2066}\u{2069}\u{feff}";
+        let record = Record::error("order", format!("failed{forged}")).with("error", forged);
+        let record = record.with("name", "alone\u{202e}").with("other", "\u{2067}");
         for place in PLACES {
             for format in [LogFormat::Text, LogFormat::Json] {
                 let line = line(place, format, AT, &record);
@@ -159,7 +145,8 @@ mod tests {
                 let escapes = line.matches('\u{1b}').count();
                 let ours = place == Place::Terminal { colour: true } && format == LogFormat::Text;
                 assert_eq!(escapes, if ours { 6 } else { 0 }, "{line}");
-                assert!(!line.contains(['\u{9b}', '\u{7f}', '\r']), "{line}");
+                let odd = |c: char| is_unprintable(c) && !matches!(c, '\n' | '\u{1b}');
+                assert!(!line.contains(odd), "{line}");
             }
         }
     }

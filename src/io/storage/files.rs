@@ -1,15 +1,23 @@
 //! The few calls of a file system that the storage is made of, so that it can run on a simulated one
 //! that loses what was not flushed. Each is one system call or nearly so, and decides nothing: the
 //! order in which they are made, which crash safety hangs on, is the storage's.
+//!
+//! No call follows a symbolic link below the storage directory, in the last component of a path or in the
+//! directory before it, and none opens what is not a regular file.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, StatxFlags, flock, statx};
+use rustix::fs::{
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags, flock, linkat, mkdirat,
+    open, openat, renameat, statat, statx, unlinkat,
+};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 /// A file system. Errors are the system's own; [`io::ErrorKind`] tells them apart.
@@ -67,16 +75,16 @@ pub trait Files {
     /// The system's.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// A file's bytes, `bytes_max` of them at most; they may be a key.
+    /// A file's bytes, `bytes_max` of them at most; they may be a key. Never blocks on a FIFO or a device.
     ///
     /// # Errors
-    /// The system's.
+    /// It is not a regular file ([`not_a_file`]); the system's.
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>>;
 
-    /// What a name leads to, through every link, without opening it.
+    /// What has this name: of a link, the link itself. Opens nothing.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] where it leads to nothing; the system's.
+    /// [`io::ErrorKind::NotFound`] where nothing has this name; the system's.
     fn look(&self, path: &Path) -> io::Result<Sight>;
 
     /// Whether there is something of that name, a dangling link included.
@@ -95,7 +103,8 @@ pub trait Files {
     /// Locks a file against every other process, making it (empty, with this mode) when it is missing.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] while somebody else holds it; the system's.
+    /// [`io::ErrorKind::WouldBlock`] while somebody else holds it; it is not a regular file
+    /// ([`not_a_file`]); the system's.
     fn lock(&self, path: &Path, mode: u32) -> io::Result<Self::Lock>;
 
     /// Gives a locked file this content, in place, without bringing it to the disk.
@@ -117,28 +126,153 @@ pub trait Files {
 /// What can be seen of a file from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sight {
-    /// Whether it is a file, and not a folder or something that waits when it is opened.
-    pub is_file: bool,
+    /// What kind of file it is.
+    pub kind: FileKind,
     /// Another number once it is another file, or has been written: made of its size, its time and where
     /// it lies.
     pub stamp: u64,
 }
 
-/// The real file system.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RealFiles;
+/// Kinds of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file, the only kind that is opened.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link, whatever it leads to.
+    Link,
+    /// A FIFO, a socket or a device.
+    Special,
+}
+
+impl FileKind {
+    /// What it is, for the operator.
+    pub fn words(self) -> &'static str {
+        match self {
+            FileKind::Regular => "it is a regular file",
+            FileKind::Directory => "it is a directory",
+            FileKind::Link => "it is a symbolic link, which is not followed",
+            FileKind::Special => "it is a FIFO, a socket or a device",
+        }
+    }
+}
+
+/// The error of a file that cannot be opened because it is not a regular one.
+pub fn not_a_file(kind: FileKind) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, kind.words())
+}
+
+/// Whether an error is [`not_a_file`]: the system's own ones have numbers.
+pub fn is_not_a_file(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::InvalidInput && error.raw_os_error().is_none()
+}
+
+/// The real file system, below one storage directory.
+#[derive(Clone, Debug, Default)]
+pub struct RealFiles {
+    dir: PathBuf,
+}
+
+impl RealFiles {
+    /// The storage directory, the only one that a link may lead to.
+    pub fn below(dir: PathBuf) -> RealFiles {
+        RealFiles { dir }
+    }
+
+    /// Opens a directory. It is opened for each call, since another file system may be mounted there.
+    fn open_folder(&self, path: &Path, access: OFlags) -> io::Result<OwnedFd> {
+        let follows = if path == self.dir { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let flags = access | follows | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(open(path, flags, Mode::empty())?)
+    }
+
+    /// The directory of a path, open, and the name in it.
+    fn entry<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+        match (path.parent(), path.file_name()) {
+            (Some(folder), Some(name)) => Ok((self.open_folder(folder, OFlags::PATH)?, name)),
+            _ => Err(Errno::INVAL.into()),
+        }
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let (folder, name) = self.entry(path)?;
+        Ok(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Opens a regular file and nothing else. To open a device may do something already, so that its
+    /// kind is asked for first; what takes its place meanwhile is not waited for, and is refused.
+    fn open_file(&self, path: &Path, access: OFlags, mode: Mode) -> io::Result<File> {
+        let (folder, name) = self.entry(path)?;
+        match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => must_be_regular(kind(&found))?,
+            Err(Errno::NOENT) if access.contains(OFlags::CREATE) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let safely = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match openat(&folder, name, access | safely, mode) {
+            Ok(file) => File::from(file),
+            Err(Errno::LOOP) => return Err(not_a_file(FileKind::Link)),
+            Err(errno) => return Err(errno.into()),
+        };
+        if !file.metadata()?.is_file() {
+            return Err(not_a_file(FileKind::Special));
+        }
+        Ok(file)
+    }
+}
+
+fn kind(found: &Stat) -> FileKind {
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => FileKind::Regular,
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Link,
+        _ => FileKind::Special,
+    }
+}
+
+fn must_be_regular(kind: FileKind) -> io::Result<()> {
+    if kind == FileKind::Regular { Ok(()) } else { Err(not_a_file(kind)) }
+}
+
+/// Reads what is left of a file, `bytes_max` bytes at most.
+pub(in crate::io) fn read_all(file: File, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let length = file.metadata()?.len().min(bytes_max);
+    // With room for all of it at once: a buffer that grew would leave parts of a key behind.
+    let capacity = usize::try_from(length).unwrap_or(0) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a file that an option names and that is read again later, `bytes_max` bytes at most. Links are
+/// followed, since mounted secrets are made of them; a FIFO is refused, since nobody may ever write into it.
+pub(in crate::io) fn read_named(path: &Path, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let file = File::from(open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    read_all(file, bytes_max)
+}
 
 impl Files for RealFiles {
     type File = File;
     type Lock = File;
 
     fn make_folder(&self, path: &Path, mode: u32) -> io::Result<()> {
-        DirBuilder::new().mode(mode).create(path)
+        let (folder, name) = self.entry(path)?;
+        Ok(mkdirat(folder, name, Mode::from_raw_mode(mode))?)
     }
 
     fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
+        let (folder, name) = self.entry(path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         // At no moment may anybody open it whom its mode does not let.
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        let file = File::from(openat(folder, name, flags, Mode::from_raw_mode(mode))?);
         // The umask may have taken bits away that the operator wants.
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         Ok(file)
@@ -153,61 +287,63 @@ impl Files for RealFiles {
     }
 
     fn flush_folder(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        File::from(self.open_folder(path, OFlags::RDONLY)?).sync_all()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        let ((from, old), (to, new)) = (self.entry(from)?, self.entry(to)?);
+        Ok(renameat(from, old, to, new)?)
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::hard_link(from, to)
+        let ((from, old), (to, new)) = (self.entry(from)?, self.entry(to)?);
+        Ok(linkat(from, old, to, new, AtFlags::empty())?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        let (folder, name) = self.entry(path)?;
+        Ok(unlinkat(folder, name, AtFlags::empty())?)
     }
 
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len().min(bytes_max);
-        // With room for all of it at once: a buffer that grew would leave parts of a key behind.
-        let capacity = usize::try_from(length).unwrap_or(0) + 1;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-        file.take(bytes_max).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        read_all(self.open_file(path, OFlags::RDONLY, Mode::empty())?, bytes_max)
     }
 
     fn look(&self, path: &Path) -> io::Result<Sight> {
-        let found = fs::metadata(path)?;
+        let found = self.stat(path)?;
         let mut hasher = DefaultHasher::new();
-        (found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec())
+        (found.st_dev, found.st_ino, found.st_size, found.st_mtime, found.st_mtime_nsec)
             .hash(&mut hasher);
-        Ok(Sight { is_file: found.is_file(), stamp: hasher.finish() })
+        Ok(Sight { kind: kind(&found), stamp: hasher.finish() })
     }
 
     fn is_there(&self, path: &Path) -> io::Result<bool> {
-        match fs::symlink_metadata(path) {
+        match self.stat(path) {
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let name = |entry: io::Result<fs::DirEntry>| {
-            entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
-        };
+        let mut names = Vec::new();
+        let folder = self.open_folder(folder, OFlags::RDONLY)?;
         // Network file systems answer from a cache that may be a minute old, unless they are asked for the
         // folder's state (statx(2)); one that cannot be asked so has no such cache.
-        let _ = statx(CWD, folder, AtFlags::STATX_FORCE_SYNC, StatxFlags::MTIME);
-        fs::read_dir(folder)?.map(name).collect()
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        let _ = statx(&folder, "", flags, StatxFlags::MTIME);
+        for entry in Dir::new(folder)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     fn lock(&self, path: &Path, mode: u32) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(mode);
-        let file = options.open(path)?;
+        let access = OFlags::RDWR | OFlags::CREATE;
+        let file = self.open_file(path, access, Mode::from_raw_mode(mode))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(file)
     }
@@ -218,8 +354,8 @@ impl Files for RealFiles {
     }
 
     fn is_at(&self, lock: &File, path: &Path) -> io::Result<bool> {
-        let (held, there) = (lock.metadata()?, fs::metadata(path)?);
-        Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
+        let (held, there) = (lock.metadata()?, self.stat(path)?);
+        Ok((held.dev(), held.ino()) == (there.st_dev, there.st_ino))
     }
 
     fn boot(&self) -> String {

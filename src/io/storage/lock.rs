@@ -14,7 +14,7 @@ use crate::seam::{StoreError, StoreErrorKind};
 use super::files::Files;
 use super::{PRIVATE_MODE, Storage, failed};
 
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// Of a line, no more is read, in bytes.
 const LINE_BYTES_MAX: u64 = 256;
 

@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(names, ["a.b.org", "b.org", "c.org", "d.org"]);
         let text = |index: usize| snapshot.certificates[index].1.as_ref().map(Secret::expose);
         assert_eq!((text(0), text(1)), (Ok("a"), Ok("b")));
-        assert_eq!(text(2).unwrap_err().kind, StoreErrorKind::NotADirectory);
+        assert_eq!(text(2).unwrap_err().kind, StoreErrorKind::NotAFile);
         assert_eq!(text(3).unwrap_err().kind, StoreErrorKind::Malformed);
         assert_eq!(snapshot.state.as_deref(), Some(b"{}".as_slice()));
     }

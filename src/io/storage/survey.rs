@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, access, statvfs};
 
+use super::files::{FileKind, Files as _};
 use super::{PRIVATE_MODE, Storage, domain_of, failed, optional};
 use crate::survey::{LockState, OddMode, Survey};
 
@@ -48,17 +49,27 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
     match optional(storage.names("certs")) {
         Ok(names) => {
             let mut others = Vec::new();
+            let is_file = |file: &str| {
+                // What cannot be looked at cannot be read either, which is said below.
+                let found = storage.files.look(&dir.join("certs").join(file));
+                found.map_or(true, |found| found.kind == FileKind::Regular)
+            };
             for file in names.unwrap_or_default() {
-                if let Some(name) = domain_of(&file) {
-                    survey.certificates.push(name);
-                    pems.push(format!("certs/{file}"));
-                } else {
-                    others.push(file);
+                match domain_of(&file).filter(|_| is_file(&file)) {
+                    Some(name) => {
+                        survey.certificates.push(name);
+                        pems.push(format!("certs/{file}"));
+                    }
+                    None => others.push(file),
                 }
             }
             (survey.foreign, survey.more_foreign) = storage.strangers(&others);
         }
         Err(error) => survey.barred.push(error),
+    }
+    for error in storage.layout_errors() {
+        survey.barred.retain(|known| known.path != error.path);
+        survey.barred.push(error);
     }
     survey.odd_modes = odd_modes(dir, &pems, cert_mode);
     let wanted = WRITTEN.iter().map(|path| (*path, Kind::Folder));
@@ -101,7 +112,8 @@ fn odd_modes(dir: &Path, pems: &[String], cert_mode: u32) -> Vec<OddMode> {
     let private = PRIVATE.iter().map(|path| (path.to_string(), PRIVATE_MODE));
     let ours = private.chain(pems.iter().map(|path| (path.clone(), cert_mode)));
     let odd = ours.filter_map(|(path, expected)| {
-        let found = std::fs::metadata(dir.join(&path)).ok().filter(std::fs::Metadata::is_file)?;
+        let found = std::fs::symlink_metadata(dir.join(&path)).ok();
+        let found = found.filter(std::fs::Metadata::is_file)?;
         let mode = found.permissions().mode() & PERMISSIONS;
         (mode != expected).then_some(OddMode { path, mode, expected })
     });
@@ -111,9 +123,10 @@ fn odd_modes(dir: &Path, pems: &[String], cert_mode: u32) -> Vec<OddMode> {
 /// An instance that lives writes into its lock every few seconds; one that ended in order has emptied
 /// it. The system's own lock could be asked only by taking it.
 fn lock_state(path: &Path) -> LockState {
-    match std::fs::metadata(path) {
+    match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => LockState::Free,
         Err(_) => LockState::Unknown,
+        Ok(found) if !found.is_file() => LockState::Unknown,
         Ok(found) if found.len() == 0 => LockState::Free,
         Ok(found) => {
             let age = found.modified().ok().map(|at| SystemTime::now().duration_since(at));

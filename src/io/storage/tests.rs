@@ -1,7 +1,9 @@
 //! Tests of the storage on a real file system.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 use crate::seam::ConnId;
@@ -93,7 +95,7 @@ fn no_file_is_open_to_others_for_a_moment() {
     let seen = std::thread::scope(|scope| {
         let maker = scope.spawn(|| {
             for _ in 0..FILES {
-                drop(RealFiles.create(&path, 0o600).unwrap());
+                drop(RealFiles::default().create(&path, 0o600).unwrap());
                 fs::remove_file(&path).unwrap();
             }
         });
@@ -298,4 +300,163 @@ fn the_systems_errors_are_told_apart() {
     for (errno, expected) in kinds {
         assert_eq!(kind(&io::Error::from(errno)), expected, "{errno}");
     }
+}
+
+/// Puts something into the place of a path that is not a regular file, or leads elsewhere.
+fn replace(path: &Path, odd: &str) {
+    let _ = fs::remove_file(path);
+    match odd {
+        "fifo" => mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap(),
+        "folder" => fs::create_dir(path).unwrap(),
+        "device" => symlink("/dev/zero", path).unwrap(),
+        target => symlink(target, path).unwrap(),
+    }
+}
+
+fn elsewhere() -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.org.pem"), "of another").unwrap();
+    let file = dir.path().join("a.org.pem").to_str().unwrap().to_string();
+    (dir, file)
+}
+
+#[test]
+fn what_is_not_a_regular_file_is_never_opened() {
+    let (other, target) = elsewhere();
+    let (dir, mut storage) = storage();
+    for odd in [&*target, "nowhere", "fifo", "folder", "device"] {
+        let (dir, mut storage) = storage_in(dir.path().join(odd.replace('/', "_")));
+        replace(&dir.join("challenges/token"), odd);
+        let loaded = storage.load(Load::Challenge(ConnId::Accepted(1), "token".into()));
+        assert!(matches!(loaded, Loaded::Challenge(_, _, None)), "{odd}: {loaded:?}");
+        replace(&dir.join("certs/a.org.pem"), odd);
+        let Loaded::Certificate(_, Err(error)) = storage.load(Load::Certificate(domain("a.org")))
+        else {
+            panic!("{odd}")
+        };
+        assert_eq!(error.kind, StoreErrorKind::NotAFile, "{odd}");
+        let error = storage.change(Change::Archive(domain("a.org"))).expect_err("not a file");
+        assert_eq!(error.kind, StoreErrorKind::NotAFile, "{odd}");
+        assert_eq!(names(&dir.join("archive")).len(), 0);
+        replace(&dir.join("archive/a.org.pem"), odd);
+        let Loaded::Archived(_, Err(error)) = storage.load(Load::Archived("a.org.pem".into()))
+        else {
+            panic!("{odd}")
+        };
+        assert_eq!(error.kind, StoreErrorKind::NotAFile, "{odd}");
+        // A certificate takes the place of the link, and not of what it leads to; never of a folder.
+        let written = storage.change(Change::Certificate(domain("a.org"), secret("ours")));
+        match odd {
+            "folder" => assert_eq!(written.unwrap_err().kind, StoreErrorKind::NotAFile),
+            _ => {
+                written.unwrap();
+                assert!(fs::symlink_metadata(dir.join("certs/a.org.pem")).unwrap().is_file());
+            }
+        }
+        assert!(names(&dir.join("tmp")).is_empty());
+    }
+    for file in OWN_FILES {
+        for odd in [&*target, "fifo", "folder"] {
+            drop(storage.lock.take());
+            replace(&dir.path().join(file), odd);
+            let error = open(&mut storage).expect_err("not a file");
+            assert_eq!((error.kind, &*error.path), (StoreErrorKind::NotAFile, file), "{odd}");
+            let _ = fs::remove_dir(dir.path().join(file));
+            let _ = fs::remove_file(dir.path().join(file));
+        }
+    }
+    open(&mut storage).unwrap();
+    assert_eq!(fs::read_to_string(other.path().join("a.org.pem")).unwrap(), "of another");
+}
+
+fn storage_in(dir: PathBuf) -> (PathBuf, Storage) {
+    fs::create_dir_all(&dir).unwrap();
+    let mut storage = Storage::new(dir.clone(), 0o600, 1);
+    open(&mut storage).unwrap();
+    (dir, storage)
+}
+
+#[test]
+fn a_directory_of_ours_that_is_a_link_is_refused_and_not_followed() {
+    for folder in FOLDERS {
+        let (other, _) = elsewhere();
+        let (dir, mut storage) = storage();
+        let place = dir.path().join(folder);
+        fs::remove_dir_all(&place).unwrap();
+        symlink(other.path(), &place).unwrap();
+        let error = storage.check_layout().expect_err("a link");
+        assert_eq!((error.kind, &*error.path), (StoreErrorKind::NotADirectory, folder));
+        // Swapped while it runs, before anything is opened anew.
+        let loaded = storage.load(Load::Challenge(ConnId::Accepted(1), "a".into()));
+        assert!(matches!(loaded, Loaded::Challenge(_, _, None)), "{loaded:?}");
+        let read = storage.read_text(&format!("{folder}/a.org.pem"), FILE_BYTES_MAX);
+        assert_eq!(read.unwrap_err().kind, StoreErrorKind::NotADirectory);
+        assert!(storage.names(folder).is_err());
+        let written = storage.change(Change::Certificate(domain("a.org"), secret("ours")));
+        let published = storage
+            .change(Change::Publish { token: "token".into(), key_authorization: "token.x".into() });
+        assert_eq!(written.is_ok(), !["certs", "tmp"].contains(&folder), "{written:?}");
+        assert_eq!(published.is_ok(), !["challenges", "tmp"].contains(&folder), "{published:?}");
+        let archived = storage.change(Change::Archive(domain("a.org")));
+        assert_eq!(archived.is_ok(), !["certs", "archive"].contains(&folder), "{archived:?}");
+        assert_eq!(open(&mut storage).unwrap_err().kind, StoreErrorKind::NotADirectory);
+        assert_eq!(names(other.path()), ["a.org.pem"], "{folder}");
+        let kept = fs::read_to_string(other.path().join("a.org.pem")).unwrap();
+        assert_eq!(kept, "of another");
+    }
+    // The storage directory itself may be one.
+    let (dir, storage) = storage();
+    drop(storage);
+    let link = dir.path().join("link");
+    symlink(".", &link).unwrap();
+    assert_eq!(Storage::check(&link), Ok(()));
+    let mut storage = Storage::new(link, 0o600, 1);
+    open(&mut storage).unwrap();
+    storage.change(Change::Certificate(domain("a.org"), secret("ours"))).unwrap();
+}
+
+#[test]
+fn archived_files_are_listed_in_pieces_and_replaced_whole() {
+    let (dir, mut storage) = storage();
+    for file in ["b.pem", "a.pem", "c.pem"] {
+        fs::write(dir.path().join("archive").join(file), "old").unwrap();
+    }
+    let mut listed = |after: Option<&str>| match storage
+        .load(Load::Archive { after: after.map(str::to_string) })
+    {
+        Loaded::Archive(Ok(names)) => names,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(listed(None), ["a.pem", "b.pem", "c.pem"]);
+    assert_eq!(listed(Some("a.pem")), ["b.pem", "c.pem"]);
+    assert_eq!(listed(Some("c.pem")), [""; 0]);
+    let replace = |file: &str| Change::ReplaceArchived { file: file.into(), pem: secret("new") };
+    storage.change(replace("b.pem")).unwrap();
+    let read = |file: &str| fs::read_to_string(dir.path().join("archive").join(file)).unwrap();
+    assert_eq!([read("a.pem"), read("b.pem")], ["old", "new"]);
+    assert_eq!(mode(&dir.path().join("archive/b.pem")), 0o600);
+    assert!(names(&dir.path().join("tmp")).is_empty());
+    for file in ["", ".", "..", "../client.key", "a/b"] {
+        assert_eq!(storage.change(replace(file)).unwrap_err().kind, StoreErrorKind::Malformed);
+        let loaded = storage.load(Load::Archived(file.into()));
+        assert!(matches!(loaded, Loaded::Archived(_, Err(_))), "{loaded:?}");
+    }
+    assert!(!dir.path().join("client.key").exists());
+}
+
+#[test]
+fn a_file_that_an_option_names_may_be_a_link_and_is_never_waited_for() {
+    let (dir, mut storage) = storage();
+    fs::write(dir.path().join("secret"), "token").unwrap();
+    replace(&dir.path().join("link"), "secret");
+    replace(&dir.path().join("fifo"), "fifo");
+    let mut load = |file: &str| match storage.load(Load::Token(dir.path().join(file))) {
+        Loaded::Token(result) => result,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(load("link"), Ok(secret("token")));
+    for file in ["fifo", "tmp"] {
+        assert_eq!(load(file).unwrap_err().kind, StoreErrorKind::NotAFile);
+    }
+    assert_eq!(load("/dev/zero").unwrap_err().kind, StoreErrorKind::NotAFile);
 }

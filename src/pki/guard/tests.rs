@@ -87,7 +87,8 @@ fn each_of_the_fatal_kinds_blocks() {
         expect(file(name, text), Verdict::Blocks, reason);
     }
     let found = |found| Stranger { file: "x".into(), found };
-    expect(found(Found::Dangling), Verdict::Blocks, "it is a link to nothing");
+    let link = "it is a symbolic link, which HAProxy follows and marathon-acme does not";
+    expect(found(Found::Link), Verdict::Unknown, link);
     let denied = Found::Unreadable("denied\u{1b}[2J".into());
     expect(found(denied), Verdict::Blocks, "it cannot be read: denied\u{fffd}[2J");
 }
@@ -175,5 +176,8 @@ fn all_that_is_found_is_judged_in_its_order() {
     let later = now().plus(Duration::from_secs(60 * 24 * 60 * 60));
     let found = judge(&strangers[..1], std::iter::empty(), later);
     assert_eq!(found[0].verdict, Verdict::Expired);
-    assert_eq!(Verdict::ALL.map(Verdict::name), ["blocks", "shadows", "expired", "harmless"]);
+    assert_eq!(
+        Verdict::ALL.map(Verdict::name),
+        ["blocks", "shadows", "unknown", "expired", "harmless"]
+    );
 }

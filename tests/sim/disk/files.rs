@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::rc::Rc;
 
-use marathon_acme::io::storage::files::{Files, Sight};
+use marathon_acme::io::storage::files::{FileKind, Files, Sight};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -263,8 +263,11 @@ impl Files for SimFiles {
 
     fn look(&self, path: &Path) -> io::Result<Sight> {
         let state = self.begin(Call::Read)?;
+        if state.tree.has_folder(&folder(path)) {
+            return Ok(Sight { kind: FileKind::Directory, stamp: 0 });
+        }
         let stamp = state.found(&place(path))?.borrow().number;
-        Ok(Sight { is_file: true, stamp })
+        Ok(Sight { kind: FileKind::Regular, stamp })
     }
 
     fn is_there(&self, path: &Path) -> io::Result<bool> {

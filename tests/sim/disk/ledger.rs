@@ -43,6 +43,7 @@ impl Subject {
             Change::Beat | Change::TakeOver { .. } | Change::Release => Subject::Lock,
             Change::Fallback(_)
             | Change::Reject { .. }
+            | Change::ReplaceArchived { .. }
             | Change::Publish { .. }
             | Change::Withdraw { .. } => Subject::Other,
         }
@@ -56,10 +57,17 @@ pub(super) struct Ledger {
     certificates: BTreeMap<Domain, u64>,
     /// Of them, those that may have gone to the archive.
     archived: BTreeSet<Domain>,
+    /// Files in `archive/` that were there from the start.
+    planted: BTreeSet<String>,
     state: Option<u64>,
 }
 
 impl Ledger {
+    /// A file is in `archive/` from the start.
+    pub(super) fn planted(&mut self, name: &str) {
+        self.planted.insert(name.to_string());
+    }
+
     /// A change begins; until it has worked, nobody knows.
     pub(super) fn begin(&mut self, subject: &Subject) {
         if let Subject::Archive(name) = subject {
@@ -111,6 +119,7 @@ impl Ledger {
                 let lost = folder.is_empty() && name == "client.key" && self.account_key.is_some();
                 assert!(!lost, "client.key vanished");
                 assert!(name != "state.json", "state.json vanished");
+                assert!(folder != "archive", "{name} vanished from archive/");
             }
         }
     }
@@ -119,6 +128,10 @@ impl Ledger {
         let mut file = file.borrow_mut();
         assert!(file.whole, "{folder}/{name} is not whole");
         match (folder, name) {
+            ("archive", name) if self.planted.contains(name) => {
+                let text = String::from_utf8_lossy(&file.content);
+                assert!(text.contains("BEGIN CERTIFICATE"), "archive/{name} lost its certificate");
+            }
             ("certs", name) => {
                 let domain = domain(name);
                 if file.validity.is_none() {
@@ -148,6 +161,8 @@ impl Ledger {
         let there = |folder: &str, name: &str| tree.file(&(folder.into(), name.into())).is_some();
         assert!(self.account_key.is_none() || there("", "client.key"), "client.key is lost");
         assert!(self.state.is_none() || there("", "state.json"), "state.json is lost");
+        let planted = self.planted.iter().all(|name| there("archive", name));
+        assert!(planted, "a file in archive/ is lost");
         for (name, number) in &self.certificates {
             let archived = self.archived.contains(name)
                 && tree.inside("archive").any(|(_, file)| file.borrow().number >= *number);

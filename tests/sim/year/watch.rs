@@ -14,6 +14,7 @@ use marathon_acme::domain::Domain;
 use super::plan::{Act, Plan, Trouble, is_in_crowd};
 use super::report::Report;
 use super::{DAY, HOUR};
+use crate::archive;
 use crate::faults::Fault;
 use crate::network::{MILLISECOND, Nanos};
 use crate::world::{Event, World};
@@ -22,6 +23,8 @@ use crate::world::{Event, World};
 const HEALING: Nanos = 16 * HOUR;
 /// So much longer the domains of a crowd wait for the daemon's own budget.
 const CROWD_PATIENCE: Nanos = 8 * DAY;
+/// The archive is looked through once a day.
+const ARCHIVE_PATIENCE: Nanos = 2 * DAY;
 /// An order may be under way so long.
 const UNDER_WAY: Nanos = 2 * HOUR;
 /// What the daemon may do in ignorance of a label that has just changed.
@@ -41,6 +44,8 @@ pub(super) struct Watch {
     spell: Spell,
     lb_down_until: Nanos,
     published: BTreeMap<String, Nanos>,
+    /// Files in `archive/` with keys of expired certificates, and since when they are seen.
+    overdue: BTreeMap<String, Nanos>,
     orders: BTreeMap<Domain, Orders>,
     keys: BTreeSet<Vec<u8>>,
     named: BTreeSet<String>,
@@ -94,6 +99,7 @@ impl Watch {
             spell: Spell::default(),
             lb_down_until: 0,
             published: BTreeMap::new(),
+            overdue: BTreeMap::new(),
             orders: BTreeMap::new(),
             keys: BTreeSet::new(),
             named: BTreeSet::new(),
@@ -302,7 +308,8 @@ impl Watch {
             }
         }
         self.check_load_balancers(world)?;
-        self.check_challenges(world)
+        self.check_challenges(world)?;
+        self.check_archive(world)
     }
 
     /// A domain that can have a certificate since then.
@@ -361,6 +368,26 @@ impl Watch {
         let calm = self.is_calm(now, UNDER_WAY);
         match self.published.iter().find(|(_, since)| calm && now > **since + UNDER_WAY) {
             Some((token, _)) => Err(format!("challenge {token} stays published")),
+            None => Ok(()),
+        }
+    }
+
+    /// Once a day, as every file is read for it.
+    fn check_archive(&mut self, world: &World) -> Result<(), String> {
+        let now = world.now();
+        if now / HOUR % 24 != 0 {
+            return Ok(());
+        }
+        let found = archive::overdue(world).into_iter().map(|name| {
+            let since = self.overdue.get(&name).copied().unwrap_or(now);
+            (name, since)
+        });
+        self.overdue = found.collect();
+        let calm = self.is_calm(now, ARCHIVE_PATIENCE);
+        match self.overdue.iter().find(|(_, since)| calm && now > **since + ARCHIVE_PATIENCE) {
+            Some((name, _)) => {
+                Err(format!("archive/{name} keeps the key of an expired certificate"))
+            }
             None => Ok(()),
         }
     }

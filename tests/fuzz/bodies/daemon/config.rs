@@ -28,7 +28,7 @@ pub fn config(choices: u8) -> Config {
         listen: Listen { ip: Some(IpAddr::from([0, 0, 0, 0])), port: 8000 },
         admin_listen: None,
         sse_timeout: (choices & 4 != 0).then(|| Duration::from_secs(60)),
-        marathon_timeout: Duration::from_secs(10),
+        marathon_timeout: Some(Duration::from_secs(10)),
         log_level: if choices & 8 != 0 { Level::Debug } else { Level::Info },
         log_format: LogFormat::Text,
         cert_mode: 0o600,

@@ -40,6 +40,7 @@ impl World {
             Change::ArchiveState => self.state = None,
             Change::Fallback(_)
             | Change::Reject { .. }
+            | Change::ReplaceArchived { .. }
             | Change::Beat
             | Change::TakeOver { .. }
             | Change::Release => {}
@@ -78,6 +79,16 @@ impl World {
                 Loaded::Guard(Ok(Look { ours, changed, strangers, more: which }))
             }
             (Load::Guard(_), false) => Loaded::Guard(Err(error)),
+            (Load::Archive { after: None }, false) if which < 4 => {
+                let file = String::from_utf8_lossy(script.text()).into_owned();
+                Loaded::Archive(Ok(vec![format!("{file}.pem")]))
+            }
+            (Load::Archive { .. }, false) => Loaded::Archive(Err(error)),
+            (Load::Archived(file), false) if which < 4 => {
+                let text = String::from_utf8_lossy(script.text()).into_owned();
+                Loaded::Archived(file, Ok(Secret::new(text)))
+            }
+            (Load::Archived(file), false) => Loaded::Archived(file, Err(error)),
             (Load::Token(_), false) => Loaded::Token(Err(error)),
             (Load::NameService, false) => {
                 let (resolv_conf, hosts) = (script.text().to_vec(), script.text().to_vec());
@@ -104,6 +115,8 @@ impl World {
                 let ours = self.files.keys().cloned().collect();
                 Loaded::Guard(Ok(Look { ours, ..Look::default() }))
             }
+            Load::Archive { .. } => Loaded::Archive(Ok(Vec::new())),
+            Load::Archived(file) => Loaded::Archived(file, Err(failure(StoreErrorKind::Missing))),
             Load::Token(_) => Loaded::Token(Ok(Secret::new("eyJ0.eyJ1.c2ln".into()))),
             Load::NameService => Loaded::NameService {
                 resolv_conf: b"nameserver 10.0.0.1\nsearch mesos\n".to_vec(),
