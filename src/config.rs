@@ -69,6 +69,8 @@ pub struct Config {
     pub prune_after: Option<Duration>,
     /// `--skip-route-check`: whose challenge route is not tried before an order.
     pub skip_route_check: SkipRouteCheck,
+    /// `--ca-limits`: what the CA's rate limits are reckoned by here.
+    pub ca_limits: CaLimits,
     /// `--once` or `--revoke`, else the daemon.
     pub mode: Mode,
     /// `MARATHON_ACME_USER`: `UID[:GID]`, or a name that `/etc/passwd` knows, as it was given.
@@ -99,6 +101,23 @@ impl Verification {
         let own = self.elsewhere.iter().find(|(origin, _)| origin == lb.origin());
         own.map(|(_, place)| place.clone()).or(self.port.map(Place::Same))
     }
+}
+
+/// By which rate limits no order is made that the CA is bound to refuse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CaLimits {
+    /// Let's Encrypt's, for its production directory; none for other CAs.
+    #[default]
+    Known,
+    /// None for any CA: its answers alone decide.
+    Off,
+    /// Let's Encrypt's for any CA, but for these values, each from 1.
+    Given {
+        /// New orders of the account in 3 h.
+        orders: Option<u32>,
+        /// Certificates for one registered domain in 7 d.
+        domain: Option<u32>,
+    },
 }
 
 /// What the program is to do with all that.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Listen, LogFormat, Mode, SkipRouteCheck};
+use crate::config::{CaLimits, Config, Listen, LogFormat, Mode, SkipRouteCheck};
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
 use crate::log::{Level, Record};
@@ -70,6 +70,7 @@ pub(crate) fn config() -> Config {
         preferred_chain: None,
         key_type: KeyType::P256,
         external_account: None,
+        ca_limits: CaLimits::Known,
         prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
         skip_route_check: SkipRouteCheck::All,
         mode: Mode::Serve,

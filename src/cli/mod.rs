@@ -11,6 +11,7 @@ use crate::log::Record;
 
 mod error;
 mod help;
+mod limits;
 pub mod list;
 mod manual;
 mod options;

@@ -144,6 +144,13 @@ pub const OPTIONS: &[Spec] = &[
     value(None, "key-type", "TYPE", "p256 or p384, for the keys of new certificates [p256]"),
     value(None, "eab-kid", "ID", "key identifier for external account binding [none]"),
     value(None, "eab-hmac-key", "FILE", "the key that belongs to it, in base64url [none]"),
+    value(
+        None,
+        "ca-limits",
+        "LIMITS",
+        "orders=N,domain=N: new orders of the account in 3 h and certificates of a registered \
+         domain in 7 d that the CA takes; off: its answers alone decide [Let's Encrypt's]",
+    ),
     value(None, "acme-ca", "FILE", "PEM certificates to trust for the CA's own TLS [built in]"),
     value(None, "marathon-ca", "FILE", "PEM certificates to trust for Marathon's TLS [built in]"),
     value(

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Config, ExternalAccount, Listen, LogFormat, Mode, SkipRouteCheck};
+use crate::config::{CaLimits, Config, ExternalAccount, Listen, LogFormat, Mode, SkipRouteCheck};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::keys::KeyType;
@@ -14,6 +14,7 @@ use crate::url::{Host, Url};
 
 use super::Words;
 use super::error::{Item, UsageError, items, masked, without_password};
+use super::limits;
 use super::options;
 use super::shared::Shared;
 use super::verify;
@@ -79,6 +80,7 @@ pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError
         external_account: external_account(word("eab-kid"), word("eab-hmac-key"))?,
         prune_after: prune_after(word("prune-after").unwrap_or(PRUNE_AFTER))?,
         skip_route_check: skip_route_check(word("skip-route-check").unwrap_or_default())?,
+        ca_limits: word("ca-limits").map_or(Ok(CaLimits::Known), limits::ca_limits)?,
         mode: mode(switch("once", word("once"))?, word("revoke"))?,
         user: word(options::USER).map(str::to_string),
     })

@@ -1,22 +1,28 @@
 //! What Let's Encrypt lets an account ask for, reckoned here, so that no order is made that is bound
 //! to be refused. Pure; kept over restarts. It only counts what this program did, so the CA's own
-//! answer still decides. What the CA exempts (a renewal with `replaces` within its suggested window)
-//! is neither checked nor counted: whoever orders leaves it out.
+//! answer still decides. What the CA exempts is neither checked nor counted ([`OrderKind`]): the
+//! accounting must never hold back a renewal that the CA would issue.
+//!
+//! `--ca-limits` sets other values, for any CA, or turns the accounting off.
 //!
 //! Every limit is a bucket of tokens, kept as one time (the generic cell rate algorithm): when it will
 //! be full again. A token that is taken moves that time on; the clock, coming nearer, fills the bucket.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::collect::{Collect, sorted_by};
+use crate::config::{CaLimits, Config};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::time::UnixTime;
 use crate::url::{Host, Url};
+
+mod rate;
+
+use rate::{Rate, give_back, sweep, take};
 
 /// The only directory with these limits; staging has its own, which are far higher.
 const PRODUCTION_HOST: &str = "acme-v02.api.letsencrypt.org";
@@ -25,6 +31,10 @@ const ORDERS: Rate = Rate::new(300, 3);
 const CERTIFICATES_OF_DOMAIN: Rate = Rate::new(50, 7 * 24);
 const CERTIFICATES_OF_SET: Rate = Rate::new(5, 7 * 24);
 const FAILURES: Rate = Rate::new(5, 1);
+
+/// A certificate that was issued no longer ago makes an order for exactly its names a renewal (Boulder's
+/// window for sets of identifiers).
+const EARLIER_MAX: Duration = Duration::from_secs(120 * 24 * 60 * 60);
 
 /// Names right below a country's that are no registered domains, mostly: others register below them.
 const CATEGORIES: &[&str] = &[
@@ -36,25 +46,41 @@ const CATEGORIES: &[&str] = &[
 /// full. The default is an account that never asked for anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
+    rates: Rates,
     orders: Option<UnixTime>,
     /// By registered domain.
     domains: BTreeMap<String, UnixTime>,
     /// By all names of the certificate, in order, with blanks between them.
     sets: BTreeMap<String, UnixTime>,
     failures: BTreeMap<Domain, UnixTime>,
+    /// When certificates were issued whose files are not in `certs/` any more, by all their names as in
+    /// `sets`: an order for the same names is a renewal all the same.
+    earlier: BTreeMap<String, UnixTime>,
 }
 
-/// A limit of the CA.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A limit of the CA. The order is that in which tokens of several limits are waited for, so that no two
+/// orders wait for each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
-    /// New orders, whatever they are for.
-    OrdersPerAccount,
     /// Certificates for names of one registered domain.
     CertificatesPerDomain(String),
     /// Certificates for exactly the same names.
     CertificatesPerSet,
     /// Failed authorizations of one name.
     FailedAuthorizations(Domain),
+    /// New orders, whatever they are for.
+    OrdersPerAccount,
+}
+
+/// Which limits an order counts against. That of failed authorizations holds for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderKind {
+    /// All of them.
+    New,
+    /// For exactly the names of an earlier certificate: only certificates for the same names.
+    Renewal,
+    /// It replaces a certificate within the CA's suggested window (RFC 9773): none.
+    Replacement,
 }
 
 impl Limit {
@@ -67,32 +93,56 @@ impl Limit {
             Limit::FailedAuthorizations(_) => Hint::LimitFailures,
         }
     }
-
-    /// As what keeps an order back.
-    pub fn complaint(&self) -> Complaint {
-        Complaint::new(self.to_string(), Some(self.hint()))
-    }
 }
 
 /// What a limit still allows at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// Which limit.
-    pub limit: Limit,
+    /// Which limit, in words.
+    pub limit: String,
     /// So many …
     pub tokens: u32,
     /// … of so many.
     pub of: u32,
 }
 
-/// So many tokens in a bucket, and so long until an empty one is full.
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    tokens: u32,
-    period: Duration,
+/// The limits that the CA raises for some accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rates {
+    orders: Rate,
+    domain: Rate,
+}
+
+impl Default for Rates {
+    fn default() -> Rates {
+        Rates { orders: ORDERS, domain: CERTIFICATES_OF_DOMAIN }
+    }
 }
 
 impl Budget {
+    /// The accounting that the operator chose, and that the CA has limits for; nothing yet is spent.
+    pub fn of(config: &Config) -> Option<Budget> {
+        let rates = match config.ca_limits {
+            CaLimits::Off => return None,
+            CaLimits::Known if !Budget::applies_to(&config.acme) => return None,
+            CaLimits::Known => Rates::default(),
+            CaLimits::Given { orders, domain } => Rates {
+                orders: orders.map_or(ORDERS, |tokens| Rate { tokens, ..ORDERS }),
+                domain: domain.map_or(CERTIFICATES_OF_DOMAIN, |tokens| Rate {
+                    tokens,
+                    ..CERTIFICATES_OF_DOMAIN
+                }),
+            },
+        };
+        Some(Budget { rates, ..Budget::default() })
+    }
+
+    /// What was spent in an earlier run, by the limits of this one.
+    #[must_use]
+    pub fn with_limits_of(self, other: &Budget) -> Budget {
+        Budget { rates: other.rates, ..self }
+    }
+
     /// Whether a CA has these limits: only Let's Encrypt's production directory.
     pub fn applies_to(directory: &Url) -> bool {
         matches!(&directory.origin().host, Host::Name(name) if name == PRODUCTION_HOST)
@@ -100,89 +150,155 @@ impl Budget {
 
     /// Whether the CA should take an order for these names now.
     ///
-    /// Call [`Budget::forget_past`] first: when the clock was set back, that mends a bucket for good,
-    /// while here it would look empty each time.
+    /// When the clock was set back, call [`Budget::forget_past`]: that mends a bucket for good, while here
+    /// it would look empty each time.
     ///
     /// # Errors
     /// The limit that binds longest, and when it has room again.
-    pub fn check(&self, now: UnixTime, names: &[Domain]) -> Result<(), (Limit, UnixTime)> {
-        let mut bound = Vec::new();
-        let mut look = |rate: Rate, full_at: Option<&UnixTime>, limit: Limit| {
-            let room_at = full_at.map(|full_at| rate.room_at(now, *full_at));
-            bound.extend(room_at.filter(|room_at| *room_at > now).map(|at| (limit, at)));
-        };
-        look(ORDERS, self.orders.as_ref(), Limit::OrdersPerAccount);
-        for domain in registered_domains(names) {
-            let full_at = self.domains.get(&domain);
-            look(CERTIFICATES_OF_DOMAIN, full_at, Limit::CertificatesPerDomain(domain));
-        }
-        look(CERTIFICATES_OF_SET, self.sets.get(&set(names)), Limit::CertificatesPerSet);
-        bound.extend(self.check_validations(now, names).err());
-        bound.into_iter().max_by_key(|(_, room_at)| *room_at).map_or(Ok(()), Err)
-    }
-
-    /// The same for an order that the CA exempts from all limits but that of failed authorizations.
-    ///
-    /// # Errors
-    /// The name that binds longest, and when it has room again.
-    pub fn check_validations(
+    pub fn check(
         &self,
         now: UnixTime,
         names: &[Domain],
+        kind: OrderKind,
     ) -> Result<(), (Limit, UnixTime)> {
-        let room_at = |name: &Domain| {
-            let room_at = FAILURES.room_at(now, *self.failures.get(name)?);
-            (room_at > now).then(|| (Limit::FailedAuthorizations(name.clone()), room_at))
-        };
-        let bound = names.iter().filter_map(room_at);
+        let shared = self.shared(names, kind).into_iter();
+        let shared = shared.filter_map(|limit| Some((self.room_at(now, &limit, 1)?, limit)));
+        let mut limits: Vec<(Limit, UnixTime)> = shared.map(|(at, limit)| (limit, at)).collect();
+        if kind != OrderKind::Replacement {
+            let room_at =
+                self.sets.get(&set(names)).map(|at| CERTIFICATES_OF_SET.room_at(now, *at, 1));
+            limits.extend(room_at.map(|at| (Limit::CertificatesPerSet, at)));
+        }
+        for name in names {
+            let room_at = self.failures.get(name).map(|at| FAILURES.room_at(now, *at, 1));
+            limits.extend(room_at.map(|at| (Limit::FailedAuthorizations(name.clone()), at)));
+        }
+        let bound = limits.into_iter().filter(|(_, room_at)| *room_at > now);
         bound.max_by_key(|(_, room_at)| *room_at).map_or(Ok(()), Err)
+    }
+
+    /// The limits that such an order shares with orders for other names, in their order.
+    pub fn shared(&self, names: &[Domain], kind: OrderKind) -> Vec<Limit> {
+        if kind != OrderKind::New {
+            return Vec::new();
+        }
+        let domains = registered_domains(names).into_iter().map(Limit::CertificatesPerDomain);
+        domains.chain([Limit::OrdersPerAccount]).collect()
+    }
+
+    /// When a shared limit has so many tokens, from 1: not in the future when it has them, and never when
+    /// it cannot have as many.
+    pub fn room_at(&self, now: UnixTime, limit: &Limit, tokens: usize) -> Option<UnixTime> {
+        let (rate, full_at) = match limit {
+            Limit::CertificatesPerDomain(domain) => (self.rates.domain, self.domains.get(domain)),
+            _ => (self.rates.orders, self.orders.as_ref()),
+        };
+        let tokens = u32::try_from(tokens).ok().filter(|tokens| *tokens <= rate.tokens)?;
+        Some(full_at.map_or(now, |full_at| rate.room_at(now, *full_at, tokens)))
+    }
+
+    /// A limit as what keeps an order back.
+    pub fn complaint(&self, limit: &Limit) -> Complaint {
+        Complaint::new(self.describe(limit), Some(limit.hint()))
+    }
+
+    /// `300 … in 3 h`, with the words of the limit between.
+    fn describe(&self, limit: &Limit) -> String {
+        let (rate, what) = match limit {
+            Limit::OrdersPerAccount => (self.rates.orders, "orders per account"),
+            Limit::CertificatesPerDomain(_) => {
+                (self.rates.domain, "certificates per registered domain")
+            }
+            Limit::CertificatesPerSet => {
+                (CERTIFICATES_OF_SET, "certificates per exact set of names")
+            }
+            Limit::FailedAuthorizations(_) => (FAILURES, "failed authorizations per name"),
+        };
+        let (tokens, hours) = (rate.tokens, rate.period.as_secs() / 3600);
+        let text = match hours % 24 {
+            0 => format!("{tokens} {what} in {} d", hours / 24),
+            _ => format!("{tokens} {what} in {hours} h"),
+        };
+        match limit {
+            Limit::OrdersPerAccount | Limit::CertificatesPerSet => text,
+            Limit::CertificatesPerDomain(domain) => format!("{text} ({domain})"),
+            Limit::FailedAuthorizations(name) => format!("{text} ({name})"),
+        }
+    }
+
+    /// Notes when a certificate for these names was issued, as its file leaves `certs/`.
+    pub fn note_earlier(&mut self, names: &[Domain], issued: UnixTime) {
+        let noted = self.earlier.entry(set(names)).or_insert(issued);
+        *noted = issued.max(*noted);
+    }
+
+    /// Whether such a certificate was issued so lately that an order for these names is a renewal.
+    pub fn is_noted(&self, now: UnixTime, names: &[Domain]) -> bool {
+        self.earlier.get(&set(names)).is_some_and(|issued| is_recent(now, *issued))
     }
 
     /// What is left at `now` of each limit from which something was taken, the scarcest first.
     pub fn left(&self, now: UnixTime) -> Vec<Left> {
-        let orders = self.orders.iter().map(|at| (Limit::OrdersPerAccount, ORDERS, *at));
-        let domains = self.domains.iter().map(|(domain, at)| {
-            (Limit::CertificatesPerDomain(domain.clone()), CERTIFICATES_OF_DOMAIN, *at)
-        });
+        let Rates { orders: of_orders, domain: of_domain } = self.rates;
+        let orders = self.orders.iter().map(|at| (Limit::OrdersPerAccount, of_orders, *at));
+        let domains = self
+            .domains
+            .iter()
+            .map(|(domain, at)| (Limit::CertificatesPerDomain(domain.clone()), of_domain, *at));
         let failures = self
             .failures
             .iter()
             .map(|(name, at)| (Limit::FailedAuthorizations(name.clone()), FAILURES, *at));
         let all = orders.chain(domains).chain(failures);
         let left: Vec<Left> = all
-            .map(|(limit, rate, at)| Left { limit, tokens: rate.left(now, at), of: rate.tokens })
-            .filter(|left| left.tokens < left.of)
+            .map(|(limit, rate, at)| (limit, rate.left(now, at), rate.tokens))
+            .filter(|(_, tokens, of)| tokens < of)
+            .map(|(limit, tokens, of)| Left { limit: self.describe(&limit), tokens, of })
             .collect();
         let part = |left: &Left| u64::from(left.tokens) * 1000 / u64::from(left.of);
         sorted_by(left, |one, other| part(one).cmp(&part(other)))
     }
 
     /// Counts an order that was just made, and the certificate that it may lead to.
-    pub fn order_made(&mut self, now: UnixTime, names: &[Domain]) {
-        self.forget_past(now);
-        self.orders = Some(ORDERS.take(now, self.orders));
-        for domain in registered_domains(names) {
-            take(&mut self.domains, domain, CERTIFICATES_OF_DOMAIN, now);
+    pub fn order_made(&mut self, now: UnixTime, names: &[Domain], kind: OrderKind) {
+        if kind == OrderKind::New {
+            self.orders = Some(self.rates.orders.take(now, self.orders));
+            for domain in registered_domains(names) {
+                take(&mut self.domains, domain, self.rates.domain, now);
+            }
         }
-        take(&mut self.sets, set(names), CERTIFICATES_OF_SET, now);
+        if kind != OrderKind::Replacement {
+            take(&mut self.sets, set(names), CERTIFICATES_OF_SET, now);
+        }
     }
 
     /// The CA has made the order that was counted at `since`. It counted it no later than now, so its
     /// bucket may be that much behind ours; ours follows.
-    pub fn order_placed(&mut self, now: UnixTime, since: UnixTime) {
-        let elapsed = now.since(since);
-        self.orders = self.orders.map(|at| ORDERS.clamp(now, at.plus(elapsed)));
+    pub fn order_placed(&mut self, now: UnixTime, since: UnixTime, kind: OrderKind) {
+        if kind == OrderKind::New {
+            let (elapsed, rate) = (now.since(since), self.rates.orders);
+            self.orders = self.orders.map(|at| rate.clamp(now, at.plus(elapsed)));
+        }
     }
 
     /// The CA has issued the certificate whose order was counted at `since`: as above.
-    pub fn certificate_issued(&mut self, now: UnixTime, since: UnixTime, names: &[Domain]) {
+    pub fn certificate_issued(
+        &mut self,
+        now: UnixTime,
+        since: UnixTime,
+        names: &[Domain],
+        kind: OrderKind,
+    ) {
         let elapsed = now.since(since);
-        for domain in registered_domains(names) {
-            if let Some(at) = self.domains.get_mut(&domain) {
-                *at = CERTIFICATES_OF_DOMAIN.clamp(now, at.plus(elapsed));
+        if kind == OrderKind::New {
+            for domain in registered_domains(names) {
+                if let Some(at) = self.domains.get_mut(&domain) {
+                    *at = self.rates.domain.clamp(now, at.plus(elapsed));
+                }
             }
         }
-        if let Some(at) = self.sets.get_mut(&set(names)) {
+        if let Some(at) = self.sets.get_mut(&set(names)).filter(|_| kind != OrderKind::Replacement)
+        {
             *at = CERTIFICATES_OF_SET.clamp(now, at.plus(elapsed));
         }
     }
@@ -192,40 +308,54 @@ impl Budget {
         let moved = |at: UnixTime| at.plus(to.since(from)).minus(from.since(to));
         self.orders = self.orders.map(moved);
         let times = self.domains.values_mut().chain(self.sets.values_mut());
-        times.chain(self.failures.values_mut()).for_each(|at| *at = moved(*at));
+        let times = times.chain(self.failures.values_mut()).chain(self.earlier.values_mut());
+        times.for_each(|at| *at = moved(*at));
     }
 
     /// Gives everything back: the order never reached the CA.
-    pub fn order_unmade(&mut self, now: UnixTime, names: &[Domain]) {
-        self.orders = self.orders.map(|at| at.minus(ORDERS.token()));
-        self.order_failed(now, names, &[]);
+    pub fn order_unmade(&mut self, now: UnixTime, names: &[Domain], kind: OrderKind) {
+        if kind == OrderKind::New {
+            self.orders = self.orders.map(|at| at.minus(self.rates.orders.token()));
+        }
+        self.order_failed(now, names, &[], kind);
     }
 
     /// Gives back the certificate of an order that came to nothing, and counts the names whose
     /// authorizations failed.
-    pub fn order_failed(&mut self, now: UnixTime, names: &[Domain], failed: &[Domain]) {
-        for domain in registered_domains(names) {
-            give_back(&mut self.domains, &domain, CERTIFICATES_OF_DOMAIN);
+    pub fn order_failed(
+        &mut self,
+        now: UnixTime,
+        names: &[Domain],
+        failed: &[Domain],
+        kind: OrderKind,
+    ) {
+        if kind == OrderKind::New {
+            for domain in registered_domains(names) {
+                give_back(&mut self.domains, &domain, self.rates.domain);
+            }
         }
-        give_back(&mut self.sets, &set(names), CERTIFICATES_OF_SET);
+        if kind != OrderKind::Replacement {
+            give_back(&mut self.sets, &set(names), CERTIFICATES_OF_SET);
+        }
         self.validations_failed(now, failed);
     }
 
     /// Counts the names whose authorizations failed, and nothing else.
     pub fn validations_failed(&mut self, now: UnixTime, failed: &[Domain]) {
-        self.forget_past(now);
         for name in failed.iter().into_set() {
             take(&mut self.failures, name.clone(), FAILURES, now);
         }
     }
 
     /// Drops what is full again, so that little is kept, and mends what lies further ahead than its
-    /// period allows: the clock was set back since.
+    /// period allows: the clock was set back since. It looks at every bucket, so not for every order.
     pub fn forget_past(&mut self, now: UnixTime) {
-        self.orders = self.orders.map(|at| ORDERS.clamp(now, at)).filter(|at| *at > now);
-        sweep(&mut self.domains, CERTIFICATES_OF_DOMAIN, now);
+        let Rates { orders, domain } = self.rates;
+        self.orders = self.orders.map(|at| orders.clamp(now, at)).filter(|at| *at > now);
+        sweep(&mut self.domains, domain, now);
         sweep(&mut self.sets, CERTIFICATES_OF_SET, now);
         sweep(&mut self.failures, FAILURES, now);
+        self.earlier.retain(|_, issued| is_recent(now, *issued));
     }
 
     /// For `state.json`: times in milliseconds since 1970.
@@ -236,20 +366,24 @@ impl Budget {
             "domains": times(&self.domains),
             "sets": times(&self.sets),
             "failures": times(&failures),
+            "earlier": times(&self.earlier),
         })
     }
 
     /// Reads what [`Budget::to_json`] made. What cannot be read is dropped: then the CA says it.
     pub fn from_json(value: &Value) -> Budget {
         let domain = |text: &str| Domain::parse(text).ok();
+        let names_of = |text: &str| {
+            let names: Option<Vec<Domain>> = text.split(' ').map(domain).collect();
+            names.map(|names| set(&names))
+        };
         Budget {
+            rates: Rates::default(),
             orders: value.get("orders").and_then(time),
             domains: read(&value["domains"], |text| domain(text).map(|name| name.to_string())),
-            sets: read(&value["sets"], |text| {
-                let names: Option<Vec<Domain>> = text.split(' ').map(domain).collect();
-                names.map(|names| set(&names))
-            }),
+            sets: read(&value["sets"], names_of),
             failures: read(&value["failures"], domain),
+            earlier: read(&value["earlier"], names_of),
         }
     }
 }
@@ -268,55 +402,10 @@ pub fn registered_domain(domain: &Domain) -> String {
     parts[parts.len().saturating_sub(count)..].join(".")
 }
 
-impl Rate {
-    const fn new(tokens: u32, hours: u64) -> Rate {
-        Rate { tokens, period: Duration::from_secs(hours * 60 * 60) }
-    }
-
-    /// The time in which one token comes back.
-    fn token(self) -> Duration {
-        self.period / self.tokens
-    }
-
-    /// An empty bucket is full after one period, and none can be emptier.
-    fn clamp(self, now: UnixTime, full_at: UnixTime) -> UnixTime {
-        full_at.min(now.plus(self.period))
-    }
-
-    /// When a bucket has a token: in the past when it has one.
-    fn room_at(self, now: UnixTime, full_at: UnixTime) -> UnixTime {
-        self.clamp(now, full_at).plus(self.token()).minus(self.period)
-    }
-
-    /// How many tokens a bucket has.
-    fn left(self, now: UnixTime, full_at: UnixTime) -> u32 {
-        let missing = self.clamp(now, full_at).since(now).as_millis();
-        let missing = missing.div_ceil(self.token().as_millis().max(1));
-        self.tokens.saturating_sub(u32::try_from(missing).unwrap_or(u32::MAX))
-    }
-
-    fn take(self, now: UnixTime, full_at: Option<UnixTime>) -> UnixTime {
-        let full_at = full_at.map_or(now, |full_at| full_at.max(now));
-        self.clamp(now, full_at.plus(self.token()))
-    }
-}
-
-fn take<K: Ord>(buckets: &mut BTreeMap<K, UnixTime>, key: K, rate: Rate, now: UnixTime) {
-    let full_at = buckets.get(&key).copied();
-    buckets.insert(key, rate.take(now, full_at));
-}
-
-fn give_back(buckets: &mut BTreeMap<String, UnixTime>, key: &str, rate: Rate) {
-    if let Some(full_at) = buckets.get_mut(key) {
-        *full_at = full_at.minus(rate.token());
-    }
-}
-
-fn sweep<K: Ord>(buckets: &mut BTreeMap<K, UnixTime>, rate: Rate, now: UnixTime) {
-    buckets.retain(|_, full_at| {
-        *full_at = rate.clamp(now, *full_at);
-        *full_at > now
-    });
+/// Whether a certificate that was issued then is an earlier one at `now`. One of the future was issued by
+/// a clock that was wrong.
+pub fn is_recent(now: UnixTime, issued: UnixTime) -> bool {
+    now.since(issued) <= EARLIER_MAX
 }
 
 fn registered_domains(names: &[Domain]) -> BTreeSet<String> {
@@ -340,32 +429,6 @@ fn time(value: &Value) -> Option<UnixTime> {
 fn read<K: Ord>(value: &Value, key: impl Fn(&str) -> Option<K>) -> BTreeMap<K, UnixTime> {
     let entries = value.as_object().into_iter().flatten();
     entries.filter_map(|(text, at)| Some((key(text)?, time(at)?))).into_map()
-}
-
-/// `300 … in 3 h`, with the words of the limit between.
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rate, what) = match self {
-            Limit::OrdersPerAccount => (ORDERS, "orders per account"),
-            Limit::CertificatesPerDomain(_) => {
-                (CERTIFICATES_OF_DOMAIN, "certificates per registered domain")
-            }
-            Limit::CertificatesPerSet => {
-                (CERTIFICATES_OF_SET, "certificates per exact set of names")
-            }
-            Limit::FailedAuthorizations(_) => (FAILURES, "failed authorizations per name"),
-        };
-        let (tokens, hours) = (rate.tokens, rate.period.as_secs() / 3600);
-        match hours % 24 {
-            0 => write!(f, "{tokens} {what} in {} d", hours / 24)?,
-            _ => write!(f, "{tokens} {what} in {hours} h")?,
-        }
-        match self {
-            Limit::OrdersPerAccount | Limit::CertificatesPerSet => Ok(()),
-            Limit::CertificatesPerDomain(domain) => write!(f, " ({domain})"),
-            Limit::FailedAuthorizations(name) => write!(f, " ({name})"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //!
 //! Each certificate walks: `Reading → Resting → Queued → Recording → Ordering → Storing → Resting → …`,
 //! and an unwanted one at last `→ Archiving`. `entry.rs` holds the rules, this file the machine,
-//! `ordering.rs` an order from its beginning to its end.
+//! `ordering.rs` an order from its beginning to its end, `deferred.rs` who waits for a limit of the CA.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
+mod deferred;
 mod entry;
 mod file;
 mod life;
@@ -38,6 +39,7 @@ pub use schedule::{Next, Planned, Task, When, Why};
 pub use trouble::Trouble;
 pub use view::{Counts, OrderCounts, State, View};
 
+use deferred::Deferred;
 use entry::{Entry, Policy, Step};
 use life::Change;
 use trouble::minutes;
@@ -95,6 +97,8 @@ pub struct NewOrder {
     pub order: OrderId,
     /// What it is for.
     pub names: Vec<Domain>,
+    /// The id of the app that asks for it.
+    pub app: String,
     /// The certificate that it replaces (RFC 9773 section 5), once it may begin.
     pub replaces: Option<String>,
     /// An order of an earlier run.
@@ -124,6 +128,8 @@ pub struct Certificates {
     surplus: BTreeSet<Domain>,
     /// Every entry for which something is planned, by its date.
     due: BTreeSet<(UnixTime, Domain)>,
+    /// Those whose orders wait for a limit of the CA.
+    deferred: Deferred,
     orders: BTreeMap<OrderId, Domain>,
     /// Those that wait for their attempts to be on the disk.
     recording: Vec<Domain>,
@@ -154,10 +160,11 @@ impl Certificates {
         };
         Certificates {
             policy,
-            budget: Budget::applies_to(&config.acme).then(Budget::default),
+            budget: Budget::of(config),
             entries: BTreeMap::new(),
             surplus: BTreeSet::new(),
             due: BTreeSet::new(),
+            deferred: Deferred::default(),
             orders: BTreeMap::new(),
             recording: Vec::new(),
             unread: VecDeque::new(),
@@ -179,7 +186,10 @@ impl Certificates {
         certificates: BTreeMap<Domain, CertificateMemory>,
         budget: Budget,
     ) {
-        self.budget = self.budget.as_ref().map(|_| budget);
+        self.budget = self.budget.as_ref().map(|own| budget.with_limits_of(own));
+        if let Some(budget) = &mut self.budget {
+            budget.forget_past(turn.now.wall);
+        }
         for (name, memory) in certificates {
             let mut entry = Box::new(Entry { memory, ..Entry::default() });
             entry.memory.trouble.take_if(|trouble| trouble.until_restart);
@@ -232,6 +242,7 @@ impl Certificates {
     }
 
     fn unwant(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+        self.leave_queue(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
         if entry.wish.take().is_some() {
             turn.log(Record::info("sync", "domain is no longer wanted").with("name", name));
@@ -248,7 +259,13 @@ impl Certificates {
             let line = Record::info("sync", "domain is wanted").with("name", name);
             turn.log(line.with("app", &wish.source.app));
         }
+        let keeps_place = entry.wish.as_ref().is_some_and(|before| {
+            before.names == wish.names && before.source.app == wish.source.app
+        });
         entry.take_wish(turn.now.wall, wish);
+        if !keeps_place {
+            self.leave_queue(name);
+        }
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
         self.cancel_if_void(turn, name);
         self.reindex(name);
@@ -285,6 +302,8 @@ impl Certificates {
                     if change == Change::Window {
                         turn.log(life.window_line(name, stored));
                         self.unsaved = Some(Urgency::Now);
+                        // It may be exempt from what it waits for.
+                        self.leave_queue(name);
                     }
                 }
                 Err(error) => {
@@ -307,6 +326,7 @@ impl Certificates {
         {
             self.start(turn, &name);
         }
+        self.release(turn);
     }
 
     /// Notices a wall clock that was set: nothing that was spent comes back by that, and nothing waits
@@ -324,6 +344,7 @@ impl Certificates {
         if let Some(budget) = &mut self.budget {
             budget.clock_moved(expected, now.wall);
         }
+        self.deferred = Deferred::default();
         for name in self.entries.keys().cloned().collect::<Vec<_>>() {
             if let Some(entry) = self.entries.get_mut(&name) {
                 entry.clamp(now.wall);
@@ -335,7 +356,7 @@ impl Certificates {
     fn start(&mut self, turn: &mut Turn<'_>, name: &Domain) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         entry.planned = None;
-        let Some(next) = entry.next(&self.policy) else { return };
+        let Some(next) = entry.next_due(&self.policy) else { return };
         match next.task {
             Task::Read => {
                 entry.step = Step::Reading { again_at: None };
@@ -353,6 +374,9 @@ impl Certificates {
             }
             Task::Order => {
                 let placed = entry.placed(&self.policy).is_some();
+                if entry.is_deferred() {
+                    self.leave_queue(name);
+                }
                 if placed || !self.try_withheld(turn, name) {
                     self.start_order(turn, name);
                 }
@@ -382,7 +406,8 @@ impl Certificates {
 
     /// When something is due next.
     pub fn poll_timeout(&self, now: Now) -> Option<Instant> {
-        let (at, _) = self.due.first()?;
+        let due = self.due.first().map(|(at, _)| *at);
+        let at = due.into_iter().chain(self.release_at(now.wall)).min()?;
         Some(now.mono + at.since(now.wall).min(SLEEP_MAX))
     }
 
@@ -434,7 +459,7 @@ impl Certificates {
         if let Some(at) = entry.planned.take() {
             self.due.remove(&(at, name.clone()));
         }
-        entry.planned = entry.next(&self.policy).map(|next| next.at);
+        entry.planned = entry.next_due(&self.policy).map(|next| next.at);
         if let Some(at) = entry.planned {
             self.due.insert((at, name.clone()));
         }

@@ -37,11 +37,13 @@ mod counts;
 mod doubt;
 mod orders;
 mod questions;
+mod queue;
 #[cfg(test)]
 mod tests;
 
 pub use counts::CaCounts;
 use questions::{Questions, Revocation};
+use queue::OrderQueue;
 
 /// Orders side by side at most; further ones wait.
 pub const ORDERS_SIDE_BY_SIDE_MAX: usize = 10;
@@ -198,7 +200,7 @@ pub struct Issuer {
     in_front: FlatMap<OrderId, Instant>,
     /// Orders that have room and wait for the word to begin.
     announced: FlatMap<OrderId, NewOrder>,
-    queue: VecDeque<NewOrder>,
+    queue: OrderQueue,
     /// Orders in the queue that had begun already, and need no second word.
     begun_before: FlatSet<OrderId>,
     /// Orders that were made again already, since the CA did not know the account.
@@ -276,7 +278,7 @@ impl Issuer {
             orders: FlatMap::new(),
             in_front: FlatMap::new(),
             announced: FlatMap::new(),
-            queue: VecDeque::new(),
+            queue: OrderQueue::default(),
             begun_before: FlatSet::new(),
             remade: FlatSet::new(),
             hold: None,

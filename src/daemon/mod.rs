@@ -21,6 +21,7 @@ mod archive;
 pub mod budget;
 pub mod certificates;
 mod errand;
+pub mod fair_queue;
 pub mod front;
 pub mod guard;
 pub mod issuer;

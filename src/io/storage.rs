@@ -196,12 +196,12 @@ impl<F: Files> Storage<F> {
                     .ok();
                 Loaded::Challenge(conn, token, found)
             }
-            Load::Challenges => Loaded::Challenges(self.names("challenges").unwrap_or_default()),
             Load::Archive { after } => Loaded::Archive(self.archived_after(after.as_deref())),
             Load::Archived(file) => {
                 let read = archived(&file).and_then(|path| self.read_text(&path, FILE_BYTES_MAX));
                 Loaded::Archived(file, read)
             }
+            Load::Challenges => Loaded::Challenges(self.names("challenges").unwrap_or_default()),
             Load::Token(path) => {
                 let shown = path.to_string_lossy();
                 let found = read_named(&path, TOKEN_FILE_BYTES_MAX + 1);

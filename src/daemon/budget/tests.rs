@@ -2,6 +2,10 @@
 
 use super::*;
 
+mod kinds;
+
+const NEW: OrderKind = OrderKind::New;
+
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,8 +25,8 @@ fn orders_until_bound(budget: &mut Budget, now: UnixTime, name: impl Fn(u32) -> 
 }
 
 fn spend(budget: &mut Budget, now: UnixTime, names: &[Domain]) -> Result<(), (Limit, UnixTime)> {
-    budget.check(now, names)?;
-    budget.order_made(now, names);
+    budget.check(now, names, NEW)?;
+    budget.order_made(now, names, NEW);
     Ok(())
 }
 
@@ -33,13 +37,13 @@ fn orders_of_an_account() {
     assert_eq!(orders_until_bound(&mut budget, BEGIN, own), 300);
     let new = [domain("new.org")];
     let room_at = BEGIN.plus(SECOND * 36);
-    assert_eq!(budget.check(BEGIN, &new), Err((Limit::OrdersPerAccount, room_at)));
-    assert!(budget.check(room_at.minus(Duration::from_millis(1)), &new).is_err());
+    assert_eq!(budget.check(BEGIN, &new, NEW), Err((Limit::OrdersPerAccount, room_at)));
+    assert!(budget.check(room_at.minus(Duration::from_millis(1)), &new, NEW).is_err());
     assert_eq!(spend(&mut budget, room_at, &new), Ok(()));
-    assert!(budget.check(room_at, &new).is_err());
+    assert!(budget.check(room_at, &new, NEW).is_err());
     // What came to nothing was an order all the same.
-    budget.order_failed(room_at, &new, &[]);
-    assert!(budget.check(room_at, &new).is_err());
+    budget.order_failed(room_at, &new, &[], NEW);
+    assert!(budget.check(room_at, &new, NEW).is_err());
     assert_eq!(orders_until_bound(&mut budget, BEGIN.plus(DAY), |n| own(n + 1000)), 300);
 }
 
@@ -49,13 +53,13 @@ fn certificates_of_a_registered_domain() {
     let below = |number: u32| domain(&format!("n{number}.example.co.uk"));
     assert_eq!(orders_until_bound(&mut budget, BEGIN, below), 50);
     let both = domains(&["new.example.co.uk", "new.other.co.uk"]);
-    let (limit, room_at) = budget.check(BEGIN, &both).unwrap_err();
+    let (limit, room_at) = budget.check(BEGIN, &both, NEW).unwrap_err();
     assert_eq!(limit, Limit::CertificatesPerDomain("example.co.uk".into()));
     assert_eq!(room_at, BEGIN.plus(DAY * 7 / 50));
-    assert_eq!(budget.check(BEGIN, &both[1..]), Ok(()));
+    assert_eq!(budget.check(BEGIN, &both[1..], NEW), Ok(()));
     // Two names of one domain are one certificate.
     let pair = domains(&["a.other.co.uk", "b.other.co.uk"]);
-    budget.order_made(BEGIN, &pair);
+    budget.order_made(BEGIN, &pair, NEW);
     let other = |number: u32| domain(&format!("n{number}.other.co.uk"));
     assert_eq!(orders_until_bound(&mut budget, BEGIN, other), 49);
 }
@@ -69,11 +73,11 @@ fn certificates_of_one_set_of_names() {
         assert_eq!(spend(&mut budget, BEGIN, order), Ok(()), "{number}");
     }
     let room_at = BEGIN.plus(DAY * 7 / 5);
-    assert_eq!(budget.check(BEGIN, &turned), Err((Limit::CertificatesPerSet, room_at)));
-    assert_eq!(budget.check(BEGIN, &names[..1]), Ok(()), "another set");
-    budget.order_failed(BEGIN, &turned, &[]);
+    assert_eq!(budget.check(BEGIN, &turned, NEW), Err((Limit::CertificatesPerSet, room_at)));
+    assert_eq!(budget.check(BEGIN, &names[..1], NEW), Ok(()), "another set");
+    budget.order_failed(BEGIN, &turned, &[], NEW);
     assert_eq!(spend(&mut budget, BEGIN, &names), Ok(()), "given back");
-    assert!(budget.check(BEGIN, &names).is_err());
+    assert!(budget.check(BEGIN, &names, NEW).is_err());
 }
 
 #[test]
@@ -82,13 +86,13 @@ fn failed_authorizations_of_a_name() {
     let (names, bad) = (domains(&["good.org", "bad.org"]), domains(&["bad.org"]));
     for number in 0..5 {
         assert_eq!(spend(&mut budget, BEGIN, &names), Ok(()), "{number}");
-        budget.order_failed(BEGIN, &names, &domains(&["bad.org", "bad.org"]));
+        budget.order_failed(BEGIN, &names, &domains(&["bad.org", "bad.org"]), NEW);
     }
     let limit = Limit::FailedAuthorizations(bad[0].clone());
     let room_at = BEGIN.plus(HOUR / 5);
-    assert_eq!(budget.check(BEGIN, &names), Err((limit, room_at)));
-    assert_eq!(budget.check(BEGIN, &names[..1]), Ok(()));
-    assert_eq!(budget.check(room_at, &names), Ok(()));
+    assert_eq!(budget.check(BEGIN, &names, NEW), Err((limit, room_at)));
+    assert_eq!(budget.check(BEGIN, &names[..1], NEW), Ok(()));
+    assert_eq!(budget.check(room_at, &names, NEW), Ok(()));
 }
 
 #[test]
@@ -96,20 +100,21 @@ fn the_limit_that_binds_longest_is_named() {
     let mut budget = Budget::default();
     let names = domains(&["a.org"]);
     for _ in 0..5 {
-        budget.order_made(BEGIN, &names);
+        budget.order_made(BEGIN, &names, NEW);
     }
     for _ in 0..5 {
-        budget.order_failed(BEGIN, &[], &names);
+        budget.order_failed(BEGIN, &[], &names, NEW);
     }
-    assert_eq!(budget.check(BEGIN, &names).unwrap_err().0, Limit::CertificatesPerSet);
+    assert_eq!(budget.check(BEGIN, &names, NEW).unwrap_err().0, Limit::CertificatesPerSet);
 }
 
 #[test]
 fn what_is_full_again_is_forgotten() {
     let mut budget = Budget::default();
     let names = domains(&["a.org"]);
-    budget.order_made(BEGIN, &names);
-    budget.order_failed(BEGIN, &names, &names);
+    budget.order_made(BEGIN, &names, NEW);
+    budget.order_failed(BEGIN, &names, &names, NEW);
+    budget.forget_past(BEGIN);
     assert!(budget.domains.is_empty() && budget.sets.is_empty(), "given back");
     let later = BEGIN.plus(HOUR / 5);
     budget.forget_past(later.minus(Duration::from_millis(1)));
@@ -124,27 +129,28 @@ fn a_clock_that_was_set_back_does_not_bind_for_longer_than_the_period() {
     let names = domains(&["a.org"]);
     let wrong = BEGIN.plus(DAY * 3650);
     for _ in 0..5 {
-        budget.order_made(wrong, &names);
+        budget.order_made(wrong, &names, NEW);
     }
     let room_at = BEGIN.plus(DAY * 7 / 5);
-    assert_eq!(budget.check(BEGIN, &names), Err((Limit::CertificatesPerSet, room_at)));
+    assert_eq!(budget.check(BEGIN, &names, NEW), Err((Limit::CertificatesPerSet, room_at)));
     budget.forget_past(BEGIN);
-    assert_eq!(budget.check(room_at, &names), Ok(()));
+    assert_eq!(budget.check(room_at, &names, NEW), Ok(()));
     let whole = BEGIN.plus(DAY * 7);
     budget.forget_past(whole);
     assert_eq!(budget, Budget::default());
     // Further orders than the bucket had are no debt.
     for _ in 0..20 {
-        budget.order_made(BEGIN, &names);
+        budget.order_made(BEGIN, &names, NEW);
     }
-    assert_eq!(budget.check(room_at, &names), Ok(()));
+    assert_eq!(budget.check(room_at, &names, NEW), Ok(()));
 }
 
 #[test]
 fn it_comes_back_from_json_and_drops_what_it_cannot_read() {
     let mut budget = Budget::default();
-    budget.order_made(BEGIN, &domains(&["b.example.org", "a.org"]));
-    budget.order_failed(BEGIN, &domains(&["x.org"]), &domains(&["x.org", "y.org"]));
+    budget.order_made(BEGIN, &domains(&["b.example.org", "a.org"]), NEW);
+    budget.order_failed(BEGIN, &domains(&["x.org"]), &domains(&["x.org", "y.org"]), NEW);
+    budget.note_earlier(&domains(&["b.example.org", "a.org"]), BEGIN.minus(DAY));
     let text = budget.to_json().to_string();
     assert!(text.contains(r#""y.org":1795392720000"#), "{text}");
     assert_eq!(Budget::from_json(&serde_json::from_str(&text).unwrap()), budget);
@@ -157,19 +163,21 @@ fn it_comes_back_from_json_and_drops_what_it_cannot_read() {
         "domains": {"a.org": 5, "b.org": "6", "c.org": 1e300},
         "sets": {"a.org ../b": 5, "b.org a.org": 7, "": 8},
         "failures": {"*.a.org": 5, "a.org": -5, "b.org": null},
+        "earlier": {"b.org a.org": 9, "*.a.org": 5, "a.org": "now"},
     });
     let expected = json!({
         "orders": null,
         "domains": {"a.org": 5},
         "sets": {"a.org b.org": 7},
         "failures": {"a.org": -5},
+        "earlier": {"a.org b.org": 9},
     });
     assert_eq!(Budget::from_json(&partly).to_json(), expected);
     // The most extreme times are only times.
     let extreme = json!({"orders": i64::MAX, "sets": {"a.org": i64::MIN}});
     let mut budget = Budget::from_json(&extreme);
-    assert!(budget.check(BEGIN, &domains(&["a.org"])).is_err());
-    budget.order_made(BEGIN, &domains(&["a.org"]));
+    assert!(budget.check(BEGIN, &domains(&["a.org"]), NEW).is_err());
+    budget.order_made(BEGIN, &domains(&["a.org"]), NEW);
     assert_eq!(budget.sets.values().max(), Some(&BEGIN.plus(DAY * 7 / 5)));
 }
 
@@ -217,7 +225,7 @@ fn limits_in_words() {
         ),
     ];
     for (limit, words) in cases {
-        assert_eq!(limit.to_string(), words);
+        assert_eq!(Budget::default().describe(&limit), words);
     }
 }
 
@@ -300,7 +308,7 @@ fn it_says_what_buckets_say_that_are_filled_second_by_second() {
         let names: Vec<Domain> =
             (0..5).filter(|bit| picked & (1 << bit) != 0).map(|bit| all[bit].clone()).collect();
         let seconds = model.seconds_until_room(&names);
-        match budget.check(now, &names) {
+        match budget.check(now, &names, NEW) {
             Ok(()) => assert_eq!(seconds, 0),
             Err((_, room_at)) => assert_eq!(room_at, now.plus(SECOND * seconds as u32)),
         }
@@ -308,14 +316,14 @@ fn it_says_what_buckets_say_that_are_filled_second_by_second() {
         *counts += 1;
         // The CA may have let pass what we would not have asked for.
         if seconds == 0 || draw(8) == 0 {
-            budget.order_made(now, &names);
+            budget.order_made(now, &names, NEW);
             model.bucket("orders ".into()).take();
             for key in Model::certificates(&names) {
                 model.bucket(key).take();
             }
             if draw(2) == 0 {
                 let failed = &names[..draw(names.len() as u64 + 1) as usize];
-                budget.order_failed(now, &names, failed);
+                budget.order_failed(now, &names, failed, NEW);
                 for key in Model::certificates(&names) {
                     model.bucket(key).give_back();
                 }
@@ -337,8 +345,8 @@ fn it_says_what_buckets_say_that_are_filled_second_by_second() {
 fn an_order_that_never_reached_the_ca_costs_nothing() {
     let mut budget = Budget::default();
     let names = domains(&["a.org"]);
-    budget.order_made(BEGIN, &names);
-    budget.order_unmade(BEGIN, &names);
+    budget.order_made(BEGIN, &names, NEW);
+    budget.order_unmade(BEGIN, &names, NEW);
     budget.forget_past(BEGIN);
     assert_eq!(budget, Budget::default());
 }
@@ -347,17 +355,17 @@ fn an_order_that_never_reached_the_ca_costs_nothing() {
 fn what_the_ca_exempts_is_bound_by_failed_authorizations_alone() {
     let mut budget = Budget::default();
     let names = domains(&["a.org", "b.org"]);
-    while budget.check(BEGIN, &names).is_ok() {
-        budget.order_made(BEGIN, &names);
+    while budget.check(BEGIN, &names, NEW).is_ok() {
+        budget.order_made(BEGIN, &names, NEW);
     }
-    assert_eq!(budget.check_validations(BEGIN, &names), Ok(()));
+    assert_eq!(budget.check(BEGIN, &names, OrderKind::Replacement), Ok(()));
     for _ in 0..5 {
         budget.validations_failed(BEGIN, &names[..1]);
     }
-    let (limit, room_at) = budget.check_validations(BEGIN, &names).unwrap_err();
+    let (limit, room_at) = budget.check(BEGIN, &names, OrderKind::Replacement).unwrap_err();
     assert_eq!(limit, Limit::FailedAuthorizations(domain("a.org")));
     assert_eq!(room_at, BEGIN.plus(HOUR / 5));
-    assert_eq!(budget.check_validations(BEGIN, &names[1..]), Ok(()));
+    assert_eq!(budget.check(BEGIN, &names[1..], OrderKind::Replacement), Ok(()));
 }
 
 /// The CA counts when it hears and when it issues, which is later than we do: there is never room here
@@ -376,17 +384,17 @@ fn the_cas_bucket_is_never_behind_ours() {
     for _ in 0..2_000 {
         now = now.plus(draw(6 * 60 * 60 * 1000));
         ours.forget_past(now);
-        if ours.check(now, &names).is_err() {
+        if ours.check(now, &names, NEW).is_err() {
             continue;
         }
         // From the order to the certificate: up to an hour, after a crash.
         let begun = now;
-        ours.order_made(begun, &names);
+        ours.order_made(begun, &names, NEW);
         now = now.plus(draw(60 * 60 * 1000));
-        let room_at = theirs.map(|full_at| CERTIFICATES_OF_SET.room_at(now, full_at));
+        let room_at = theirs.map(|full_at| CERTIFICATES_OF_SET.room_at(now, full_at, 1));
         assert!(room_at.is_none_or(|room_at| room_at <= now), "the CA refuses at {now}");
         theirs = Some(CERTIFICATES_OF_SET.take(now, theirs));
-        ours.certificate_issued(now, begun, &names);
+        ours.certificate_issued(now, begun, &names, NEW);
         made += 1;
     }
     assert!(made > 100, "{made} certificates");
@@ -397,15 +405,18 @@ fn a_clock_that_is_set_changes_nothing() {
     let names = domains(&["a.org"]);
     for jump in [DAY * 30, HOUR] {
         let mut budget = Budget::default();
-        while budget.check(BEGIN, &names).is_ok() {
-            budget.order_made(BEGIN, &names);
+        while budget.check(BEGIN, &names, NEW).is_ok() {
+            budget.order_made(BEGIN, &names, NEW);
         }
-        let (_, room_at) = budget.check(BEGIN, &names).unwrap_err();
+        let (_, room_at) = budget.check(BEGIN, &names, NEW).unwrap_err();
         let mut ahead = budget.clone();
         ahead.clock_moved(BEGIN, BEGIN.plus(jump));
-        assert_eq!(ahead.check(BEGIN.plus(jump), &names).unwrap_err().1, room_at.plus(jump));
+        assert_eq!(ahead.check(BEGIN.plus(jump), &names, NEW).unwrap_err().1, room_at.plus(jump));
         let mut behind = budget;
         behind.clock_moved(BEGIN, BEGIN.minus(jump));
-        assert_eq!(behind.check(BEGIN.minus(jump), &names).unwrap_err().1, room_at.minus(jump));
+        assert_eq!(
+            behind.check(BEGIN.minus(jump), &names, NEW).unwrap_err().1,
+            room_at.minus(jump)
+        );
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::daemon::budget::Limit;
+use crate::daemon::budget::{Limit, OrderKind};
 use crate::daemon::issuer::OrderId;
 use crate::daemon::memory::{Attempt, CertificateMemory};
 use crate::daemon::wish::Wish;
@@ -73,10 +73,9 @@ pub(super) enum Step {
     /// The issuer has it, but no room yet.
     Queued { order: OrderId, names: Vec<Domain> },
     /// The attempt must be on the disk before the CA hears of it.
-    Recording { order: OrderId, names: Vec<Domain>, exempt: bool, write: Option<u64> },
-    /// The CA is at it. An exempt order is one that the CA's limits do not count; one that is
-    /// finalizing may have given a certificate, whatever becomes of it here.
-    Ordering { names: Vec<Domain>, exempt: bool, finalizing: bool },
+    Recording { order: OrderId, names: Vec<Domain>, kind: OrderKind, write: Option<u64> },
+    /// The CA is at it. One that is finalizing may have given a certificate, whatever becomes of it here.
+    Ordering { names: Vec<Domain>, kind: OrderKind, finalizing: bool },
     /// Issued, or to go back, but not on the disk yet; again at that time where the disk refused.
     Storing { pem: Secret, stored: Box<Stored>, again_at: Option<UnixTime>, origin: Origin },
     /// On its way to the archive; again at that time where the disk refused.
@@ -90,13 +89,28 @@ pub(super) struct Held {
     /// In words.
     pub(super) reason: Complaint,
     pub(super) why: Why,
+    /// The order is due when its turn has come there, and not at `until`.
+    pub(super) queue: Option<Box<Place>>,
+}
+
+/// A place in the queue of a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) limit: Limit,
+    pub(super) number: u64,
+    /// The order may be exempt from that limit then.
+    pub(super) again_at: Option<UnixTime>,
 }
 
 impl Held {
+    /// Nothing but time is waited for.
+    pub(super) fn new(until: UnixTime, reason: Complaint, why: Why) -> Held {
+        Held { until, reason, why, queue: None }
+    }
+
     /// A limit of the CA has no room before `until`.
-    pub(super) fn budget(now: UnixTime, limit: &Limit, until: UnixTime) -> Held {
-        let until = until.max(now.plus(HOLD_MIN));
-        Held { until, reason: limit.complaint(), why: Why::Budget }
+    pub(super) fn budget(now: UnixTime, reason: Complaint, until: UnixTime) -> Held {
+        Held::new(until.max(now.plus(HOLD_MIN)), reason, Why::Budget)
     }
 }
 
@@ -134,6 +148,20 @@ impl Entry {
             }
             Step::Queued { .. } | Step::Recording { .. } | Step::Ordering { .. } => None,
         }
+    }
+
+    /// What is due without its turn: an order that waits for a limit is not.
+    pub(super) fn next_due(&self, policy: &Policy) -> Option<Next> {
+        let place = self.held.as_ref().and_then(|held| held.queue.as_ref());
+        let Some(place) = place.filter(|_| !self.is_busy()) else { return self.next(policy) };
+        let again = place.again_at.map(|at| Next { at, task: Task::Order, why: Why::Window });
+        let all = [again, self.next_question(policy), self.prune(policy)];
+        all.into_iter().flatten().min_by_key(|next| next.at)
+    }
+
+    /// Whether the order waits for a limit that apps share.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.queue.is_some())
     }
 
     /// The stored certificate, when somebody wants it.

@@ -2,7 +2,7 @@
 //! with it, the file is written; and how a file is archived.
 //! Part of the scheduler's machine; the rules of what is next are in `entry.rs`.
 
-use crate::daemon::budget::Limit;
+use crate::daemon::budget::OrderKind;
 use crate::daemon::issuer::{Issued, OrderError, OrderId};
 use crate::daemon::memory::Attempt;
 use crate::domain::Domain;
@@ -23,23 +23,33 @@ use super::trouble::{FollowUp, Spread, Trouble};
 use super::{Certificates, CertificatesOutput, NewOrder, Urgency, WRITE_PAUSE, file};
 
 impl Certificates {
-    /// Goes on with an order of an earlier run, or makes a new one.
+    /// Goes on with an order of an earlier run, or makes a new one, which begins when its turn has come.
     pub(super) fn start_order(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+        let now = turn.now.wall;
         let Some(entry) = self.entries.get_mut(name) else { return };
+        let app = entry.wish.as_ref().map(|wish| wish.source.app.clone()).unwrap_or_default();
+        let (replaces, failed_before) = (None, entry.is_failing());
+        let (names, resume) = if let Some(attempt) = entry.placed(&self.policy) {
+            let (names, resume, at) = (attempt.names.clone(), attempt.order.clone(), attempt.at);
+            let kind = self.kind_of(at, name, &names);
+            self.deferred.forget(name);
+            self.step(name, Step::Ordering { names: names.clone(), kind, finalizing: false });
+            (names, resume)
+        } else {
+            let names = entry.names_to_order(now);
+            (entry.held, entry.acted) = (None, false);
+            let kind = self.kind_of(now, name, &names);
+            if let Err(refusal) = self.admit(now, name, &names, kind) {
+                return self.refuse(turn, name, &names, refusal);
+            }
+            let order = OrderId(self.orders_made);
+            self.step(name, Step::Queued { order, names: names.clone() });
+            (names, None)
+        };
         let order = OrderId(self.orders_made);
         self.orders_made += 1;
-        let failed_before = entry.is_failing();
-        let new = if let Some(attempt) = entry.placed(&self.policy) {
-            let (names, resume) = (attempt.names.clone(), attempt.order.clone());
-            entry.step = Step::Ordering { names: names.clone(), exempt: false, finalizing: false };
-            NewOrder { order, names, replaces: None, resume, failed_before }
-        } else {
-            let names = entry.names_to_order(turn.now.wall);
-            (entry.held, entry.acted) = (None, false);
-            entry.step = Step::Queued { order, names: names.clone() };
-            NewOrder { order, names, replaces: None, resume: None, failed_before }
-        };
         self.orders.insert(order, name.clone());
+        let new = NewOrder { order, names, app, replaces, resume, failed_before };
         self.outputs.push_back(CertificatesOutput::Order(Box::new(new)));
     }
 
@@ -47,34 +57,24 @@ impl Certificates {
     /// disk.
     pub fn begins(&mut self, turn: &mut Turn<'_>, order: OrderId) {
         let Some(name) = self.orders.get(&order).cloned() else { return };
-        let Some(entry) = self.entries.get_mut(&name) else { return };
+        let Some(entry) = self.entries.get(&name) else { return };
         let Step::Queued { names, .. } = &entry.step else { return };
         let (now, names) = (turn.now.wall, names.clone());
-        let exempt = entry.is_exempt(&self.policy, now);
-        if let Some(budget) = &mut self.budget {
-            budget.forget_past(now);
-            let room = if exempt {
-                budget.check_validations(now, &names)
-            } else {
-                budget.check(now, &names)
-            };
-            if let Err((limit, until)) = room {
-                // One name of several has failed too often: the others go on without it.
-                if let (Limit::FailedAuthorizations(failed), [_, _, ..]) = (&limit, &*names) {
-                    entry.leave_out(now, failed, until, limit.complaint());
-                    return self.put_back(turn, &name, order, None);
-                }
-                let held = Held::budget(now, &limit, until);
-                return self.put_back(turn, &name, order, Some(held));
-            }
-            if !exempt {
-                budget.order_made(now, &names);
-            }
+        let kind = self.kind_of(now, &name, &names);
+        if let Err(refusal) = self.admit(now, &name, &names, kind) {
+            self.refuse(turn, &name, &names, refusal);
+            return self.put_back(turn, &name, order, None);
         }
+        if let Some(budget) = &mut self.budget {
+            budget.order_made(now, &names, kind);
+        }
+        self.deferred.forget(&name);
         let directory = self.policy.directory.clone();
         let attempt = Attempt { at: now, directory, names: names.clone(), order: None };
-        entry.memory.attempt = Some(Box::new(attempt));
-        entry.step = Step::Recording { order, names, exempt, write: None };
+        if let Some(entry) = self.entries.get_mut(&name) {
+            entry.memory.attempt = Some(Box::new(attempt));
+            entry.step = Step::Recording { order, names, kind, write: None };
+        }
         self.recording.push(name);
         self.unsaved = Some(Urgency::Now);
     }
@@ -87,6 +87,9 @@ impl Certificates {
             entry.memory.attempt = None;
             if let Some(held) = held {
                 entry.hold(turn, name, held);
+            }
+            if !entry.is_deferred() {
+                self.deferred.forget(name);
             }
         }
         self.step(name, Step::Resting);
@@ -112,12 +115,12 @@ impl Certificates {
     ) {
         for name in std::mem::take(&mut self.recording) {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
-            let Step::Recording { order, names, exempt, write } = &entry.step else { continue };
+            let Step::Recording { order, names, kind, write } = &entry.step else { continue };
             if write.is_none_or(|write| write > revision) {
                 self.recording.push(name);
                 continue;
             }
-            let (order, names, exempt) = (*order, names.clone(), *exempt);
+            let (order, names, kind) = (*order, names.clone(), *kind);
             match result {
                 Ok(()) => {
                     let replaces = entry.replaces(&self.policy);
@@ -125,17 +128,17 @@ impl Certificates {
                     if !untried.is_empty() {
                         self.outputs.push_back(CertificatesOutput::TryRoutes(name, untried));
                     }
-                    entry.step = Step::Ordering { names, exempt, finalizing: false };
+                    entry.step = Step::Ordering { names, kind, finalizing: false };
                     self.outputs.push_back(CertificatesOutput::Begin { order, replaces });
                 }
                 Err(error) => {
-                    if let Some(budget) = self.budget.as_mut().filter(|_| !exempt) {
-                        budget.order_unmade(turn.now.wall, &names);
+                    if let Some(budget) = &mut self.budget {
+                        budget.order_unmade(turn.now.wall, &names, kind);
                     }
                     let until = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
                     let hint = Hint::of_storage(error.kind);
                     let reason = Complaint::new(format!("the storage: {error}"), hint);
-                    let held = Held { until, reason, why: Why::Disk };
+                    let held = Held::new(until, reason, Why::Disk);
                     self.put_back(turn, &name, order, Some(held));
                 }
             }
@@ -146,11 +149,11 @@ impl Certificates {
     pub fn placed(&mut self, turn: &Turn<'_>, order: OrderId, url: Url) {
         let entry = self.orders.get(&order).and_then(|name| self.entries.get_mut(name));
         let Some(entry) = entry else { return };
-        let exempt = matches!(entry.step, Step::Ordering { exempt: true, .. });
+        let Step::Ordering { kind, .. } = entry.step else { return };
         let Some(attempt) = &mut entry.memory.attempt else { return };
         attempt.order = Some(url);
-        if let Some(budget) = self.budget.as_mut().filter(|_| !exempt) {
-            budget.order_placed(turn.now.wall, attempt.at);
+        if let Some(budget) = &mut self.budget {
+            budget.order_placed(turn.now.wall, attempt.at, kind);
         }
         self.unsaved = Some(Urgency::Now);
     }
@@ -172,23 +175,29 @@ impl Certificates {
     ) {
         let Some(name) = self.orders.remove(&order) else { return };
         let Some(entry) = self.entries.get_mut(&name) else { return };
-        let (names, counted) = match &entry.step {
-            Step::Queued { names, .. } => (names.clone(), false),
-            Step::Recording { names, exempt, .. } | Step::Ordering { names, exempt, .. } => {
-                (names.clone(), !exempt)
+        let (names, kind) = match &entry.step {
+            // It has not begun, and was not counted.
+            Step::Queued { names, .. } => (names.clone(), None),
+            Step::Recording { names, kind, .. } | Step::Ordering { names, kind, .. } => {
+                (names.clone(), Some(*kind))
             }
             _ => return,
         };
+        self.deferred.forget(&name);
         self.unsaved = Some(Urgency::Now);
         let issued = match result {
             Ok(issued) => issued,
-            Err(error) => return self.failed(turn, &name, &names, counted, &error),
+            Err(error) => return self.failed(turn, &name, (&names, kind), &error),
         };
         let since = entry.memory.attempt.as_ref().map_or(turn.now.wall, |attempt| attempt.at);
-        match &mut self.budget {
-            Some(budget) if counted => budget.certificate_issued(turn.now.wall, since, &names),
+        let now = turn.now.wall;
+        match (&mut self.budget, kind) {
             // The CA did not take it for the renewal that it asked for, so it counted it.
-            Some(budget) if issued.replaced.is_none() => budget.order_made(turn.now.wall, &names),
+            (Some(budget), Some(OrderKind::Replacement)) if issued.replaced.is_none() => {
+                let kind = entry.kind_without_advice(&self.policy, budget, now, &names);
+                budget.order_made(now, &names, kind);
+            }
+            (Some(budget), Some(kind)) => budget.certificate_issued(now, since, &names, kind),
             _ => {}
         }
         match file::assemble(turn.now.wall, &issued) {
@@ -211,8 +220,7 @@ impl Certificates {
         &mut self,
         turn: &mut Turn<'_>,
         name: &Domain,
-        names: &[Domain],
-        counted: bool,
+        (names, kind): (&[Domain], Option<OrderKind>),
         error: &OrderError,
     ) {
         let now = turn.now.wall;
@@ -229,11 +237,13 @@ impl Certificates {
             let failed = error.failed_authorizations();
             let failed: Vec<Domain> =
                 failed.iter().filter_map(|name| Domain::parse(name).ok()).collect();
-            match (counted, placed) {
-                (false, _) => budget.validations_failed(now, &failed),
-                (true, true) if may_be_issued => budget.certificate_issued(now, since, names),
-                (true, true) => budget.order_failed(now, names, &failed),
-                (true, false) => budget.order_unmade(now, names),
+            match (kind, placed) {
+                (None, _) => budget.validations_failed(now, &failed),
+                (Some(kind), true) if may_be_issued => {
+                    budget.certificate_issued(now, since, names, kind);
+                }
+                (Some(kind), true) => budget.order_failed(now, names, &failed, kind),
+                (Some(kind), false) => budget.order_unmade(now, names, kind),
             }
         }
         let follow_up = match error {
@@ -316,6 +326,7 @@ impl Certificates {
         let Step::Storing { stored, origin, .. } = std::mem::take(&mut entry.step) else { return };
         let is_new = !matches!(origin, Origin::Before(_));
         let is_issued = matches!(origin, Origin::Issued);
+        self.note_earlier(name, &stored.names);
         let life = self.life_of(turn.now.wall, (&stored, origin), turn.keys);
         self.misnamed.remove(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
@@ -347,6 +358,8 @@ impl Certificates {
                 let why = if entry.superseded { "superseded" } else { "expired and unwanted" };
                 let line = Record::info("storage", "certificate archived").with("name", name);
                 turn.log(line.with("reason", why));
+                self.note_earlier(name, &[]);
+                let Some(entry) = self.entries.get_mut(name) else { return };
                 (entry.stored, entry.memory.life, entry.superseded) = (None, None, false);
                 self.unsaved = Some(Urgency::Now);
                 self.step(name, Step::Resting);
@@ -396,9 +409,9 @@ impl Certificates {
     fn cancel_order(&mut self, turn: &mut Turn<'_>, name: &Domain) {
         let order = match self.entries.get(name).map(|entry| &entry.step) {
             Some(Step::Queued { order, .. }) => *order,
-            Some(Step::Recording { order, names, exempt, .. }) => {
-                if let Some(budget) = self.budget.as_mut().filter(|_| !exempt) {
-                    budget.order_unmade(turn.now.wall, names);
+            Some(Step::Recording { order, names, kind, .. }) => {
+                if let Some(budget) = &mut self.budget {
+                    budget.order_unmade(turn.now.wall, names, *kind);
                 }
                 self.recording.retain(|recording| recording != name);
                 self.unsaved = Some(Urgency::Now);

@@ -27,8 +27,13 @@ impl Certificates {
             self.unread.push_back(name);
         }
         // What was remembered of a certificate goes with its file.
-        for entry in self.entries.values_mut().filter(|entry| !entry.is_busy()) {
-            entry.memory.life = None;
+        let gone = self.entries.iter().filter(|(_, entry)| !entry.is_busy());
+        let gone: Vec<Domain> = gone.map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            self.note_earlier(&name, &[]);
+            if let Some(entry) = self.entries.get_mut(&name) {
+                entry.memory.life = None;
+            }
         }
         self.read_next();
     }
@@ -91,6 +96,7 @@ impl Certificates {
 
     /// What is stored under a name is known now.
     fn adopt(&mut self, turn: &mut Turn<'_>, name: &Domain, stored: Option<Stored>) {
+        self.note_earlier(name, stored.as_ref().map_or(&[], |stored| &stored.names));
         let Some(entry) = self.entries.get_mut(name) else { return };
         if entry.adopt(turn, stored) {
             // Nothing says that load balancers have it: a crash may have come between its writing and

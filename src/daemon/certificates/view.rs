@@ -12,9 +12,7 @@ use crate::hint::Complaint;
 use crate::time::UnixTime;
 
 use super::entry::Entry;
-#[cfg(test)]
-use super::entry::Held;
-use super::schedule::{Next, Planned, Task};
+use super::schedule::{Next, Planned, Task, Why};
 use super::{Certificates, Stored, Trouble};
 
 /// How it stands with a certificate. Each is in exactly one state.
@@ -147,7 +145,7 @@ impl<'a> View<'a> {
 
     /// What keeps the next order back, and until when.
     pub fn held(&self) -> Option<(&'a Complaint, UnixTime)> {
-        self.entry.held.as_ref().map(|held| (&held.reason, held.until))
+        self.entry.held.as_ref().map(|held| (&held.reason, self.offers.held_until(held)))
     }
 
     /// The names without a certificate that wait for others, and those others: in service, and failing.
@@ -157,7 +155,7 @@ impl<'a> View<'a> {
 
     /// What is next.
     pub fn next(&self) -> Option<Next> {
-        self.entry.next(&self.offers.policy)
+        self.offers.next_of(self.entry)
     }
 
     /// What is under way, in a word.
@@ -188,9 +186,10 @@ impl Certificates {
     #[cfg(test)]
     pub fn held(&self) -> BTreeMap<String, UnixTime> {
         let mut held = BTreeMap::new();
-        for Held { until, reason, .. } in self.entries.values().filter_map(|it| it.held.as_ref()) {
-            let earliest = held.entry(reason.text.clone()).or_insert(*until);
-            *earliest = (*earliest).min(*until);
+        for it in self.entries.values().filter_map(|it| it.held.as_ref()) {
+            let until = self.held_until(it);
+            let earliest = held.entry(it.reason.text.clone()).or_insert(until);
+            *earliest = (*earliest).min(until);
         }
         held
     }
@@ -199,7 +198,7 @@ impl Certificates {
     /// renewals: what else is left can only come with time.
     pub fn is_idle(&self, now: UnixTime) -> bool {
         let due = |entry: &Entry| {
-            let next = entry.next(&self.policy);
+            let next = entry.next_due(&self.policy);
             next.is_some_and(|next| next.task != Task::Ask && next.at <= now)
         };
         let mut entries = self.entries.values();
@@ -225,11 +224,18 @@ impl Certificates {
         lacking.map(|(name, _)| name)
     }
 
+    /// What is next; an order whose turn has not come yet is not before the next token.
+    fn next_of(&self, entry: &Entry) -> Option<Next> {
+        let next = entry.next(&self.policy)?;
+        let held = entry.held.as_ref().filter(|_| next.why == Why::Budget);
+        Some(Next { at: held.map_or(next.at, |held| self.held_until(held)), ..next })
+    }
+
     /// The whole plan, by name.
     pub fn plan(&self) -> impl Iterator<Item = Planned> {
         self.entries.iter().map(|(name, entry)| Planned {
             name: name.clone(),
-            next: entry.next(&self.policy),
+            next: self.next_of(entry),
             state: entry.step.name(),
         })
     }

@@ -1,8 +1,9 @@
 //! Orders side by side: queued, announced, begun, over. Part of the issuer's machine. Never begins a new
 //! order before it was told to: whoever ordered has to remember it first.
 //!
-//! No order keeps another one waiting for long: one that takes its time stands aside, and what has failed
-//! before lets everything else pass.
+//! No order keeps another one waiting for long: one that takes its time stands aside, and those that wait
+//! for room take turns by apps, so that an app's first order waits for those under way and for one order
+//! of each app that waits (`fair_queue.rs`).
 
 use crate::acme::call::CallError;
 use crate::acme::order::{Order, OrderOutput, OrderRequest};
@@ -14,16 +15,14 @@ use crate::turn::Turn;
 
 use super::{
     Issued, Issuer, IssuerOutput, ORDERS_OPEN_MAX, ORDERS_SIDE_BY_SIDE_MAX, OVERLOAD_PAUSE_MAX,
-    OrderError, OrderId, Owner, STANDS_ASIDE_AFTER, Stage,
+    OrderError, OrderId, OrderQueue, Owner, STANDS_ASIDE_AFTER, Stage,
 };
 
 impl Issuer {
     /// Orders a certificate. When there is room for it, it is announced by [`IssuerOutput::Begins`],
     /// unless the CA knows the order already; how it ends comes as [`IssuerOutput::Finished`].
     pub fn order(&mut self, turn: &mut Turn<'_>, new: NewOrder) {
-        // Behind everything that is as likely to succeed.
-        let place = self.queue.iter().position(|other| other.failed_before && !new.failed_before);
-        self.queue.insert(place.unwrap_or(self.queue.len()), new);
+        self.queue.push(new);
         self.go_on(turn);
     }
 
@@ -36,16 +35,14 @@ impl Issuer {
             self.begin_order(turn, new);
         } else {
             self.begun_before.insert(order);
-            self.queue.push_front(new);
+            self.queue.push_first(new);
         }
     }
 
     /// An order that was not told to begin is forgotten, whether there was room for it already or not.
     pub fn cancel(&mut self, turn: &mut Turn<'_>, order: OrderId) {
         self.announced.remove(&order);
-        if let Some(place) = self.queue.iter().position(|new| new.order == order) {
-            self.queue.remove(place);
-        }
+        self.queue.remove(order);
         self.go_on(turn);
     }
 
@@ -53,7 +50,7 @@ impl Issuer {
     /// another run could not go on with.
     pub fn stop(&mut self) {
         self.stopping = true;
-        self.queue.clear();
+        self.queue = OrderQueue::default();
         self.announced.clear();
         self.begun_before.clear();
         self.remade.clear();
@@ -77,7 +74,8 @@ impl Issuer {
             self.begun_before.clear();
             self.remade.clear();
             let announced = std::mem::take(&mut self.announced).into_iter().map(|(order, _)| order);
-            for order in announced.chain(self.queue.drain(..).map(|new| new.order)) {
+            let queued = std::iter::from_fn(|| self.queue.pop()).map(|new| new.order);
+            for order in announced.chain(queued) {
                 let result = Err(error.clone());
                 self.outputs.push_back(IssuerOutput::Finished { order, result });
             }
@@ -95,7 +93,7 @@ impl Issuer {
             if quiet && self.directory_is_old(turn) {
                 return self.enter(turn, Stage::ReadingDirectory);
             }
-            let Some(new) = self.queue.pop_front() else { return };
+            let Some(new) = self.queue.pop() else { return };
             if new.resume.is_some() || self.begun_before.remove(&new.order) {
                 self.begin_order(turn, new);
             } else {
@@ -185,9 +183,9 @@ impl Issuer {
                 self.account_is_gone(turn);
                 let OrderRequest { names, .. } = order.request().clone();
                 self.begun_before.insert(id);
-                let (replaces, resume, failed_before) = (None, None, false);
-                let again = NewOrder { order: id, names, replaces, resume, failed_before };
-                self.queue.push_front(again);
+                let (app, replaces, resume, failed_before) = (String::new(), None, None, false);
+                let again = NewOrder { order: id, app, names, replaces, resume, failed_before };
+                self.queue.push_first(again);
             }
             result => {
                 self.remade.remove(&id);

@@ -106,10 +106,15 @@ impl Case {
     }
 
     fn order_again(&mut self, id: u64, failed_before: bool) {
+        self.order_of("/app", id, failed_before);
+    }
+
+    fn order_of(&mut self, app: &str, id: u64, failed_before: bool) {
+        let (app, replaces, resume) = (app.to_string(), None, None);
         let name = Domain::parse(&format!("n{id}.example.org")).unwrap();
         let order = OrderId(id);
-        let new =
-            NewOrder { order, names: vec![name], replaces: None, resume: None, failed_before };
+        let names = vec![name];
+        let new = NewOrder { order, names, app, replaces, resume, failed_before };
         self.issuer.order(&mut self.bench.turn(), new);
     }
 

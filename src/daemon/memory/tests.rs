@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::daemon::budget::OrderKind;
 
 fn domain(name: &str) -> Domain {
     Domain::parse(name).expect("a test's name is one")
@@ -54,7 +55,9 @@ fn full() -> Memory {
         contact: Some("ops@example.com".into()),
     };
     let mut budget = Budget::default();
-    budget.order_made(at(1_795_700_000), &[domain("b.org"), domain("a.org")]);
+    let names = [domain("b.org"), domain("a.org")];
+    budget.order_made(at(1_795_700_000), &names, OrderKind::New);
+    budget.note_earlier(&names, at(1_795_000_000));
     let ca = CaMemory { account: Some(account), not_before: Some(at(1_795_900_000)), budget };
     Memory {
         reload_owed: true,

@@ -260,7 +260,7 @@ impl<'a> Ca<'a> {
             orders_running: status.running,
             orders_queued: status.queued,
             limits: left
-                .map(|it| Limit { limit: it.limit.to_string(), left: it.tokens, of: it.of })
+                .map(|it| Limit { limit: it.limit.clone(), left: it.tokens, of: it.of })
                 .collect(),
         }
     }

@@ -327,12 +327,12 @@ impl Files for RealFiles {
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        let folder = self.open_folder(folder, OFlags::RDONLY)?;
+        let opened = self.open_folder(folder, OFlags::RDONLY)?;
         // Network file systems answer from a cache that may be a minute old, unless they are asked for the
         // folder's state (statx(2)); one that cannot be asked so has no such cache.
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
-        let _ = statx(&folder, "", flags, StatxFlags::MTIME);
-        for entry in Dir::new(folder)? {
+        let _ =
+            statx(&opened, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, StatxFlags::MTIME);
+        for entry in Dir::new(opened)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
                 names.push(name);

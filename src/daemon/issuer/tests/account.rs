@@ -234,8 +234,8 @@ fn orders_under_way_bear_a_new_registration() {
 fn an_order_that_may_begin_waits_while_the_account_is_gone() {
     let mut case = Case::registered();
     let names = vec![Domain::parse("a.org").unwrap()];
-    let new =
-        NewOrder { order: OrderId(1), names, replaces: None, resume: None, failed_before: false };
+    let (order, app, failed_before) = (OrderId(1), "/app".to_string(), false);
+    let new = NewOrder { order, names, app, replaces: None, resume: None, failed_before };
     case.issuer.order(&mut case.bench.turn(), new);
     case.issuer.account_is_gone(&mut case.bench.turn());
     case.issuer.begin(&mut case.bench.turn(), OrderId(1), Some("aki.serial".into()));

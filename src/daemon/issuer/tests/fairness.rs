@@ -57,6 +57,23 @@ fn what_has_failed_before_lets_others_pass() {
     assert_eq!(names[10..], expected, "{names:?}");
 }
 
+/// However many orders an app has waiting, another one's first order waits for those under way and for one
+/// of each app.
+#[test]
+fn apps_take_turns_at_the_room_there_is() {
+    let mut case = Case::registered();
+    (0..30).for_each(|id| case.order_of("/many", id, id % 2 == 0));
+    case.order_of("/one", 30, false);
+    (31..33).for_each(|id| case.order_of("/bad", id, true));
+    case.order_of("/two", 33, false);
+    case.run();
+    let started = case.bench.log.iter().filter(|record| record.message == "started");
+    let names: Vec<&str> = started.map(|record| record.fields[0].1.as_str()).collect();
+    let place = |id: u64| names.iter().position(|name| *name == format!("n{id}.example.org"));
+    assert_eq!((place(30), place(33)), (Some(11), Some(13)), "{names:?}");
+    assert_eq!((place(31), names.len()), (Some(12), 34), "{names:?}");
+}
+
 #[test]
 fn a_directory_whose_urls_lead_nowhere_is_read_anew() {
     let mut case = Case::registered().trick("new-order", &[Trick::Problem("malformed", 404)]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use marathon_acme::config::{Config, Listen, LogFormat, Mode, SkipRouteCheck};
+use marathon_acme::config::{CaLimits, Config, Listen, LogFormat, Mode, SkipRouteCheck};
 use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
@@ -42,6 +42,7 @@ pub fn config(choices: u8) -> Config {
         preferred_chain: (choices & 64 != 0).then(|| "Other Root".into()),
         key_type: KeyType::P256,
         external_account: None,
+        ca_limits: CaLimits::Known,
         prune_after: (choices & 8 != 0).then(|| Duration::from_secs(30 * 24 * 60 * 60)),
         skip_route_check: match choices & 3 {
             0 => SkipRouteCheck::All,

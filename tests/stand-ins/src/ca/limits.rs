@@ -14,6 +14,9 @@ use crate::peer::Time;
 const HELP_URL: &str = "https://ca.example.org/rate-limits";
 const HOUR_SECONDS: u64 = 60 * 60;
 const WEEK_SECONDS: u64 = 7 * 24 * HOUR_SECONDS;
+/// A certificate that was issued no longer ago makes an order for exactly its names a renewal (Boulder,
+/// the window of `FQDNSetTimestampsForWindow`).
+const EARLIER_MS: i64 = 120 * 24 * 60 * 60 * 1000;
 
 /// A limit: so many at once, and as many again over a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +94,8 @@ impl Holder {
 pub(super) struct Limiter {
     /// When each is full again; one that is not here is full.
     full_at_ms: BTreeMap<Holder, i64>,
+    /// When a certificate for exactly these names was issued last, to whichever account.
+    issued_ms: BTreeMap<Vec<String>, i64>,
     refused: usize,
 }
 
@@ -116,9 +121,18 @@ impl Ca {
         self.limiter.refused
     }
 
+    /// Whether these names are those of an earlier certificate.
+    pub(super) fn is_renewal(&self, now: Time, names: &[String]) -> bool {
+        let mut names = names.to_vec();
+        names.sort();
+        let issued_ms = self.limiter.issued_ms.get(&names);
+        issued_ms.is_some_and(|issued_ms| now.unix_ms - issued_ms <= EARLIER_MS)
+    }
+
     /// Whether an account may order these names now. `replaces` says that it is a renewal that
-    /// renewal information vouches for: only failed validations hold it up. When several limits
-    /// do, the longest wait is told.
+    /// renewal information vouches for: only failed validations hold it up; any other renewal is
+    /// held up by certificates for exactly the same names, too. When several limits hold an order
+    /// up, the longest wait is told.
     pub(super) fn check_limits(
         &mut self,
         now: Time,
@@ -126,14 +140,17 @@ impl Ca {
         names: &[String],
         replaces: bool,
     ) -> Result<(), Problem> {
+        let renewal = self.is_renewal(now, names);
         let limits = &self.settings.limits;
         let mut looks = Vec::new();
         let failures = names.iter().map(|name| Holder::Name(account, name.clone()));
         looks.extend(failures.map(|holder| (limits.failed_validations_per_name, holder)));
-        if !replaces {
+        if !replaces && !renewal {
             looks.push((limits.orders_per_account, Holder::Account(account)));
             let domains = domains(names).into_iter().map(Holder::Domain);
             looks.extend(domains.map(|holder| (limits.certificates_per_domain, holder)));
+        }
+        if !replaces {
             looks.push((limits.certificates_per_set, Holder::Set(names.to_vec())));
         }
         let ready = |(bucket, holder): (Option<Bucket>, Holder)| {
@@ -173,7 +190,7 @@ impl Ca {
 
     /// A new order was made.
     pub(super) fn count_order(&mut self, now: Time, order: &Order) {
-        if order.replaces.is_none() {
+        if order.replaces.is_none() && !order.renewal {
             let bucket = self.settings.limits.orders_per_account;
             self.limiter.take(now.unix_ms, bucket, Holder::Account(order.account));
         }
@@ -182,11 +199,14 @@ impl Ca {
     /// The certificate of an order was issued.
     pub(super) fn count_certificate(&mut self, now: Time, order: usize) {
         let order = &self.orders[order];
+        let mut names = order.names.clone();
+        names.sort();
+        self.limiter.issued_ms.insert(names, now.unix_ms);
         if order.replaces.is_some() {
             return;
         }
         let limits = &self.settings.limits;
-        for domain in domains(&order.names) {
+        for domain in domains(&order.names).into_iter().filter(|_| !order.renewal) {
             let holder = Holder::Domain(domain);
             self.limiter.take(now.unix_ms, limits.certificates_per_domain, holder);
         }

@@ -44,6 +44,8 @@ pub(super) struct Order {
     pub(super) expires_ms: i64,
     pub(super) profile: Option<String>,
     pub(super) replaces: Option<Replaced>,
+    /// It is for exactly the names of an earlier certificate.
+    pub(super) renewal: bool,
     pub(super) stage: Stage,
 }
 

@@ -71,7 +71,8 @@ impl Ca {
         }
         let authzs = names.iter().map(|name| self.authz_for(now, account, name)).collect();
         let (expires_ms, stage) = (now.unix_ms + ORDER_MS, Stage::Open);
-        let order = Order { account, names, authzs, expires_ms, profile, replaces, stage };
+        let renewal = self.is_renewal(now, &names);
+        let order = Order { account, names, authzs, expires_ms, profile, replaces, renewal, stage };
         self.count_order(now, &order);
         self.orders.push(order);
         index

@@ -125,6 +125,7 @@ fn a_renewal_that_is_vouched_for_is_exempt() {
     client.ca.peer.settings.renewal_info = Some(RenewalInfo::default());
     client.issue(&["a.example.com"]);
     assert_eq!(client.ask_order(&["a.example.com"], &json!({})).status, 429);
+    assert_eq!(client.ask_order(&["b.example.com"], &json!({})).status, 429);
     for number in 0..3 {
         let cert_id = client.ca.peer.issued()[number].cert_id.clone();
         let order = client.order_with(&["a.example.com"], &json!({ "replaces": cert_id }));
@@ -153,4 +154,26 @@ fn a_name_that_is_paused() {
     assert!(detail.contains("https://ca.test/unpause"), "{detail}");
     assert_eq!((refused.header("Retry-After"), client.ca.peer.limited()), (None, 0));
     client.order(&["a.example.com"]);
+}
+
+#[test]
+fn a_renewal_without_that_takes_from_its_set_alone() {
+    let one = bucket(1, 365 * 86_400);
+    let mut client = limited(Limits {
+        orders_per_account: one,
+        certificates_per_domain: one,
+        certificates_per_set: bucket(3, 365 * 86_400),
+        failed_validations_per_name: one,
+    });
+    client.issue(&["a.example.com", "b.example.com"]);
+    assert_eq!(client.ask_order(&["a.example.com"], &json!({})).status, 429, "another set");
+    client.issue(&["b.example.com", "a.example.com"]);
+    // To whichever account, for 120 days.
+    client.register_another(101);
+    client.issue(&["a.example.com", "b.example.com"]);
+    let refused = client.ask_order(&["a.example.com", "b.example.com"], &json!({}));
+    assert!(detail(&refused).contains("exactly a.example.com b.example.com"));
+    client.ca.pass_ms(120 * 24 * HOUR_MS + 1);
+    let refused = client.ask_order(&["a.example.com", "b.example.com"], &json!({}));
+    assert!(detail(&refused).contains("example.com and names below it"));
 }
