@@ -205,8 +205,10 @@ impl ServerConnection {
         let content = if head.method == "HEAD" { Content::LengthOnly } else { Content::Whole };
         let is_last = !http11 || head.headers.has_token("connection", "close");
         let RequestHead { method, target, headers, .. } = head;
-        let target = origin_form(&method, &target, headers.first("host")).ok_or(Refusal(400))?;
-        let target = target.to_string();
+        let path = origin_form(&method, &target, headers.first("host")).ok_or(Refusal(400))?;
+        // Most targets are in that form already.
+        let shorter = (path.len() < target.len()).then(|| path.to_string());
+        let target = shorter.unwrap_or(target);
         self.state = State::Body {
             request: ServerRequest { method, target, headers },
             answer: Answer { content, is_last, is_cut: false },

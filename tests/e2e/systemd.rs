@@ -64,11 +64,11 @@ fn app() -> Outcome {
     command.args(["--print-app-definition", "--group=internal", "/mnt/shared"]);
     let output = command.env("MARATHON_ACME_EMAIL", "a@b.org").output().map_err(text)?;
     let notes = String::from_utf8_lossy(&output.stderr).into_owned();
-    expect(output.status.success() && notes.lines().count() == 2, || notes.clone())?;
+    expect(output.status.success() && notes.lines().count() == 3, || notes.clone())?;
     expect(notes.lines().all(|note| note.starts_with("marathon-acme: ")), || notes.clone())?;
     let app = App::parse(&output.stdout).map_err(text)?;
-    expect((app.id.as_str(), app.ports) == ("/marathon-acme", 1), || format!("{app:?}"))?;
-    let group = app.labels.get("HAPROXY_GROUP").map(String::as_str);
+    expect((app.id.as_str(), app.ports) == ("/marathon-acme", 2), || format!("{app:?}"))?;
+    let group = app.labels.get("HAPROXY_0_GROUP").map(String::as_str);
     expect(group == Some("internal"), || format!("{app:?}"))?;
     // It asks for no certificate; with a label that does, it gets one.
     let mut asking = app.clone();

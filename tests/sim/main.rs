@@ -30,6 +30,7 @@
 //! | `never-back` | - | `lying_load_balancers_are_found_out` |
 //! | `no-fence` | 6 | a process without the lock writes |
 //! | `no-sync-by-itself` | 16 | no certificate for a domain |
+//! | `old-listing-believed` | 2 | no certificate for a domain |
 //! | `order-url-forgotten` | 1 | an order that was heard of is not remembered |
 //! | `pause-without-growth` | 9 | an order too early |
 //! | `reload-debt-forgotten` | 201 | a load balancer has no reload |
