@@ -15,7 +15,8 @@ OLD_PROGRAM = target/bench/old-program
 # The budget of the static program, in bytes. Nothing raises it.
 SIZE_MAX = 2500000
 
-.PHONY: help setup build static smoke size rooms reproducible image demo demo-real test check lint sim sim-year \
+.PHONY: help setup build static smoke size rooms reproducible image demo demo-real test check lint sim sim-tenants \
+	sim-renewals sim-year \
 	sim-mutants crash instances fuzz bench bench-instructions setup-bench install clean
 
 help: ## list the commands
@@ -78,6 +79,14 @@ sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
 sim-lies: SEEDS ?= 300
 sim-lies: ## load balancers that lie: SEEDS=300 runs, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim lying_load -- --nocapture
+
+sim-tenants: SEEDS ?= 100
+sim-tenants: ## tenants that ask for more than their share: SEEDS=100 runs, or SEED=7 replays one
+	SEEDS=$(SEEDS) cargo test --profile sim --test sim hostile_tenants -- --nocapture
+
+sim-renewals: SEEDS ?= 10
+sim-renewals: ## many renewals at once: mass revocation, a week's outage, 6-day certificates: SEEDS=10 of each
+	SEEDS=$(SEEDS) cargo test --profile sim --test sim no_renewal_is -- --nocapture
 
 sim-year: SEEDS ?= 200
 sim-year: ## a year of the daemon's life: SEEDS=200 runs, 45 minutes on 2 cores, or SEED=7 replays one

@@ -48,7 +48,8 @@ caught() {
 # Likewise its other quick tests; prints the first that fails.
 caught_elsewhere() {
     ended=0
-    timeout "$limit" "$1" crash_loop fairness strangers_hinder lying_load replays >run.log 2>&1 || ended=$?
+    timeout "$limit" "$1" crash_loop fairness strangers_hinder lying_load replays hostile_tenants \
+        no_renewal_is >run.log 2>&1 || ended=$?
     if [ "$ended" -eq 124 ]; then echo "a test never ends"; fi
     sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' run.log | head -n 1
 }

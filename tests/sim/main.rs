@@ -59,6 +59,7 @@ mod network;
 mod peers;
 mod quiet;
 mod scenario;
+mod tenants;
 mod world;
 mod year;
 
@@ -83,6 +84,9 @@ const YEARS: u64 = 2;
 const LYING_SEEDS: u64 = 30;
 /// Seeds of a run in which only strangers come.
 const STRANGE_SEEDS: u64 = 20;
+/// Seeds of a run with hostile tenants, and of each scene of many renewals.
+const TENANT_SEEDS: u64 = 3;
+const SCENE_SEEDS: u64 = 1;
 /// So many runs meet every fault.
 const ENOUGH_SEEDS: u64 = 100;
 /// So many meet every error of the CA at every step.
@@ -191,6 +195,33 @@ fn strangers_hinder_no_validation() {
         total.add(&report);
     }
     assert!(total.certificates > 0 && strangers.iter().all(|kind| total.faults.of(*kind) > 0));
+}
+
+/// Apps that ask for more than their share; `SEEDS` and `SEED` as for the short runs.
+#[test]
+fn hostile_tenants_starve_nobody() {
+    if let Some(seed) = number("SEED") {
+        let report = tenants::run(seed, true);
+        let report = report.unwrap_or_else(|wrong| panic!("SEED={seed}: {wrong}"));
+        println!("SEED={seed}: {report}");
+        return;
+    }
+    let seeds = number("SEEDS").unwrap_or(TENANT_SEEDS);
+    let run = |seed| tenants::run(seed, false);
+    let total = run_all(seeds, "sim-tenants", run, tenants::Report::add);
+    assert!(total.is_met() || seeds < TENANT_SEEDS, "never met: {total}");
+}
+
+/// More renewals than the CA's limits would allow if these counted; `SEEDS` as for the short runs.
+#[test]
+fn no_renewal_is_held_back() {
+    let full = number("SEEDS").is_some();
+    for scene in year::SCENES {
+        let seeds = number("SEEDS").unwrap_or(SCENE_SEEDS);
+        let run = |seed| year::run_scene(scene, seed, full);
+        let total = run_all(seeds, "sim-renewals", run, year::Report::add);
+        assert!(total.renewals > 0 && total.budget_holds > 0, "{scene:?}: {total}");
+    }
 }
 
 /// Whether a bug is noticed: seeds until one fails. `make sim-mutants` calls it for each of its bugs.

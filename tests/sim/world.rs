@@ -105,6 +105,8 @@ pub(crate) enum Event {
     Ended(Nanos),
     /// A process started.
     Started,
+    /// The daemon says that it holds an order back; the fields of the line.
+    Held(Vec<String>),
 }
 
 impl World {
@@ -476,6 +478,10 @@ impl World {
                 record.message,
                 fields.join(" ")
             );
+        }
+        if record.message == "held back" {
+            let fields = record.fields.iter().map(|(_, value)| value.clone()).collect();
+            self.events.push((self.now, Event::Held(fields)));
         }
         match self.messages.get_mut(&record.message) {
             Some(count) => *count += 1,

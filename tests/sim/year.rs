@@ -3,6 +3,7 @@
 //! disk have their bad days. What must hold is checked every simulated hour.
 
 mod plan;
+mod renewals;
 mod report;
 mod watch;
 
@@ -26,6 +27,7 @@ use crate::peers::Peers;
 use crate::world::World;
 
 use plan::{Act, Plan, Trouble};
+pub(crate) use renewals::{SCENES, Scene};
 pub(crate) use report::Report;
 use watch::Watch;
 
@@ -62,27 +64,45 @@ impl Size {
 pub(crate) fn run(seed: u64, size: Size, verbose: bool) -> Result<Report, String> {
     let mut chance = Random::new(seed);
     let plan = Plan::new(seed, size, &mut chance);
-    let mut world = build(seed, &plan, &mut chance);
+    run_plan(seed, &plan, size.days, chance, verbose)
+}
+
+/// Runs a seed of a scene in which many certificates are renewed.
+pub(crate) fn run_scene(scene: Scene, seed: u64, full: bool) -> Result<Report, String> {
+    let mut chance = Random::new(seed);
+    let (plan, days) = renewals::plan(scene, full, &mut chance);
+    let result = run_plan(seed, &plan, days, chance, false);
+    result.map_err(|wrong| format!("{scene:?}: {wrong}"))
+}
+
+fn run_plan(
+    seed: u64,
+    plan: &Plan,
+    days: u64,
+    mut chance: Random,
+    verbose: bool,
+) -> Result<Report, String> {
+    let mut world = build(seed, plan, &mut chance);
     world.verbose = verbose;
     world.keep_log = false;
     archive::plant(&world.disk);
-    let mut watch = Watch::new(&plan);
+    let mut watch = Watch::new(plan);
     let mut acts = plan.acts.iter().peekable();
     let last_act = plan.acts.last().map_or(0, |(at, _)| *at);
-    let end = last_act.max(size.days * DAY) + PEACE;
+    let end = last_act.max(days * DAY) + PEACE;
     let mut steps = 0;
     while world.now() < end {
         let hour_end = world.now() + HOUR;
         let mut left = STEPS_PER_HOUR_MAX;
         while let Some((at, act)) = acts.next_if(|(at, _)| *at <= hour_end) {
-            pass(&mut world, *at, &mut left).map_err(|wrong| context(&plan, &wrong))?;
-            watch.observe(&mut world).map_err(|wrong| context(&plan, &wrong))?;
+            pass(&mut world, *at, &mut left).map_err(|wrong| context(plan, &wrong))?;
+            watch.observe(&mut world).map_err(|wrong| context(plan, &wrong))?;
             perform(&mut world, &mut watch, act);
         }
-        pass(&mut world, hour_end, &mut left).map_err(|wrong| context(&plan, &wrong))?;
+        pass(&mut world, hour_end, &mut left).map_err(|wrong| context(plan, &wrong))?;
         steps += STEPS_PER_HOUR_MAX - left;
-        watch.observe(&mut world).map_err(|wrong| context(&plan, &wrong))?;
-        watch.check(&world).map_err(|wrong| context(&plan, &wrong))?;
+        watch.observe(&mut world).map_err(|wrong| context(plan, &wrong))?;
+        watch.check(&world).map_err(|wrong| context(plan, &wrong))?;
     }
     Ok(watch.report(&world, steps))
 }

@@ -14,6 +14,8 @@ const SITES: usize = 40;
 /// Of the domains of a crowded seed, so many in a hundred are under one registered domain: 60 of
 /// 200, more than Let's Encrypt certifies in a week.
 const CROWD_PERCENT: usize = 30;
+/// Where certificates are short-lived, it is nearly all of them.
+const SHORT_LIVED_CROWD_PERCENT: usize = 90;
 
 /// A seed's year.
 pub(crate) struct Plan {
@@ -74,14 +76,14 @@ impl Plan {
     pub(crate) fn new(seed: u64, size: Size, chance: &mut Random) -> Plan {
         let crowded = seed % 4 == 3;
         let lifetimes = [90 * DAY, 45 * DAY, 160 * HOUR];
-        // With so short a life the crowd would need more renewals in a week than it gets.
-        let choices = if crowded { 2 } else { 3 };
-        let lifetime = lifetimes[chance.below(choices) as usize];
+        let lifetime = lifetimes[chance.below(3) as usize];
         let hours = chance.between(6, 24) as u32;
         let renewal_info = chance.chance(50).then_some(hours * 60 * 60);
         // Renewed seven times as often as others, a third of the domains is as much work.
-        let count = if lifetime < 10 * DAY { size.domains / 3 } else { size.domains };
-        let domains = domains(count, crowded);
+        let short_lived = lifetime < 10 * DAY;
+        let count = if short_lived { size.domains / 3 } else { size.domains };
+        let crowd = if short_lived { SHORT_LIVED_CROWD_PERCENT } else { CROWD_PERCENT };
+        let domains = domains(count, if crowded { crowd } else { 0 });
         let mut acts = Acts { days: size.days, chance, acts: Vec::new() };
         let apps: Vec<Vec<Domain>> = (0..size.apps)
             .map(|app| domains.iter().skip(app).step_by(size.apps).cloned().collect())
@@ -103,8 +105,8 @@ impl Plan {
     }
 }
 
-fn domains(count: usize, crowded: bool) -> Vec<Domain> {
-    let crowd = if crowded { count * CROWD_PERCENT / 100 } else { 0 };
+fn domains(count: usize, crowd_percent: usize) -> Vec<Domain> {
+    let crowd = count * crowd_percent / 100;
     let name = |index: usize| match index < crowd {
         true => format!("d{index}.crowd.com"),
         false => format!("d{index}.site{}.com", index % SITES),

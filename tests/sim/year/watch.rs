@@ -6,6 +6,9 @@
 //! breaks while an order is under way, two for a call to renew at once, three for a clock that is
 //! a month ahead, and while its route is broken eight and then 2.7 a day (a pause of 12 h can be
 //! 9 h long).
+//!
+//! A renewal is held back by no limit that the CA exempts it from ([`Watch::held`]): no wanted certificate
+//! expires because of our own accounting.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +30,9 @@ const CROWD_PATIENCE: Nanos = 8 * DAY;
 const ARCHIVE_PATIENCE: Nanos = 2 * DAY;
 /// An order may be under way so long.
 const UNDER_WAY: Nanos = 2 * HOUR;
+/// The CA takes an order for a renewal for 120 days after the last certificate, less what a clock that is
+/// a month ahead makes of that.
+const RENEWAL: Nanos = 85 * DAY;
 /// What the daemon may do in ignorance of a label that has just changed.
 const IGNORANCE: Nanos = HOUR;
 
@@ -49,6 +55,8 @@ pub(super) struct Watch {
     orders: BTreeMap<Domain, Orders>,
     keys: BTreeSet<Vec<u8>>,
     named: BTreeSet<String>,
+    /// When each certificate was written last.
+    written: BTreeMap<Domain, Nanos>,
     hastened_at: Nanos,
     hastened: BTreeSet<Domain>,
     seen: usize,
@@ -103,6 +111,7 @@ impl Watch {
             orders: BTreeMap::new(),
             keys: BTreeSet::new(),
             named: BTreeSet::new(),
+            written: BTreeMap::new(),
             hastened_at: 0,
             hastened: BTreeSet::new(),
             seen: 0,
@@ -208,6 +217,7 @@ impl Watch {
         for (at, event) in std::mem::take(&mut world.events) {
             match event {
                 Event::Written(name) => {
+                    self.written.insert(name.clone(), at);
                     if at > self.hastened_at && self.hastened.remove(&name) {
                         self.report.hastened_renewals += 1;
                     }
@@ -228,9 +238,24 @@ impl Watch {
                     self.outage(at, until);
                 }
                 Event::Started => self.report.starts += 1,
+                Event::Held(fields) => self.held(at, &fields)?,
             }
         }
         self.observe_ca(world)
+    }
+
+    /// An order is held back. Each certificate has one name, so that every one after the first is a
+    /// renewal.
+    fn held(&self, at: Nanos, fields: &[String]) -> Result<(), String> {
+        let [name, limit, ..] = fields else { return Err(format!("odd line: {fields:?}")) };
+        let exempts = limit.contains("per account") || limit.contains("per registered domain");
+        let written = Domain::parse(name).ok().and_then(|name| self.written.get(&name));
+        match written.filter(|written| exempts && at < **written + RENEWAL) {
+            Some(_) => {
+                Err(format!("the renewal of {name} is held back by our own budget: {limit}"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The CA knows what was ordered and issued.
