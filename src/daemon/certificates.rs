@@ -49,6 +49,10 @@ const SLEEP_MAX: std::time::Duration = minutes(60);
 /// A wall clock that differs by more than this from what the monotonic one says was set.
 const CLOCK_SLACK: std::time::Duration = minutes(1);
 
+/// Certificates that are looked at in one turn, of those that are wanted otherwise, and of those for which
+/// something is due: among thousands, a challenge is answered in between.
+const PER_TURN: usize = 100;
+
 /// What is to be done for the certificates.
 #[derive(Debug)]
 pub enum CertificatesOutput {
@@ -112,6 +116,15 @@ pub enum Urgency {
     Now,
 }
 
+/// What the last complete list of apps changes and has not changed yet.
+#[derive(Debug, Default)]
+struct Changes {
+    /// Not wanted any more, or void.
+    gone: VecDeque<Domain>,
+    /// Wanted otherwise than before.
+    wanted: VecDeque<(Domain, Arc<Wish>)>,
+}
+
 /// Every certificate that is wanted or stored.
 #[derive(Debug)]
 pub struct Certificates {
@@ -129,6 +142,9 @@ pub struct Certificates {
     recording: Vec<Domain>,
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
+    changes: Option<Changes>,
+    /// All that the last list changes has been changed since this was asked.
+    compared: bool,
     /// Those whose files, as they were read last, are not for their own names.
     misnamed: BTreeSet<Domain>,
     orders_made: u64,
@@ -161,6 +177,8 @@ impl Certificates {
             orders: BTreeMap::new(),
             recording: Vec::new(),
             unread: VecDeque::new(),
+            changes: None,
+            compared: false,
             misnamed: BTreeSet::new(),
             orders_made: 0,
             order_counts: OrderCounts::default(),
@@ -194,41 +212,59 @@ impl Certificates {
         }
     }
 
-    /// Takes in the whole of what is wanted now.
+    /// Takes in the whole of what is wanted now. Of very much the rest is done in the next turns.
     pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &Wishes) {
-        self.policy.synced = true;
         self.check_clock(turn);
-        let (gone, changed) = self.compare(turn.now.wall, wishes);
-        for name in gone {
-            self.unwant(turn, &name);
-        }
-        for (name, wish) in changed {
-            self.want_one(turn, name, wish);
-        }
-        self.retire(turn.now.wall);
+        self.changes = Some(self.compare(turn.now.wall, wishes));
         self.handle_timeout(turn);
+    }
+
+    /// Whether all is done that a list of apps changes; said once for each list.
+    pub fn take_compared(&mut self) -> bool {
+        std::mem::take(&mut self.compared)
     }
 
     /// What is not wanted any more, or has become void, and what is wanted otherwise than before. Both
     /// sides are in order, so that they are walked through side by side.
-    fn compare<'a>(
-        &self,
-        now: UnixTime,
-        wishes: &'a Wishes,
-    ) -> (Vec<Domain>, Vec<(&'a Domain, &'a Arc<Wish>)>) {
-        let (mut gone, mut changed) = (Vec::new(), Vec::new());
+    fn compare(&self, now: UnixTime, wishes: &Wishes) -> Changes {
+        let mut changes = Changes::default();
+        let owned = |(name, wish): (&Domain, &Arc<Wish>)| (name.clone(), Arc::clone(wish));
         let mut wishes = wishes.iter().peekable();
         for (name, entry) in &self.entries {
-            changed.extend(std::iter::from_fn(|| wishes.next_if(|(wished, _)| *wished < name)));
+            while let Some(wish) = wishes.next_if(|(wished, _)| *wished < name) {
+                changes.wanted.push_back(owned(wish));
+            }
             match wishes.next_if(|(wished, _)| *wished == name) {
                 Some((_, wish)) if entry.wish.as_ref() == Some(wish) => {}
-                Some(wish) => changed.push(wish),
-                None if entry.wish.is_some() || entry.is_void(now) => gone.push(name.clone()),
+                Some(wish) => changes.wanted.push_back(owned(wish)),
+                None if entry.wish.is_some() || entry.is_void(now) => {
+                    changes.gone.push_back(name.clone());
+                }
                 None => {}
             }
         }
-        changed.extend(wishes);
-        (gone, changed)
+        changes.wanted.extend(wishes.map(owned));
+        changes
+    }
+
+    /// Carries on with what the last list changes.
+    fn apply_changes(&mut self, turn: &mut Turn<'_>) {
+        let Some(mut changes) = self.changes.take() else { return };
+        for _ in 0..PER_TURN {
+            // Nothing is unwanted before all is known that is wanted.
+            let gone = if self.policy.synced { changes.gone.pop_front() } else { None };
+            if let Some(name) = gone {
+                self.unwant(turn, &name);
+            } else if let Some((name, wish)) = changes.wanted.pop_front() {
+                self.want_one(turn, &name, &wish);
+            } else if self.policy.synced {
+                self.compared = true;
+                return self.retire(turn.now.wall);
+            } else {
+                self.policy.synced = true;
+            }
+        }
+        self.changes = Some(changes);
     }
 
     fn unwant(&mut self, turn: &mut Turn<'_>, name: &Domain) {
@@ -300,12 +336,15 @@ impl Certificates {
     /// Starts whatever is due.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         self.check_clock(turn);
+        self.apply_changes(turn);
         let now = turn.now.wall;
-        while let Some((at, _)) = self.due.first()
-            && *at <= now
-            && let Some((_, name)) = self.due.pop_first()
-        {
-            self.start(turn, &name);
+        for _ in 0..PER_TURN {
+            if let Some((at, _)) = self.due.first()
+                && *at <= now
+                && let Some((_, name)) = self.due.pop_first()
+            {
+                self.start(turn, &name);
+            }
         }
     }
 
@@ -382,6 +421,9 @@ impl Certificates {
 
     /// When something is due next.
     pub fn poll_timeout(&self, now: Now) -> Option<Instant> {
+        if self.changes.is_some() {
+            return Some(now.mono);
+        }
         let (at, _) = self.due.first()?;
         Some(now.mono + at.since(now.wall).min(SLEEP_MAX))
     }

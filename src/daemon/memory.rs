@@ -71,6 +71,8 @@ pub struct AccountMemory {
 pub struct CertificateMemory {
     /// Who asked for it last.
     pub source: Option<Source>,
+    /// What for, where that was more than the name of its file.
+    pub names: Vec<Domain>,
     /// About the certificate that was stored last.
     pub life: Option<Life>,
     /// Orders that failed as a whole.
@@ -224,20 +226,22 @@ fn read_ca(value: &Value) -> CaMemory {
 
 fn read_certificate(value: &Value) -> CertificateMemory {
     let source = &value["source"];
-    let source = match (text(&source["app"]), text(&source["version"])) {
-        (Some(app), Some(version)) => Some(Source { app, version }),
-        _ => None,
-    };
+    let names = self::names(&source["names"]);
     let left_out = members(&value["left_out"])
         .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_trouble(it)?)))
         .collect();
     CertificateMemory {
-        source,
+        source: read_source(source),
+        names,
         life: read_life(&value["life"]),
         trouble: read_trouble(&value["trouble"]),
         left_out,
         attempt: read_attempt(&value["attempt"]).map(Box::new),
     }
+}
+
+fn read_source(value: &Value) -> Option<Source> {
+    Some(Source { app: text(&value["app"])?, version: text(&value["version"])? })
 }
 
 fn read_life(value: &Value) -> Option<Life> {

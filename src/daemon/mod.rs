@@ -67,6 +67,8 @@ pub struct Daemon {
     storage: Storekeeper,
     front: Front,
     watcher: Watcher,
+    /// The apps are read once the files are.
+    watcher_waits: bool,
     certificates: Certificates,
     guard: Guard,
     issuer: Issuer,
@@ -110,6 +112,7 @@ impl Daemon {
             storage: Storekeeper::default(),
             front: Front::new(config.admin_listen.is_some()),
             watcher: Watcher::new(config),
+            watcher_waits: false,
             certificates: Certificates::new(config),
             guard: Guard::default(),
             issuer: Issuer::new(config, binding),
@@ -242,12 +245,17 @@ impl Daemon {
         self.transport.handle_timeout(turn);
         self.watcher.handle_timeout(turn, &mut self.transport);
         self.certificates.handle_timeout(turn);
+        self.start_watcher(turn);
         self.keep_guard(turn);
         self.issuer.handle_timeout(turn);
         let peers = (&mut self.transport, &self.certificates as &dyn Catalog);
         self.reloader.handle_timeout(turn, peers);
         self.certificates.keep_before(self.reloader.has_canary());
         while self.carry(turn) {}
+        if self.certificates.take_compared() {
+            let keep = |name: &_| self.certificates.wants(name);
+            self.routes.retain(turn, &mut self.transport, keep);
+        }
         self.tidy_left_overs(turn);
         self.save(turn);
         while self.carry(turn) {}
@@ -322,8 +330,6 @@ impl Daemon {
             let wanted = self.watcher.handle_event(turn, &mut self.transport, request, event);
             if let Some(wanted) = wanted {
                 self.certificates.want(turn, &wanted.certificates);
-                let keep = |name: &_| self.certificates.wants(name);
-                self.routes.retain(turn, &mut self.transport, keep);
             }
         } else if self.routes.awaits(request) {
             self.routes.handle_event(turn, &mut self.transport, request, event);

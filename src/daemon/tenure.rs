@@ -77,9 +77,20 @@ impl Daemon {
         }
         self.certificates.found(inventory.certificates);
         self.guard.look_soon(turn.now.mono);
+        self.watcher_waits = true;
+        self.start_watcher(turn);
+    }
+
+    /// Starts to follow Marathon once all files are read: by its certificate an app has its domains.
+    pub(super) fn start_watcher(&mut self, turn: &mut Turn<'_>) {
+        if !self.watcher_waits || self.certificates.is_reading() {
+            return;
+        }
+        self.watcher_waits = false;
         // An errand does not wait for a list to change: it is about what is listed now.
         let knew_apps = self.errand.serves() && self.certificates.memory().next().is_some();
-        self.watcher.start(turn, &mut self.transport, knew_apps);
+        let before = self.certificates.asked_for();
+        self.watcher.start(turn, &mut self.transport, before, knew_apps);
     }
 
     /// Withdraws what was left published once no order that an earlier run placed can be under way; what

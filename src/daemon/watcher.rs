@@ -25,11 +25,13 @@ use crate::url::{Credentials, Url};
 mod gather;
 pub mod inquiry;
 mod known;
+mod owners;
 mod stream;
 mod sync;
 mod token;
 
 pub use gather::names_max;
+use owners::Holders;
 use stream::{Stream, StreamNews};
 use sync::{Sync, SyncNews};
 use token::Token;
@@ -55,16 +57,29 @@ pub struct Wanted {
     pub certificates: Wishes,
     /// Labels and apps that were passed over, ready for the log, each once.
     pub oddities: BTreeSet<Oddity>,
-    /// Names that no public CA could certify.
+    /// Names that no public CA could certify, or that could not be stored.
     pub rejected_domains: usize,
+    /// Names without a certificate for another reason.
+    pub skipped: SkippedCounts,
     /// How many apps there are.
     pub apps: usize,
+}
+
+/// Domains that are asked for and get no certificate, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SkippedCounts {
+    /// Beyond `--max-domains-per-app`.
+    pub app_limit: usize,
+    /// Beyond the limit of all apps together.
+    pub total_limit: usize,
+    /// With `--san`, another app has them already.
+    pub other_app: usize,
 }
 
 /// Something in an app that was passed over.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Oddity {
-    /// The app's id, as far as it could be read.
+    /// The app's id, as far as it could be read; empty where it is about several apps.
     pub app: String,
     /// The label it is about; empty for the app as a whole.
     pub label: String,
@@ -98,8 +113,10 @@ pub struct MarathonCounts {
     pub syncs_failed: u64,
     /// Apps in the last complete list.
     pub apps: usize,
-    /// Names in that list that no public CA could certify.
+    /// Names in that list that no public CA could certify, or that could not be stored.
     pub rejected_domains: usize,
+    /// Names in that list without a certificate for another reason.
+    pub skipped: SkippedCounts,
 }
 
 /// The event stream and the sync of the apps.
@@ -114,6 +131,8 @@ pub struct Watcher {
     sync_backoff: Backoff,
     /// What the last complete list said.
     wanted: Wanted,
+    /// Which app has which domain.
+    holders: Holders,
     /// There were apps: the last list that counted had some, or an earlier run knew some.
     doubts_empty: bool,
     /// Since when no app is listed, while that does not count yet.
@@ -133,6 +152,7 @@ impl Watcher {
             second_look_at: None,
             sync_backoff: Backoff::default(),
             wanted: Wanted::default(),
+            holders: Holders::default(),
             doubts_empty: false,
             empty_since: None,
             status: MarathonStatus::default(),
@@ -140,9 +160,16 @@ impl Watcher {
         }
     }
 
-    /// Opens the stream, and syncs soon even when it stays shut. When an earlier run knew apps, a list
-    /// without any is doubted from the start.
-    pub fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, knew_apps: bool) {
+    /// Opens the stream, and syncs soon even when it stays shut. `before` is what an earlier run got
+    /// certificates for. When it knew apps, a list without any is doubted from the start.
+    pub fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        before: Wishes,
+        knew_apps: bool,
+    ) {
+        self.holders = Holders::of(before);
         self.doubts_empty = knew_apps;
         self.stream.open_at(turn.now.mono);
         self.sync_at = Some(turn.now.mono + ATTACH_PATIENCE);
@@ -175,17 +202,22 @@ impl Watcher {
             self.handle_timeout(turn, transport);
             return None;
         }
-        let counts = match self.sync.handle_event(turn, transport, event)? {
+        let counts = match self.sync.handle_event(turn, transport, event, &self.holders)? {
             SyncNews::Failed(problem) => {
                 self.sync_failed(turn, problem);
                 false
             }
             SyncNews::Complete(news) => {
+                let is_news = news.is_some() || self.empty_since.is_some();
                 if let Some(wanted) = news {
                     self.take_in(turn, wanted);
                 }
                 self.synced(turn);
-                self.is_believed(turn)
+                let is_believed = self.is_believed(turn);
+                if is_believed && is_news {
+                    self.holders = Holders::of(self.wanted.certificates.clone());
+                }
+                is_believed
             }
         };
         self.handle_timeout(turn, transport);
@@ -242,11 +274,13 @@ impl Watcher {
     fn take_in(&mut self, turn: &mut Turn<'_>, wanted: Wanted) {
         self.counts.apps = wanted.apps;
         self.counts.rejected_domains = wanted.rejected_domains;
+        self.counts.skipped = wanted.skipped;
         for oddity in wanted.oddities.difference(&self.wanted.oddities) {
-            let line = Record::warn("sync", &*oddity.text).with("app", &oddity.app);
-            let labelled =
-                if oddity.label.is_empty() { line } else { line.with("label", &oddity.label) };
-            turn.log(labelled.hinted(oddity.hint));
+            let about = [("app", &oddity.app), ("label", &oddity.label)];
+            let about = about.into_iter().filter(|(_, text)| !text.is_empty());
+            let line = Record::warn("sync", &*oddity.text);
+            let line = about.fold(line, |line, (key, text)| line.with(key, text));
+            turn.log(line.hinted(oddity.hint));
         }
         self.wanted = wanted;
     }

@@ -159,7 +159,7 @@ impl<F: Files> Storage<F> {
             Change::Withdraw { token } => {
                 let path = challenge(&token)?;
                 self.check_lock()?;
-                self.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))
+                self.remove(&self.dir.join(&path)).map_err(|error| self.refused(&path, &error))
             }
             Change::Beat => self.check_lock().and_then(|()| self.beat()),
             Change::TakeOver { holder } => self.take_over(&holder),
@@ -206,7 +206,12 @@ impl<F: Files> Storage<F> {
         FOLDERS.into_iter().try_for_each(|folder| self.make_folder(folder))?;
         for left_over in self.names("tmp")? {
             let path = format!("tmp/{left_over}");
-            self.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))?;
+            let removed = self.remove(&self.dir.join(&path));
+            match removed.map_err(|error| self.refused(&path, &error)) {
+                Err(error) if error.kind.is_storage_failure() => return Err(error),
+                // Such as a directory that another has made: nothing of ours needs that name.
+                _ => {}
+            }
         }
         // What an earlier run did not come to flush is relied on from now on.
         for folder in FLUSHED {
@@ -291,7 +296,8 @@ impl<F: Files> Storage<F> {
                     linked => linked,
                 },
             };
-            moved.and_then(|()| self.flush_entry(&target)).map_err(|error| failed(path, &error))
+            let flushed = moved.and_then(|()| self.flush_entry(&target));
+            flushed.map_err(|error| self.refused(path, &error))
         });
         if existing == Existing::Refuse || moved.is_err() {
             // What stays behind is removed at the next start.
@@ -338,7 +344,7 @@ impl<F: Files> Storage<F> {
         }
         self.link_to_archive(path, &source, stem, extension)?;
         let moved = self.remove(&source).and_then(|()| self.flush_entry(&source));
-        moved.map_err(|error| failed(path, &error))
+        moved.map_err(|error| self.refused(path, &error))
     }
 
     /// Gives a file a name in `archive/` that is not taken, and makes that last.
@@ -357,7 +363,7 @@ impl<F: Files> Storage<F> {
             let target = self.dir.join(file);
             match self.link(source, &target) {
                 Err(error) if is_taken(&error) => {}
-                Err(error) => return Err(failed(path, &error)),
+                Err(error) => return Err(self.refused(path, &error)),
                 Ok(()) => {
                     return self.flush_entry(&target).map_err(|error| failed(path, &error));
                 }
@@ -406,6 +412,17 @@ impl<F: Files> Storage<F> {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// What a failed change of a file in one of our directories means: a permission that is missing for
+    /// the file alone, such as one that is immutable, is no failure of the storage.
+    fn refused(&self, path: &str, error: &io::Error) -> StoreError {
+        let of_file = error.kind() == ErrorKind::PermissionDenied && {
+            let path = self.dir.join(path);
+            self.files.may_change(path.parent().unwrap_or(&path))
+        };
+        let refused = failed(path, error);
+        StoreError { kind: if of_file { StoreErrorKind::File } else { refused.kind }, ..refused }
     }
 
     /// Flushes the folder that a path is in, so that its entry is there after a crash.
@@ -470,7 +487,8 @@ fn kind(error: &io::Error) -> StoreErrorKind {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreErrorKind::NotWritable,
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreErrorKind::Full,
         ErrorKind::InvalidData => StoreErrorKind::Malformed,
-        _ => StoreErrorKind::Io,
+        _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => StoreErrorKind::Io,
+        _ => StoreErrorKind::File,
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use marathon_acme::config::{Config, Listen, LogFormat, Mode, SkipRouteCheck, Verification};
+use marathon_acme::config::{
+    Config, DOMAINS_PER_APP, Listen, LogFormat, Mode, SkipRouteCheck, Verification,
+};
 use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
@@ -302,6 +304,7 @@ pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
         key_type: KeyType::P256,
         external_account: None,
         prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+        max_domains_per_app: DOMAINS_PER_APP,
         // The peers of this world have no port 80.
         skip_route_check: SkipRouteCheck::All,
         mode: Mode::Serve,

@@ -20,6 +20,8 @@ use super::schedule::{Next, Task, When, Why};
 use super::trial::{Origin, Trial};
 use super::trouble::{FollowUp, Spread, Trouble};
 
+/// A run that ends by itself does not wait for a file that the disk refused so often.
+const REFUSALS_MAX: u32 = 3;
 /// No hold is shorter: a limit that has room the very next moment must not make the loop spin.
 const HOLD_MIN: Duration = Duration::from_secs(1);
 
@@ -77,8 +79,15 @@ pub(super) enum Step {
     /// The CA is at it. An exempt order is one that the CA's limits do not count; one that is
     /// finalizing may have given a certificate, whatever becomes of it here.
     Ordering { names: Vec<Domain>, exempt: bool, finalizing: bool },
-    /// Issued, or to go back, but not on the disk yet; again at that time where the disk refused.
-    Storing { pem: Secret, stored: Box<Stored>, again_at: Option<UnixTime>, origin: Origin },
+    /// Issued, or to go back, but not on the disk yet; again at that time where the disk refused, which it
+    /// did `refusals` times.
+    Storing {
+        pem: Secret,
+        stored: Box<Stored>,
+        again_at: Option<UnixTime>,
+        refusals: u32,
+        origin: Origin,
+    },
     /// On its way to the archive; again at that time where the disk refused.
     Archiving { again_at: Option<UnixTime> },
 }
@@ -149,6 +158,15 @@ impl Entry {
     /// Whether something of the order is under way.
     pub(super) fn is_busy(&self) -> bool {
         !matches!(self.step, Step::Resting)
+    }
+
+    /// Whether only the disk keeps it from resting, and has refused its file often enough.
+    pub(super) fn is_refused(&self) -> bool {
+        match self.step {
+            Step::Storing { again_at: Some(_), refusals, .. } => refusals >= REFUSALS_MAX,
+            Step::Archiving { again_at } => again_at.is_some(),
+            _ => false,
+        }
     }
 
     /// The order that the CA has made and that can be gone on with, if there is one.
@@ -343,6 +361,10 @@ impl Entry {
             self.step = Step::Reading { again_at: Some(now) };
         }
         self.memory.source = Some(wish.source.clone());
+        self.memory.names = match &*wish.names {
+            [_] => Vec::new(),
+            names => names.to_vec(),
+        };
         self.wish = Some(Arc::clone(wish));
         self.superseded = false;
     }

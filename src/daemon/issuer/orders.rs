@@ -13,8 +13,8 @@ use crate::time::Instant;
 use crate::turn::Turn;
 
 use super::{
-    Issued, Issuer, IssuerOutput, ORDERS_OPEN_MAX, ORDERS_SIDE_BY_SIDE_MAX, OVERLOAD_PAUSE_MAX,
-    OrderError, OrderId, Owner, STANDS_ASIDE_AFTER, Stage,
+    Issued, Issuer, IssuerOutput, ORDERS_OPEN_MAX, ORDERS_PER_TURN, ORDERS_SIDE_BY_SIDE_MAX,
+    OVERLOAD_PAUSE_MAX, OrderError, OrderId, Owner, STANDS_ASIDE_AFTER, Stage,
 };
 
 impl Issuer {
@@ -77,7 +77,9 @@ impl Issuer {
             self.begun_before.clear();
             self.remade.clear();
             let announced = std::mem::take(&mut self.announced).into_iter().map(|(order, _)| order);
-            for order in announced.chain(self.queue.drain(..).map(|new| new.order)) {
+            let room = ORDERS_PER_TURN.saturating_sub(self.taken).min(self.queue.len());
+            self.taken += room;
+            for order in announced.chain(self.queue.drain(..room).map(|new| new.order)) {
                 let result = Err(error.clone());
                 self.outputs.push_back(IssuerOutput::Finished { order, result });
             }
@@ -89,6 +91,7 @@ impl Issuer {
         while matches!(self.stage, Stage::Registered)
             && self.hold.is_none()
             && self.has_room()
+            && self.taken < ORDERS_PER_TURN
             && !self.queue.is_empty()
         {
             let quiet = self.orders.is_empty() && self.announced.is_empty();
@@ -96,6 +99,7 @@ impl Issuer {
                 return self.enter(turn, Stage::ReadingDirectory);
             }
             let Some(new) = self.queue.pop_front() else { return };
+            self.taken += 1;
             if new.resume.is_some() || self.begun_before.remove(&new.order) {
                 self.begin_order(turn, new);
             } else {

@@ -65,6 +65,8 @@ pub(super) struct Certificate<'a> {
 struct Source<'a> {
     app: &'a str,
     version: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -145,10 +147,14 @@ impl<'a> Ca<'a> {
 
 impl<'a> Certificate<'a> {
     pub(super) fn of(memory: &'a CertificateMemory) -> Certificate<'a> {
-        let CertificateMemory { source, life, trouble, left_out, attempt } = memory;
+        let CertificateMemory { source, names, life, trouble, left_out, attempt } = memory;
         let left_out = left_out.iter().map(|(name, it)| (name.as_str(), Trouble::of(it)));
         Certificate {
-            source: source.as_ref().map(|it| Source { app: &it.app, version: &it.version }),
+            source: source.as_ref().map(|it| Source {
+                app: &it.app,
+                version: &it.version,
+                names: names.iter().map(Domain::as_str).collect(),
+            }),
             life: life.as_ref().map(Life::of),
             trouble: trouble.as_ref().map(Trouble::of),
             left_out: left_out.collect(),

@@ -8,15 +8,15 @@ use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::hint::Complaint;
 use crate::http::ResponseHead;
 use crate::log::Record;
-use crate::marathon::{AppsParser, Selection};
+use crate::marathon::AppsParser;
 use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
-use super::gather::names_max;
 use super::inquiry::{Inquiry, Manner, Reception};
-use super::known::Known;
+use super::known::{Known, Rules};
+use super::owners::Holders;
 use super::{Round, Wanted};
 
 /// A sync that takes longer is given up, however steadily the bytes drip.
@@ -36,9 +36,7 @@ pub(super) enum SyncNews {
 pub(super) struct Sync {
     round: Round,
     manner: Manner,
-    group: String,
-    selection: Selection,
-    names_max: usize,
+    rules: Rules,
     known: Known,
     state: State,
 }
@@ -59,9 +57,7 @@ impl Sync {
                 timeout: config.marathon_timeout,
                 silence: Some(config.marathon_timeout),
             },
-            group: config.group.clone(),
-            selection: config.into(),
-            names_max: names_max(config.profile.as_deref()),
+            rules: config.into(),
             known: Known::default(),
             state: State::Resting,
         }
@@ -94,11 +90,12 @@ impl Sync {
         turn: &mut Turn<'_>,
         transport: &mut Transport,
         event: TransportEvent,
+        holders: &Holders,
     ) -> Option<SyncNews> {
         match event {
             TransportEvent::Head(head) => self.answered(turn, transport, &head),
-            TransportEvent::Body(bytes) => self.received(turn, transport, &bytes),
-            TransportEvent::End => self.ended(turn, transport),
+            TransportEvent::Body(bytes) => self.received(turn, transport, &bytes, holders),
+            TransportEvent::End => self.ended(turn, transport, holders),
             TransportEvent::Failed(error) => {
                 self.failed(turn, transport, error.complaint(Trust::Marathon))
             }
@@ -136,23 +133,29 @@ impl Sync {
         turn: &mut Turn<'_>,
         transport: &mut Transport,
         bytes: &[u8],
+        holders: &Holders,
     ) -> Option<SyncNews> {
         let State::Reading { inquiry, parser, .. } = &mut self.state else { return None };
         let request = inquiry.request;
-        let mut add = |app: Result<&[u8], _>| self.known.add(app, &self.group, self.selection);
+        let mut add = |app: Result<&[u8], _>| self.known.add(app, &self.rules, holders);
         let fed = parser.feed(bytes, &mut add);
         let problem = fed.err()?.to_string();
         transport.cancel(request);
         self.failed(turn, transport, problem.into())
     }
 
-    fn ended(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) -> Option<SyncNews> {
+    fn ended(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        holders: &Holders,
+    ) -> Option<SyncNews> {
         let state = std::mem::replace(&mut self.state, State::Resting);
         let State::Reading { inquiry, parser, .. } = state else { return None };
         match parser.finish() {
             Ok(()) => {
                 self.round.succeeded();
-                Some(SyncNews::Complete(self.known.end(self.names_max)))
+                Some(SyncNews::Complete(self.known.end(&self.rules, holders)))
             }
             Err(error) => self.go_on(turn, transport, &inquiry.url, error.to_string().into()),
         }

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
 use zeroize::Zeroizing;
 
 /// A file system. Errors are the system's own; [`io::ErrorKind`] tells them apart.
@@ -78,6 +78,12 @@ pub trait Files {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] where it leads to nothing; the system's.
     fn look(&self, path: &Path) -> io::Result<Sight>;
+
+    /// Whether names in a folder may be made and removed, as far as permissions say; where a file system
+    /// has none, they may.
+    fn may_change(&self, _folder: &Path) -> bool {
+        true
+    }
 
     /// Whether there is something of that name, a dangling link included.
     ///
@@ -183,6 +189,10 @@ impl Files for RealFiles {
         (found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec())
             .hash(&mut hasher);
         Ok(Sight { is_file: found.is_file(), stamp: hasher.finish() })
+    }
+
+    fn may_change(&self, folder: &Path) -> bool {
+        access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
     }
 
     fn is_there(&self, path: &Path) -> io::Result<bool> {

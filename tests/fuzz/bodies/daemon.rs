@@ -106,7 +106,7 @@ fn reason(byte: u8) -> CloseReason {
 
 fn kind(which: usize) -> StoreErrorKind {
     use StoreErrorKind::{
-        Exists, Full, Io, Locked, Malformed, Missing, NotADirectory, NotWritable,
+        Exists, File, Full, Io, Locked, Malformed, Missing, NotADirectory, NotWritable,
     };
-    [Io, Full, NotWritable, Exists, Missing, Malformed, NotADirectory, Locked][which % 8]
+    [Io, Full, NotWritable, Exists, Missing, Malformed, NotADirectory, Locked, File][which % 9]
 }
