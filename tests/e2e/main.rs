@@ -37,6 +37,7 @@ mod status;
 mod steps;
 mod storage;
 mod systemd;
+mod tenants;
 mod trace;
 mod trust;
 mod wishes;
@@ -181,6 +182,7 @@ fn main() -> ExitCode {
         check::TESTS,
         routes::TESTS,
         systemd::TESTS,
+        tenants::TESTS,
         shipping::TESTS,
         renewal::TESTS,
         wishes::TESTS,
