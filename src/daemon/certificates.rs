@@ -7,6 +7,7 @@
 //! `ordering.rs` an order from its beginning to its end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::acme::renewal_info::{NoSuggestion, Suggestion};
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::daemon::budget::Budget;
 use crate::daemon::issuer::OrderId;
 use crate::daemon::memory::CertificateMemory;
-use crate::daemon::wish::{Wish, Wishes};
+use crate::daemon::wish::Wishes;
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::secret::Secret;
@@ -22,6 +23,7 @@ use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
+mod comparing;
 mod entry;
 mod file;
 mod life;
@@ -38,6 +40,7 @@ pub use schedule::{Next, Planned, Task, When, Why};
 pub use trouble::Trouble;
 pub use view::{Counts, OrderCounts, State, View};
 
+use comparing::Changes;
 use entry::{Entry, Policy, Step};
 use life::Change;
 use trouble::minutes;
@@ -116,15 +119,6 @@ pub enum Urgency {
     Now,
 }
 
-/// What the last complete list of apps changes and has not changed yet.
-#[derive(Debug, Default)]
-struct Changes {
-    /// Not wanted any more, or void.
-    gone: VecDeque<Domain>,
-    /// Wanted otherwise than before.
-    wanted: VecDeque<(Domain, Arc<Wish>)>,
-}
-
 /// Every certificate that is wanted or stored.
 #[derive(Debug)]
 pub struct Certificates {
@@ -142,6 +136,8 @@ pub struct Certificates {
     recording: Vec<Domain>,
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
+    /// What is wanted now, before it is compared.
+    asked: Option<Arc<Wishes>>,
     changes: Option<Changes>,
     /// All that the last list changes has been changed since this was asked.
     compared: bool,
@@ -177,6 +173,7 @@ impl Certificates {
             orders: BTreeMap::new(),
             recording: Vec::new(),
             unread: VecDeque::new(),
+            asked: None,
             changes: None,
             compared: false,
             misnamed: BTreeSet::new(),
@@ -210,84 +207,6 @@ impl Certificates {
             }
             self.entries.insert(name, entry);
         }
-    }
-
-    /// Takes in the whole of what is wanted now. Of very much the rest is done in the next turns.
-    pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &Wishes) {
-        self.check_clock(turn);
-        self.changes = Some(self.compare(turn.now.wall, wishes));
-        self.handle_timeout(turn);
-    }
-
-    /// Whether all is done that a list of apps changes; said once for each list.
-    pub fn take_compared(&mut self) -> bool {
-        std::mem::take(&mut self.compared)
-    }
-
-    /// What is not wanted any more, or has become void, and what is wanted otherwise than before. Both
-    /// sides are in order, so that they are walked through side by side.
-    fn compare(&self, now: UnixTime, wishes: &Wishes) -> Changes {
-        let mut changes = Changes::default();
-        let owned = |(name, wish): (&Domain, &Arc<Wish>)| (name.clone(), Arc::clone(wish));
-        let mut wishes = wishes.iter().peekable();
-        for (name, entry) in &self.entries {
-            while let Some(wish) = wishes.next_if(|(wished, _)| *wished < name) {
-                changes.wanted.push_back(owned(wish));
-            }
-            match wishes.next_if(|(wished, _)| *wished == name) {
-                Some((_, wish)) if entry.wish.as_ref() == Some(wish) => {}
-                Some(wish) => changes.wanted.push_back(owned(wish)),
-                None if entry.wish.is_some() || entry.is_void(now) => {
-                    changes.gone.push_back(name.clone());
-                }
-                None => {}
-            }
-        }
-        changes.wanted.extend(wishes.map(owned));
-        changes
-    }
-
-    /// Carries on with what the last list changes.
-    fn apply_changes(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut changes) = self.changes.take() else { return };
-        for _ in 0..PER_TURN {
-            // Nothing is unwanted before all is known that is wanted.
-            let gone = if self.policy.synced { changes.gone.pop_front() } else { None };
-            if let Some(name) = gone {
-                self.unwant(turn, &name);
-            } else if let Some((name, wish)) = changes.wanted.pop_front() {
-                self.want_one(turn, &name, &wish);
-            } else if self.policy.synced {
-                self.compared = true;
-                return self.retire(turn.now.wall);
-            } else {
-                self.policy.synced = true;
-            }
-        }
-        self.changes = Some(changes);
-    }
-
-    fn unwant(&mut self, turn: &mut Turn<'_>, name: &Domain) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        if entry.wish.take().is_some() {
-            turn.log(Record::info("sync", "domain is no longer wanted").with("name", name));
-        }
-        self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
-        self.cancel_if_void(turn, name);
-        self.reindex(name);
-        self.drop_if_void(name);
-    }
-
-    fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, wish: &Arc<Wish>) {
-        let entry = self.entries.entry(name.clone()).or_default();
-        if entry.wish.is_none() {
-            let line = Record::info("sync", "domain is wanted").with("name", name);
-            turn.log(line.with("app", &wish.source.app));
-        }
-        entry.take_wish(turn.now.wall, wish);
-        self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
-        self.cancel_if_void(turn, name);
-        self.reindex(name);
     }
 
     /// Takes in whether the CA says when to renew (RFC 9773).
@@ -421,7 +340,7 @@ impl Certificates {
 
     /// When something is due next.
     pub fn poll_timeout(&self, now: Now) -> Option<Instant> {
-        if self.changes.is_some() {
+        if self.asked.is_some() || self.changes.is_some() {
             return Some(now.mono);
         }
         let (at, _) = self.due.first()?;
@@ -443,9 +362,14 @@ impl Certificates {
         self.entries.values().any(|entry| entry.goes_on(&self.policy))
     }
 
-    /// What must survive a restart.
-    pub fn memory(&self) -> impl Iterator<Item = (&Domain, &CertificateMemory)> + Clone {
-        self.entries.iter().map(|(name, entry)| (name, &entry.memory))
+    /// What must survive a restart, by name; behind `last`, if that is given.
+    pub fn memory(
+        &self,
+        last: Option<&Domain>,
+    ) -> impl Iterator<Item = (&Domain, &CertificateMemory)> {
+        let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries.range::<Domain, _>((begin, Bound::Unbounded));
+        entries.map(|(name, entry)| (name, &entry.memory))
     }
 
     /// What was spent of the CA's limits, less what has grown back.

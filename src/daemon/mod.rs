@@ -4,12 +4,13 @@
 //! parts want goes to each other or to the loop. The parts decide.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::acme::account::Binding;
 use crate::config::Config;
 use crate::flat::FlatMap;
 use crate::keys::Keys;
-use crate::log::Record;
+use crate::log::{Level, Record};
 use crate::seam::{
     ConnId, Input, Load, Loaded, Machine, Output, Signal, StoreError, Trust, WriteId,
 };
@@ -52,6 +53,7 @@ use journal::Journal;
 use left_overs::LeftOvers;
 use memory::CaMemory;
 use reloader::{Catalog, News, Reloader};
+use remembering::{Recalling, Writing};
 use routes::Routes;
 use standing::{Progress, Standing};
 use storekeeper::{Purpose, Storekeeper};
@@ -85,6 +87,10 @@ pub struct Daemon {
     /// What is remembered of every CA so far.
     cas: FlatMap<String, CaMemory>,
     journal: Journal,
+    /// The memory of an earlier run, while it is read.
+    recalling: Option<Recalling>,
+    /// The memory, while it is put together to be written.
+    writing: Option<Writing>,
     errand: Errand,
     /// The process is to end, by this time at the latest.
     end_by: Option<Instant>,
@@ -124,6 +130,8 @@ impl Daemon {
             directory: config.acme.to_string(),
             cas: FlatMap::new(),
             journal: Journal::default(),
+            recalling: None,
+            writing: None,
             errand: Errand::new(&config.mode),
             end_by: None,
             over: false,
@@ -170,7 +178,7 @@ impl Daemon {
             Input::Measured(conn, usage) => self.ask_front(turn.now.wall, |front, reports| {
                 front.measured(turn, conn, usage, reports);
             }),
-            Input::Signal(Signal::Reload) if self.storage.is_active() && self.errand.follows() => {
+            Input::Signal(Signal::Reload) if self.is_at_work() => {
                 self.say_plan(turn);
                 self.watcher.sync_now(turn, &mut self.transport);
                 self.reloader.look_at_all(turn, &self.certificates);
@@ -184,8 +192,16 @@ impl Daemon {
         }
     }
 
+    /// Whether this instance follows Marathon and keeps certificates.
+    fn is_at_work(&self) -> bool {
+        self.storage.is_active() && self.recalling.is_none() && self.errand.follows()
+    }
+
     /// The whole plan, a line each, for whoever looks for a fault.
     fn say_plan(&self, turn: &mut Turn<'_>) {
+        if self.config.log_level > Level::Debug {
+            return;
+        }
         for planned in self.certificates.plan() {
             turn.log(Record::debug("plan", planned.to_string()));
         }
@@ -241,6 +257,8 @@ impl Daemon {
     /// moves any more.
     fn settle(&mut self, turn: &mut Turn<'_>) {
         self.storage.handle_timeout(turn);
+        self.recall_on(turn);
+        self.write_on();
         self.front.handle_timeout(turn);
         self.transport.handle_timeout(turn);
         self.watcher.handle_timeout(turn, &mut self.transport);
@@ -309,14 +327,17 @@ impl Daemon {
             moved = true;
         }
         self.watcher.poll_load().into_iter().for_each(|path| self.storage.load(Load::Token(path)));
-        // The storage goes before the network: what a peer is told about is on the disk by then.
-        while let Some(output) = self.storage.poll_output() {
-            self.outputs.push_back(output);
-            moved = true;
-        }
-        while let Some(output) = self.transport.poll_output() {
-            self.outputs.push_back(output);
-            moved = true;
+        // The storage goes before the network: what a peer is told about is on the disk by then. Nothing
+        // goes before the memory that is being written.
+        if self.writing.is_none() {
+            while let Some(output) = self.storage.poll_output() {
+                self.outputs.push_back(output);
+                moved = true;
+            }
+            while let Some(output) = self.transport.poll_output() {
+                self.outputs.push_back(output);
+                moved = true;
+            }
         }
         for output in self.front.outputs() {
             self.outputs.push_back(output);
@@ -329,7 +350,7 @@ impl Daemon {
         if self.watcher.awaits(request) {
             let wanted = self.watcher.handle_event(turn, &mut self.transport, request, event);
             if let Some(wanted) = wanted {
-                self.certificates.want(turn, &wanted.certificates);
+                self.certificates.want_soon(Arc::clone(&wanted.certificates));
             }
         } else if self.routes.awaits(request) {
             self.routes.handle_event(turn, &mut self.transport, request, event);
@@ -369,6 +390,7 @@ impl Daemon {
             self.left_overs.poll_timeout(now.mono),
             self.errand.poll_timeout(),
             self.end_by,
+            (self.recalling.is_some() || self.writing.is_some()).then_some(now.mono),
         ]
         .into_iter()
         .flatten()

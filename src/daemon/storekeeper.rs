@@ -274,6 +274,12 @@ impl Storekeeper {
         self.outputs.push_back(Output::Store { write, change });
     }
 
+    /// Makes a change before all others that wait.
+    pub fn store_first(&mut self, purpose: Purpose, change: Change) {
+        self.store(purpose, change);
+        self.outputs.rotate_right(1);
+    }
+
     /// Reads something.
     pub fn load(&mut self, load: Load) {
         self.outputs.push_back(Output::Load(load));

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
@@ -54,7 +55,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The certificates, by the first of their names, which names their files.
-    pub certificates: Wishes,
+    pub certificates: Arc<Wishes>,
     /// Labels and apps that were passed over, ready for the log, each once.
     pub oddities: BTreeSet<Oddity>,
     /// Names that no public CA could certify, or that could not be stored.
@@ -169,7 +170,7 @@ impl Watcher {
         before: Wishes,
         knew_apps: bool,
     ) {
-        self.holders = Holders::of(before);
+        self.holders = Holders::of(Arc::new(before));
         self.doubts_empty = knew_apps;
         self.stream.open_at(turn.now.mono);
         self.sync_at = Some(turn.now.mono + ATTACH_PATIENCE);
@@ -215,7 +216,7 @@ impl Watcher {
                 self.synced(turn);
                 let is_believed = self.is_believed(turn);
                 if is_believed && is_news {
-                    self.holders = Holders::of(self.wanted.certificates.clone());
+                    self.holders = Holders::of(Arc::clone(&self.wanted.certificates));
                 }
                 is_believed
             }

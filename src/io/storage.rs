@@ -452,8 +452,8 @@ fn optional<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
 
 /// The domain whose certificate a file in `certs/` is, by its name.
 fn domain_of(file: &str) -> Option<Domain> {
-    let name = file.strip_suffix(".pem").and_then(|name| Domain::parse(name).ok());
-    name.filter(|name| format!("{name}.pem") == file)
+    let stem = file.strip_suffix(".pem")?;
+    Domain::parse(stem).ok().filter(|name| name.as_str() == stem)
 }
 
 fn certificate(name: &Domain) -> String {

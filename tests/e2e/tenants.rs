@@ -139,7 +139,8 @@ fn takeover() -> Outcome {
     again.wait_for(warning)?;
     stand.let_time_pass(&again, "last")?;
     unchanged(&again, 4)?;
-    let status = wait_for_status(&again, &stand.site, |it| it["skipped_domains"]["other_app"] == 2)?;
+    let status =
+        wait_for_status(&again, &stand.site, |it| it["skipped_domains"]["other_app"] == 2)?;
     let app = &certificate(&status, VICTIMS[0])["app"];
     expect(*app == "/victim", || status.to_string())
 }

@@ -12,6 +12,7 @@ use crate::acme::order::Refusal;
 use crate::acme::types::{Problem, ProblemKind};
 use crate::daemon::issuer::{Issued, OrderError};
 use crate::daemon::wish::Source;
+use crate::daemon::wish::Wish;
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
 
@@ -72,7 +73,10 @@ impl Case {
     }
 
     fn remembered(&self) -> BTreeMap<Domain, CertificateMemory> {
-        self.certificates.memory().map(|(name, memory)| (name.clone(), memory.clone())).collect()
+        self.certificates
+            .memory(None)
+            .map(|(name, memory)| (name.clone(), memory.clone()))
+            .collect()
     }
 
     /// The same storage and memory, and a new process.

@@ -213,7 +213,7 @@ impl Certificates {
     /// Whether Marathon's wishes are not known, or files are being read, or there are orders: it costs no
     /// look at all certificates.
     pub fn is_at_work(&self) -> bool {
-        let has_changes = !self.policy.synced || self.changes.is_some();
+        let has_changes = !self.policy.synced || self.asked.is_some() || self.changes.is_some();
         has_changes || !self.orders.is_empty() || !self.unread.is_empty()
     }
 

@@ -3,6 +3,7 @@
 //! has names of one app only, so that no app can change what another one gets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::collect::{Collect, sorted};
 use crate::daemon::wish::{Source, Wish, Wishes};
@@ -69,19 +70,29 @@ pub(super) fn gather(apps: Vec<&Said>, holders: &Holders, grouping: Grouping) ->
     let mut owners = Owners::of(&apps, holders);
     let oddity = owners.limit(&apps, grouping.domains_max, &mut gathered.skipped);
     gathered.oddities.extend(oddity);
-    if grouping.together {
-        let mut groups = merge(&apps, &owners, &mut gathered);
-        absorb(&mut groups);
-        split(groups, grouping.names_max.max(1), &mut gathered);
-    } else {
+    if !grouping.together {
         let versions = apps.iter().map(|app| (app.app.as_str(), app.version.as_str())).into_map();
-        for (name, app) in owners.placed() {
+        for (name, app, held) in owners.placed() {
             let version = versions.get(app).copied().unwrap_or_default();
+            let is_same = |held: &&Arc<Wish>| {
+                let Wish { names, source } = &***held;
+                matches!(&names[..], [only] if only == name)
+                    && source.app == app
+                    && source.version == version
+            };
+            if let Some(held) = held.filter(is_same) {
+                gathered.certificates.insert(name.clone(), Arc::clone(held));
+                continue;
+            }
             let source = Source { app: app.into(), version: version.into() };
             let wish = Wish { names: vec![name.clone()], source };
             gathered.certificates.insert(name.clone(), wish.into());
         }
+        return gathered;
     }
+    let mut groups = merge(&apps, &owners, &mut gathered);
+    absorb(&mut groups);
+    split(groups, grouping.names_max.max(1), &mut gathered);
     holders.share(&mut gathered.certificates);
     gathered
 }

@@ -5,6 +5,7 @@
 //! them how many they ask for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
@@ -200,6 +201,7 @@ impl Known {
         let rejected_domains = said().map(|said| said.rejected_domains).sum();
         let app_limit = said().map(|said| said.skipped).sum();
         let skipped = SkippedCounts { app_limit, ..skipped };
+        let certificates = Arc::new(certificates);
         Wanted { certificates, oddities, rejected_domains, skipped, apps: self.count }
     }
 }

@@ -20,13 +20,13 @@ pub(super) const NAMED_MAX: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     /// By their first names.
-    certificates: Wishes,
+    certificates: Arc<Wishes>,
     /// By every other name.
     others: BTreeMap<Domain, Arc<Wish>>,
 }
 
 impl Holders {
-    pub(super) fn of(certificates: Wishes) -> Holders {
+    pub(super) fn of(certificates: Arc<Wishes>) -> Holders {
         let mut others = BTreeMap::new();
         for wish in certificates.values().filter(|wish| wish.names.len() > 1) {
             others.extend(wish.names[1..].iter().map(|name| (name.clone(), Arc::clone(wish))));
@@ -34,10 +34,14 @@ impl Holders {
         Holders { certificates, others }
     }
 
+    /// The certificate by which an app has a domain.
+    fn wish_of(&self, name: &Domain) -> Option<&Arc<Wish>> {
+        self.certificates.get(name).or_else(|| self.others.get(name))
+    }
+
     /// The id of the app that has a domain.
     pub(super) fn app_of(&self, name: &Domain) -> Option<&str> {
-        let wish = self.certificates.get(name).or_else(|| self.others.get(name))?;
-        Some(&wish.source.app)
+        self.wish_of(name).map(|wish| wish.source.app.as_str())
     }
 
     /// The same certificates, but in the memory of before where nothing has changed.
@@ -53,8 +57,8 @@ impl Holders {
 /// A domain that an app asks for.
 struct Owner<'a> {
     app: &'a str,
-    /// An app has it already: this one, or one that asks for it no more.
-    is_held: bool,
+    /// By this certificate an app has it already: this one, or one that asks for it no more.
+    held: Option<&'a Arc<Wish>>,
     /// Whether it has a place, once that is decided.
     is_placed: Option<bool>,
 }
@@ -64,14 +68,16 @@ pub(super) struct Owners<'a>(BTreeMap<&'a Domain, Owner<'a>>);
 
 impl<'a> Owners<'a> {
     /// Decides which of the apps, which are in order, gets each domain.
-    pub(super) fn of(apps: &[&'a Said], holders: &Holders) -> Owners<'a> {
+    pub(super) fn of(apps: &[&'a Said], holders: &'a Holders) -> Owners<'a> {
         let mut owners: BTreeMap<&Domain, Owner<'_>> = BTreeMap::new();
         for app in apps {
             for name in app.labels.iter().flat_map(|label| &label.names) {
-                let holder = holders.app_of(name);
-                let new = Owner { app: &app.app, is_held: holder.is_some(), is_placed: None };
-                let owner = owners.entry(name).or_insert(new);
-                if holder == Some(&*app.app) {
+                let owner = owners.entry(name).or_insert_with(|| Owner {
+                    app: &app.app,
+                    held: holders.wish_of(name),
+                    is_placed: None,
+                });
+                if owner.held.is_some_and(|held| held.source.app == app.app) {
                     owner.app = &app.app;
                 }
             }
@@ -92,7 +98,8 @@ impl<'a> Owners<'a> {
             tally.add(&app.app, &shed.label, shed.count);
         }
         if self.0.len() > domains_max {
-            let held = self.0.values().filter(|owner| owner.is_held).count().min(domains_max);
+            let held =
+                self.0.values().filter(|owner| owner.held.is_some()).count().min(domains_max);
             let mut room = (held, domains_max - held);
             for app in apps {
                 for label in &app.labels {
@@ -110,7 +117,7 @@ impl<'a> Owners<'a> {
     fn leaves_out(&mut self, app: &Said, name: &Domain, room: &mut (usize, usize)) -> bool {
         let owner = self.0.get_mut(name).filter(|owner| owner.app == app.app);
         let Some(owner) = owner.filter(|owner| owner.is_placed.is_none()) else { return false };
-        let room = if owner.is_held { &mut room.0 } else { &mut room.1 };
+        let room = if owner.held.is_some() { &mut room.0 } else { &mut room.1 };
         let is_placed = *room > 0;
         *room = room.saturating_sub(1);
         owner.is_placed = Some(is_placed);
@@ -123,10 +130,12 @@ impl<'a> Owners<'a> {
         owner.map(|owner| owner.app)
     }
 
-    /// Every domain that has a place, and its app.
-    pub(super) fn placed(&self) -> impl Iterator<Item = (&'a Domain, &'a str)> {
+    /// Every domain that has a place, its app, and the certificate by which an app has it already.
+    pub(super) fn placed(
+        &self,
+    ) -> impl Iterator<Item = (&'a Domain, &'a str, Option<&'a Arc<Wish>>)> {
         let placed = self.0.iter().filter(|(_, owner)| owner.is_placed != Some(false));
-        placed.map(|(name, owner)| (*name, owner.app))
+        placed.map(|(name, owner)| (*name, owner.app, owner.held))
     }
 }
 

@@ -1,7 +1,5 @@
 //! Labels in, certificates out: the same in whatever order the apps are listed.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::daemon::watcher::known::Label;
 
@@ -35,7 +33,7 @@ fn holders(certificates: &[(&str, &str)]) -> Holders {
         let source = Source { app: app.to_string(), version: String::new() };
         (names[0].clone(), Arc::new(Wish { names, source }))
     };
-    Holders::of(certificates.iter().map(wish).collect())
+    Holders::of(Arc::new(certificates.iter().map(wish).collect()))
 }
 
 fn show(certificates: &Wishes) -> Vec<String> {
@@ -59,7 +57,7 @@ fn gathered(apps: &[Said], holders: &Holders, grouping: Grouping) -> Gathered {
         assert_eq!(gather(turned.iter().collect(), holders, grouping), result);
         assert_eq!(gather(turned.iter().rev().collect(), holders, grouping), result);
     }
-    let again = Holders::of(result.certificates.clone());
+    let again = Holders::of(Arc::new(result.certificates.clone()));
     assert_eq!(gather(apps.iter().collect(), &again, grouping), result, "who has it keeps it");
     result
 }
@@ -147,7 +145,7 @@ fn no_act_of_another_app_changes_a_certificate() {
         let mut apps = [app("/a", &["a b"]), app("/b", &["a"])];
         let before = gathered(&apps, &Holders::default(), grouping).certificates;
         apps[1].version = "v2".into();
-        let holders = Holders::of(before.clone());
+        let holders = Holders::of(Arc::new(before.clone()));
         let after = gather(apps.iter().collect(), &holders, grouping).certificates;
         assert!(before.iter().zip(&after).all(|((_, one), (_, other))| Arc::ptr_eq(one, other)));
         assert_eq!(before, after);
