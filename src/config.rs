@@ -12,6 +12,11 @@ use crate::log::Level;
 use crate::proxy::Proxies;
 use crate::url::{Host, Origin, Url};
 
+/// Domains of one app by default; `--max-domains-per-app` sets another limit.
+pub const DOMAINS_PER_APP: usize = 1000;
+/// Domains of all apps together: for so many, every piece of work stays short enough for challenges to be
+/// answered in time.
+pub const DOMAINS_MAX: usize = 20_000;
 /// The choices of one run (contract: command line).
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -67,6 +72,8 @@ pub struct Config {
     pub external_account: Option<ExternalAccount>,
     /// `--prune-after`; `None` when 0.
     pub prune_after: Option<Duration>,
+    /// `--max-domains-per-app`, from 1 to [`DOMAINS_MAX`].
+    pub max_domains_per_app: usize,
     /// `--skip-route-check`: whose challenge route is not tried before an order.
     pub skip_route_check: SkipRouteCheck,
     /// `--ca-limits`: what the CA's rate limits are reckoned by here.

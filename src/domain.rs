@@ -5,6 +5,9 @@ use std::fmt;
 
 /// The longest whole name, in bytes (RFC 1035 section 2.3.4, without the root's dot).
 pub const NAME_BYTES_MAX: usize = 253;
+/// The longest name that is accepted, in bytes: the longest of its file names, `archive/NAME.9999.pem`,
+/// must fit NAME_MAX, 255 (limits.h(0p)). A certificate for a longer name would be issued and lost.
+pub const STORABLE_BYTES_MAX: usize = 255 - ".9999.pem".len();
 /// The longest part between two dots, in bytes (RFC 1035 section 2.3.4).
 pub const LABEL_BYTES_MAX: usize = 63;
 
@@ -19,6 +22,8 @@ pub enum DomainError {
     Empty,
     /// More than [`NAME_BYTES_MAX`].
     NameTooLong,
+    /// More than [`STORABLE_BYTES_MAX`].
+    NotStorable,
     /// A part has more than [`LABEL_BYTES_MAX`].
     LabelTooLong,
     /// Two dots in a row, or one at the start.
@@ -40,7 +45,7 @@ impl Domain {
     ///
     /// # Errors
     /// Says why no public CA could certify the name (RFC 1123 section 2.1, RFC 5890 section 2.3.1,
-    /// CA/Browser Forum baseline requirements section 7.1.4).
+    /// CA/Browser Forum baseline requirements section 7.1.4), or why its files could not be stored.
     pub fn parse(text: &str) -> Result<Domain, DomainError> {
         let text = text.strip_suffix('.').unwrap_or(text);
         if text.is_empty() {
@@ -55,6 +60,9 @@ impl Domain {
         }
         if text.len() > NAME_BYTES_MAX {
             return Err(DomainError::NameTooLong);
+        }
+        if text.len() > STORABLE_BYTES_MAX {
+            return Err(DomainError::NotStorable);
         }
         text.split('.').try_for_each(check_label)?;
         let last = text.rsplit('.').next().unwrap_or(text);
@@ -102,6 +110,10 @@ impl fmt::Display for DomainError {
         match self {
             DomainError::Empty => f.write_str("it is empty"),
             DomainError::NameTooLong => write!(f, "it is longer than {NAME_BYTES_MAX} bytes"),
+            DomainError::NotStorable => write!(
+                f,
+                "it is longer than {STORABLE_BYTES_MAX} bytes, so that its files cannot be stored"
+            ),
             DomainError::LabelTooLong => write!(f, "a part is longer than {LABEL_BYTES_MAX} bytes"),
             DomainError::EmptyLabel => f.write_str("a part between its dots is empty"),
             DomainError::SinglePart => f.write_str("it has one part only"),
@@ -126,6 +138,25 @@ mod tests {
         }
         assert!(Domain::parse("xn--bcher-kva.example").is_ok());
         assert!(Domain::parse("1.example").is_ok());
+    }
+
+    #[test]
+    fn the_longest_file_name_of_a_domain_fits_into_a_directory() {
+        let of_length = |length: usize| {
+            let tail = format!(".{0}.{0}.{0}.org", "b".repeat(60));
+            format!("{}{tail}", "a".repeat(length - tail.len()))
+        };
+        let longest = Domain::parse(&of_length(246)).unwrap();
+        assert_eq!(format!("{longest}.9999.pem").len(), 255);
+        for length in [247, 252, 253] {
+            assert_eq!(
+                Domain::parse(&of_length(length)),
+                Err(DomainError::NotStorable),
+                "{length}"
+            );
+        }
+        // A trailing dot is not part of the name.
+        assert_eq!(Domain::parse(&format!("{longest}.")), Ok(longest));
     }
 
     #[test]

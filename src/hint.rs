@@ -165,6 +165,12 @@ hints! {
         external by default",
     /// There is no port of that index.
     PortIndex = "port-index": "count the app's ports from 0 and correct the number in the label",
+    /// An app has more domains than it may have.
+    DomainsOfApp = "domains-per-app": "part the domains over several apps, or raise --max-domains-per-app",
+    /// All apps together have more domains than they may have.
+    DomainsOfAll = "domains-total": "give some of the apps a group of their own, and another marathon-acme",
+    /// With `--san`, another app has the domain.
+    DomainTaken = "domain-taken": "leave it in the label of one app",
     /// The volume is full.
     StorageFull = "storage-full": "make room on the volume of the storage directory, or raise its quota",
     /// The directory cannot be written.

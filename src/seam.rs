@@ -415,14 +415,24 @@ pub enum StoreErrorKind {
     NotADirectory,
     /// A link, a directory, a FIFO or a device stands where a regular file belongs. It was not opened.
     NotAFile,
-    /// No permission, or a read-only file system.
+    /// No permission for one of our directories, or a read-only file system.
     NotWritable,
     /// No space, or over quota.
     Full,
     /// The file is larger than the limit for its kind, or its name is not one that we make.
     Malformed,
-    /// Any other failure of the disk.
+    /// The disk fails (EIO).
     Io,
+    /// Any other refusal: it is about this file, and others can be changed.
+    File,
+}
+
+impl StoreErrorKind {
+    /// Whether the storage as a whole cannot be written: it is full, over quota or read-only, our
+    /// directories are another user's, or the disk fails. Every other error is about one file.
+    pub fn is_storage_failure(self) -> bool {
+        matches!(self, StoreErrorKind::NotWritable | StoreErrorKind::Full | StoreErrorKind::Io)
+    }
 }
 
 impl fmt::Display for StoreError {

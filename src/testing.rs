@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{CaLimits, Config, Listen, LogFormat, Mode, SkipRouteCheck};
+use crate::config::{CaLimits, Config, DOMAINS_PER_APP, Listen, LogFormat, Mode, SkipRouteCheck};
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
 use crate::log::{Level, Record};
@@ -72,6 +72,7 @@ pub(crate) fn config() -> Config {
         external_account: None,
         ca_limits: CaLimits::Known,
         prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+        max_domains_per_app: DOMAINS_PER_APP,
         skip_route_check: SkipRouteCheck::All,
         mode: Mode::Serve,
         user: None,

@@ -65,6 +65,10 @@ impl House {
         self.daemon.handle_input(self.now, input, &mut self.keys);
         loop {
             match self.daemon.poll_output() {
+                // What is much is done in several turns.
+                Output::Wait(Some(at)) if at <= self.now.mono => {
+                    self.daemon.handle_input(self.now, Input::Timeout, &mut self.keys);
+                }
                 Output::Wait(_) => return,
                 Output::Load(Load::Storage) => {
                     let found = Inventory { has_fallback: true, ..Inventory::default() };

@@ -1,24 +1,22 @@
 //! Asks every Marathon who it is and whether its event stream opens, and the first that answers for its
 //! apps, of which it keeps what they want and what is odd about them. Marathon is changed by none of it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
-use crate::daemon::watcher::NAMES_MAX;
 use crate::daemon::watcher::inquiry::{Inquiry, Manner, Reception};
-use crate::domain::Domain;
 use crate::http::ResponseHead;
-use crate::marathon::{App, AppError, AppsParser, Notice, Selection, claims, event, lint};
+use crate::marathon::{App, AppsParser, event};
 use crate::turn::Turn;
 use crate::url::Url;
 
+use super::apps::{Found, Rules};
 use super::open::Open;
+use super::problem;
 use super::report::{Finding, Verdict};
-use super::{counted, problem};
 
 /// `/v2/info` is some KiB; in bytes.
 const INFO_BYTES_MAX: usize = 1024 * 1024;
@@ -33,8 +31,7 @@ pub(super) struct Marathons {
     peers: Vec<Peer>,
     open: Open<(Question, Inquiry)>,
     timeout: Duration,
-    group: String,
-    selection: Selection,
+    wanted: Rules,
     apps: Apps,
 }
 
@@ -66,17 +63,6 @@ enum Apps {
     Failed,
 }
 
-/// What a list of apps says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
-    /// How many there are.
-    apps: usize,
-    /// The domains that are to have certificates, each with the first app that wants it.
-    pub(super) domains: BTreeMap<Domain, String>,
-    /// What is odd about labels.
-    oddities: Vec<Finding>,
-}
-
 impl Marathons {
     pub(super) fn new(config: &Config) -> Marathons {
         let peer = |url: &Url| Peer { url: url.clone(), info: None, stream: None, apps: None };
@@ -84,8 +70,7 @@ impl Marathons {
             peers: config.marathon.iter().map(peer).collect(),
             open: Open::default(),
             timeout: config.marathon_timeout.map_or(TIMEOUT_MAX, |it| it.min(TIMEOUT_MAX)),
-            group: config.group.clone(),
-            selection: config.into(),
+            wanted: config.into(),
             apps: Apps::Asking,
         }
     }
@@ -198,7 +183,7 @@ impl Marathons {
             Question::Apps { parser, found, .. } => {
                 let fed = parser.feed(bytes, &mut |app| {
                     let app = app.and_then(App::parse);
-                    found.add(app, &self.group, self.selection);
+                    found.add(app, &self.wanted);
                 });
                 fed.map_err(|error| error.to_string())
             }
@@ -305,8 +290,8 @@ impl Marathons {
         match &self.apps {
             Apps::Listed(peer, found) => {
                 let url = self.peers.get(*peer).map(|peer| peer.url.origin().to_string());
-                findings.push(found.summary(&url.unwrap_or_default(), &self.group));
-                findings.extend(found.oddities.iter().cloned());
+                findings.push(found.summary(&url.unwrap_or_default(), &self.wanted.group));
+                findings.extend(found.oddities().cloned());
             }
             Apps::Asking | Apps::Failed => {
                 let remedy = "mend what is said of Marathon above; nothing is known of the domains";
@@ -378,55 +363,6 @@ fn is_stream(head: &ResponseHead) -> Result<(), String> {
     Err(format!("it is not {STREAM} but {content_type:?}"))
 }
 
-impl Found {
-    fn add(&mut self, item: Result<App, AppError>, group: &str, selection: Selection) {
-        self.apps += 1;
-        let app = match item {
-            Ok(app) => app,
-            Err(error) => {
-                let seen = format!("{}: passed over: {error}", error.app());
-                self.note(seen, "mend the app".into());
-                return;
-            }
-        };
-        let claims = claims(&app, group, selection);
-        for name in claims.certificates.into_iter().flat_map(|claim| claim.names) {
-            self.domains.entry(name).or_insert_with(|| app.id.clone());
-        }
-        for it in claims.rejected {
-            let seen = format!("{} {}: {:?} passed over: {}", it.app, it.label, it.text, it.reason);
-            self.note(seen, "write a name that a public CA certifies".into());
-        }
-        for notice in claims.notices {
-            let remedy = match notice {
-                Notice::SeveralDomains { .. } => "give one of these, or leave one domain",
-                Notice::PortOutOfRange { .. } => "take the label away, or give the app the port",
-                // It is among the flaws below, with every group that is not ours.
-                Notice::NoGroup { .. } => continue,
-            };
-            self.note(format!("{} {}: {notice}", notice.app(), notice.label()), remedy.into());
-        }
-        for flaw in lint(&app, group, selection, NAMES_MAX) {
-            self.note(flaw.to_string(), flaw.remedy(group));
-        }
-    }
-
-    fn note(&mut self, seen: String, remedy: String) {
-        self.oddities.push(Finding::warn("label", seen, remedy));
-    }
-
-    fn summary(&self, url: &str, group: &str) -> Finding {
-        let apps = counted(self.apps as u64, "app");
-        let domains = counted(self.domains.len() as u64, "domain");
-        let seen = format!("{url}: {apps}, {domains} wanted in group {group:?}");
-        if self.domains.is_empty() {
-            let remedy = "label an app of that group with MARATHON_ACME_0_DOMAIN";
-            return Finding::warn("apps", seen, remedy);
-        }
-        Finding::ok("apps", seen)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,24 +376,5 @@ mod tests {
         assert_eq!(said(alone), Ok("Marathon 0.8.0, leader not known".into()));
         assert_eq!(said("<html>"), Err("/v2/info is no JSON".into()));
         assert_eq!(said("{}"), Err("/v2/info names no version".into()));
-    }
-
-    #[test]
-    fn apps_become_domains_and_oddities() {
-        let mut found = Found::default();
-        let labels = r#""labels":{"HAPROXY_GROUP":"external","HAPROXY_0_VHOST":"a.org",
-                        "MARATHON_ACME_0_DOMAIN":"a.org b.org","MARATHON_ACME_3_DOMAIN":"c.org"}"#;
-        let app = format!(r#"{{"id":"/a","portDefinitions":[{{}}],{labels}}}"#);
-        let mut add = |text: &str| {
-            found.add(App::parse(text.as_bytes()), "external", Selection::First);
-        };
-        add(&app);
-        add("[]");
-        let domains: Vec<&str> = found.domains.keys().map(Domain::as_str).collect();
-        assert_eq!((found.apps, domains), (2, vec!["a.org"]));
-        assert_eq!(found.oddities.len(), 3, "{:?}", found.oddities);
-        let summary = found.summary("http://m", "external");
-        assert_eq!(summary.seen, "http://m: 2 apps, 1 domain wanted in group \"external\"");
-        assert_eq!(Found::default().summary("http://m", "x").verdict, Verdict::Warn);
     }
 }

@@ -24,6 +24,7 @@ use crate::survey::Survey;
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 
+mod apps;
 mod balancers;
 mod ca;
 mod exposure;

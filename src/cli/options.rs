@@ -172,6 +172,12 @@ pub const OPTIONS: &[Spec] = &[
         "DOMAIN[,DOMAIN...]",
         "domains whose challenge route is not tried from here before an order, '*' for all [none]",
     ),
+    value(
+        None,
+        "max-domains-per-app",
+        "N",
+        "domains of one app that get certificates; of all apps together 20000 do [1000]",
+    ),
     switch("once", "bring everything up to date, then exit: 0 if all is well, else 1"),
     switch(
         "check",

@@ -71,6 +71,18 @@ fn the_choices_of_a_certificates_life() {
 }
 
 #[test]
+fn the_limit_of_domains_per_app() {
+    assert_eq!(config("/s", &[]).max_domains_per_app, 1000);
+    assert_eq!(config("/s --max-domains-per-app 7", &[]).max_domains_per_app, 7);
+    let variable = ("MARATHON_ACME_MAX_DOMAINS_PER_APP", "20000");
+    assert_eq!(config("/s", &[variable]).max_domains_per_app, 20_000);
+    for count in ["0", "20001", "many"] {
+        let expected = "write a number of domains from 1 to 20000";
+        assert!(error(&format!("--max-domains-per-app {count} /s")).ends_with(expected), "{count}");
+    }
+}
+
+#[test]
 fn zero_days_are_for_ever_and_the_smallest_time_above_is_not() {
     for (text, expected) in [("0", false), ("0.0", false), ("1e-300", true), ("36500", true)] {
         let config = config(&format!("/s --prune-after {text}"), &[]);

@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{CaLimits, Config, ExternalAccount, Listen, LogFormat, Mode, SkipRouteCheck};
+use crate::config::{
+    CaLimits, Config, DOMAINS_MAX, DOMAINS_PER_APP, ExternalAccount, Listen, LogFormat, Mode,
+    SkipRouteCheck,
+};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::keys::KeyType;
@@ -79,6 +82,8 @@ pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError
         key_type: word("key-type").map_or(Ok(KeyType::P256), key_type)?,
         external_account: external_account(word("eab-kid"), word("eab-hmac-key"))?,
         prune_after: prune_after(word("prune-after").unwrap_or(PRUNE_AFTER))?,
+        max_domains_per_app: word("max-domains-per-app")
+            .map_or(Ok(DOMAINS_PER_APP), max_domains_per_app)?,
         skip_route_check: skip_route_check(word("skip-route-check").unwrap_or_default())?,
         ca_limits: word("ca-limits").map_or(Ok(CaLimits::Known), limits::ca_limits)?,
         mode: mode(switch("once", word("once"))?, word("revoke"))?,
@@ -320,6 +325,12 @@ fn prune_after(text: &str) -> Result<Option<Duration>, UsageError> {
     let fix = "write a number of days, such as 30, or 0 to keep files for ever";
     let days = days.ok_or_else(|| wrong("prune-after", text, fix))?;
     Ok((days > 0.0).then(|| Duration::from_secs_f64(days * DAY_SECONDS)))
+}
+
+fn max_domains_per_app(text: &str) -> Result<usize, UsageError> {
+    let count = text.parse::<usize>().ok().filter(|count| (1..=DOMAINS_MAX).contains(count));
+    let fix = || format!("write a number of domains from 1 to {DOMAINS_MAX}");
+    count.ok_or_else(|| wrong("max-domains-per-app", text, fix()))
 }
 
 fn skip_route_check(list: &str) -> Result<SkipRouteCheck, UsageError> {

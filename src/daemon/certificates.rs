@@ -7,6 +7,7 @@
 //! `ordering.rs` an order from its beginning to its end, `deferred.rs` who waits for a limit of the CA.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::acme::renewal_info::{NoSuggestion, Suggestion};
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::daemon::budget::Budget;
 use crate::daemon::issuer::OrderId;
 use crate::daemon::memory::CertificateMemory;
-use crate::daemon::wish::{Wish, Wishes};
+use crate::daemon::wish::Wishes;
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::secret::Secret;
@@ -22,10 +23,12 @@ use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
+mod comparing;
 mod deadline;
 mod deferred;
 mod entry;
 mod file;
+mod held;
 mod life;
 mod ordering;
 mod reading;
@@ -41,6 +44,7 @@ pub use schedule::{Next, Planned, Task, When, Why};
 pub use trouble::{AppChanges, NameChanges, Trouble};
 pub use view::{Counts, OrderCounts, State, View};
 
+use comparing::Changes;
 use deferred::Deferred;
 use entry::{Entry, Policy, Step};
 use life::Change;
@@ -52,6 +56,10 @@ const WRITE_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
 const SLEEP_MAX: std::time::Duration = minutes(60);
 /// A wall clock that differs by more than this from what the monotonic one says was set.
 const CLOCK_SLACK: std::time::Duration = minutes(1);
+
+/// Certificates that are looked at in one turn, of those that are wanted otherwise, and of those for which
+/// something is due: among thousands, a challenge is answered in between.
+const PER_TURN: usize = 100;
 
 /// What is to be done for the certificates.
 #[derive(Debug)]
@@ -140,6 +148,11 @@ pub struct Certificates {
     recording: Vec<Domain>,
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
+    /// What is wanted now, before it is compared.
+    asked: Option<Arc<Wishes>>,
+    changes: Option<Changes>,
+    /// All that the last list changes has been changed since this was asked.
+    compared: bool,
     /// Those whose files, as they were read last, are not for their own names.
     misnamed: BTreeSet<Domain>,
     orders_made: u64,
@@ -173,6 +186,9 @@ impl Certificates {
             orders: BTreeMap::new(),
             recording: Vec::new(),
             unread: VecDeque::new(),
+            asked: None,
+            changes: None,
+            compared: false,
             misnamed: BTreeSet::new(),
             orders_made: 0,
             order_counts: OrderCounts::default(),
@@ -205,73 +221,6 @@ impl Certificates {
             }
             self.entries.insert(name, entry);
         }
-    }
-
-    /// Takes in the whole of what is wanted now.
-    pub fn want(&mut self, turn: &mut Turn<'_>, wishes: &Wishes) {
-        self.policy.synced = true;
-        self.check_clock(turn);
-        let (gone, changed) = self.compare(turn.now.wall, wishes);
-        for name in gone {
-            self.unwant(turn, &name);
-        }
-        for (name, wish) in changed {
-            self.want_one(turn, name, wish);
-        }
-        self.retire(turn.now.wall);
-        self.handle_timeout(turn);
-    }
-
-    /// What is not wanted any more, or has become void, and what is wanted otherwise than before. Both
-    /// sides are in order, so that they are walked through side by side.
-    fn compare<'a>(
-        &self,
-        now: UnixTime,
-        wishes: &'a Wishes,
-    ) -> (Vec<Domain>, Vec<(&'a Domain, &'a Arc<Wish>)>) {
-        let (mut gone, mut changed) = (Vec::new(), Vec::new());
-        let mut wishes = wishes.iter().peekable();
-        for (name, entry) in &self.entries {
-            changed.extend(std::iter::from_fn(|| wishes.next_if(|(wished, _)| *wished < name)));
-            match wishes.next_if(|(wished, _)| *wished == name) {
-                Some((_, wish)) if entry.wish.as_ref() == Some(wish) => {}
-                Some(wish) => changed.push(wish),
-                None if entry.wish.is_some() || entry.is_void(now) => gone.push(name.clone()),
-                None => {}
-            }
-        }
-        changed.extend(wishes);
-        (gone, changed)
-    }
-
-    fn unwant(&mut self, turn: &mut Turn<'_>, name: &Domain) {
-        self.leave_queue(name);
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        if entry.wish.take().is_some() {
-            turn.log(Record::info("sync", "domain is no longer wanted").with("name", name));
-        }
-        self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
-        self.cancel_if_void(turn, name);
-        self.reindex(name);
-        self.drop_if_void(name);
-    }
-
-    fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, wish: &Arc<Wish>) {
-        let entry = self.entries.entry(name.clone()).or_default();
-        if entry.wish.is_none() {
-            let line = Record::info("sync", "domain is wanted").with("name", name);
-            turn.log(line.with("app", &wish.source.app));
-        }
-        let keeps_place = entry.wish.as_ref().is_some_and(|before| {
-            before.names == wish.names && before.source.app == wish.source.app
-        });
-        entry.take_wish(turn.now.wall, wish);
-        if !keeps_place {
-            self.leave_queue(name);
-        }
-        self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
-        self.cancel_if_void(turn, name);
-        self.reindex(name);
     }
 
     /// Takes in whether the CA says when to renew (RFC 9773).
@@ -322,12 +271,15 @@ impl Certificates {
     /// Starts whatever is due.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         self.check_clock(turn);
+        self.apply_changes(turn);
         let now = turn.now.wall;
-        while let Some((at, _)) = self.due.first()
-            && *at <= now
-            && let Some((_, name)) = self.due.pop_first()
-        {
-            self.start(turn, &name);
+        for _ in 0..PER_TURN {
+            if let Some((at, _)) = self.due.first()
+                && *at <= now
+                && let Some((_, name)) = self.due.pop_first()
+            {
+                self.start(turn, &name);
+            }
         }
         self.release(turn);
     }
@@ -408,6 +360,9 @@ impl Certificates {
 
     /// When something is due next.
     pub fn poll_timeout(&self, now: Now) -> Option<Instant> {
+        if self.asked.is_some() || self.changes.is_some() {
+            return Some(now.mono);
+        }
         let due = self.due.first().map(|(at, _)| *at);
         let at = due.into_iter().chain(self.release_at(now.wall)).min()?;
         Some(now.mono + at.since(now.wall).min(SLEEP_MAX))
@@ -428,9 +383,14 @@ impl Certificates {
         self.entries.values().any(|entry| entry.goes_on(&self.policy))
     }
 
-    /// What must survive a restart.
-    pub fn memory(&self) -> impl Iterator<Item = (&Domain, &CertificateMemory)> + Clone {
-        self.entries.iter().map(|(name, entry)| (name, &entry.memory))
+    /// What must survive a restart, by name; behind `last`, if that is given.
+    pub fn memory(
+        &self,
+        last: Option<&Domain>,
+    ) -> impl Iterator<Item = (&Domain, &CertificateMemory)> {
+        let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries.range::<Domain, _>((begin, Bound::Unbounded));
+        entries.map(|(name, entry)| (name, &entry.memory))
     }
 
     /// What was spent of the CA's limits, less what has grown back.

@@ -45,6 +45,9 @@ pub use counts::CaCounts;
 use questions::{Questions, Revocation};
 use queue::OrderQueue;
 
+/// Orders that are taken from the queue in one turn. Where a limit of the CA puts all of them back, the
+/// others are taken in the next turns, so that what else there is to do does not wait for thousands.
+const ORDERS_PER_TURN: usize = 50;
 /// Orders side by side at most; further ones wait.
 pub const ORDERS_SIDE_BY_SIDE_MAX: usize = 10;
 /// An order that takes longer stands aside: it goes on, but keeps no other one from beginning …
@@ -201,6 +204,8 @@ pub struct Issuer {
     /// Orders that have room and wait for the word to begin.
     announced: FlatMap<OrderId, NewOrder>,
     queue: OrderQueue,
+    /// Orders that were taken from the queue in this turn.
+    taken: usize,
     /// Orders in the queue that had begun already, and need no second word.
     begun_before: FlatSet<OrderId>,
     /// Orders that were made again already, since the CA did not know the account.
@@ -279,6 +284,7 @@ impl Issuer {
             in_front: FlatMap::new(),
             announced: FlatMap::new(),
             queue: OrderQueue::default(),
+            taken: 0,
             begun_before: FlatSet::new(),
             remade: FlatSet::new(),
             hold: None,
@@ -395,7 +401,9 @@ impl Issuer {
             self.call_at = None;
             self.make_stage_call(turn);
         }
-        if self.hold.is_some_and(|until| until <= turn.now.mono) || self.someone_stood_aside(turn) {
+        let was_cut = std::mem::take(&mut self.taken) >= ORDERS_PER_TURN;
+        let hold_is_over = self.hold.is_some_and(|until| until <= turn.now.mono);
+        if hold_is_over || self.someone_stood_aside(turn) || was_cut {
             self.go_on(turn);
         }
         let due = |order: &Order| order.poll_timeout().is_some_and(|at| at <= turn.now.mono);
@@ -409,7 +417,9 @@ impl Issuer {
     /// When a call is due, or an order takes too long.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let orders = self.orders.values().filter_map(Order::poll_timeout);
-        orders.chain(self.call_at).chain(self.hold).chain(self.stands_aside_at()).min()
+        let cut = (self.taken >= ORDERS_PER_TURN).then_some(Instant::START);
+        let others = [self.call_at, self.hold, self.stands_aside_at(), cut];
+        orders.chain(others.into_iter().flatten()).min()
     }
 
     /// The next thing to do.

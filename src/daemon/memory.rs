@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::acme::renewal_info::Window;
-use crate::collect::Collect;
 use crate::daemon::budget::Budget;
 use crate::daemon::certificates::{Advice, AppChanges, Life, NameChanges, Trouble, When};
 use crate::daemon::reloader::UpToDate;
@@ -17,11 +16,14 @@ use crate::daemon::wish::Source;
 use crate::domain::Domain;
 use crate::flat::{FlatMap, FlatSet};
 use crate::hint::{Complaint, Hint};
-use crate::pieces::json;
 use crate::time::UnixTime;
 use crate::url::Url;
 
+mod read;
 mod write;
+
+pub use read::MemoryReader;
+pub use write::MemoryWriter;
 
 /// What failed is remembered so much longer when nobody wants the certificate any more: a list of apps
 /// that lacks it for a moment must not make the CA be asked before its time.
@@ -76,6 +78,8 @@ pub struct AccountMemory {
 pub struct CertificateMemory {
     /// Who asked for it last.
     pub source: Option<Source>,
+    /// What for, where that was more than the name of its file.
+    pub names: Box<[Domain]>,
     /// About the certificate that was stored last.
     pub life: Option<Life>,
     /// Orders that failed as a whole.
@@ -186,44 +190,32 @@ impl Memory {
     /// # Errors
     /// It is no JSON object of a known version.
     pub fn parse(bytes: &[u8]) -> Result<Memory, Damaged> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|_| Damaged)?;
-        let version = value["version"].as_u64().ok_or(Damaged)?;
-        if !VERSIONS_READ.contains(&version) {
-            return Err(Damaged);
-        }
-        let reload_owed = value["reload_owed"].as_bool().ok_or(Damaged)?;
-        let cas = members(&value["cas"]).map(|(url, ca)| (url.clone(), read_ca(ca))).collect();
-        let certificates = members(&value["certificates"])
-            .filter_map(|(name, it)| Some((Domain::parse(name).ok()?, read_certificate(it))))
-            .into_map();
-        let reloaded = members(&value["reloaded"])
-            .map(|(url, addresses)| (url.clone(), read_addresses(addresses)))
-            .collect();
-        Ok(Memory { reload_owed, reloaded, cas, certificates })
+        let mut reading = MemoryReader::new(bytes.to_vec());
+        while !reading.read(usize::MAX)? {}
+        reading.finish()
     }
 
     /// The content of `state.json`.
     pub fn to_bytes(&self) -> Vec<u8> {
-        to_bytes(self.reload_owed, &self.reloaded, &self.cas, self.certificates.iter())
+        let mut text = MemoryWriter::new(self.reload_owed, &self.reloaded, &self.cas);
+        text.add(self.certificates.iter());
+        text.finish()
     }
 }
 
-/// The content of `state.json`, straight from where it is remembered. A certificate of which nothing
-/// is remembered is left out.
-pub fn to_bytes<'a>(
-    reload_owed: bool,
-    reloaded: &UpToDate,
-    cas: &FlatMap<String, CaMemory>,
-    certificates: impl Iterator<Item = (&'a Domain, &'a CertificateMemory)> + Clone,
-) -> Vec<u8> {
-    let cas = write::Members(cas.iter().map(|(url, ca)| (url.as_str(), write::Ca::of(ca))));
-    let known = certificates.filter(|(_, memory)| **memory != CertificateMemory::default());
-    let certificates =
-        write::Members(known.map(|(name, it)| (name.as_str(), write::Certificate::of(it))));
-    let state = write::State { version: VERSION, reload_owed, reloaded, cas, certificates };
-    let mut bytes = json(&state);
-    bytes.push(b'\n');
-    bytes
+/// What all of `state.json` but the certificates says.
+fn read_head(value: &Map<String, Value>) -> Result<Memory, Damaged> {
+    let member = |name: &str| value.get(name).unwrap_or(&Value::Null);
+    let version = member("version").as_u64().ok_or(Damaged)?;
+    if !VERSIONS_READ.contains(&version) {
+        return Err(Damaged);
+    }
+    let reload_owed = member("reload_owed").as_bool().ok_or(Damaged)?;
+    let cas = members(member("cas")).map(|(url, ca)| (url.clone(), read_ca(ca))).collect();
+    let reloaded = members(member("reloaded"))
+        .map(|(url, addresses)| (url.clone(), read_addresses(addresses)))
+        .collect();
+    Ok(Memory { reload_owed, reloaded, cas, certificates: BTreeMap::new() })
 }
 
 fn read_addresses(value: &Value) -> FlatSet<IpAddr> {
@@ -267,12 +259,10 @@ fn read_ca(value: &Value) -> CaMemory {
 
 fn read_certificate(value: &Value) -> CertificateMemory {
     let source = &value["source"];
-    let source = match (text(&source["app"]), text(&source["version"])) {
-        (Some(app), Some(version)) => Some(Source { app, version }),
-        _ => None,
-    };
+    let names = self::names(&source["names"]);
     CertificateMemory {
-        source,
+        source: read_source(source),
+        names: names.into(),
         life: read_life(&value["life"]),
         trouble: read_trouble(&value["trouble"]),
         left_out: read_troubles(&value["left_out"]),
@@ -280,6 +270,10 @@ fn read_certificate(value: &Value) -> CertificateMemory {
         name_changes: read_name_changes(&value["name_changes"]).map(Box::new),
         attempt: read_attempt(&value["attempt"]).map(Box::new),
     }
+}
+
+fn read_source(value: &Value) -> Option<Source> {
+    Some(Source { app: text(&value["app"])?, version: text(&value["version"])? })
 }
 
 fn read_troubles(value: &Value) -> FlatMap<Domain, Trouble> {

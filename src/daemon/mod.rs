@@ -4,13 +4,14 @@
 //! parts want goes to each other or to the loop. The parts decide.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::acme::account::Binding;
 use crate::challenge;
 use crate::config::Config;
 use crate::flat::FlatMap;
 use crate::keys::Keys;
-use crate::log::Record;
+use crate::log::{Level, Record};
 use crate::seam::{
     ConnId, Input, Load, Loaded, Machine, Output, Signal, StoreError, Trust, WriteId,
 };
@@ -56,6 +57,7 @@ use journal::Journal;
 use left_overs::LeftOvers;
 use memory::CaMemory;
 use reloader::{Catalog, News, Reloader};
+use remembering::{Recalling, Writing};
 use routes::Routes;
 use standing::{Progress, Standing};
 use status::Overview;
@@ -73,6 +75,8 @@ pub struct Daemon {
     front: Front,
     overview: Overview,
     watcher: Watcher,
+    /// The apps are read once the files are.
+    watcher_waits: bool,
     certificates: Certificates,
     guard: Guard,
     archive: Archive,
@@ -90,6 +94,10 @@ pub struct Daemon {
     /// What is remembered of every CA so far.
     cas: FlatMap<String, CaMemory>,
     journal: Journal,
+    /// The memory of an earlier run, while it is read.
+    recalling: Option<Recalling>,
+    /// The memory, while it is put together to be written.
+    writing: Option<Writing>,
     errand: Errand,
     /// The process is to end, by this time at the latest.
     end_by: Option<Instant>,
@@ -118,6 +126,7 @@ impl Daemon {
             front: Front::new(config.admin_listen.is_some()),
             overview: Overview::default(),
             watcher: Watcher::new(config),
+            watcher_waits: false,
             certificates: Certificates::new(config),
             guard: Guard::default(),
             archive: Archive::default(),
@@ -130,6 +139,8 @@ impl Daemon {
             directory: config.acme.to_string(),
             cas: FlatMap::new(),
             journal: Journal::default(),
+            recalling: None,
+            writing: None,
             errand: Errand::new(&config.mode),
             end_by: None,
             over: false,
@@ -175,7 +186,7 @@ impl Daemon {
             Input::Measured(conn, usage) => self.ask_front(turn.now, |front, reports| {
                 front.measured(turn, conn, usage, reports);
             }),
-            Input::Signal(Signal::Reload) if self.storage.is_active() && self.errand.follows() => {
+            Input::Signal(Signal::Reload) if self.is_at_work() => {
                 self.say_plan(turn);
                 self.watcher.sync_now(turn, &mut self.transport);
                 self.reloader.look_at_all(turn, &self.certificates);
@@ -189,8 +200,16 @@ impl Daemon {
         }
     }
 
+    /// Whether this instance follows Marathon and keeps certificates.
+    fn is_at_work(&self) -> bool {
+        self.storage.is_active() && self.recalling.is_none() && self.errand.follows()
+    }
+
     /// The whole plan, a line each, for whoever looks for a fault.
     fn say_plan(&self, turn: &mut Turn<'_>) {
+        if self.config.log_level > Level::Debug {
+            return;
+        }
         for planned in self.certificates.plan() {
             turn.log(Record::debug("plan", planned.to_string()));
         }
@@ -266,10 +285,13 @@ impl Daemon {
     /// moves any more.
     fn settle(&mut self, turn: &mut Turn<'_>) {
         self.storage.handle_timeout(turn);
+        self.recall_on(turn);
+        self.write_on();
         self.front.handle_timeout(turn);
         self.transport.handle_timeout(turn);
         self.watcher.handle_timeout(turn, &mut self.transport);
         self.certificates.handle_timeout(turn);
+        self.start_watcher(turn);
         self.keep_guard(turn);
         if !self.certificates.is_reading() {
             let output = self.archive.handle_timeout(turn.now.mono);
@@ -280,6 +302,10 @@ impl Daemon {
         self.reloader.handle_timeout(turn, peers);
         self.certificates.keep_before(self.reloader.has_canary());
         while self.carry(turn) {}
+        if self.certificates.take_compared() {
+            let keep = |name: &_| self.certificates.wants(name);
+            self.routes.retain(turn, &mut self.transport, keep);
+        }
         self.tidy_left_overs(turn);
         self.save(turn);
         while self.carry(turn) {}
@@ -343,14 +369,17 @@ impl Daemon {
             moved = true;
         }
         self.watcher.poll_load().into_iter().for_each(|path| self.storage.load(Load::Token(path)));
-        // The storage goes before the network: what a peer is told about is on the disk by then.
-        while let Some(output) = self.storage.poll_output() {
-            self.outputs.push_back(output);
-            moved = true;
-        }
-        while let Some(output) = self.transport.poll_output() {
-            self.outputs.push_back(output);
-            moved = true;
+        // The storage goes before the network: what a peer is told about is on the disk by then. Nothing
+        // goes before the memory that is being written.
+        if self.writing.is_none() {
+            while let Some(output) = self.storage.poll_output() {
+                self.outputs.push_back(output);
+                moved = true;
+            }
+            while let Some(output) = self.transport.poll_output() {
+                self.outputs.push_back(output);
+                moved = true;
+            }
         }
         for output in self.front.outputs() {
             self.outputs.push_back(output);
@@ -363,9 +392,7 @@ impl Daemon {
         if self.watcher.awaits(request) {
             let wanted = self.watcher.handle_event(turn, &mut self.transport, request, event);
             if let Some(wanted) = wanted {
-                self.certificates.want(turn, &wanted.certificates);
-                let keep = |name: &_| self.certificates.wants(name);
-                self.routes.retain(turn, &mut self.transport, keep);
+                self.certificates.want_soon(Arc::clone(&wanted.certificates));
             }
         } else if self.routes.awaits(request) {
             self.routes.handle_event(turn, &mut self.transport, request, event);
@@ -406,6 +433,7 @@ impl Daemon {
             self.left_overs.poll_timeout(now.mono),
             self.errand.poll_timeout(),
             self.end_by,
+            (self.recalling.is_some() || self.writing.is_some()).then_some(now.mono),
         ]
         .into_iter()
         .flatten()

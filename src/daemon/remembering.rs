@@ -1,31 +1,67 @@
 //! What the daemon remembers: taken in at the start, gathered from the parts, and written when the
 //! journal says so. Part of the daemon.
 
+use std::sync::Arc;
+
 use crate::daemon::certificates::Urgency;
-use crate::daemon::memory::{self, CaMemory, Memory};
+use crate::daemon::memory::{CaMemory, Memory, MemoryReader, MemoryWriter};
 use crate::daemon::reloader::UpToDate;
 use crate::daemon::storekeeper::Purpose;
 use crate::log::Record;
-use crate::seam::Change;
+use crate::seam::{Change, Inventory};
 use crate::turn::Turn;
 
 use super::Daemon;
+use super::left_overs::LeftOvers;
+
+/// Certificates whose memory is read, or written, in one turn.
+const PER_TURN: usize = 500;
+
+/// What an earlier run has left, while its memory is read: only then the work begins.
+#[derive(Debug)]
+pub(super) struct Recalling {
+    state: Option<MemoryReader>,
+    inventory: Inventory,
+}
+
+/// The memory while it is put together; which writing of it.
+#[derive(Debug)]
+pub(super) struct Writing {
+    revision: u64,
+    text: MemoryWriter,
+}
 
 impl Daemon {
-    /// Takes in what an earlier run has left in `state.json`.
-    pub(super) fn recall(&mut self, turn: &mut Turn<'_>, state: Option<&[u8]>) {
+    /// This instance holds the storage now: what is there is taken in, then the work begins.
+    pub(super) fn recall(&mut self, turn: &mut Turn<'_>, mut inventory: Inventory) {
+        self.left_overs = LeftOvers::found(turn.now.mono, &inventory.challenges);
+        let state = inventory.state.take().map(MemoryReader::new);
+        self.recalling = Some(Recalling { state, inventory });
+        self.recall_on(turn);
+    }
+
+    /// Carries on with that.
+    pub(super) fn recall_on(&mut self, turn: &mut Turn<'_>) {
+        let Some(Recalling { state, inventory }) = self.recalling.take() else { return };
         // Where nothing is remembered, nobody knows who has loaded what.
-        let nothing = Memory { reload_owed: true, ..Memory::default() };
-        let memory = match state.map(Memory::parse) {
-            None => nothing,
-            Some(Ok(memory)) => memory,
-            Some(Err(_)) => {
-                turn.log(Record::warn("storage", "state.json is damaged, moved to archive/"));
-                self.storage.store(Purpose::ArchiveState, Change::ArchiveState);
-                self.journal.touch(turn.now.mono, Urgency::Now);
-                nothing
-            }
+        let nothing = || Memory { reload_owed: true, ..Memory::default() };
+        let memory = match state {
+            None => Ok(nothing()),
+            Some(mut state) => match state.read(PER_TURN) {
+                Ok(false) => {
+                    self.recalling = Some(Recalling { state: Some(state), inventory });
+                    return;
+                }
+                Ok(true) => state.finish(),
+                Err(damaged) => Err(damaged),
+            },
         };
+        let memory = memory.unwrap_or_else(|_| {
+            turn.log(Record::warn("storage", "state.json is damaged, moved to archive/"));
+            self.storage.store(Purpose::ArchiveState, Change::ArchiveState);
+            self.journal.touch(turn.now.mono, Urgency::Now);
+            nothing()
+        });
         let Memory { reload_owed, reloaded, cas, certificates } = memory;
         let learned = cas.get(&self.directory).map(|ca| &ca.names_max);
         if let Some(max) = learned.and_then(|learned| learned.get(self.profile())) {
@@ -38,6 +74,8 @@ impl Daemon {
         self.cas = cas;
         let budget = self.cas.get(&self.directory).map(|ca| ca.budget.clone());
         self.certificates.restore(turn, certificates, budget.unwrap_or_default());
+        self.reconcile(turn, &inventory);
+        self.activate(turn, inventory);
     }
 
     pub(super) fn owe_reload(&mut self, turn: &mut Turn<'_>) {
@@ -68,7 +106,7 @@ impl Daemon {
         if let Some(urgency) = self.certificates.take_unsaved() {
             self.journal.touch(now, urgency);
         }
-        if self.storage.is_active() && self.journal.is_due(now) {
+        if self.storage.is_active() && self.recalling.is_none() && self.journal.is_due(now) {
             self.write_memory(turn);
         }
     }
@@ -91,22 +129,46 @@ impl Daemon {
         *learned = max.min(*learned);
         self.journal.touch(turn.now.mono, Urgency::Now);
         if let Some(wanted) = self.watcher.limit_names(turn, max) {
-            self.certificates.want(turn, &wanted.certificates);
-            let keep = |name: &_| self.certificates.wants(name);
-            self.routes.retain(turn, &mut self.transport, keep);
+            self.certificates.want_soon(Arc::clone(&wanted.certificates));
         }
     }
 
+    /// Writes the memory as it stands. Of very many certificates the rest is put together in the next
+    /// turns, and whatever is stored or sent meanwhile waits for it.
     pub(super) fn write_memory(&mut self, turn: &mut Turn<'_>) {
-        let revision = self.journal.begin(turn.now.mono);
+        // One that is not whole yet begins again: what it is about has changed.
+        let before = self.writing.take().map(|writing| writing.revision);
+        let revision = before.unwrap_or_else(|| self.journal.begin(turn.now.mono));
         self.certificates.recording(revision);
         let budget = self.certificates.budget(turn.now.wall);
         let ca = self.ca();
         ca.budget = budget;
         ca.not_before = ca.not_before.filter(|at| *at > turn.now.wall);
-        let certificates = self.certificates.memory();
         let reloaded = if self.reload_owed { UpToDate::new() } else { self.reloader.up_to_date() };
-        let state = memory::to_bytes(self.reload_owed, &reloaded, &self.cas, certificates);
-        self.storage.store(Purpose::State(revision), Change::State(state));
+        let text = MemoryWriter::new(self.reload_owed, &reloaded, &self.cas);
+        let mut writing = Writing { revision, text };
+        if before.is_some() || !self.is_whole(&mut writing) {
+            self.writing = Some(writing);
+        } else {
+            self.storage.store(Purpose::State(revision), Change::State(writing.text.finish()));
+        }
+    }
+
+    /// Carries on with putting the memory together.
+    pub(super) fn write_on(&mut self) {
+        let Some(mut writing) = self.writing.take() else { return };
+        if self.is_whole(&mut writing) {
+            // What was stored since it was begun waits.
+            let Writing { revision, text } = writing;
+            self.storage.store_first(Purpose::State(revision), Change::State(text.finish()));
+        } else {
+            self.writing = Some(writing);
+        }
+    }
+
+    /// Adds some certificates to the memory that is written; whether those were the last.
+    fn is_whole(&self, writing: &mut Writing) -> bool {
+        let last = writing.text.last().cloned();
+        writing.text.add(self.certificates.memory(last.as_ref()).take(PER_TURN)) < PER_TURN
     }
 }

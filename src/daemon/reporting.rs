@@ -34,7 +34,12 @@ impl Daemon {
     fn health(&self, overview: &Overview) -> Health {
         let mut health = Health::default();
         if let Some(trouble) = self.storage.write_trouble() {
-            health.storage = Some(advised(trouble, Hint::of_storage(trouble.kind)));
+            let advice = advised(trouble, Hint::of_storage(trouble.kind));
+            if self.storage.failure().is_some() {
+                health.storage = Some(advice);
+            } else {
+                health.troubles.push(format!("storage: {advice}"));
+            }
         }
         if let Some(problem) = &self.watcher.status().problem {
             health.troubles.push(format!("marathon: {}", problem.advised()));

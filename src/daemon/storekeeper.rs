@@ -25,6 +25,9 @@ use lease::{Lease, Rival, is_over};
 /// A standby instance looks this often whether the active one lives.
 const STANDBY_PAUSE: Duration = Duration::from_secs(2);
 
+/// The files that are read when the storage is opened.
+const SINGLE_FILES: [&str; 3] = ["client.key", "default.pem", "state.json"];
+
 /// What a change was for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -273,6 +276,12 @@ impl Storekeeper {
         self.outputs.push_back(Output::Store { write, change });
     }
 
+    /// Makes a change before all others that wait.
+    pub fn store_first(&mut self, purpose: Purpose, change: Change) {
+        self.store(purpose, change);
+        self.outputs.rotate_right(1);
+    }
+
     /// Reads something.
     pub fn load(&mut self, load: Load) {
         self.outputs.push_back(Output::Load(load));
@@ -291,7 +300,7 @@ impl Storekeeper {
         }
         match result {
             Ok(()) => {}
-            Err(error) if is_disk_trouble(error.kind) => {
+            Err(error) if error.kind.is_storage_failure() => {
                 if let State::Active { disk: disk @ Disk::Well, .. } = &mut self.state {
                     let until = turn.now.mono + self.backoff.pause(turn.keys);
                     *disk = Disk::Doubtful { until, trouble: error.clone() };
@@ -336,6 +345,16 @@ impl Storekeeper {
                 Disk::Doubtful { trouble, .. } | Disk::Reopening { trouble, .. } => Some(trouble),
             },
         }
+    }
+
+    /// What is wrong with the storage as a whole. While it cannot be opened, that is every error but
+    /// those about a single file.
+    pub fn failure(&self) -> Option<&StoreError> {
+        let is_whole = |error: &&StoreError| {
+            let of_directory = !self.is_active() && !SINGLE_FILES.contains(&&*error.path);
+            error.kind.is_storage_failure() || of_directory
+        };
+        self.write_trouble().filter(is_whole)
     }
 
     /// What keeps the storage from being written; standing by is no trouble.
@@ -407,23 +426,6 @@ fn holder(line: &str) -> &str {
 /// Whether an error only means that another instance is, or may be, the active one.
 fn is_about_the_lock(kind: StoreErrorKind) -> bool {
     matches!(kind, StoreErrorKind::Locked | StoreErrorKind::Leased | StoreErrorKind::Lost)
-}
-
-/// Whether an error means that the storage as a whole does not work.
-fn is_disk_trouble(kind: StoreErrorKind) -> bool {
-    match kind {
-        StoreErrorKind::Exists
-        | StoreErrorKind::Missing
-        | StoreErrorKind::NotAFile
-        | StoreErrorKind::Malformed
-        | StoreErrorKind::Locked
-        | StoreErrorKind::Leased
-        | StoreErrorKind::Lost => false,
-        StoreErrorKind::NotADirectory
-        | StoreErrorKind::NotWritable
-        | StoreErrorKind::Full
-        | StoreErrorKind::Io => true,
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use crate::time::Instant;
 use crate::turn::Turn;
 
 use super::Daemon;
-use super::left_overs::LeftOvers;
 
 /// How long a process that is to end may go on for an order's sake: the contract gives it two seconds.
 const STOP_TIME: Duration = Duration::from_millis(1500);
@@ -29,22 +28,18 @@ impl Daemon {
             return self.step_down(turn, "another instance has the storage");
         }
         if let Some(Opened { activated, inventory }) = self.storage.opened(turn, result) {
-            self.reconcile(turn, activated, &inventory);
             if activated {
-                self.activate(turn, inventory);
+                self.recall(turn, inventory);
+            } else {
+                self.journal.touch(turn.now.mono, Urgency::Now);
+                self.reconcile(turn, &inventory);
             }
         }
     }
 
     /// Mends what differs from what should be there: left by another run, or by a change that the
     /// disk did not take.
-    fn reconcile(&mut self, turn: &mut Turn<'_>, activated: bool, inventory: &Inventory) {
-        if activated {
-            self.recall(turn, inventory.state.as_deref());
-            self.left_overs = LeftOvers::found(turn.now.mono, &inventory.challenges);
-        } else {
-            self.journal.touch(turn.now.mono, Urgency::Now);
-        }
+    pub(super) fn reconcile(&mut self, turn: &mut Turn<'_>, inventory: &Inventory) {
         let published: Vec<&str> = self.front.responder.tokens().collect();
         let needless = |token: &&String| {
             !published.contains(&token.as_str()) && !self.left_overs.contains(token)
@@ -64,7 +59,7 @@ impl Daemon {
     }
 
     /// This instance holds the storage now: the work begins.
-    fn activate(&mut self, turn: &mut Turn<'_>, inventory: Inventory) {
+    pub(super) fn activate(&mut self, turn: &mut Turn<'_>, inventory: Inventory) {
         let line = Record::info("storage", "opened");
         turn.log(line.with("certificates", inventory.certificates.len()));
         if self.reload_owed {
@@ -78,9 +73,20 @@ impl Daemon {
         self.certificates.found(inventory.certificates);
         self.guard.look_soon(turn.now.mono);
         self.archive.start(turn.now.mono);
+        self.watcher_waits = true;
+        self.start_watcher(turn);
+    }
+
+    /// Starts to follow Marathon once all files are read: by its certificate an app has its domains.
+    pub(super) fn start_watcher(&mut self, turn: &mut Turn<'_>) {
+        if !self.watcher_waits || self.certificates.is_reading() {
+            return;
+        }
+        self.watcher_waits = false;
         // An errand does not wait for a list to change: it is about what is listed now.
-        let knew_apps = self.errand.serves() && self.certificates.memory().next().is_some();
-        self.watcher.start(turn, &mut self.transport, knew_apps);
+        let knew_apps = self.errand.serves() && self.certificates.memory(None).next().is_some();
+        let before = self.certificates.asked_for();
+        self.watcher.start(turn, &mut self.transport, before, knew_apps);
     }
 
     /// Withdraws what was left published once no order that an earlier run placed can be under way; what
@@ -150,8 +156,12 @@ impl Daemon {
             }
         }
         while self.carry(turn) {}
-        if self.storage.is_active() && !self.journal.is_clean() {
+        let is_known = self.recalling.is_none();
+        if self.storage.is_active() && is_known && !self.journal.is_clean() {
             self.write_memory(turn);
+        }
+        while self.writing.is_some() {
+            self.write_on();
         }
         self.storage.release(turn.now.mono);
         while self.carry(turn) {}

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
@@ -25,11 +26,13 @@ use crate::url::{Credentials, Url};
 mod gather;
 pub mod inquiry;
 mod known;
+mod owners;
 mod stream;
 mod sync;
 mod token;
 
 pub use gather::NAMES_MAX;
+use owners::Holders;
 use stream::{Stream, StreamNews};
 use sync::{Sync, SyncNews};
 use token::Token;
@@ -52,19 +55,32 @@ const SECOND_LOOK: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The certificates, by the first of their names, which names their files.
-    pub certificates: Wishes,
+    pub certificates: Arc<Wishes>,
     /// Labels and apps that were passed over, ready for the log, each once.
     pub oddities: BTreeSet<Oddity>,
-    /// Names that no public CA could certify.
+    /// Names that no public CA could certify, or that could not be stored.
     pub rejected_domains: usize,
+    /// Names without a certificate for another reason.
+    pub skipped: SkippedCounts,
     /// How many apps there are.
     pub apps: usize,
+}
+
+/// Domains that are asked for and get no certificate, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SkippedCounts {
+    /// Beyond `--max-domains-per-app`.
+    pub app_limit: usize,
+    /// Beyond the limit of all apps together.
+    pub total_limit: usize,
+    /// With `--san`, another app has them already.
+    pub other_app: usize,
 }
 
 /// Something in an app that was passed over.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Oddity {
-    /// The app's id, as far as it could be read.
+    /// The app's id, as far as it could be read; empty where it is about several apps.
     pub app: String,
     /// The label it is about; empty for the app as a whole.
     pub label: String,
@@ -98,8 +114,10 @@ pub struct MarathonCounts {
     pub syncs_failed: u64,
     /// Apps in the last complete list.
     pub apps: usize,
-    /// Names in that list that no public CA could certify.
+    /// Names in that list that no public CA could certify, or that could not be stored.
     pub rejected_domains: usize,
+    /// Names in that list without a certificate for another reason.
+    pub skipped: SkippedCounts,
 }
 
 /// The event stream and the sync of the apps.
@@ -114,6 +132,8 @@ pub struct Watcher {
     sync_backoff: Backoff,
     /// What the last complete list said.
     wanted: Wanted,
+    /// Which app has which domain.
+    holders: Holders,
     /// There were apps: the last list that counted had some, or an earlier run knew some.
     doubts_empty: bool,
     /// Since when no app is listed, while that does not count yet.
@@ -133,6 +153,7 @@ impl Watcher {
             second_look_at: None,
             sync_backoff: Backoff::default(),
             wanted: Wanted::default(),
+            holders: Holders::default(),
             doubts_empty: false,
             empty_since: None,
             status: MarathonStatus::default(),
@@ -140,9 +161,16 @@ impl Watcher {
         }
     }
 
-    /// Opens the stream, and syncs soon even when it stays shut. When an earlier run knew apps, a list
-    /// without any is doubted from the start.
-    pub fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, knew_apps: bool) {
+    /// Opens the stream, and syncs soon even when it stays shut. `before` is what an earlier run got
+    /// certificates for. When it knew apps, a list without any is doubted from the start.
+    pub fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        before: Wishes,
+        knew_apps: bool,
+    ) {
+        self.holders = Holders::of(Arc::new(before));
         self.doubts_empty = knew_apps;
         self.stream.open_at(turn.now.mono);
         self.sync_at = Some(turn.now.mono + ATTACH_PATIENCE);
@@ -175,17 +203,22 @@ impl Watcher {
             self.handle_timeout(turn, transport);
             return None;
         }
-        let counts = match self.sync.handle_event(turn, transport, event)? {
+        let counts = match self.sync.handle_event(turn, transport, event, &self.holders)? {
             SyncNews::Failed(problem) => {
                 self.sync_failed(turn, problem);
                 false
             }
             SyncNews::Complete(news) => {
+                let is_news = news.is_some() || self.empty_since.is_some();
                 if let Some(wanted) = news {
                     self.take_in(turn, wanted);
                 }
                 self.synced(turn);
-                self.is_believed(turn)
+                let is_believed = self.is_believed(turn);
+                if is_believed && is_news {
+                    self.holders = Holders::of(Arc::clone(&self.wanted.certificates));
+                }
+                is_believed
             }
         };
         self.handle_timeout(turn, transport);
@@ -242,11 +275,13 @@ impl Watcher {
     fn take_in(&mut self, turn: &mut Turn<'_>, wanted: Wanted) {
         self.counts.apps = wanted.apps;
         self.counts.rejected_domains = wanted.rejected_domains;
+        self.counts.skipped = wanted.skipped;
         for oddity in wanted.oddities.difference(&self.wanted.oddities) {
-            let line = Record::warn("sync", &*oddity.text).with("app", &oddity.app);
-            let labelled =
-                if oddity.label.is_empty() { line } else { line.with("label", &oddity.label) };
-            turn.log(labelled.hinted(oddity.hint));
+            let about = [("app", &oddity.app), ("label", &oddity.label)];
+            let about = about.into_iter().filter(|(_, text)| !text.is_empty());
+            let line = Record::warn("sync", &*oddity.text);
+            let line = about.fold(line, |line, (key, text)| line.with(key, text));
+            turn.log(line.hinted(oddity.hint));
         }
         self.wanted = wanted;
     }
@@ -264,10 +299,14 @@ impl Watcher {
     /// The CA accepts no more names in one certificate: gives what is wanted, split by that, when it was
     /// split otherwise before. Until the first list is read, there is nothing to split.
     pub fn limit_names(&mut self, turn: &mut Turn<'_>, names_max: usize) -> Option<&Wanted> {
-        let wanted = self.sync.limit_names(names_max)?;
+        let wanted = self.sync.limit_names(names_max, &self.holders)?;
         self.take_in(turn, wanted);
-        // A list that is doubted does not count yet.
-        self.empty_since.is_none().then_some(&self.wanted)
+        if self.empty_since.is_some() {
+            // A list that is doubted does not count yet.
+            return None;
+        }
+        self.holders = Holders::of(Arc::clone(&self.wanted.certificates));
+        Some(&self.wanted)
     }
 
     /// Whether the last list says what is wanted.

@@ -24,7 +24,7 @@ pub struct Wish {
 pub struct Source {
     /// The app's id.
     pub app: String,
-    /// The revision of each app that has a part in it, as [`acted`] compares them.
+    /// The app's revision, as [`acted`] compares it.
     pub version: String,
 }
 

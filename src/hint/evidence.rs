@@ -90,7 +90,8 @@ impl Hint {
             | StoreErrorKind::Lost
             | StoreErrorKind::Exists
             | StoreErrorKind::Malformed
-            | StoreErrorKind::Io => None,
+            | StoreErrorKind::Io
+            | StoreErrorKind::File => None,
         }
     }
 

@@ -169,7 +169,7 @@ impl<F: Files> Storage<F> {
             Change::Withdraw { token } => {
                 let path = challenge(&token)?;
                 self.check_lock()?;
-                self.remove(&self.dir.join(&path)).map_err(|error| failed(&path, &error))
+                self.remove(&self.dir.join(&path)).map_err(|error| self.refused(&path, &error))
             }
             Change::Beat => self.check_lock().and_then(|()| self.beat()),
             Change::TakeOver { holder } => self.take_over(&holder),
@@ -253,10 +253,11 @@ impl<F: Files> Storage<F> {
         FOLDERS.into_iter().try_for_each(|folder| self.make_folder(folder))?;
         for left_over in self.names("tmp")? {
             let path = format!("tmp/{left_over}");
-            match self.remove(&self.dir.join(&path)) {
-                // Not one of ours, and in nobody's way.
-                Err(error) if error.kind() == ErrorKind::IsADirectory => {}
-                removed => removed.map_err(|error| failed(&path, &error))?,
+            let removed = self.remove(&self.dir.join(&path));
+            match removed.map_err(|error| self.refused(&path, &error)) {
+                Err(error) if error.kind.is_storage_failure() => return Err(error),
+                // Such as a directory that another has made: nothing of ours needs that name.
+                _ => {}
             }
         }
         // What an earlier run did not come to flush is relied on from now on.
@@ -331,7 +332,8 @@ impl<F: Files> Storage<F> {
                     linked => linked,
                 },
             };
-            moved.and_then(|()| self.flush_entry(&target)).map_err(|error| failed(path, &error))
+            let flushed = moved.and_then(|()| self.flush_entry(&target));
+            flushed.map_err(|error| self.refused(path, &error))
         });
         if existing == Existing::Refuse || moved.is_err() {
             // What stays behind is removed at the next start.
@@ -393,6 +395,17 @@ impl<F: Files> Storage<F> {
         }
     }
 
+    /// What a failed change of a file in one of our directories means: a permission that is missing for
+    /// the file alone, such as one that is immutable, is no failure of the storage.
+    fn refused(&self, path: &str, error: &io::Error) -> StoreError {
+        let of_file = error.kind() == ErrorKind::PermissionDenied && {
+            let path = self.dir.join(path);
+            self.files.may_change(path.parent().unwrap_or(&path))
+        };
+        let refused = failed(path, error);
+        StoreError { kind: if of_file { StoreErrorKind::File } else { refused.kind }, ..refused }
+    }
+
     /// Flushes the folder that a path is in, so that its entry is there after a crash.
     fn flush_entry(&self, path: &Path) -> io::Result<()> {
         self.files.flush_folder(path.parent().unwrap_or(path))
@@ -420,8 +433,8 @@ fn optional<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
 
 /// The domain whose certificate a file in `certs/` is, by its name.
 fn domain_of(file: &str) -> Option<Domain> {
-    let name = file.strip_suffix(".pem").and_then(|name| Domain::parse(name).ok());
-    name.filter(|name| format!("{name}.pem") == file)
+    let stem = file.strip_suffix(".pem")?;
+    Domain::parse(stem).ok().filter(|name| name.as_str() == stem)
 }
 
 fn certificate(name: &Domain) -> String {
@@ -472,7 +485,8 @@ fn kind(error: &io::Error) -> StoreErrorKind {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreErrorKind::NotWritable,
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreErrorKind::Full,
         ErrorKind::InvalidData => StoreErrorKind::Malformed,
-        _ => StoreErrorKind::Io,
+        _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => StoreErrorKind::Io,
+        _ => StoreErrorKind::File,
     }
 }
 

@@ -11,15 +11,32 @@ use crate::hint::Hint;
 
 use super::app::{App, shown};
 
+/// Words that are no certifiable name, and likewise notices, that are kept of one app; the others are
+/// counted.
+const SHOWN_MAX: usize = 20;
+
 /// What one app asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// The certificates, by port index.
     pub certificates: Vec<Claim>,
-    /// Words of the labels that are no certifiable name.
+    /// The first words of the labels that are no certifiable name.
     pub rejected: Vec<Rejected>,
-    /// What an operator may not have meant.
+    /// How many such words there are.
+    pub rejected_count: usize,
+    /// Labels with domains beyond the limit, by port index.
+    pub skipped: Vec<Skipped>,
+    /// What an operator may not have meant; the first of it.
     pub notices: Vec<Notice>,
+}
+
+/// Domains of a label that are beyond the limit of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The label's name.
+    pub label: String,
+    /// How many; each as often as the label has it.
+    pub count: usize,
 }
 
 /// A certificate that a port of the app asks for.
@@ -102,8 +119,9 @@ pub enum Notice {
 ///
 /// With [`Selection::First`] only the first name of a list counts, and when that one is rejected
 /// nothing takes its place: another certificate than the one asked for first would be a surprise. With
-/// [`Selection::Together`] a rejected one is left out, and the others go on.
-pub fn claims(app: &App, group: &str, selection: Selection) -> Claims {
+/// [`Selection::Together`] a rejected one is left out, and the others go on. Of the domains that count, the
+/// first `domains_max` are accepted, by port index and in the order of the lists.
+pub fn claims(app: &App, group: &str, selection: Selection, domains_max: usize) -> Claims {
     let mut claims = Claims::default();
     let mut lists = Vec::new();
     let labels =
@@ -113,7 +131,7 @@ pub fn claims(app: &App, group: &str, selection: Selection) -> Claims {
             // What is another group's is none of our business; what is nobody's was forgotten.
             if groups(&app.labels, index).is_none() && !list.trim().is_empty() {
                 let (app, label) = (shown(&app.id), shown(label));
-                claims.notices.push(Notice::NoGroup { app, label });
+                claims.note(Notice::NoGroup { app, label });
             }
             continue;
         }
@@ -121,47 +139,59 @@ pub fn claims(app: &App, group: &str, selection: Selection) -> Claims {
             Some(port_index) => lists.push((port_index, label, list)),
             None => {
                 let (app_id, label, ports) = (shown(&app.id), shown(label), app.ports);
-                claims.notices.push(Notice::PortOutOfRange { app: app_id, label, ports });
+                claims.note(Notice::PortOutOfRange { app: app_id, label, ports });
             }
         }
     }
     // As text, 10 stands before 2.
+    let mut room = domains_max;
     for (port_index, label, list) in sorted(lists) {
-        claims.read_list(app, label, port_index, list, selection);
+        room -= claims.read_list(app, (label, port_index), list, selection, room);
     }
     claims
 }
 
 impl Claims {
+    /// Reads one label, of which `room` domains are accepted at most; how many were.
     fn read_list(
         &mut self,
         app: &App,
-        label: &str,
-        port_index: usize,
+        (label, port_index): (&str, usize),
         list: &str,
         selection: Selection,
-    ) {
+        room: usize,
+    ) -> usize {
         let separator = |c: char| c == ',' || c.is_whitespace();
-        let mut words: Vec<&str> = list.split(separator).filter(|word| !word.is_empty()).collect();
-        if words.len() > 1 && selection == Selection::First {
-            let (app, label, count) = (shown(&app.id), shown(label), words.len());
-            self.notices.push(Notice::SeveralDomains { app, label, count });
-            words.truncate(1);
+        let words = list.split(separator).filter(|word| !word.is_empty());
+        let mut words_max = usize::MAX;
+        if selection == Selection::First {
+            let count = words.clone().count();
+            if count > 1 {
+                let (app, label) = (shown(&app.id), shown(label));
+                self.note(Notice::SeveralDomains { app, label, count });
+            }
+            words_max = 1;
         }
-        let (mut names, mut known) = (Vec::new(), BTreeSet::new());
-        for word in words {
+        let (mut names, mut known, mut beyond) = (Vec::new(), BTreeSet::new(), 0);
+        for word in words.take(words_max) {
+            if names.len() == room {
+                // Only counted: a list may be as long as an app definition.
+                beyond += 1;
+                continue;
+            }
             match Domain::parse(word) {
                 Ok(domain) => {
                     if known.insert(domain.clone()) {
                         names.push(domain);
                     }
                 }
-                Err(reason) => {
-                    let (app, label, text) = (shown(&app.id), shown(label), shown(word));
-                    self.rejected.push(Rejected { app, label, text, reason });
-                }
+                Err(reason) => self.reject(app, label, word, reason),
             }
         }
+        if beyond > 0 {
+            self.skipped.push(Skipped { label: shown(label), count: beyond });
+        }
+        let accepted = names.len();
         let claim = |names| Claim { port_index, label: shown(label), names };
         match selection {
             Selection::Together if names.is_empty() => {}
@@ -170,6 +200,21 @@ impl Claims {
                 let claims = names.into_iter().map(|name| claim(vec![name]));
                 self.certificates.extend(claims);
             }
+        }
+        accepted
+    }
+
+    fn reject(&mut self, app: &App, label: &str, word: &str, reason: DomainError) {
+        self.rejected_count += 1;
+        if self.rejected.len() < SHOWN_MAX {
+            let (app, label, text) = (shown(&app.id), shown(label), shown(word));
+            self.rejected.push(Rejected { app, label, text, reason });
+        }
+    }
+
+    fn note(&mut self, notice: Notice) {
+        if self.notices.len() < SHOWN_MAX {
+            self.notices.push(notice);
         }
     }
 }
@@ -249,6 +294,7 @@ impl fmt::Display for Notice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DOMAINS_PER_APP;
 
     fn app(ports: usize, labels: &[(&str, &str)]) -> App {
         let labels = labels.iter().map(|(name, value)| (name.to_string(), value.to_string()));
@@ -280,7 +326,7 @@ mod tests {
             (&[domain, ("HAPROXY_GROUP", "*")], "external", 0),
         ];
         for (labels, group, count) in cases {
-            let found = claims(&app(1, labels), group, Selection::First);
+            let found = claims(&app(1, labels), group, Selection::First, DOMAINS_PER_APP);
             assert_eq!(found.certificates.len(), *count, "{labels:?} {group}");
             let forgotten = !labels
                 .iter()
@@ -294,18 +340,19 @@ mod tests {
     fn lists_in_any_writing() {
         let group = ("HAPROXY_GROUP", "external");
         let list = ("MARATHON_ACME_0_DOMAIN", " A.org,,b.org.\tc.org\u{a0}a.org ");
-        let one = claims(&app(1, &[group, list]), "external", Selection::First);
+        let one = claims(&app(1, &[group, list]), "external", Selection::First, DOMAINS_PER_APP);
         assert_eq!(asked(&one), [(0, "a.org".into())]);
         assert!(matches!(one.notices[..], [Notice::SeveralDomains { count: 4, .. }]));
-        let each = claims(&app(1, &[group, list]), "external", Selection::Each);
+        let each = claims(&app(1, &[group, list]), "external", Selection::Each, DOMAINS_PER_APP);
         let expected = ["a.org", "b.org", "c.org"].map(|name| (0, name.to_string()));
         assert_eq!((asked(&each), each.notices.len()), (expected.to_vec(), 0));
-        let together = claims(&app(1, &[group, list]), "external", Selection::Together);
+        let together =
+            claims(&app(1, &[group, list]), "external", Selection::Together, DOMAINS_PER_APP);
         assert_eq!(asked(&together), [(0, "a.org b.org c.org".into())]);
         assert_eq!(together.certificates[0].label, list.0);
         for selection in [Selection::First, Selection::Each, Selection::Together] {
             let empty = app(1, &[group, ("MARATHON_ACME_0_DOMAIN", " , ")]);
-            assert_eq!(claims(&empty, "external", selection), Claims::default());
+            assert_eq!(claims(&empty, "external", selection, DOMAINS_PER_APP), Claims::default());
         }
     }
 
@@ -314,15 +361,50 @@ mod tests {
         let rubbish =
             format!("../../etc/passwd,*.x.org,ex\u{7},a..org,{},🦀.org,ok.org", "x".repeat(300));
         let labels = [("HAPROXY_GROUP", "external"), ("MARATHON_ACME_0_DOMAIN", rubbish.as_str())];
-        let found = claims(&app(1, &labels), "external", Selection::Each);
+        let found = claims(&app(1, &labels), "external", Selection::Each, DOMAINS_PER_APP);
         assert_eq!(asked(&found), [(0, "ok.org".into())]);
-        assert_eq!(claims(&app(1, &labels), "external", Selection::Together), found);
+        assert_eq!(
+            claims(&app(1, &labels), "external", Selection::Together, DOMAINS_PER_APP),
+            found
+        );
         assert_eq!(found.rejected.len(), 6);
         assert!(found.rejected.iter().all(|it| it.app == "/a" && it.label == labels[1].0));
         assert!(found.rejected.iter().all(|it| it.text.chars().count() <= 100));
         assert_eq!(found.rejected[2].text, "ex\u{fffd}");
-        let first_only = claims(&app(1, &labels), "external", Selection::First);
+        let first_only = claims(&app(1, &labels), "external", Selection::First, DOMAINS_PER_APP);
         assert_eq!((first_only.certificates.len(), first_only.rejected.len()), (0, 1));
+    }
+
+    #[test]
+    fn domains_beyond_the_limit_of_an_app_are_counted_by_label() {
+        let labels = [
+            ("HAPROXY_GROUP", "external"),
+            ("MARATHON_ACME_0_DOMAIN", "a.org b.org a.org"),
+            ("MARATHON_ACME_1_DOMAIN", "c.org d.org e.org"),
+            ("MARATHON_ACME_2_DOMAIN", "f.org"),
+        ];
+        let found = claims(&app(3, &labels), "external", Selection::Together, 3);
+        assert_eq!(asked(&found), [(0, "a.org b.org".into()), (1, "c.org".into())]);
+        let skipped = |label: &str, count| Skipped { label: label.into(), count };
+        let expected = [skipped(labels[2].0, 2), skipped(labels[3].0, 1)];
+        assert_eq!(found.skipped, expected);
+        let each = claims(&app(3, &labels), "external", Selection::Each, 3);
+        assert_eq!((each.certificates.len(), each.skipped), (3, found.skipped));
+        // Only the first domain of each label counts.
+        let first = claims(&app(3, &labels), "external", Selection::First, 3);
+        assert_eq!((first.certificates.len(), first.skipped), (3, vec![]));
+    }
+
+    #[test]
+    fn of_much_rubbish_the_first_is_kept_and_the_rest_is_counted() {
+        let rubbish = "a_b ".repeat(1000);
+        let mut labels =
+            vec![("HAPROXY_GROUP", "external"), ("MARATHON_ACME_0_DOMAIN", rubbish.as_str())];
+        let far: Vec<String> = (1..1000).map(|n| format!("MARATHON_ACME_{n}_DOMAIN")).collect();
+        labels.extend(far.iter().map(|label| (label.as_str(), "a.org")));
+        let found = claims(&app(1, &labels), "external", Selection::Each, DOMAINS_PER_APP);
+        assert_eq!((found.rejected.len(), found.rejected_count), (SHOWN_MAX, 1000));
+        assert_eq!(found.notices.len(), SHOWN_MAX);
     }
 
     #[test]
@@ -339,7 +421,7 @@ mod tests {
             ("MARATHON_ACME_99999999999999999999999_DOMAIN", "g.org"),
         ];
         let expected = vec![(0, "a.org".to_string()), (1, "b.org".to_string())];
-        let found = claims(&app(2, &labels), "external", Selection::Each);
+        let found = claims(&app(2, &labels), "external", Selection::Each, DOMAINS_PER_APP);
         assert_eq!(asked(&found), expected);
         let notices = found.notices;
         let labels: Vec<&str> = notices.iter().map(Notice::label).collect();
@@ -353,7 +435,7 @@ mod tests {
             ("MARATHON_ACME_10_DOMAIN", "ten.org,a.org"),
             ("MARATHON_ACME_2_DOMAIN", "two.org a.org"),
         ];
-        let found = claims(&app(11, &labels), "external", Selection::Together);
+        let found = claims(&app(11, &labels), "external", Selection::Together, DOMAINS_PER_APP);
         assert_eq!(asked(&found), [(2, "two.org a.org".into()), (10, "ten.org a.org".into())]);
     }
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::config::DOMAINS_PER_APP;
+
 use super::app::{App, shown};
 use super::labels::{Selection, claims, domain_index, is_ours};
 
@@ -63,7 +65,7 @@ pub fn lint(app: &App, group: &str, selection: Selection, names_max: usize) -> V
             note(label, FlawKind::WrongGroup { groups });
         }
     }
-    for claim in claims(app, group, selection).certificates {
+    for claim in claims(app, group, selection, DOMAINS_PER_APP).certificates {
         let vhost = format!("HAPROXY_{}_VHOST", claim.port_index);
         let hosts = app.labels.get(&vhost).map(String::as_str).unwrap_or_default();
         for name in &claim.names {

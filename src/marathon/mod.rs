@@ -12,6 +12,6 @@ mod walk;
 
 pub use app::{App, AppError};
 pub use apps::{AppsError, AppsParser};
-pub use labels::{Claim, Claims, Notice, Rejected, Selection, claims};
+pub use labels::{Claim, Claims, Notice, Rejected, Selection, Skipped, claims};
 pub use lint::{Flaw, FlawKind, lint};
 pub use revision::acted;

@@ -153,7 +153,16 @@ impl Scheduler {
         let due = self.certificates.poll_timeout(now).map(|at| at.since(now.mono));
         turns.pass(due.unwrap_or_default());
         self.certificates.handle_timeout(&mut turns.next());
+        self.settle(turns);
         self.outputs()
+    }
+
+    /// Of very many certificates not all are looked at in one turn.
+    fn settle(&mut self, turns: &mut Turns) {
+        let now = turns.now.mono;
+        while self.certificates.poll_timeout(turns.now).is_some_and(|at| at <= now) {
+            self.certificates.handle_timeout(&mut turns.next());
+        }
     }
 
     /// The CA has issued the first certificate of the storage for this order.
@@ -177,6 +186,7 @@ impl Scheduler {
     /// These wishes, as a rule the same again; the orders that come of it.
     pub(crate) fn sync(&mut self, turns: &mut Turns) -> Vec<OrderId> {
         self.certificates.want(&mut turns.next(), &self.wishes);
+        self.settle(turns);
         self.outputs()
     }
 

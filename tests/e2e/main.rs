@@ -41,6 +41,7 @@ mod status;
 mod steps;
 mod storage;
 mod systemd;
+mod tenants;
 mod trace;
 mod trust;
 mod wishes;
@@ -187,6 +188,7 @@ fn main() -> ExitCode {
         exposure::TESTS,
         routes::TESTS,
         systemd::TESTS,
+        tenants::TESTS,
         shipping::TESTS,
         renewal::TESTS,
         wishes::TESTS,

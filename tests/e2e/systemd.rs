@@ -74,7 +74,7 @@ fn app() -> Outcome {
     let mut asking = app.clone();
     asking.labels.insert("MARATHON_ACME_0_DOMAIN".into(), "a.example.com".into());
     for (app, count) in [(app, 0), (asking, 1)] {
-        let claims = claims(&app, "internal", Selection::First);
+        let claims = claims(&app, "internal", Selection::First, 1);
         let fits = claims.certificates.len() == count && claims.notices.is_empty();
         expect(fits && claims.rejected.is_empty(), || format!("{claims:?}"))?;
     }

@@ -1,4 +1,4 @@
-//! Files in `archive/`, as earlier runs have left them: of one the certificate has expired, of one it has not.
+//! Files in `archive/`, as earlier runs have left them: one certificate has expired, the other has not.
 //! The key of the first must go, that of the second must stay, and neither file may be lost.
 
 use marathon_acme::pki::Bundle;

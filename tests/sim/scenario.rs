@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use marathon_acme::config::{
-    CaLimits, Config, Listen, LogFormat, Mode, SkipRouteCheck, Verification,
+    CaLimits, Config, DOMAINS_PER_APP, Listen, LogFormat, Mode, SkipRouteCheck, Verification,
 };
 use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
@@ -306,6 +306,7 @@ pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
         external_account: None,
         ca_limits: CaLimits::Known,
         prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+        max_domains_per_app: DOMAINS_PER_APP,
         // The peers of this world have no port 80.
         skip_route_check: SkipRouteCheck::All,
         mode: Mode::Serve,

@@ -19,7 +19,8 @@ use crate::domain::Domain;
 use crate::time::UnixTime;
 use crate::turn::Turn;
 
-use super::entry::{Entry, Held, Place, Policy};
+use super::entry::{Entry, Policy};
+use super::held::{Held, Place};
 use super::schedule::Task;
 use super::{Certificates, Urgency};
 

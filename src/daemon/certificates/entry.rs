@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::daemon::budget::{Limit, OrderKind};
+use crate::daemon::budget::OrderKind;
 use crate::daemon::issuer::OrderId;
 use crate::daemon::memory::{Attempt, CertificateMemory};
 use crate::daemon::wish::Wish;
@@ -15,13 +15,14 @@ use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::turn::Turn;
 
+use super::held::{HOLD_MIN, Held};
 use super::life::{Life, Stored};
 use super::schedule::{Next, Task, When, Why};
 use super::trial::{Origin, Trial};
 use super::trouble::{AppChanges, FollowUp, NameChanges, Spread, Trouble};
 
-/// No hold is shorter: a limit that has room the very next moment must not make the loop spin.
-const HOLD_MIN: Duration = Duration::from_secs(1);
+/// A run that ends by itself does not wait for a file that the disk refused so often.
+const REFUSALS_MAX: u32 = 3;
 
 /// What the schedule goes by, besides the certificate itself.
 #[derive(Clone, Debug)]
@@ -76,42 +77,17 @@ pub(super) enum Step {
     Recording { order: OrderId, names: Vec<Domain>, kind: OrderKind, write: Option<u64> },
     /// The CA is at it. One that is finalizing may have given a certificate, whatever becomes of it here.
     Ordering { names: Vec<Domain>, kind: OrderKind, finalizing: bool },
-    /// Issued, or to go back, but not on the disk yet; again at that time where the disk refused.
-    Storing { pem: Secret, stored: Box<Stored>, again_at: Option<UnixTime>, origin: Origin },
+    /// Issued, or to go back, but not on the disk yet; again at that time where the disk refused, which it
+    /// did `refusals` times.
+    Storing {
+        pem: Secret,
+        stored: Box<Stored>,
+        again_at: Option<UnixTime>,
+        refusals: u32,
+        origin: Origin,
+    },
     /// On its way to the archive; again at that time where the disk refused.
     Archiving { again_at: Option<UnixTime> },
-}
-
-/// Something other than a failure keeps an order back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) until: UnixTime,
-    /// In words.
-    pub(super) reason: Complaint,
-    pub(super) why: Why,
-    /// The order is due when its turn has come there, and not at `until`.
-    pub(super) queue: Option<Place>,
-}
-
-/// A place in the queue of a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) limit: Limit,
-    pub(super) number: u64,
-    /// The order may be exempt from that limit then.
-    pub(super) again_at: Option<UnixTime>,
-}
-
-impl Held {
-    /// Nothing but time is waited for.
-    pub(super) fn new(until: UnixTime, reason: Complaint, why: Why) -> Held {
-        Held { until, reason, why, queue: None }
-    }
-
-    /// A limit of the CA has no room before `until`.
-    pub(super) fn budget(now: UnixTime, reason: Complaint, until: UnixTime) -> Held {
-        Held::new(until.max(now.plus(HOLD_MIN)), reason, Why::Budget)
-    }
 }
 
 impl Step {
@@ -177,6 +153,15 @@ impl Entry {
     /// Whether something of the order is under way.
     pub(super) fn is_busy(&self) -> bool {
         !matches!(self.step, Step::Resting)
+    }
+
+    /// Whether only the disk keeps it from resting, and has refused its file often enough.
+    pub(super) fn is_refused(&self) -> bool {
+        match self.step {
+            Step::Storing { again_at: Some(_), refusals, .. } => refusals >= REFUSALS_MAX,
+            Step::Archiving { again_at } => again_at.is_some(),
+            _ => false,
+        }
     }
 
     /// The order that the CA has made and that can be gone on with, if there is one.
@@ -380,6 +365,10 @@ impl Entry {
         // By now it may be split.
         self.held.take_if(|held| held.why == Why::TooManyNames);
         self.memory.source = Some(wish.source.clone());
+        self.memory.names = match &*wish.names {
+            [_] => Box::default(),
+            names => names.into(),
+        };
         self.wish = Some(Arc::clone(wish));
         self.superseded = false;
     }

@@ -16,8 +16,9 @@ use crate::seam::StoreError;
 use crate::turn::Turn;
 use crate::url::Url;
 
-use super::entry::{Held, Step};
+use super::entry::Step;
 use super::file::Refused;
+use super::held::Held;
 use super::life::{Life, Stored};
 use super::schedule::Why;
 use super::trial::Origin;
@@ -317,10 +318,21 @@ impl Certificates {
     /// written again: a certificate once issued is never ordered a second time for that.
     pub fn written(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
         let Some(entry) = self.entries.get_mut(name) else { return };
-        let Step::Storing { again_at, .. } = &mut entry.step else { return };
+        let Step::Storing { again_at, refusals, origin, .. } = &mut entry.step else { return };
         if let Err(error) = result {
             let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
             *again_at = Some(at);
+            *refusals = refusals.saturating_add(1);
+            // About this file alone: noted once, so that no restart makes the order again and again.
+            let is_new = !matches!(origin, Origin::Before(_));
+            if is_new && *refusals == 1 && !error.kind.is_storage_failure() {
+                let spread = Spread::draw(turn.keys);
+                let why = Complaint::new(format!("it cannot be stored: {error}"), None);
+                let before = entry.memory.trouble.as_ref();
+                let trouble = Trouble::grown(before, turn.now.wall, why, FollowUp::LATER, spread);
+                entry.memory.trouble = Some(trouble);
+                self.unsaved = Some(Urgency::Now);
+            }
             let line = Record::error("storage", "cannot write certificate, it is kept in memory");
             let line = line.with("name", name).with("error", &error).with("next_try", at);
             turn.log(line.hinted(Hint::of_storage(error.kind)));

@@ -113,7 +113,12 @@ impl Certificates {
         let rests = |name: &Domain| self.entries.get(name).is_none_or(|entry| !entry.is_busy());
         let changed = changed.iter().filter(|name| rests(name)).map(|name| (name.clone(), true));
         let stored = self.entries.iter().filter(|(_, entry)| entry.stored.is_some());
-        let missing = stored.filter(|(name, _)| there.binary_search(name).is_err() && rests(name));
+        // Both are in order.
+        let mut there = there.iter().peekable();
+        let missing = stored.filter(move |(name, _)| {
+            while there.next_if(|file| file < name).is_some() {}
+            there.peek() != Some(name) && rests(name)
+        });
         let missing = missing.map(|(name, _)| (name.clone(), false));
         for (name, is_there) in changed.chain(missing).collect::<Vec<_>>() {
             let line = if is_there {

@@ -10,7 +10,8 @@ use crate::hint::Complaint;
 use crate::log::Record;
 use crate::turn::Turn;
 
-use super::entry::{Held, Step};
+use super::entry::Step;
+use super::held::Held;
 use super::schedule::Why;
 use super::{Certificates, CertificatesOutput, Urgency};
 

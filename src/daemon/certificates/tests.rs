@@ -13,6 +13,7 @@ use crate::acme::types::{Problem, ProblemKind};
 use crate::daemon::budget::OrderKind;
 use crate::daemon::issuer::{Issued, OrderError};
 use crate::daemon::wish::Source;
+use crate::daemon::wish::Wish;
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
 
@@ -76,7 +77,10 @@ impl Case {
     }
 
     fn remembered(&self) -> BTreeMap<Domain, CertificateMemory> {
-        self.certificates.memory().map(|(name, memory)| (name.clone(), memory.clone())).collect()
+        self.certificates
+            .memory(None)
+            .map(|(name, memory)| (name.clone(), memory.clone()))
+            .collect()
     }
 
     /// The same storage and memory, and a new process.
@@ -114,8 +118,18 @@ impl Case {
             let names = names(list);
             (names[0].clone(), Wish { names, source: source(version) }.into())
         });
-        self.certificates.want(&mut self.bench.turn(), &wishes.collect());
-        self.outputs()
+        self.want_all(&wishes.collect())
+    }
+
+    /// The same, until everything that follows from it at once is done.
+    fn want_all(&mut self, wishes: &Wishes) -> Vec<String> {
+        self.certificates.want(&mut self.bench.turn(), wishes);
+        let mut outputs = self.outputs();
+        let now = self.bench.now;
+        while self.certificates.poll_timeout(now).is_some_and(|at| at <= now.mono) {
+            outputs.extend(self.wake());
+        }
+        outputs
     }
 
     /// Writes the memory where something waits for it, as the daemon does.

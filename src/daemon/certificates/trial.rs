@@ -101,7 +101,7 @@ impl Certificates {
     fn write(&mut self, name: &Domain, (pem, stored): (Secret, Stored), origin: Origin) {
         self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
         let stored = Box::new(stored);
-        self.step(name, Step::Storing { pem, stored, again_at: None, origin });
+        self.step(name, Step::Storing { pem, stored, again_at: None, refusals: 0, origin });
     }
 
     /// Takes in the file of before, if this is what was asked for.

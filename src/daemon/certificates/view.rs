@@ -4,9 +4,12 @@
 #[cfg(test)]
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use crate::acme::renewal_info::Window;
+use crate::collect::Collect as _;
 use crate::daemon::budget::Left;
+use crate::daemon::wish::{Wish, Wishes};
 use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::time::UnixTime;
@@ -182,6 +185,24 @@ impl Certificates {
         self.entries.get(name).is_some_and(|entry| entry.wish.is_some())
     }
 
+    /// What apps asked for last, by the names of the files: by this an app has its domains. Where an
+    /// earlier version remembers no names, those of the stored certificate count.
+    pub fn asked_for(&self) -> Wishes {
+        let asked = |name: &Domain, entry: &Entry| {
+            let source = entry.memory.source.clone()?;
+            let names = match (&*entry.memory.names, &entry.stored) {
+                ([], Some(stored)) if stored.is_for(name) => {
+                    let others = stored.names.iter().filter(|other| *other != name);
+                    std::iter::once(name).chain(others).cloned().collect()
+                }
+                ([], _) => vec![name.clone()],
+                (names, _) => names.to_vec(),
+            };
+            Some((name.clone(), Arc::new(Wish { names, source })))
+        };
+        self.entries.iter().filter_map(|(name, entry)| asked(name, entry)).into_map()
+    }
+
     /// The limits of the CA that hold orders back, each with the time at which there is room.
     #[cfg(test)]
     pub fn held(&self) -> BTreeMap<String, UnixTime> {
@@ -202,13 +223,15 @@ impl Certificates {
             next.is_some_and(|next| next.task != Task::Ask && next.at <= now)
         };
         let mut entries = self.entries.values();
-        !self.is_at_work() && entries.all(|entry| !entry.is_busy() && !due(entry))
+        !self.is_at_work()
+            && entries.all(|entry| (!entry.is_busy() || entry.is_refused()) && !due(entry))
     }
 
     /// Whether Marathon's wishes are not known, or files are being read, or there are orders: it costs no
     /// look at all certificates.
     pub fn is_at_work(&self) -> bool {
-        !self.policy.synced || !self.orders.is_empty() || !self.unread.is_empty()
+        let has_changes = !self.policy.synced || self.asked.is_some() || self.changes.is_some();
+        has_changes || !self.orders.is_empty() || !self.unread.is_empty()
     }
 
     /// Whether the CA is to be asked about a renewal and has not answered since `start`, if it answers

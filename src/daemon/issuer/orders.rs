@@ -14,8 +14,8 @@ use crate::time::Instant;
 use crate::turn::Turn;
 
 use super::{
-    Issued, Issuer, IssuerOutput, ORDERS_OPEN_MAX, ORDERS_SIDE_BY_SIDE_MAX, OVERLOAD_PAUSE_MAX,
-    OrderError, OrderId, OrderQueue, Owner, STANDS_ASIDE_AFTER, Stage,
+    Issued, Issuer, IssuerOutput, ORDERS_OPEN_MAX, ORDERS_PER_TURN, ORDERS_SIDE_BY_SIDE_MAX,
+    OVERLOAD_PAUSE_MAX, OrderError, OrderId, OrderQueue, Owner, STANDS_ASIDE_AFTER, Stage,
 };
 
 impl Issuer {
@@ -74,7 +74,10 @@ impl Issuer {
             self.begun_before.clear();
             self.remade.clear();
             let announced = std::mem::take(&mut self.announced).into_iter().map(|(order, _)| order);
-            let queued = std::iter::from_fn(|| self.queue.pop()).map(|new| new.order);
+            let room = ORDERS_PER_TURN.saturating_sub(self.taken);
+            let queued = std::iter::from_fn(|| self.queue.pop()).take(room);
+            let queued: Vec<OrderId> = queued.map(|new| new.order).collect();
+            self.taken += queued.len();
             for order in announced.chain(queued) {
                 let result = Err(error.clone());
                 self.outputs.push_back(IssuerOutput::Finished { order, result });
@@ -87,6 +90,7 @@ impl Issuer {
         while matches!(self.stage, Stage::Registered)
             && self.hold.is_none()
             && self.has_room()
+            && self.taken < ORDERS_PER_TURN
             && !self.queue.is_empty()
         {
             let quiet = self.orders.is_empty() && self.announced.is_empty();
@@ -94,6 +98,7 @@ impl Issuer {
                 return self.enter(turn, Stage::ReadingDirectory);
             }
             let Some(new) = self.queue.pop() else { return };
+            self.taken += 1;
             if new.resume.is_some() || self.begun_before.remove(&new.order) {
                 self.begin_order(turn, new);
             } else {

@@ -44,6 +44,7 @@ fn full() -> Memory {
         order: Some(Url::parse("https://ca/order/1").unwrap()),
     };
     let certificate = CertificateMemory {
+        names: [domain("a.org"), domain("b.org")].into(),
         source: Some(Source { app: "/a".into(), version: "v1".into() }),
         life: Some(life),
         trouble: Some(trouble(When::At(at(1_795_800_000)))),

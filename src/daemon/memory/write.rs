@@ -1,37 +1,38 @@
 //! The form of `state.json`, for writing: what each kind of memory looks like as JSON. Members that
 //! say nothing are left out. Times are milliseconds since 1970.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::daemon::certificates::{self, When};
 use crate::daemon::reloader::UpToDate;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::Hint;
+use crate::pieces::{json, put};
 use crate::time::UnixTime;
 
-use super::{AccountMemory, CaMemory, CertificateMemory};
+use super::{AccountMemory, CaMemory, CertificateMemory, VERSION};
 
-#[derive(Serialize)]
-pub(super) struct State<'a, A: Serialize, C: Serialize> {
-    pub(super) version: u64,
-    pub(super) reload_owed: bool,
-    pub(super) reloaded: &'a UpToDate,
-    pub(super) cas: A,
-    pub(super) certificates: C,
-}
-
-/// The members of an object, made one by one while they are written.
-pub(super) struct Members<I>(pub(super) I);
-
-impl<K: Serialize, V: Serialize, I: Iterator<Item = (K, V)> + Clone> Serialize for Members<I> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(self.0.clone())
-    }
+/// `state.json` while it is written: of very many certificates some are added in each turn, so that
+/// challenges are answered in between. A certificate of which nothing is remembered is left out.
+#[derive(Debug)]
+pub struct MemoryWriter {
+    bytes: Vec<u8>,
+    /// The last certificate that was looked at.
+    last: Option<Domain>,
+    is_first: bool,
 }
 
 #[derive(Serialize)]
-pub(super) struct Ca<'a> {
+struct Head<'a> {
+    version: u64,
+    reload_owed: bool,
+    reloaded: &'a UpToDate,
+    cas: FlatMap<&'a str, Ca<'a>>,
+}
+
+#[derive(Serialize)]
+struct Ca<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<Account<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +51,7 @@ struct Account<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Certificate<'a> {
+struct Certificate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Source<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +72,8 @@ pub(super) struct Certificate<'a> {
 struct Source<'a> {
     app: &'a str,
     version: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -159,8 +162,57 @@ fn is_false(switch: &bool) -> bool {
     !switch
 }
 
+impl MemoryWriter {
+    /// Without any certificate yet.
+    pub fn new(
+        reload_owed: bool,
+        reloaded: &UpToDate,
+        cas: &FlatMap<String, CaMemory>,
+    ) -> MemoryWriter {
+        let cas = cas.iter().map(|(url, ca)| (url.as_str(), Ca::of(ca))).collect();
+        let mut bytes = json(&Head { version: VERSION, reload_owed, reloaded, cas });
+        // Its last byte closes it, behind the certificates.
+        bytes.pop();
+        put(&mut bytes, b",\"certificates\":{");
+        MemoryWriter { bytes, last: None, is_first: true }
+    }
+
+    /// The certificate behind which it goes on.
+    pub fn last(&self) -> Option<&Domain> {
+        self.last.as_ref()
+    }
+
+    /// Adds certificates; how many.
+    pub fn add<'a>(
+        &mut self,
+        certificates: impl Iterator<Item = (&'a Domain, &'a CertificateMemory)>,
+    ) -> usize {
+        let (mut count, mut last) = (0, None);
+        for (name, memory) in certificates {
+            (count, last) = (count + 1, Some(name));
+            if *memory == CertificateMemory::default() {
+                continue;
+            }
+            let before: &[u8] = if std::mem::take(&mut self.is_first) { b"\"" } else { b",\"" };
+            // A domain has no character that JSON escapes.
+            for piece in [before, name.as_str().as_bytes(), b"\":"] {
+                put(&mut self.bytes, piece);
+            }
+            self.bytes.append(&mut json(&Certificate::of(memory)));
+        }
+        self.last = last.cloned().or(self.last.take());
+        count
+    }
+
+    /// The whole text.
+    pub fn finish(mut self) -> Vec<u8> {
+        put(&mut self.bytes, b"}}\n");
+        self.bytes
+    }
+}
+
 impl<'a> Ca<'a> {
-    pub(super) fn of(memory: &'a CaMemory) -> Ca<'a> {
+    fn of(memory: &'a CaMemory) -> Ca<'a> {
         let account = memory.account.as_ref().map(|account| {
             let AccountMemory { url, thumbprint, contact } = account;
             Account { url, thumbprint, contact: contact.as_deref() }
@@ -171,12 +223,24 @@ impl<'a> Ca<'a> {
 }
 
 impl<'a> Certificate<'a> {
-    pub(super) fn of(memory: &'a CertificateMemory) -> Certificate<'a> {
-        let CertificateMemory { source, life, trouble, left_out, removed, name_changes, attempt } =
-            memory;
+    fn of(memory: &'a CertificateMemory) -> Certificate<'a> {
+        let CertificateMemory {
+            source,
+            names,
+            life,
+            trouble,
+            left_out,
+            removed,
+            name_changes,
+            attempt,
+        } = memory;
         let name_changes = name_changes.as_deref();
         Certificate {
-            source: source.as_ref().map(|it| Source { app: &it.app, version: &it.version }),
+            source: source.as_ref().map(|it| Source {
+                app: &it.app,
+                version: &it.version,
+                names: names.iter().map(Domain::as_str).collect(),
+            }),
             life: life.as_ref().map(Life::of),
             trouble: trouble.as_ref().map(Trouble::of),
             left_out: troubles(left_out),

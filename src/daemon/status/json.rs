@@ -8,6 +8,7 @@ use crate::challenge;
 use crate::daemon::certificates::{Next, View, When};
 use crate::daemon::guard;
 use crate::daemon::reloader::{BalancerView, NameView};
+use crate::daemon::watcher::SkippedCounts;
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::http::ServerResponse;
@@ -32,6 +33,7 @@ struct Status<'a> {
     ca: Ca<'a>,
     marathon: Marathon<'a>,
     load_balancers: Vec<LoadBalancer<'a>>,
+    skipped_domains: Skipped,
     rejected: Vec<Rejected<'a>>,
     foreign_files: Vec<Foreign<'a>>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -105,6 +107,14 @@ struct Serves<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     first_not_after: Option<Time>,
     old_processes: usize,
+}
+
+/// Domains without a certificate, by reason; `rejected` says which.
+#[derive(Serialize)]
+struct Skipped {
+    app_limit: usize,
+    total_limit: usize,
+    other_app: usize,
 }
 
 #[derive(Serialize)]
@@ -236,6 +246,7 @@ impl<'a> Status<'a> {
             ca: Ca::of(sources),
             marathon: Marathon::of(sources),
             load_balancers: sources.reloader.views().map(LoadBalancer::of).collect(),
+            skipped_domains: Skipped::of(sources.watcher.counts().skipped),
             rejected: rejected.collect(),
             foreign_files: sources.guard.found().iter().map(Foreign::of).collect(),
             more_foreign_files: sources.guard.more(),
@@ -302,6 +313,13 @@ impl<'a> LoadBalancer<'a> {
             hint: view.problem.and_then(|it| it.hint).map(Hint::text),
             addresses: addresses.collect(),
         }
+    }
+}
+
+impl Skipped {
+    fn of(counts: SkippedCounts) -> Skipped {
+        let SkippedCounts { app_limit, total_limit, other_app } = counts;
+        Skipped { app_limit, total_limit, other_app }
     }
 }
 

@@ -139,6 +139,11 @@ fn about_marathon(text: &mut Exposition, sources: &Sources<'_>) {
     let name = "rejected_domains";
     text.ours(name, Kind::Gauge, "Names in labels that no public CA could certify.");
     text.sample(name, &[], counts.rejected_domains);
+    let name = "skipped_domains";
+    text.ours(name, Kind::Gauge, "Domains in labels without a certificate, by reason.");
+    text.sample(name, &[("reason", "app_limit")], counts.skipped.app_limit);
+    text.sample(name, &[("reason", "total_limit")], counts.skipped.total_limit);
+    text.sample(name, &[("reason", "other_app")], counts.skipped.other_app);
 }
 
 fn about_load_balancers(text: &mut Exposition, sources: &Sources<'_>) {

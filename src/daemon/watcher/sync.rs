@@ -6,15 +6,15 @@ use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::hint::Complaint;
 use crate::http::ResponseHead;
 use crate::log::Record;
-use crate::marathon::{AppsParser, Selection};
+use crate::marathon::AppsParser;
 use crate::seam::Trust;
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
-use super::gather::NAMES_MAX;
 use super::inquiry::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
-use super::known::Known;
+use super::known::{Known, Rules};
+use super::owners::Holders;
 use super::{Round, Wanted};
 
 /// How a sync ended.
@@ -31,10 +31,7 @@ pub(super) enum SyncNews {
 pub(super) struct Sync {
     round: Round,
     manner: Manner,
-    group: String,
-    selection: Selection,
-    /// How many names one certificate has at most.
-    names_max: usize,
+    rules: Rules,
     known: Known,
     state: State,
 }
@@ -55,9 +52,7 @@ impl Sync {
                 timeout: config.marathon_timeout.unwrap_or(ANSWER_DEADLINE),
                 silence: config.marathon_timeout,
             },
-            group: config.group.clone(),
-            selection: config.into(),
-            names_max: NAMES_MAX,
+            rules: config.into(),
             known: Known::default(),
             state: State::Resting,
         }
@@ -65,12 +60,9 @@ impl Sync {
 
     /// One certificate has no more names from now on; what the last whole list says then, if there was one
     /// and it is not what it said before.
-    pub(super) fn limit_names(&mut self, names_max: usize) -> Option<Wanted> {
-        if names_max >= self.names_max {
-            return None;
-        }
-        self.names_max = names_max;
-        self.known.last(names_max)
+    pub(super) fn limit_names(&mut self, names_max: usize, holders: &Holders) -> Option<Wanted> {
+        let is_less = self.rules.limit_names(names_max);
+        is_less.then(|| self.known.last(&self.rules, holders)).flatten()
     }
 
     /// From now on; not what is under way.
@@ -100,11 +92,12 @@ impl Sync {
         turn: &mut Turn<'_>,
         transport: &mut Transport,
         event: TransportEvent,
+        holders: &Holders,
     ) -> Option<SyncNews> {
         match event {
             TransportEvent::Head(head) => self.answered(turn, transport, &head),
-            TransportEvent::Body(bytes) => self.received(turn, transport, &bytes),
-            TransportEvent::End => self.ended(turn, transport),
+            TransportEvent::Body(bytes) => self.received(turn, transport, &bytes, holders),
+            TransportEvent::End => self.ended(turn, transport, holders),
             TransportEvent::Failed(error) => {
                 self.failed(turn, transport, error.complaint(Trust::Marathon))
             }
@@ -142,23 +135,29 @@ impl Sync {
         turn: &mut Turn<'_>,
         transport: &mut Transport,
         bytes: &[u8],
+        holders: &Holders,
     ) -> Option<SyncNews> {
         let State::Reading { inquiry, parser, .. } = &mut self.state else { return None };
         let request = inquiry.request;
-        let mut add = |app: Result<&[u8], _>| self.known.add(app, &self.group, self.selection);
+        let mut add = |app: Result<&[u8], _>| self.known.add(app, &self.rules, holders);
         let fed = parser.feed(bytes, &mut add);
         let problem = fed.err()?.to_string();
         transport.cancel(request);
         self.failed(turn, transport, problem.into())
     }
 
-    fn ended(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) -> Option<SyncNews> {
+    fn ended(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        holders: &Holders,
+    ) -> Option<SyncNews> {
         let state = std::mem::replace(&mut self.state, State::Resting);
         let State::Reading { inquiry, parser, .. } = state else { return None };
         match parser.finish() {
             Ok(()) => {
                 self.round.succeeded();
-                Some(SyncNews::Complete(self.known.end(self.names_max)))
+                Some(SyncNews::Complete(self.known.end(&self.rules, holders)))
             }
             Err(error) => self.go_on(turn, transport, &inquiry.url, error.to_string().into()),
         }

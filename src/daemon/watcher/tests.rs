@@ -38,7 +38,8 @@ impl Case {
         let watcher = Watcher::new(&Config { marathon, ..config.clone() });
         let mut case = Case { wire: Wire::new(), watcher, wanted: Vec::new() };
         let Case { wire, watcher, .. } = &mut case;
-        watcher.start(&mut wire.bench.turn(), &mut wire.transport, knew_apps);
+        let before = Wishes::new();
+        watcher.start(&mut wire.bench.turn(), &mut wire.transport, before, knew_apps);
         let sent = case.settle();
         (case, sent)
     }
@@ -377,7 +378,7 @@ fn a_domain_of_two_apps_stays_with_one_in_whatever_order_they_come() {
     }
     let x = Domain::parse("x.org").unwrap();
     let sources = case.wanted[1..].iter().map(|it| it.certificates[&x].source.clone());
-    let source = Source { app: "/a".into(), version: "1 1".into() };
+    let source = Source { app: "/a".into(), version: "1".into() };
     assert_eq!(sources.collect::<Vec<_>>(), [source.clone(), source]);
 }
 

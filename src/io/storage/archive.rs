@@ -48,7 +48,7 @@ impl<F: Files> Storage<F> {
         }
         self.link_to_archive(path, &source, stem, extension)?;
         let moved = self.remove(&source).and_then(|()| self.flush_entry(&source));
-        moved.map_err(|error| failed(path, &error))
+        moved.map_err(|error| self.refused(path, &error))
     }
 
     /// Gives a file a name in `archive/` that is not taken, and makes that last.
@@ -67,7 +67,7 @@ impl<F: Files> Storage<F> {
             let target = self.dir.join(file);
             match self.link(source, &target) {
                 Err(error) if is_taken(&error) => {}
-                Err(error) => return Err(failed(path, &error)),
+                Err(error) => return Err(self.refused(path, &error)),
                 Ok(()) => {
                     return self.flush_entry(&target).map_err(|error| failed(path, &error));
                 }

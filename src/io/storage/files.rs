@@ -14,8 +14,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags, flock, linkat, mkdirat,
-    open, openat, renameat, statat, statx, unlinkat,
+    Access, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags, access, flock,
+    linkat, mkdirat, open, openat, renameat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 use zeroize::Zeroizing;
@@ -86,6 +86,12 @@ pub trait Files {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] where nothing has this name; the system's.
     fn look(&self, path: &Path) -> io::Result<Sight>;
+
+    /// Whether names in a folder may be made and removed, as far as permissions say; where a file system
+    /// has none, they may.
+    fn may_change(&self, _folder: &Path) -> bool {
+        true
+    }
 
     /// Whether there is something of that name, a dangling link included.
     ///
@@ -315,6 +321,10 @@ impl Files for RealFiles {
         (found.st_dev, found.st_ino, found.st_size, found.st_mtime, found.st_mtime_nsec)
             .hash(&mut hasher);
         Ok(Sight { kind: kind(&found), stamp: hasher.finish() })
+    }
+
+    fn may_change(&self, folder: &Path) -> bool {
+        access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
     }
 
     fn is_there(&self, path: &Path) -> io::Result<bool> {

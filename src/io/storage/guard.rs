@@ -15,7 +15,7 @@ use super::files::{FileKind, Files};
 use super::{Storage, certificate, domain_of};
 
 /// Files of ours that are looked at in one go, some microseconds each; the others' turn is the next time.
-const LOOKS_MAX: usize = 10_000;
+const LOOKS_MAX: usize = 2_500;
 
 /// The files of ours as they were written or read last.
 #[derive(Debug, Default)]

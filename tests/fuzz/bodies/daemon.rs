@@ -106,7 +106,9 @@ fn reason(byte: u8) -> CloseReason {
 
 fn kind(which: usize) -> StoreErrorKind {
     use StoreErrorKind::{
-        Exists, Full, Io, Locked, Malformed, Missing, NotADirectory, NotAFile, NotWritable,
+        Exists, File, Full, Io, Locked, Malformed, Missing, NotADirectory, NotAFile, NotWritable,
     };
-    [Io, Full, NotWritable, Exists, Missing, Malformed, NotADirectory, Locked, NotAFile][which % 9]
+    let kinds =
+        [Io, Full, NotWritable, Exists, Missing, Malformed, NotADirectory, Locked, NotAFile, File];
+    kinds[which % kinds.len()]
 }

@@ -1,6 +1,6 @@
 //! Names for certificates: only what keeps every rule becomes one, and it is safe wherever it goes.
 
-use marathon_acme::domain::{Domain, LABEL_BYTES_MAX, NAME_BYTES_MAX};
+use marathon_acme::domain::{Domain, LABEL_BYTES_MAX, STORABLE_BYTES_MAX};
 
 /// A word of a label.
 pub fn run(bytes: &[u8]) {
@@ -26,5 +26,5 @@ fn keeps_the_rules(text: &str) -> bool {
             && !label.ends_with('-')
     };
     let number = labels.last().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-    name.len() <= NAME_BYTES_MAX && labels.len() > 1 && labels.iter().all(fits) && !number
+    name.len() <= STORABLE_BYTES_MAX && labels.len() > 1 && labels.iter().all(fits) && !number
 }

@@ -18,8 +18,7 @@ fn want_of_apps(case: &mut Case, apps: &[(&str, Vec<String>)]) -> Vec<String> {
             wishes.insert(name(domain), wish.into());
         }
     }
-    case.certificates.want(&mut case.bench.turn(), &wishes);
-    case.outputs()
+    case.want_all(&wishes)
 }
 
 fn many(count: usize, of: &str) -> Vec<String> {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use marathon_acme::config::{CaLimits, Config, Listen, LogFormat, Mode, SkipRouteCheck};
+use marathon_acme::config::{
+    CaLimits, Config, DOMAINS_PER_APP, Listen, LogFormat, Mode, SkipRouteCheck,
+};
 use marathon_acme::domain::Domain;
 use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
@@ -44,6 +46,7 @@ pub fn config(choices: u8) -> Config {
         external_account: None,
         ca_limits: CaLimits::Known,
         prune_after: (choices & 8 != 0).then(|| Duration::from_secs(30 * 24 * 60 * 60)),
+        max_domains_per_app: DOMAINS_PER_APP,
         skip_route_check: match choices & 3 {
             0 => SkipRouteCheck::All,
             _ => SkipRouteCheck::Of(BTreeSet::new()),
