@@ -13,6 +13,7 @@ mod hints;
 mod instances;
 mod leaks;
 mod life;
+mod limits;
 mod listener;
 mod logs;
 mod marathon;
@@ -185,6 +186,7 @@ fn main() -> ExitCode {
         renewal::TESTS,
         wishes::TESTS,
         refusals::TESTS,
+        limits::TESTS,
         gate::TESTS,
         guard::TESTS,
         instances::TESTS,

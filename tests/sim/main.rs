@@ -199,13 +199,15 @@ fn strangers_hinder_no_validation() {
 #[test]
 fn hostile_tenants_starve_nobody() {
     if let Some(seed) = number("SEED") {
-        let report = tenants::run(seed, true);
+        let report = tenants::run(seed, tenants::Size::FULL, true);
         let report = report.unwrap_or_else(|wrong| panic!("SEED={seed}: {wrong}"));
         println!("SEED={seed}: {report}");
         return;
     }
-    let seeds = number("SEEDS").unwrap_or(TENANT_SEEDS);
-    let run = |seed| tenants::run(seed, false);
+    let seeds = number("SEEDS");
+    let size = if seeds.is_some() { tenants::Size::FULL } else { tenants::Size::SMALL };
+    let seeds = seeds.unwrap_or(TENANT_SEEDS);
+    let run = |seed| tenants::run(seed, size, false);
     let total = run_all(seeds, "sim-tenants", run, tenants::Report::add);
     assert!(total.is_met() || seeds < TENANT_SEEDS, "never met: {total}");
 }
