@@ -15,6 +15,7 @@ mod hints;
 mod instances;
 mod leaks;
 mod life;
+mod limits;
 mod links;
 mod listener;
 mod logs;
@@ -194,6 +195,7 @@ fn main() -> ExitCode {
         wishes::TESTS,
         refusals::TESTS,
         retries::TESTS,
+        limits::TESTS,
         gate::TESTS,
         guard::TESTS,
         instances::TESTS,

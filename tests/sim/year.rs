@@ -9,7 +9,7 @@ mod watch;
 
 use std::time::Duration;
 
-use marathon_acme::config::Config;
+use marathon_acme::config::{CaLimits, Config};
 use marathon_acme::domain::Domain;
 use marathon_acme::log::Level;
 use marathon_acme::url::Url;
@@ -204,7 +204,28 @@ fn relieve(world: &mut World, trouble: Trouble) {
     }
 }
 
-fn config() -> Config {
+/// Let's Encrypt's limits, but for new orders in 3 hours and certificates of a registered domain in a week.
+pub(crate) fn limits((orders, domain): (u32, u32)) -> ca::Limits {
+    let limits = ca::Limits::lets_encrypt();
+    let with = |bucket: Option<ca::Bucket>, capacity| {
+        bucket.map(|bucket| ca::Bucket { capacity, ..bucket })
+    };
+    ca::Limits {
+        orders_per_account: with(limits.orders_per_account, orders),
+        certificates_per_domain: with(limits.certificates_per_domain, domain),
+        ..limits
+    }
+}
+
+/// What the operator says of that.
+pub(crate) fn our_limits((orders, domain): (u32, u32)) -> CaLimits {
+    match (orders, domain) {
+        plan::LIMITS => CaLimits::Known,
+        _ => CaLimits::Given { orders: Some(orders), domain: Some(domain) },
+    }
+}
+
+fn config(plan: &Plan) -> Config {
     let url = |text: &str| Url::parse(text).expect("a good URL");
     Config {
         acme: url(&format!("https://{CA_HOST}/directory")),
@@ -212,6 +233,7 @@ fn config() -> Config {
         lb: vec![url("http://lb.mesos:9090")],
         sse_timeout: Some(Duration::from_secs(2 * 60 * 60)),
         log_level: Level::Info,
+        ca_limits: our_limits(plan.limits),
         ..crate::scenario::config(1, 1)
     }
 }
@@ -229,7 +251,7 @@ fn build(seed: u64, plan: &Plan, chance: &mut Random) -> World {
         Ca::new(seed, &format!("https://{CA_HOST}"), start, ca_settings(plan, chance)),
         (0..LBS).map(|_| LoadBalancer::new(start, lb.clone())).collect(),
     );
-    let mut world = World::new(&config(), peers, chance.fork());
+    let mut world = World::new(&config(plan), peers, chance.fork());
     // A rare fault is enough: there is a whole year for it.
     let mut weather = Weather::fine();
     weather.latency_ms = (1, 50);
@@ -253,7 +275,7 @@ fn ca_settings(plan: &Plan, chance: &mut Random) -> ca::Settings {
     ca::Settings {
         lifetime_seconds: u32::try_from(plan.lifetime / (1000 * MILLISECOND))
             .expect("a few months"),
-        limits: ca::Limits::lets_encrypt(),
+        limits: limits(plan.limits),
         renewal_info,
         bad_nonce_percent: 1,
         server_error_percent: 1,

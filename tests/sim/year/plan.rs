@@ -17,6 +17,9 @@ const CROWD_PERCENT: usize = 30;
 /// Where certificates are short-lived, it is nearly all of them.
 const SHORT_LIVED_CROWD_PERCENT: usize = 90;
 
+/// Let's Encrypt's limits: new orders in 3 hours, certificates of a registered domain in a week.
+pub(crate) const LIMITS: (u32, u32) = (300, 50);
+
 /// A seed's year.
 pub(crate) struct Plan {
     /// How long a certificate is valid.
@@ -25,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) renewal_info: Option<u32>,
     /// Whether one registered domain has more domains than the CA certifies in a week.
     pub(crate) crowded: bool,
+    /// New orders in 3 hours, and certificates of a registered domain in a week, that the CA takes.
+    pub(crate) limits: (u32, u32),
     /// In their order.
     pub(crate) acts: Vec<(Nanos, Act)>,
 }
@@ -101,7 +106,7 @@ impl Plan {
         }
         let mut acts = acts.acts;
         acts.sort_by_key(|(at, _)| *at);
-        Plan { lifetime, renewal_info, crowded, acts }
+        Plan { lifetime, renewal_info, crowded, limits: LIMITS, acts }
     }
 }
 

@@ -5,7 +5,7 @@
 use marathon_acme::domain::Domain;
 use stand_ins::random::Random;
 
-use super::plan::{Act, Plan, Trouble};
+use super::plan::{Act, LIMITS, Plan, Trouble};
 use super::{DAY, HOUR};
 use crate::machine::{Blow, Doom, Trigger};
 use crate::network::Nanos;
@@ -28,11 +28,12 @@ pub(crate) const SCENES: [Scene; 3] = [Scene::Revocation, Scene::Outage, Scene::
 /// three hours.
 const FULL: (usize, usize) = (90, 260);
 /// What is left of that where nothing is optimized.
-const SMALL: (usize, usize) = (60, 10);
+const SMALL: (usize, usize) = (14, 6);
+const SMALL_LIMITS: (u32, u32) = (15, 10);
 
 /// The plan, and how many days it takes.
 pub(super) fn plan(scene: Scene, full: bool, chance: &mut Random) -> (Plan, u64) {
-    let (crowd, others) = if full { FULL } else { SMALL };
+    let ((crowd, others), limits) = if full { (FULL, LIMITS) } else { (SMALL, SMALL_LIMITS) };
     let crowd = (0..crowd).map(|index| format!("d{index}.crowd.com"));
     let others = (0..others).map(|index| format!("d{index}.site{}.com", index % 40));
     let domains: Vec<Domain> =
@@ -68,5 +69,5 @@ pub(super) fn plan(scene: Scene, full: bool, chance: &mut Random) -> (Plan, u64)
         Scene::ShortLived => (160 * HOUR, 21),
     };
     acts.sort_by_key(|(at, _)| *at);
-    (Plan { lifetime, renewal_info, crowded: true, acts }, days)
+    (Plan { lifetime, renewal_info, crowded: true, limits, acts }, days)
 }
