@@ -5,7 +5,8 @@
 //! period that passes, two when its label comes, one when its app changes, two when something
 //! breaks while an order is under way, two for a call to renew at once, three for a clock that is
 //! a month ahead, and while its route is broken eight and then 2.7 a day (a pause of 12 h can be
-//! 9 h long).
+//! 9 h long), and more while a certificate is in service that expires within a week: a pause is at most
+//! a tenth of the time left, and can be 6 % of it long.
 //!
 //! A renewal is held back by no limit that the CA exempts it from ([`Watch::held`]): no wanted certificate
 //! expires because of our own accounting.
@@ -86,6 +87,19 @@ impl Orders {
     fn allowed(&self, period_hours: u64) -> u64 {
         let by_time = self.hours_wanted * 2_000 / period_hours + self.hours_broken * 2_700 / 24;
         (self.allowed_thousandths + by_time) / 1000
+    }
+}
+
+/// So many thousandths of an order more in an hour in which the certificate in service is about to expire,
+/// by the daemon's clock. The limit of failed authorizations allows five at most.
+fn before_the_expiry(world: &World, domain: &Domain) -> u64 {
+    let now_ms = world.wall().as_millis() + world.machines[0].clock_offset_ms;
+    let stored = world.stored.get(domain).map(|stored| stored.not_after.as_millis());
+    let left_ms = u64::try_from(stored.unwrap_or(now_ms) - now_ms).unwrap_or(0);
+    match left_ms * MILLISECOND / HOUR {
+        0 if left_ms == 0 => 0,
+        hours @ 0..150 => (100_000 / 6 / hours.max(1)).min(5_000),
+        _ => 0,
     }
 }
 
@@ -322,7 +336,10 @@ impl Watch {
         for domain in self.wanted.keys() {
             if let Some(orders) = self.orders.get_mut(domain) {
                 orders.hours_wanted += 1;
-                orders.hours_broken += u64::from(self.broken.contains(domain));
+                if self.broken.contains(domain) {
+                    orders.hours_broken += 1;
+                    orders.allowed_thousandths += before_the_expiry(world, domain);
+                }
             }
         }
         for (domain, since) in &self.wanted {
