@@ -1,5 +1,5 @@
-//! Files in `archive/`, as earlier runs have left them: one certificate has expired, the other has not.
-//! The key of the first must go, that of the second must stay, and neither file may be lost.
+//! Files in `archive/`, as earlier runs have left them: of one the certificate has expired, of one it has
+//! not. The key of the first must go, that of the second must stay, and neither file may be lost.
 
 use marathon_acme::pki::Bundle;
 use rcgen::{CertificateParams, date_time_ymd};

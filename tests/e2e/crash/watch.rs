@@ -46,8 +46,9 @@ impl Folder {
         }
     }
 
-    /// What may happen there once there is an account: whole files come by a rename or a link, and
-    /// what is in the archive stays. Nothing is ever written in its place but in `tmp/`.
+    /// What may happen there once there is an account: whole files come by a rename or a link, and what is
+    /// in the archive stays, or is replaced by the same without its key. Nothing is written in place but in
+    /// `tmp/`.
     fn permits(self, kind: ReadFlags, name: &str) -> bool {
         let permitted = match self {
             Folder::Root if name == "state.json" => ReadFlags::MOVED_TO,
@@ -56,7 +57,7 @@ impl Folder {
             Folder::Root => ReadFlags::empty(),
             Folder::Certs if !name.ends_with(".example.com.pem") => ReadFlags::empty(),
             Folder::Certs | Folder::Challenges => ReadFlags::MOVED_TO | ReadFlags::DELETE,
-            Folder::Archive => ReadFlags::CREATE,
+            Folder::Archive => ReadFlags::CREATE | ReadFlags::MOVED_TO,
             Folder::Tmp => {
                 let written = ReadFlags::CREATE | ReadFlags::MODIFY;
                 written | ReadFlags::MOVED_FROM | ReadFlags::DELETE
