@@ -242,7 +242,7 @@ fn url(value: &Value) -> Option<Url> {
     value.as_str().and_then(location)
 }
 
-/// The URL of a resource, which may be asked from some directory. Whoever sends a request there checks
+/// The URL of a resource, which may be asked from some directory. The sender of a request there checks
 /// it against the one in use.
 pub(super) fn location(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(Url::is_private)

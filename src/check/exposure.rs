@@ -1,5 +1,5 @@
 //! Asks every load balancer for the daemon's status page in each way in which it may publish it: on ports
-//! 80 and 443, on the ports of its front ends for the daemon's app, and by app id on port 9091. Whoever
+//! 80 and 443, on the ports of its front ends for the daemon's app, and by app id on port 9091. A client that
 //! reaches the load balancer reads what is answered. Never takes another page for ours.
 
 use std::collections::VecDeque;
@@ -81,7 +81,7 @@ impl Exposure {
             if let Some(id) = &question.app_id {
                 request = request.with_header("X-Marathon-App-Id", id);
             }
-            // Whoever can read the page does not care for the certificate.
+            // A client that reads the page does not check the certificate.
             let outgoing = at(question.address, request, PAGE_BYTES_MAX);
             let outgoing = Outgoing { trust: Trust::Unjudged, ..outgoing };
             self.open.insert(transport.send(turn, outgoing), question);

@@ -157,7 +157,7 @@ impl Budget {
 
     /// Whether the CA should take an order for these names now.
     ///
-    /// When the clock was set back, call [`Budget::forget_past`]: that mends a bucket for good, while here
+    /// When the clock was set back, call [`Budget::forget_past`]: that corrects a bucket for good, while here
     /// it would look empty each time.
     ///
     /// # Errors

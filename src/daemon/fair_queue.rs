@@ -4,7 +4,7 @@
 //! Apps take turns, one order a turn. An app has a turn in each round while it has an order that was
 //! never tried; all apps whose waiting orders have each failed before share one turn in each round, and
 //! take turns at that. Within an app orders that were never tried come before those that failed before,
-//! and registered domains take turns. Whoever comes joins at the end of the round.
+//! and registered domains take turns. A new order joins at the end of the round.
 //!
 //! Bound: with N apps waiting, itself included, the first order of an app that was never tried is one of
 //! the next N that are taken. Proof: every other app with such an order, and the shared turn, comes at

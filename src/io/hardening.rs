@@ -26,7 +26,7 @@ pub fn keep_memory_private() -> io::Result<()> {
 
 /// From now on no program that this process starts has more privileges than it (`PR_SET_NO_NEW_PRIVS`,
 /// prctl(2)), nor any capability (capabilities(7), bounding set). The program starts none: this binds
-/// whoever makes it run code of his own. To be called before a switch of the user, which takes
+/// an attacker who makes it run code. To be called before a switch of the user, which takes
 /// away the capability that the second part needs; without that one the bounding set stays as it is.
 ///
 /// # Errors

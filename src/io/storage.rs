@@ -234,7 +234,7 @@ impl<F: Files> Storage<F> {
         let folders = FOLDERS.iter().map(|path| (*path, FileKind::Directory));
         let all = folders.chain(OWN_FILES.iter().map(|path| (*path, FileKind::Regular)));
         let wrong = all.filter_map(|(path, expected)| {
-            // What cannot be looked at is an error of whoever uses it.
+            // What cannot be inspected is an error where it is used.
             let found = self.files.look(&self.dir.join(path)).ok()?.kind;
             let kind = match expected {
                 FileKind::Directory => StoreErrorKind::NotADirectory,

@@ -144,7 +144,7 @@ impl Life {
 
     /// When it is renewed: never later than a fifth of its time before its expiry, whatever was planned.
     /// Soon after its issue only when the CA has changed its mind: a clock that runs ahead must not make
-    /// every new certificate look old, for ever. Of one with little time from the start half is enough.
+    /// every new certificate look old. Of one with little time from the start half is enough.
     pub(super) fn renewal(&self, stored: &Stored) -> UnixTime {
         let planned = self.renewal.min(self.latest_renewal(stored));
         match self.issued {

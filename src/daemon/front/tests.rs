@@ -264,7 +264,7 @@ fn the_public_listener_serves_no_report_by_way_of_a_proxy() {
         assert_eq!(case.receive(0, &forwarded("GET", target, field)), ["200 token.print"]);
     }
     assert_eq!(case.receive(0, &request("/")), ["200 Page(\"\") 4"]);
-    // Whoever scrapes through a proxy has the operator's listener.
+    // For scrapes through a proxy there is the admin listener.
     case.door = Door::Admin;
     case.accept(1);
     let by_proxy = |path: &str| forwarded("GET", path, "X-Forwarded-For: 10.0.0.1");

@@ -1,5 +1,5 @@
 //! What the page and `/health` say of all certificates together: counts, limits, and which certificates need
-//! attention first. Made anew now and then and shared by all requests, in slices, so that a request costs a
+//! attention first. Refreshed periodically, in slices, and shared by all requests, so that a request costs a
 //! bounded time however many certificates there are. Must never look at more than a slice at once.
 
 use std::collections::{BTreeMap, BinaryHeap};

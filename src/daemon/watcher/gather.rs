@@ -1,5 +1,5 @@
 //! From labels to certificates: what belongs together becomes one wish. Pure, and the same in whatever
-//! order Marathon lists the apps: a certificate that changed its name would be ordered anew. A certificate
+//! order Marathon lists the apps: a certificate that changed its name would be ordered again. A certificate
 //! has names of one app only, so that no app can change what another one gets.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -437,7 +437,7 @@ mod tests {
                 assert_eq!((again, kept), (Some(wanted.clone()), 7), "and in the next list");
             }
         }
-        // Who has domains keeps them, whoever comes with an id in front of theirs.
+        // An app that has domains keeps them, even when another app comes first by id.
         let holders = Holders::of(wanted.certificates.clone());
         let newcomers: Vec<String> =
             lists.iter().cloned().chain([app("0", "x.org,y.org,z.org", 1)]).collect();

@@ -386,7 +386,7 @@ fn a_directory_of_ours_that_is_a_link_is_refused_and_not_followed() {
         symlink(other.path(), &place).unwrap();
         let error = storage.check_layout().expect_err("a link");
         assert_eq!((error.kind, &*error.path), (StoreErrorKind::NotADirectory, folder));
-        // Swapped while it runs, before anything is opened anew.
+        // Swapped while it runs, before anything is opened again.
         let loaded = storage.load(Load::Challenge(ConnId::Accepted(1), "a".into()));
         assert!(matches!(loaded, Loaded::Challenge(_, _, None)), "{loaded:?}");
         let read = storage.read_text(&format!("{folder}/a.org.pem"), FILE_BYTES_MAX);

@@ -238,7 +238,7 @@ fn an_earlier_certificate_is_known_when_its_file_is_gone() {
     assert_eq!(case.want(&[("a.org", "1")]), ["order 1 a.org"]);
     case.obtain(1, "a.org", 90);
     assert_eq!(kind(&case, "a.org", "a.org b.org"), OrderKind::Renewal);
-    // Archived, and the program starts anew.
+    // Archived, and the program restarts.
     let mut case = holding("a.org");
     case.want(&[]);
     case.bench.pass(DAY * 121 - minutes(60 * 24 * 2));

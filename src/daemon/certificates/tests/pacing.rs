@@ -10,7 +10,7 @@ fn rejected() -> OrderError {
     OrderError::Call(CallError::Problem { problem, status: 400, retry_after: None })
 }
 
-/// Posts the app anew every second for so long, while each order fails; when it was ordered, in seconds.
+/// Posts the app again every second for so long, while each order fails; when it was ordered, in seconds.
 fn post_again_and_again(case: &mut Case, names: &[&str], seconds: u64) -> Vec<u64> {
     let mut orders = Vec::new();
     for second in 0..seconds {
