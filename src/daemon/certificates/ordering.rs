@@ -232,9 +232,7 @@ impl Certificates {
         let refused = matches!(error, OrderError::Invalid { .. });
         let may_be_issued = matches!(error, OrderError::NotOurs) || (finalizing && !refused);
         if let Some(budget) = &mut self.budget {
-            let failed = error.failed_authorizations();
-            let failed: Vec<Domain> =
-                failed.iter().filter_map(|name| Domain::parse(name).ok()).collect();
+            let failed = error.failed_authorizations(names);
             match (counted, placed) {
                 (false, _) => budget.validations_failed(now, &failed),
                 (true, true) if may_be_issued => budget.certificate_issued(now, since, names),
