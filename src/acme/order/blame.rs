@@ -171,7 +171,8 @@ mod tests {
         let invalid = OrderError::Invalid { refusals };
         let expected = ["a.org: dns: NXDOMAIN", "b.org: the CA gives no reason"];
         assert_eq!(blamed(&invalid, &["a.org", "b.org", "c.org"]), expected);
-        assert_eq!(invalid.failed_authorizations(), ["A.org"]);
+        let names = ["a.org", "b.org"].map(|name| Domain::parse(name).unwrap());
+        assert_eq!(invalid.failed_authorizations(&names), [names[0].clone()]);
         let offer = OrderError::NoHttp01 { identifier: "a.org".into() };
         let expected = "a.org: the CA offers no http-01 challenge for a.org";
         assert_eq!(blamed(&offer, &["a.org", "b.org"]), [expected]);
@@ -237,7 +238,8 @@ mod tests {
             let error = call(problem(kind, "no", &[]), None);
             assert_eq!(blamed(&error, &["a.org"]), [format!("a.org: {kind}: no")]);
             assert!(nobody(&error, &["a.org", "b.org"]));
-            assert_eq!(error.failed_authorizations(), Vec::<String>::new());
+            let name = Domain::parse("a.org").unwrap();
+            assert_eq!(error.failed_authorizations(&[name]), []);
         }
         for kind in ["unauthorized", "malformed", "badCSR", "rateLimited", "userActionRequired"] {
             assert!(nobody(&call(problem(kind, "no", &[]), None), &["a.org"]), "{kind}");
@@ -250,6 +252,11 @@ mod tests {
         assert_eq!(blamed(&unauthorized, &["a.org"]), ["a.org: unauthorized: no"]);
         assert_eq!(blamed(&order(None), &["a.org"]), ["a.org: the CA gives no reason"]);
         assert!(nobody(&order(None), &["a.org", "b.org"]));
+        let names = ["a.org", "b.org"].map(|name| Domain::parse(name).unwrap());
+        assert_eq!(order(None).failed_authorizations(&names[..1]), names[..1], "it was counted");
+        assert_eq!(order(None).failed_authorizations(&names), [], "of several nobody knows which");
+        let told = order(Some(problem("caa", "no", &[])));
+        assert_eq!(told.failed_authorizations(&names[..1]), [], "no authorization has failed");
         let offer = OrderError::NoHttp01 { identifier: "x".into() };
         assert_eq!(blamed(&offer, &["a.org"]).len(), 1);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::acme::call::CallError;
 use crate::acme::types::{AuthorizationObject, Problem, ProblemKind};
+use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 
 /// Refusals that are shown at most; a certificate can have a hundred names.
@@ -160,14 +161,15 @@ impl OrderError {
     }
 
     /// The names whose validation the CA has really tried and failed in this order; CAs limit how often
-    /// that may happen.
-    pub fn failed_authorizations(&self) -> Vec<String> {
-        match self {
-            OrderError::Invalid { refusals } => {
-                refusals.iter().filter_map(Refusal::failed_validation).cloned().collect()
-            }
-            _ => Vec::new(),
+    /// that may happen. An order for one name that became invalid without a reason counts as well: the
+    /// CA has counted it, though its answer was lost.
+    pub fn failed_authorizations(&self, names: &[Domain]) -> Vec<Domain> {
+        let OrderError::Invalid { refusals } = self else { return Vec::new() };
+        if let ([name], true) = (names, refusals.iter().all(|refusal| refusal.problem.is_none())) {
+            return vec![name.clone()];
         }
+        let failed = refusals.iter().filter_map(Refusal::failed_validation);
+        failed.filter_map(|name| Domain::parse(name).ok()).collect()
     }
 
     /// What may help: where names were refused, what all of them have in common.

@@ -230,9 +230,7 @@ impl Certificates {
             entry.is_some_and(|it| matches!(it.step, Step::Ordering { finalizing: true, .. }));
         let refused = matches!(error, OrderError::Invalid { .. });
         let may_be_issued = matches!(error, OrderError::NotOurs) || (finalizing && !refused);
-        let failed = error.failed_authorizations();
-        let failed: Vec<Domain> =
-            failed.iter().filter_map(|name| Domain::parse(name).ok()).collect();
+        let failed = error.failed_authorizations(names);
         match (kind, placed) {
             (None, _) => self.budget.validations_failed(now, &failed),
             (Some(kind), true) if may_be_issued => {
