@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{Config, Mode};
+use crate::daemon::memory::{CertificateMemory, Memory};
+use crate::daemon::wish::Source;
 use crate::domain::Domain;
 use crate::keys::Keys;
-use crate::seam::{ConnId, Door, Input, Inventory, Load, Loaded, Machine as _, Output, Signal};
+use crate::seam::{
+    Change, ConnId, Door, Input, Inventory, Load, Loaded, Machine as _, Output, Signal,
+};
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::testing::{Bench, ODD_CERTIFICATE, ODD_KEY, config};
@@ -107,4 +111,58 @@ fn what_is_due_is_done_however_much_strangers_say() {
         looks(&tell(&mut daemon, &mut bench, Input::Received(stranger, b"G")))
     });
     assert!(looked_again, "the lock is never looked at again");
+}
+
+/// The memory of so many certificates, which nobody owes a reload for.
+fn remembered(count: usize) -> Vec<u8> {
+    let certificate = |number: usize| {
+        let source = Some(Source { app: format!("/{number}"), version: "1".into() });
+        let name = Domain::parse(&format!("n{number:05}.example.org")).expect("a name");
+        (name, CertificateMemory { source, ..CertificateMemory::default() })
+    };
+    let certificates = (0..count).map(certificate).collect();
+    Memory { certificates, ..Memory::default() }.to_bytes()
+}
+
+#[test]
+fn the_memory_of_very_many_is_read_and_written_in_turns_and_goes_before_all_else() {
+    const COUNT: usize = 1_200;
+    let (mut daemon, mut bench) = (Daemon::new(&config(), None, Vec::new()), Bench::new());
+    let listening = SocketAddr::from(([127, 0, 0, 1], 8000));
+    tell(&mut daemon, &mut bench, Input::Started { listening });
+    let state = remembered(COUNT);
+    let inventory = Inventory { state: Some(state.clone()), ..Inventory::default() };
+    let acts = |outputs: &[Output]| {
+        let is_act = |it: &&Output| !matches!(it, Output::Log(_) | Output::Status(_));
+        outputs.iter().filter(is_act).count()
+    };
+    let mut outputs = tell(&mut daemon, &mut bench, Input::Loaded(Loaded::Storage(Ok(inventory))));
+    let mut turns = 1;
+    while acts(&outputs) == 0 {
+        assert!(matches!(daemon.poll_output(), Output::Wait(Some(at)) if at <= bench.now.mono));
+        outputs = tell(&mut daemon, &mut bench, Input::Timeout);
+        turns += 1;
+    }
+    assert!((2..10).contains(&turns), "{turns} turns");
+    // A reload is owed from now on: that is written before anything else is done.
+    let fallback = outputs.iter().find_map(|output| match output {
+        Output::Store { write, change: Change::Fallback(_) } => Some(*write),
+        _ => None,
+    });
+    let write = fallback.expect("there was no default.pem");
+    let mut outputs = tell(&mut daemon, &mut bench, Input::Stored(write, Ok(())));
+    let mut turns = 1;
+    while acts(&outputs) == 0 {
+        assert!(matches!(daemon.poll_output(), Output::Wait(Some(at)) if at <= bench.now.mono));
+        outputs = tell(&mut daemon, &mut bench, Input::Timeout);
+        turns += 1;
+    }
+    assert!((2..10).contains(&turns), "{turns} turns");
+    let first = outputs.iter().find_map(|output| match output {
+        Output::Log(_) | Output::Status(_) => None,
+        Output::Store { change: Change::State(bytes), .. } => Some(bytes.clone()),
+        other => panic!("{other:?} goes before the memory"),
+    });
+    let written = Memory::parse(&first.expect("the memory")).expect("it is whole");
+    assert!(written.reload_owed && written.certificates.len() == COUNT);
 }

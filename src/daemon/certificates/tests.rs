@@ -397,6 +397,28 @@ fn a_certificate_that_the_disk_does_not_take_is_kept_and_written_again() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_is_a_failure_of_its_certificate() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.issue(0, "a.org", 90);
+    let odd = StoreErrorKind::NotADirectory;
+    let error = || StoreError { kind: odd, path: "certs/a.org.pem".into(), detail: "odd".into() };
+    for refusals in 1..=3 {
+        case.certificates.written(&mut case.bench.turn(), &name("a.org"), Err(error()));
+        let memory = case.remembered();
+        let trouble = memory[&name("a.org")].trouble.as_ref().expect("it is remembered");
+        assert_eq!((trouble.failures, case.certificates.failing()), (1, 1), "once an order");
+        assert_eq!(&*trouble.error, "it cannot be stored: certs/a.org.pem: odd");
+        // A run that ends by itself does not wait for it without end.
+        assert_eq!(case.certificates.is_idle(case.bench.now.wall), refusals == 3);
+        let (_, outputs) = case.sleep();
+        assert_eq!(outputs, ["write a.org"]);
+    }
+    assert_eq!(case.written("a.org"), ["changed"]);
+    assert_eq!(case.certificates.failing(), 0);
+}
+
+#[test]
 fn what_the_ca_gives_is_checked_before_it_is_stored() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);

@@ -157,3 +157,52 @@ fn names_that_a_label_has_no_longer_are_remembered_up_to_a_number_and_for_a_day(
     memory.keep_removed(begin.plus(KEPT_UNWANTED * 2), &[]);
     assert!(!memory.removed.contains_key(&name(148)));
 }
+
+#[test]
+fn it_is_read_in_pieces_of_any_size_and_writing() {
+    let text = full().to_bytes();
+    let value: Value = serde_json::from_slice(&text).unwrap();
+    // The certificates first, as `Value` sorts the members, and white space everywhere.
+    for text in [text, serde_json::to_string_pretty(&value).unwrap().into_bytes()] {
+        for count in [1, 2, 100] {
+            let mut reader = MemoryReader::new(text.clone());
+            let mut turns = 1;
+            while !reader.read(count).unwrap() {
+                turns += 1;
+            }
+            assert!((count == 1) == (turns > 4), "{turns}");
+            assert_eq!(reader.finish(), Ok(full()));
+        }
+        for behind in ["}", "x", ",", "{}"] {
+            let longer = [&text, behind.as_bytes()].concat();
+            assert_eq!(Memory::parse(&longer), Err(Damaged), "{behind}");
+        }
+    }
+    let without = Memory { reload_owed: true, ..Memory::default() };
+    for odd in ["null", "[]", "{}", "7"] {
+        let text = format!(r#"{{"certificates":{odd},"version":2,"reload_owed":true}}"#);
+        assert_eq!(Memory::parse(text.as_bytes()), Ok(without.clone()), "{odd}");
+    }
+    for damaged in [r#"{"version":2,}"#, r#"{"certificates":{"a.org":{},}}"#, r#"{,}"#, "{7:1}"] {
+        assert_eq!(Memory::parse(damaged.as_bytes()), Err(Damaged), "{damaged}");
+    }
+}
+
+#[test]
+fn it_is_written_in_pieces() {
+    let memory = |name: &str| {
+        let source = Some(Source { app: format!("/{name}"), version: "1".into() });
+        (domain(name), CertificateMemory { source, ..CertificateMemory::default() })
+    };
+    let certificates: BTreeMap<Domain, CertificateMemory> =
+        ["a.org", "b.org", "c.org"].map(memory).into_iter().collect();
+    let whole = Memory { certificates: certificates.clone(), ..full() };
+    let mut text = MemoryWriter::new(whole.reload_owed, &whole.reloaded, &whole.cas);
+    for name in ["a.org", "b.org", "c.org"] {
+        let (name, memory) = certificates.get_key_value(&domain(name)).unwrap();
+        assert_eq!(text.add([(name, memory)].into_iter()), 1);
+        assert_eq!(text.last(), Some(name));
+    }
+    assert_eq!(text.add(std::iter::empty()), 0);
+    assert_eq!(text.finish(), whole.to_bytes());
+}

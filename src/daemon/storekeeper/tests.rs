@@ -268,7 +268,29 @@ fn a_refusal_of_one_file_is_no_trouble_of_the_disk() {
     let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
     let purpose = keeper.stored(&mut bench.turn(), write, &Err(error(StoreErrorKind::Exists)));
     assert_eq!(purpose, Some(Purpose::AccountKey));
-    assert!(keeper.write_trouble().is_none());
+    for kind in [StoreErrorKind::File, StoreErrorKind::NotADirectory, StoreErrorKind::Missing] {
+        keeper.store(Purpose::ArchiveState, Change::ArchiveState);
+        let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
+        keeper.stored(&mut bench.turn(), write, &Err(error(kind)));
+    }
+    assert!(keeper.write_trouble().is_none() && keeper.failure().is_none());
     let again = keeper.stored(&mut bench.turn(), write, &Ok(()));
     assert_eq!(again, None, "an answer comes once");
+}
+
+#[test]
+fn what_keeps_it_shut_is_a_failure_of_the_storage_unless_it_is_about_one_file() {
+    let cases = [
+        (StoreErrorKind::Io, "client.key", true),
+        (StoreErrorKind::NotADirectory, "certs", true),
+        (StoreErrorKind::NotADirectory, "client.key", false),
+        (StoreErrorKind::File, "state.json", false),
+    ];
+    for (kind, path, is_failure) in cases {
+        let (mut bench, mut keeper) = started();
+        let trouble = StoreError { path: path.into(), ..error(kind) };
+        keeper.opened(&mut bench.turn(), Err(trouble));
+        assert!(keeper.write_trouble().is_some());
+        assert_eq!(keeper.failure().is_some(), is_failure, "{kind:?} {path}");
+    }
 }

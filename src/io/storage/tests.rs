@@ -460,3 +460,37 @@ fn a_file_that_an_option_names_may_be_a_link_and_is_never_waited_for() {
     }
     assert_eq!(load("/dev/zero").unwrap_err().kind, StoreErrorKind::NotAFile);
 }
+
+#[test]
+fn what_stands_in_the_way_of_one_file_is_no_failure_of_the_storage() {
+    let (dir, mut storage) = storage();
+    fs::create_dir(dir.path().join("certs/a.org.pem")).unwrap();
+    let refused = storage.change(Change::Certificate(domain("a.org"), secret("pem")));
+    let error = refused.expect_err("a directory has that name");
+    assert!(!error.kind.is_storage_failure(), "{error:?}");
+    storage.change(Change::Certificate(domain("b.org"), secret("pem"))).unwrap();
+    // A directory in tmp/ is not ours, and nothing of ours needs its name.
+    fs::create_dir(dir.path().join("tmp/left")).unwrap();
+    assert_eq!(open(&mut storage).unwrap().certificates.len(), 2);
+    for (errno, is_failure) in [
+        (Errno::NOSPC, true),
+        (Errno::DQUOT, true),
+        (Errno::ROFS, true),
+        (Errno::IO, true),
+        (Errno::ACCESS, true),
+        (Errno::NAMETOOLONG, false),
+        (Errno::LOOP, false),
+        (Errno::ISDIR, false),
+        (Errno::NOTDIR, false),
+        (Errno::BUSY, false),
+        (Errno::INVAL, false),
+    ] {
+        assert_eq!(kind(&errno.into()).is_storage_failure(), is_failure, "{errno}");
+    }
+    // A permission that is missing for a file in a directory that may be changed, as of one that is
+    // immutable.
+    let refused = storage.refused("certs/b.org.pem", &Errno::PERM.into());
+    assert_eq!(refused.kind, StoreErrorKind::File);
+    let refused = storage.refused("certs/b.org.pem", &Errno::ROFS.into());
+    assert_eq!(refused.kind, StoreErrorKind::NotWritable);
+}
