@@ -375,7 +375,7 @@ impl Watch {
     /// Once a day, as every file is read for it.
     fn check_archive(&mut self, world: &World) -> Result<(), String> {
         let now = world.now();
-        if now / HOUR % 24 != 0 {
+        if !(now / HOUR).is_multiple_of(24) {
             return Ok(());
         }
         let found = archive::overdue(world).into_iter().map(|name| {
