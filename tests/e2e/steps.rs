@@ -1,5 +1,5 @@
 //! Every write step by step, by its system calls: each is in its order, and each may be the last one
-//! before a crash: all 63 steps of a run were, in the last full one. What a power failure takes away
+//! before a crash: all 68 steps of a run were, in the last full one. What a power failure takes away
 //! besides is the simulator's business.
 
 use std::collections::BTreeSet;
