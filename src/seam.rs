@@ -429,9 +429,11 @@ pub enum StoreErrorKind {
 
 impl StoreErrorKind {
     /// Whether the storage as a whole cannot be written: it is full, over quota or read-only, our
-    /// directories are another user's, or the disk fails. Every other error is about one file.
+    /// directories are another user's or no directories any more, or the disk fails. Every other error is
+    /// about one file.
     pub fn is_storage_failure(self) -> bool {
-        matches!(self, StoreErrorKind::NotWritable | StoreErrorKind::Full | StoreErrorKind::Io)
+        use StoreErrorKind::{Full, Io, NotADirectory, NotWritable};
+        matches!(self, NotADirectory | NotWritable | Full | Io)
     }
 }
 

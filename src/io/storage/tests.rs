@@ -481,7 +481,7 @@ fn what_stands_in_the_way_of_one_file_is_no_failure_of_the_storage() {
         (Errno::NAMETOOLONG, false),
         (Errno::LOOP, false),
         (Errno::ISDIR, false),
-        (Errno::NOTDIR, false),
+        (Errno::NOTDIR, true),
         (Errno::BUSY, false),
         (Errno::INVAL, false),
     ] {
