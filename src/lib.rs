@@ -48,10 +48,12 @@
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
 //! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
-//! why, [`daemon::budget`] reckons what the CA lets it ask for, [`daemon::issuer`] has the account and
-//! runs orders side by side, [`daemon::routes`] tries the way of a challenge before an order,
-//! [`daemon::guard`] watches over `certs/`, [`daemon::reloader`] gets certificates loaded and sees that
-//! they are served, [`daemon::front`] answers the listener, [`daemon::storekeeper`] keeps the storage,
+//! why, [`daemon::budget`] counts what the CA's rate limits leave, [`daemon::fair_queue`] decides which
+//! deferred order gets the next token, [`daemon::issuer`] has the account and runs orders side by side,
+//! [`daemon::routes`] tries the way of a challenge before an order, [`daemon::guard`] watches over `certs/`,
+//! [`daemon::reloader`] gets certificates loaded and sees that they are served, [`daemon::front`] answers
+//! the listener, [`daemon::storekeeper`] keeps the storage, [`daemon::archive`] removes private keys of
+//! expired certificates from `archive/`,
 //! [`daemon::transport`] brings requests to their peers, [`daemon::memory`] is what survives a restart,
 //! [`daemon::status`] what others may see, [`daemon::queues`] how much waits where.
 //!
@@ -61,6 +63,17 @@
 //! checks the budget and notes the attempt; when the note is on the disk, the issuer talks to the CA;
 //! once the CA has made the order, its URL is noted, so that another run can go on with it; the
 //! certificate passes the gate, is stored, and the load balancers are told.
+//!
+//! # Hostile neighbors
+//!
+//! The owner of an app is not trusted with the other apps. One app has a limited number of domains, its
+//! names are never merged with those of another app, a deferred order waits for a bounded number of tokens
+//! whatever others ask for, and what a domain's web server answers aims none of our requests. Work on long
+//! lists is done in slices, some of it in each turn, so that a challenge is answered in between.
+//!
+//! The listener is public. What only an operator may read is answered to direct requests alone, and a target
+//! that another HTTP parser could read differently is refused. Below the storage directory no link is followed
+//! and nothing but a regular file is opened.
 //!
 //! # The proof
 //!

@@ -149,7 +149,7 @@ pub const OPTIONS: &[Spec] = &[
         "ca-limits",
         "LIMITS",
         "orders=N,domain=N: new orders of the account in 3 h and certificates of a registered \
-         domain in 7 d that the CA takes; off: its answers alone decide [Let's Encrypt's]",
+         domain in 7 d that the CA accepts; off: neither is counted here [Let's Encrypt's]",
     ),
     value(None, "acme-ca", "FILE", "PEM certificates to trust for the CA's own TLS [built in]"),
     value(None, "marathon-ca", "FILE", "PEM certificates to trust for Marathon's TLS [built in]"),

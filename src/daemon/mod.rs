@@ -18,7 +18,7 @@ use crate::seam::{
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 
-mod archive;
+pub mod archive;
 pub mod budget;
 pub mod certificates;
 mod errand;
