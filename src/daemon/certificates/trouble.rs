@@ -21,6 +21,8 @@ const CHANGE_PAUSES: [Duration; 7] =
     [minutes(1), minutes(2), minutes(4), minutes(8), minutes(16), minutes(32), CHANGE_PAUSE_MAX];
 /// The last of them. An app that was quiet for so much longer begins with the first one.
 const CHANGE_PAUSE_MAX: Duration = minutes(60);
+/// The names of a label were quiet when no order was due to them for so many times the last pause.
+const NAMES_QUIET_FACTOR: u32 = 8;
 /// Of the lifetime left a pause takes one part of so many at most, so that a failed renewal is tried again
 /// often enough before the certificate expires …
 const PAUSE_PART: u32 = 10;
@@ -162,15 +164,29 @@ impl AppChanges {
         self.not_before.map_or(now, |at| at.max(now))
     }
 
+    /// A label whose names were quiet for long enough begins with the first pause: who extends it now and
+    /// then waits no longer than that.
+    fn reset_after_quiet(&mut self, now: UnixTime) {
+        let quiet = self.pause() * NAMES_QUIET_FACTOR;
+        if self.not_before.is_some_and(|not_before| not_before.plus(quiet) <= now) {
+            self.orders = 0;
+        }
+    }
+
+    /// The pause after so many orders as there were.
+    fn pause(&self) -> Duration {
+        let index = usize::try_from(self.orders).unwrap_or(usize::MAX).saturating_sub(1);
+        CHANGE_PAUSES[index.min(CHANGE_PAUSES.len() - 1)]
+    }
+
     /// One order more, at that time.
     fn count(&mut self, at: UnixTime) {
         let quiet_since = self.not_before.map(|not_before| not_before.plus(CHANGE_PAUSE_MAX));
         if quiet_since.is_some_and(|quiet| quiet <= at) {
             self.orders = 0;
         }
-        let index = usize::try_from(self.orders).unwrap_or(usize::MAX);
-        self.not_before = Some(at.plus(CHANGE_PAUSES[index.min(CHANGE_PAUSES.len() - 1)]));
         self.orders = self.orders.saturating_add(1);
+        self.not_before = Some(at.plus(self.pause()));
     }
 
     /// The wall clock may have been set back since.
@@ -188,6 +204,7 @@ impl NameChanges {
             Some(before) if before.order_at > now => *before,
             _ => {
                 let mut changes = before.map(|before| before.changes).unwrap_or_default();
+                changes.reset_after_quiet(now);
                 let order_at = changes.allowed(now);
                 changes.count(order_at);
                 NameChanges { order_at, changes }
