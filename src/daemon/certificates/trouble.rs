@@ -21,8 +21,6 @@ const CHANGE_PAUSES: [Duration; 7] =
     [minutes(1), minutes(2), minutes(4), minutes(8), minutes(16), minutes(32), CHANGE_PAUSE_MAX];
 /// The last of them. An app that was quiet for so much longer begins with the first one.
 const CHANGE_PAUSE_MAX: Duration = minutes(60);
-/// The names of a label were quiet when no order was due to them for so many times the last pause.
-const NAMES_QUIET_FACTOR: u32 = 8;
 /// Of the lifetime left a pause takes one part of so many at most, so that a failed renewal is tried again
 /// often enough before the certificate expires …
 const PAUSE_PART: u32 = 10;
@@ -164,13 +162,12 @@ impl AppChanges {
         self.not_before.map_or(now, |at| at.max(now))
     }
 
-    /// A label whose names were quiet for long enough begins with the first pause: who extends it now and
-    /// then waits no longer than that.
-    fn reset_after_quiet(&mut self, now: UnixTime) {
-        let quiet = self.pause() * NAMES_QUIET_FACTOR;
-        if self.not_before.is_some_and(|not_before| not_before.plus(quiet) <= now) {
-            self.orders = 0;
-        }
+    /// The names of a label change again: each pause's length that nothing changed since the last pause
+    /// takes one order off the count, so that the pauses grow only while the names keep changing.
+    fn decay(&mut self, now: UnixTime) {
+        let Some(not_before) = self.not_before else { return };
+        let quiet = now.since(not_before).as_millis() / self.pause().as_millis();
+        self.orders = self.orders.saturating_sub(u32::try_from(quiet).unwrap_or(u32::MAX));
     }
 
     /// The pause after so many orders as there were.
@@ -204,7 +201,7 @@ impl NameChanges {
             Some(before) if before.order_at > now => *before,
             _ => {
                 let mut changes = before.map(|before| before.changes).unwrap_or_default();
-                changes.reset_after_quiet(now);
+                changes.decay(now);
                 let order_at = changes.allowed(now);
                 changes.count(order_at);
                 NameChanges { order_at, changes }
