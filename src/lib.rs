@@ -71,9 +71,9 @@
 //! whatever others ask for, and what a domain's web server answers aims none of our requests. Work on long
 //! lists is done in slices, some of it in each turn, so that a challenge is answered in between.
 //!
-//! The listener is public. What only an operator may read is answered to direct requests alone, and a target
-//! that another HTTP parser could read differently is refused. Below the storage directory no link is followed
-//! and nothing but a regular file is opened.
+//! The listener is public. What only an operator may read is answered to direct requests alone, and a
+//! target that another HTTP parser could read differently is refused. Below the storage directory no link
+//! is followed and nothing but a regular file is opened.
 //!
 //! # The proof
 //!

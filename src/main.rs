@@ -23,7 +23,7 @@ use marathon_acme::io::clock::Clock;
 use marathon_acme::io::hardening::keep_memory_private;
 use marathon_acme::io::signals::Signals;
 use marathon_acme::io::storage::{self, Snapshot};
-use marathon_acme::io::{StartError, read_secret, run, run_check};
+use marathon_acme::io::{StartError, check_storage, read_secret, run, run_check};
 use marathon_acme::log::Record;
 use marathon_acme::printable::printable;
 use marathon_acme::url::Credentials;
@@ -65,15 +65,21 @@ fn main() -> ExitCode {
             });
             ended(status)
         }
-        Ok(Command::List { config }) => match storage::read_only(&config.storage_dir) {
+        Ok(Command::List { config }) => match read_storage(&config.storage_dir) {
             Ok(Snapshot { certificates, state }) => {
                 let (now, memory) = (Clock::start().now().wall, remembered(state.as_deref()));
                 say(&list(now, &certificates, &memory, config.log_format))
             }
-            Err(error) => complain(1, &format!("STORAGE-DIR {error}")),
+            Err(error) => complain(1, &error),
         },
         Err(error) => complain(2, &error.to_string()),
     }
+}
+
+/// The storage as it stands; the reason in one line where it cannot be read.
+fn read_storage(dir: &Path) -> Result<Snapshot, String> {
+    check_storage(dir)?;
+    storage::read_only(dir).map_err(|error| format!("STORAGE-DIR {}: {error}", dir.display()))
 }
 
 fn ended(status: Result<u8, StartError>) -> ExitCode {

@@ -78,8 +78,9 @@ pub trait Reports {
     /// The answer to a question; the counts are the listener's own.
     fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse;
 
-    /// Whether the answer takes so much time and memory that it is limited.
-    fn is_costly(&self, inquiry: &Inquiry) -> bool;
+    /// How many such answers are given within [`WINDOW`] to all clients together, from 8; nothing where the
+    /// answer takes little time and memory.
+    fn answers_max(&self, inquiry: &Inquiry) -> Option<usize>;
 
     /// Where the key authorization of such a token may be.
     fn lookup(&self, token: &str) -> Lookup;
@@ -355,7 +356,8 @@ impl Front {
             Topic::Page => Inquiry::Page(request.query().to_string()),
         };
         let (now, client) = (turn.now.mono, connection.client);
-        if reports.is_costly(&inquiry) && !self.limiter.take(now, topic, client) {
+        let answers_max = reports.answers_max(&inquiry);
+        if answers_max.is_some_and(|max| !self.limiter.take(now, topic, client, max)) {
             let busy = ServerResponse::of_status(503);
             return Some(busy.with_header("Retry-After", &WINDOW.as_secs().to_string()));
         }

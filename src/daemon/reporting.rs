@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use crate::daemon::front::{ChallengeCounts, Front, Lookup, Reports};
-use crate::daemon::status::{Health, Inquiry, Overview, Sources, is_costly};
+use crate::daemon::status::{Health, Inquiry, Overview, Sources, answers_max};
 use crate::hint::{Hint, advised};
 use crate::http::ServerResponse;
 use crate::time::Now;
@@ -90,8 +90,8 @@ impl Reports for Reporter<'_> {
         sources.answer(inquiry)
     }
 
-    fn is_costly(&self, inquiry: &Inquiry) -> bool {
-        is_costly(inquiry, self.daemon.certificates.len())
+    fn answers_max(&self, inquiry: &Inquiry) -> Option<usize> {
+        answers_max(inquiry, self.daemon.certificates.len())
     }
 
     fn lookup(&self, token: &str) -> Lookup {

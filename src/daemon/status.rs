@@ -28,6 +28,12 @@ pub use overview::Overview;
 
 /// More certificates than this make answers that cost something: they are limited.
 const FEW: usize = 300;
+/// Certificates that the answers of one kind within a window are about, together.
+const CERTIFICATES_PER_WINDOW: usize = 30_000;
+/// Answers of one kind within a window, however many certificates there are …
+const ANSWERS_MIN: usize = 8;
+/// … and however few.
+const ANSWERS_MAX: usize = 40;
 
 /// What can be asked at a path of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,9 +126,12 @@ impl Sources<'_> {
     }
 }
 
-/// Whether an answer about so many certificates costs something.
-pub fn is_costly(inquiry: &Inquiry, certificates: usize) -> bool {
-    certificates > FEW && !matches!(inquiry, Inquiry::Health { .. })
+/// How many answers of one kind about so many certificates are given within a window of the listener's rate
+/// limiter; none are limited where they cost little. Many certificates make each answer long, so that there
+/// are fewer of them.
+pub fn answers_max(inquiry: &Inquiry, certificates: usize) -> Option<usize> {
+    let is_costly = certificates > FEW && !matches!(inquiry, Inquiry::Health { .. });
+    is_costly.then(|| (CERTIFICATES_PER_WINDOW / certificates).clamp(ANSWERS_MIN, ANSWERS_MAX))
 }
 
 #[cfg(test)]

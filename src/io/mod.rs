@@ -156,7 +156,12 @@ fn check_places(listen: Listen, admin_listen: Option<Listen>) -> Result<(), Stri
     }
 }
 
-fn check_storage(dir: &Path) -> Result<(), String> {
+/// Whether a storage can be used: the directory is there, and everything in it that is ours is what it has to
+/// be. Changes nothing.
+///
+/// # Errors
+/// What is wrong and what to do, in one line.
+pub fn check_storage(dir: &Path) -> Result<(), String> {
     Storage::check(dir).map_err(|error| {
         format!("STORAGE-DIR {error}; make the directory, or mount the volume there")
     })?;

@@ -36,8 +36,10 @@ pub use survey::survey;
 const FOLDERS: [&str; 5] = ["certs", "unmanaged-certs", "challenges", "archive", "tmp"];
 /// Those with what must survive a crash, the storage directory itself among them.
 const FLUSHED: [&str; 4] = ["", "certs", "challenges", "archive"];
-/// Files of ours in the storage directory itself. Not `default.pem`, which is never read: the operator may
-/// have put a link there.
+/// The file that HAProxy serves while there is no certificate. It is never read here, so that the operator
+/// may have put a link there; HAProxy would wait for a FIFO and refuse a directory.
+const FALLBACK: &str = "default.pem";
+/// The other files of ours in the storage directory itself.
 const OWN_FILES: [&str; 3] = ["client.key", "state.json", "lock"];
 const FOLDER_MODE: u32 = 0o755;
 /// Mode of what only this program reads.
@@ -140,7 +142,7 @@ impl<F: Files> Storage<F> {
             }
             Change::Fallback(pem) => {
                 let bytes = pem.expose().as_bytes();
-                match self.put("default.pem", self.cert_mode, bytes, Existing::Refuse) {
+                match self.put(FALLBACK, self.cert_mode, bytes, Existing::Refuse) {
                     Err(error) if error.kind == StoreErrorKind::Exists => Ok(()),
                     result => result,
                 }
@@ -232,7 +234,8 @@ impl<F: Files> Storage<F> {
     /// All that is not.
     fn layout_errors(&self) -> Vec<StoreError> {
         let folders = FOLDERS.iter().map(|path| (*path, FileKind::Directory));
-        let all = folders.chain(OWN_FILES.iter().map(|path| (*path, FileKind::Regular)));
+        let files = OWN_FILES.iter().chain([&FALLBACK]).map(|path| (*path, FileKind::Regular));
+        let all = folders.chain(files);
         let wrong = all.filter_map(|(path, expected)| {
             // What cannot be inspected is an error where it is used.
             let found = self.files.look(&self.dir.join(path)).ok()?.kind;
@@ -240,8 +243,9 @@ impl<F: Files> Storage<F> {
                 FileKind::Directory => StoreErrorKind::NotADirectory,
                 _ => StoreErrorKind::NotAFile,
             };
+            let is_right = found == expected || (path == FALLBACK && found == FileKind::Link);
             let (path, detail) = (path.into(), found.words().into());
-            (found != expected).then_some(StoreError { kind, path, detail })
+            (!is_right).then_some(StoreError { kind, path, detail })
         });
         wrong.collect()
     }
@@ -280,7 +284,7 @@ impl<F: Files> Storage<F> {
     fn inventory(&self) -> Result<Inventory, StoreError> {
         let mut inventory = Inventory {
             account_key: optional(self.read_text("client.key", FILE_BYTES_MAX))?,
-            has_fallback: self.files.is_there(&self.dir.join("default.pem")).unwrap_or(false),
+            has_fallback: self.files.is_there(&self.dir.join(FALLBACK)).unwrap_or(false),
             state: optional(self.read_state())?,
             challenges: self.names("challenges")?,
             leased: true,

@@ -161,6 +161,13 @@ fn notes(choices: &Choices, image: &str) -> Vec<String> {
                 .to_string(),
         );
     }
+    let config = &choices.config;
+    if config.listen.ip.is_some_and(|ip| ip.is_loopback()) {
+        notes.push("--listen: no load balancer reaches this address; leave it out".to_string());
+    }
+    if config.admin_listen.is_some_and(|admin| admin.port == config.listen.port) {
+        notes.push("--admin-listen: has to have another port than --listen".to_string());
+    }
     for file in choices.options.iter().filter(|it| SECRET_FILES.contains(&it.spec.long)) {
         notes.push(format!(
             "{} {}: has to be readable for root, which has no CAP_DAC_OVERRIDE there, and for user {user}",

@@ -401,7 +401,7 @@ fn a_file_that_cannot_be_written_is_a_failure_of_its_certificate() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);
     case.issue(0, "a.org", 90);
-    let odd = StoreErrorKind::NotADirectory;
+    let odd = StoreErrorKind::NotAFile;
     let error = || StoreError { kind: odd, path: "certs/a.org.pem".into(), detail: "odd".into() };
     for refusals in 1..=3 {
         case.certificates.written(&mut case.bench.turn(), &name("a.org"), Err(error()));

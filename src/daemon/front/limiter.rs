@@ -12,26 +12,26 @@ use crate::time::Instant;
 /// dropped after as long, but for those few bytes for which the loop has room, so that few more answers
 /// than these are in memory at once.
 pub(super) const WINDOW: Duration = Duration::from_secs(5);
-/// Answers of one kind within [`WINDOW`], to all clients together.
-pub(super) const ANSWERS_MAX: usize = 8;
-/// The last ones of these are for clients that had no answer of this kind within [`WINDOW`]: a client that
-/// asks all the time leaves room for the others.
-const RESERVED: usize = 3;
+/// Of all answers of one kind, one client has one part of so many, and the last part of as many is for
+/// clients that had none: a client that asks all the time leaves room for the others.
+const PARTS: usize = 4;
 
-/// The costly answers that were given within [`WINDOW`], the latest last. There are [`ANSWERS_MAX`] of each
-/// kind at most, so that as many clients are tracked.
+/// The costly answers that were given within [`WINDOW`], the latest last: of each kind as many as there may
+/// be at most, so that as many clients are tracked.
 #[derive(Debug, Default)]
 pub(super) struct RateLimiter(VecDeque<(Instant, Topic, IpAddr)>);
 
 impl RateLimiter {
-    /// Whether this client may have one more answer of this kind; it counts then.
-    pub(super) fn take(&mut self, now: Instant, topic: Topic, client: IpAddr) -> bool {
+    /// Whether this client may have one more answer of this kind, of which there are `max` for all clients
+    /// together; it counts then.
+    pub(super) fn take(&mut self, now: Instant, topic: Topic, client: IpAddr, max: usize) -> bool {
         self.0.retain(|(at, ..)| now.since(*at) < WINDOW);
         let client = network(client);
         let of_topic = || self.0.iter().filter(|(_, of, _)| *of == topic);
-        let is_new = of_topic().all(|(_, _, known)| *known != client);
-        let limit = if is_new { ANSWERS_MAX } else { ANSWERS_MAX - RESERVED };
-        let has_room = of_topic().count() < limit;
+        let own = of_topic().filter(|(_, _, known)| *known == client).count();
+        let part = max / PARTS;
+        let limit = if own == 0 { max } else { max - part };
+        let has_room = own < part && of_topic().count() < limit;
         if has_room {
             self.0.push_back((now, topic, client));
         }
@@ -59,25 +59,40 @@ mod tests {
     fn one_kind_of_report_leaves_the_others_theirs() {
         let (mut limiter, now) = (RateLimiter::default(), Instant::START);
         let greedy = client("10.0.0.1");
-        let given = (0..100).filter(|_| limiter.take(now, Topic::Page, greedy)).count();
-        assert_eq!(given, ANSWERS_MAX - RESERVED);
-        assert!(
-            limiter.take(now, Topic::Metrics, greedy) && limiter.take(now, Topic::Json, greedy)
-        );
+        let given = (0..100).filter(|_| limiter.take(now, Topic::Page, greedy, 40)).count();
+        assert_eq!(given, 10);
+        assert!(limiter.take(now, Topic::Metrics, greedy, 40));
+        assert!(limiter.take(now, Topic::Json, greedy, 40));
+    }
+
+    /// Some clients ask all the time, and Prometheus every second.
+    #[test]
+    fn greedy_clients_leave_room_for_one_that_asks_now_and_then() {
+        for (max, clients, per_window) in [(40, 1, 5), (40, 2, 5), (8, 1, 2), (8, 2, 2)] {
+            let (mut limiter, mut now) = (RateLimiter::default(), Instant::START);
+            let pause = WINDOW / per_window;
+            for scrape in 0..50 {
+                for greedy in 0..clients {
+                    let greedy = client(&format!("10.0.0.{greedy}"));
+                    while limiter.take(now, Topic::Metrics, greedy, max) {}
+                }
+                let prometheus = client("10.0.1.1");
+                assert!(limiter.take(now, Topic::Metrics, prometheus, max), "{max} {scrape}");
+                now = now + pause;
+            }
+        }
     }
 
     #[test]
-    fn one_client_leaves_room_for_others() {
+    fn the_limit_of_all_clients_holds() {
         let (mut limiter, mut now) = (RateLimiter::default(), Instant::START);
-        while limiter.take(now, Topic::Metrics, client("10.0.0.1")) {}
-        for number in 0..RESERVED {
-            let other = client(&format!("10.0.1.{number}"));
-            assert!(limiter.take(now, Topic::Metrics, other), "{number}");
-            assert!(!limiter.take(now, Topic::Metrics, other), "{number} again");
+        let other = |number: usize| client(&format!("10.0.1.{number}"));
+        for number in 0..8 {
+            assert!(limiter.take(now, Topic::Metrics, other(number), 8), "{number}");
         }
-        assert!(!limiter.take(now, Topic::Metrics, client("10.0.2.1")), "the limit of them all");
+        assert!(!limiter.take(now, Topic::Metrics, other(8), 8));
         now = now + WINDOW;
-        assert!(limiter.take(now, Topic::Metrics, client("10.0.2.1")));
+        assert!(limiter.take(now, Topic::Metrics, other(8), 8));
     }
 
     #[test]
@@ -85,10 +100,10 @@ mod tests {
         let mut limiter = RateLimiter::default();
         for number in 0..10_000_u32 {
             for topic in [Topic::Page, Topic::Json, Topic::Metrics] {
-                limiter.take(Instant::START, topic, IpAddr::from(number.to_be_bytes()));
+                limiter.take(Instant::START, topic, IpAddr::from(number.to_be_bytes()), 40);
             }
         }
-        assert_eq!(limiter.0.len(), 3 * ANSWERS_MAX);
+        assert_eq!(limiter.0.len(), 3 * 40);
     }
 
     #[test]

@@ -326,11 +326,9 @@ fn metrics_are_families_with_their_samples() {
 
 #[test]
 fn health_never_costs_anything() {
-    assert!(
-        !is_costly(&Inquiry::Health { status_only: false }, usize::MAX)
-            && !is_costly(&Inquiry::Json, FEW)
-    );
-    assert!(is_costly(&Inquiry::Json, FEW + 1));
+    assert_eq!(answers_max(&Inquiry::Health { status_only: false }, usize::MAX), None);
+    let limits = [FEW, FEW + 1, 1_500, 20_000].map(|count| answers_max(&Inquiry::Json, count));
+    assert_eq!(limits, [None, Some(40), Some(20), Some(8)]);
     let topics = ["/health", "/metrics", "/status.json", "/"].map(Topic::of);
     assert!(topics.iter().all(Option::is_some));
     assert_eq!(Topic::of("/status"), None);

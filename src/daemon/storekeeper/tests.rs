@@ -268,7 +268,7 @@ fn a_refusal_of_one_file_is_no_trouble_of_the_disk() {
     let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
     let purpose = keeper.stored(&mut bench.turn(), write, &Err(error(StoreErrorKind::Exists)));
     assert_eq!(purpose, Some(Purpose::AccountKey));
-    for kind in [StoreErrorKind::File, StoreErrorKind::NotADirectory, StoreErrorKind::Missing] {
+    for kind in [StoreErrorKind::File, StoreErrorKind::NotAFile, StoreErrorKind::Missing] {
         keeper.store(Purpose::ArchiveState, Change::ArchiveState);
         let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
         keeper.stored(&mut bench.turn(), write, &Err(error(kind)));
@@ -283,7 +283,7 @@ fn what_keeps_it_shut_is_a_failure_of_the_storage_unless_it_is_about_one_file() 
     let cases = [
         (StoreErrorKind::Io, "client.key", true),
         (StoreErrorKind::NotADirectory, "certs", true),
-        (StoreErrorKind::NotADirectory, "client.key", false),
+        (StoreErrorKind::NotAFile, "client.key", false),
         (StoreErrorKind::File, "state.json", false),
     ];
     for (kind, path, is_failure) in cases {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::config::Mode;
 
-use super::{certificate, lock};
+use super::{Storage, certificate, lock};
 
 /// Why this run cannot work on the storage in `dir`, and what to do, in one line.
 pub fn obstacle(dir: &Path, mode: &Mode) -> Option<String> {
@@ -23,7 +23,9 @@ pub fn obstacle(dir: &Path, mode: &Mode) -> Option<String> {
     if is_locked(dir) {
         return Some("another instance is active on this storage; stop it first".into());
     }
-    let name = name.filter(|_| dir.is_dir())?;
+    // Whether there is such a certificate is known only where everything is in its place.
+    let name =
+        name.filter(|_| dir.is_dir() && Storage::new(dir.into(), 0, 0).check_layout().is_ok())?;
     let found = fs::symlink_metadata(dir.join(certificate(name)));
     let missing = found.is_err_and(|error| error.kind() == ErrorKind::NotFound);
     missing.then(|| format!("no certificate named {name}; --list shows all there are"))
@@ -42,7 +44,6 @@ fn is_locked(dir: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::domain::Domain;
-    use crate::io::storage::Storage;
     use crate::seam::Change;
     use crate::secret::Secret;
 
