@@ -78,8 +78,8 @@ pub trait Reports {
     /// The answer to a question; the counts are the listener's own.
     fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse;
 
-    /// How many such answers are given within [`WINDOW`] to all clients together, from 8; nothing where the
-    /// answer takes little time and memory.
+    /// How many such answers are given within a window of the rate limiter to all clients together, from 8;
+    /// nothing where the answer takes little time and memory.
     fn answers_max(&self, inquiry: &Inquiry) -> Option<usize>;
 
     /// Where the key authorization of such a token may be.
