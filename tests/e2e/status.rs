@@ -194,7 +194,8 @@ fn many() -> Outcome {
     let pages: Vec<String> = (0..50).map(|_| get(site.port, "/")).collect::<Outcome<_>>()?;
     let refused = pages.iter().filter(|it| it.starts_with("HTTP/1.1 503 ")).count();
     expect(refused > 0, || "nobody is refused, however often it asks".into())?;
-    for _ in 0..3 {
+    // Of so many certificates one client has two answers of a kind in a window of five seconds.
+    for _ in 0..2 {
         let metrics = get(site.port, "/metrics")?;
         let valid = format!("certificates{{state=\"valid\"}} {COUNT}\n");
         expect(metrics.contains(&valid), || metrics.chars().take(500).collect())?;
