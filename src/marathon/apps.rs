@@ -12,8 +12,6 @@ use super::app::AppError;
 
 /// An app whose definition is longer than this, in bytes, is passed over.
 pub const APP_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Brackets within brackets at most.
-const DEPTH_MAX: usize = 128;
 /// A member name longer than this is not `apps`; no more of it is kept.
 const KEY_BYTES_MAX: usize = 16;
 /// How much of an answer that is no JSON is shown, in bytes.
@@ -35,8 +33,6 @@ pub enum AppsError {
     },
     /// It has no member `apps` that is a list.
     NoApps,
-    /// Brackets lie deeper than the limit.
-    TooDeep,
 }
 
 /// Who gets the apps, one after the other.
@@ -90,7 +86,7 @@ impl AppsParser {
         while let [first, behind @ ..] = rest {
             let in_key = matches!(self.state, State::Key { .. });
             let scanned = match &mut self.state {
-                State::Skipping(scan) | State::Element(scan) => scan.advance(rest)?,
+                State::Skipping(scan) | State::Element(scan) => scan.advance(rest),
                 _ => {
                     let space = first.is_ascii_whitespace() && !in_key;
                     if space || self.step(*first, rest)? {
@@ -199,7 +195,8 @@ impl AppsParser {
     }
 }
 
-/// Finds the end of a JSON value without understanding it.
+/// Finds the end of a JSON value without parsing it. Depth is only a counter: one deeply nested app
+/// must not fail the list.
 #[derive(Debug)]
 struct Scan {
     kind: Kind,
@@ -232,35 +229,34 @@ impl Scan {
         Some(Scan { kind, depth: 0, in_text: false, escaped: false })
     }
 
-    fn advance(&mut self, bytes: &[u8]) -> Result<Scanned, AppsError> {
+    fn advance(&mut self, bytes: &[u8]) -> Scanned {
         if self.kind == Kind::Bare {
             let end = |byte: &u8| matches!(byte, b',' | b']' | b'}') || byte.is_ascii_whitespace();
             let found = bytes.iter().position(end);
             let (length, complete) = (found.unwrap_or(bytes.len()), found.is_some());
-            return Ok(Scanned { length, complete });
+            return Scanned { length, complete };
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            rest = if self.in_text { self.pass_text(rest) } else { self.pass_mark(rest)? };
+            rest = if self.in_text { self.pass_text(rest) } else { self.pass_mark(rest) };
             if self.depth == 0 && !self.in_text {
-                return Ok(Scanned { length: bytes.len() - rest.len(), complete: true });
+                return Scanned { length: bytes.len() - rest.len(), complete: true };
             }
         }
-        Ok(Scanned { length: bytes.len(), complete: false })
+        Scanned { length: bytes.len(), complete: false }
     }
 
     /// What is behind the next byte outside of texts that changes anything; nothing when none does.
-    fn pass_mark<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], AppsError> {
+    fn pass_mark<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let Some(at) = bytes.iter().position(|byte| MARKS[usize::from(*byte)]) else {
-            return Ok(&[]);
+            return &[];
         };
         match bytes[at] {
             b'"' => self.in_text = true,
-            b'{' | b'[' if self.depth == DEPTH_MAX => return Err(AppsError::TooDeep),
             b'{' | b'[' => self.depth += 1,
             _ => self.depth = self.depth.saturating_sub(1),
         }
-        Ok(&bytes[at + 1..])
+        &bytes[at + 1..]
     }
 
     /// What is behind a text; nothing when it goes on. Texts are most of an answer, so what is passed
@@ -311,7 +307,6 @@ impl fmt::Display for AppsError {
             }
             AppsError::NotJson { near } => write!(f, "the list of apps is not JSON near {near:?}"),
             AppsError::NoApps => f.write_str("the answer holds no list of apps"),
-            AppsError::TooDeep => write!(f, "the list of apps nests deeper than {DEPTH_MAX}"),
         }
     }
 }

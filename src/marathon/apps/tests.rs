@@ -70,8 +70,21 @@ fn other_answers_are_refused_with_what_they_are() {
     for text in ["{\"apps\":[{}{}]}", "{\"apps\":[{},]}", "{\"a\":1,}", "{\"apps\":[x]}"] {
         assert!(matches!(refused(text.as_bytes()), AppsError::NotJson { .. }), "{text}");
     }
-    let deep = format!("{{\"a\":{}", "[".repeat(DEPTH_MAX + 1));
-    assert_eq!(refused(deep.as_bytes()), AppsError::TooDeep);
+}
+
+#[test]
+fn deep_nesting_concerns_one_app_at_most() {
+    let deep = ["[".repeat(100_000), "]".repeat(100_000)].concat();
+    let ignored = format!("{{\"id\":\"/a\",\"x\":{deep}}}");
+    let labels = format!("{{\"id\":\"/b\",\"labels\":{{\"l\":{deep}}}}}");
+    let ports = format!("{{\"id\":\"/c\",\"portDefinitions\":{deep}}}");
+    let text =
+        format!("{{\"x\":{deep},\"apps\":[{ignored},{labels},{ports},{deep},{{\"id\":\"/d\"}}]}}");
+    let apps = parse(&[text.as_bytes()]).expect("the list itself is complete");
+    assert_eq!(apps.len(), 5);
+    assert_eq!(apps[0].as_ref().map(|app| app.id.as_str()), Ok("/a"));
+    assert!(apps[3].is_err());
+    assert_eq!(apps[4].as_ref().map(|app| app.id.as_str()), Ok("/d"));
 }
 
 #[test]
