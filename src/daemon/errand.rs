@@ -4,6 +4,8 @@
 //!
 //! Revocation: `Reading → Revoking → Archiving → Reloading`
 
+use std::time::Duration;
+
 use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::config::Mode;
 use crate::domain::Domain;
@@ -12,7 +14,7 @@ use crate::log::Record;
 use crate::pki::Bundle;
 use crate::seam::{Change, StoreError, StoreErrorKind};
 use crate::secret::Secret;
-use crate::time::{Instant, UnixTime};
+use crate::time::{Instant, Now};
 use crate::turn::Turn;
 
 use super::Daemon;
@@ -24,6 +26,8 @@ use advice::AdviceWait;
 
 /// An errand gives a peer up after so many failures in a row.
 const FAILURES_MAX: u32 = 3;
+/// A reload that is pending for longer is not waited for: shared storage is up to date by then.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
 /// Done.
 const DONE: u8 = 0;
 /// Could not be done.
@@ -119,7 +123,7 @@ impl Daemon {
         if done && self.reloader.is_clean() {
             return Some(self.summary(turn));
         }
-        let reason = self.hopeless(turn.now.wall, done)?;
+        let reason = self.hopeless(turn.now, done)?;
         turn.log(Record::error("main", "given up").with("reason", reason));
         Some(FAILED)
     }
@@ -178,7 +182,7 @@ impl Daemon {
     }
 
     /// Why waiting any longer makes no sense for an errand.
-    fn hopeless(&self, now: UnixTime, done: bool) -> Option<String> {
+    fn hopeless(&self, Now { mono, wall: now }: Now, done: bool) -> Option<String> {
         if self.storage.is_anothers() {
             return Some(ANOTHER_IS_ACTIVE.into());
         }
@@ -199,8 +203,9 @@ impl Daemon {
             let problem = self.issuer.status().problem.unwrap_or_default();
             return Some(format!("the CA: {}", problem.advised()));
         }
-        if done && self.reloader.failures() >= FAILURES_MAX {
-            let failing = self.reloader.failing().join(", ");
+        let late = self.reloader.pending_for(mono) >= RELOAD_PATIENCE;
+        if done && (late || self.reloader.failures() >= FAILURES_MAX) {
+            let failing = self.reloader.failing(mono).join(", ");
             return Some(format!("no reload acknowledged by {failing}"));
         }
         None

@@ -144,6 +144,11 @@ impl Guard {
         self.found.iter().filter(|it| it.verdict == verdict).count()
     }
 
+    /// A file that keeps HAProxy from loading anything new, and why.
+    pub fn blocking(&self) -> Option<String> {
+        self.found.iter().find(|it| it.verdict == Verdict::Blocks).map(ToString::to_string)
+    }
+
     /// What keeps certificates from being served, a sentence each.
     pub fn troubles(&self) -> impl Iterator<Item = String> {
         let bad = || {

@@ -189,7 +189,7 @@ impl Daemon {
             Input::Signal(Signal::Reload) if self.is_at_work() => {
                 self.say_plan(turn);
                 self.watcher.sync_now(turn, &mut self.transport);
-                self.reloader.look_at_all(turn, &self.certificates);
+                self.reloader.probe_all(turn, &self.certificates);
                 self.guard.look_soon(turn.now.mono);
             }
             Input::Signal(Signal::Reload) => {}
@@ -228,7 +228,10 @@ impl Daemon {
                 self.certificates.read(turn, &name, file);
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
-            Loaded::Guard(result) => self.guard.looked(turn, result, &mut self.certificates),
+            Loaded::Guard(result) => {
+                self.guard.looked(turn, result, &mut self.certificates);
+                self.reloader.set_blocking(turn, self.guard.blocking().as_deref());
+            }
             Loaded::Archive(names) => {
                 let output = self.archive.listed(turn, names);
                 self.archive_output(output);
@@ -353,10 +356,11 @@ impl Daemon {
         while let Some(news) = self.reloader.poll_news() {
             match news {
                 News::Served(names) => self.certificates.seen_served(turn.now.wall, &names),
-                News::Unserved { names, reason } => {
-                    let goes_back = self.certificates.unserved(turn, &names, &reason);
-                    self.reloader.judged(goes_back);
+                News::Rejected { names, reason } => {
+                    let rolled_back = self.certificates.unserved(turn, &names, &reason);
+                    self.reloader.decided(turn, rolled_back);
                 }
+                News::Ignored => self.guard.look_soon(turn.now.mono),
             }
             moved = true;
         }

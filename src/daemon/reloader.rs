@@ -1,10 +1,10 @@
-//! Makes every marathon-lb load new certificates, and proves that it did: who owes a reload, when it is
-//! signalled next, who goes first when there is something new, and a slow round of looks at what is
-//! served. Never forgets a debt before the load balancer has acknowledged a later signal.
+//! Makes every marathon-lb load new certificates, and verifies that it did: which reloads are pending, when
+//! each load balancer is signaled next, which one goes first when there are new certificates, and the drift
+//! watch. Never forgets a pending reload before the load balancer has acknowledged a later signal.
 //!
-//! `Clean → Gathering (more writes may come) → every --lb name on its own: Resolving → Signalling`
+//! `Clean → Scheduled (at most every two seconds) → every --lb name on its own: Resolving → Signaling`
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,115 +13,121 @@ use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
 use crate::flat::{FlatMap, FlatSet};
 use crate::hint::Complaint;
-use crate::time::Instant;
+use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
 
-mod balancer;
-mod canary;
 mod drift;
-mod name;
-mod proof;
-mod round;
+mod instance;
+mod probing;
+mod problems;
+mod rollout;
+mod sighting;
+mod target;
+mod verification;
 mod view;
 
-use canary::{Canary, Which};
 use drift::Drift;
-use name::{Name, Outcome};
-pub use proof::{Catalog, Served};
+use rollout::{Rollout, Which};
+use sighting::Writes;
+pub use sighting::{Catalog, Served};
+use target::{LbTarget, Outcome};
 pub use view::{BalancerView, NameView, ReloadCounts};
 
-/// Writes that come within this time of each other are one reload.
-const GATHER: Duration = Duration::from_secs(2);
-/// A reload waits no longer than this for further writes.
-const GATHER_MAX: Duration = Duration::from_secs(10);
+/// The first write after so quiet a time is signaled at once; writes within it share one more reload.
+const RELOAD_EVERY: Duration = Duration::from_secs(2);
+
+/// So many sentences of [`Reloader::troubles`] at most.
+const TROUBLES_MAX: usize = 8;
 
 /// The load balancers that have loaded all that was written: their addresses, by the origin of their
-/// `--lb` URL. Whoever is not among them owes a reload.
+/// `--lb` URL. For those that are not among them a reload is pending.
 pub type UpToDate = FlatMap<String, FlatSet<IpAddr>>;
 
 /// What the daemon has to know of the load balancers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// The first load balancer serves these files, or there is none to be asked first: what was there
-    /// before them is needed no more.
+    /// The canary serves these files, or there is none: what was there before them is not needed any more.
     Served(Vec<Domain>),
-    /// The first load balancer does not serve these files. [`Reloader::judged`] is waited for.
-    Unserved {
+    /// There is evidence against these files. [`Reloader::decided`] is waited for.
+    Rejected {
         /// The files.
         names: Vec<Domain>,
         /// Which load balancer, and what was seen.
         reason: Complaint,
     },
+    /// A signal started no process: HAProxy may refuse a file in `certs/`.
+    Ignored,
 }
 
-/// What the reloader works with in a turn.
-pub(super) struct Means<'a> {
+/// What the reloader works with.
+pub(super) struct ReloadContext<'a> {
     pub(super) transport: &'a mut Transport,
     pub(super) catalog: &'a dyn Catalog,
-    /// Which write each file was, of those that not everybody has acknowledged.
-    pub(super) written: &'a BTreeMap<Domain, u64>,
+    writes: &'a Writes,
 }
 
 /// Everything about the load balancers.
 #[derive(Debug)]
 pub struct Reloader {
-    names: Vec<Name>,
+    targets: Vec<LbTarget>,
     /// Grows with each write; a signal sent for one acknowledges all before it.
     generation: u64,
-    gathering: Option<Gathering>,
-    /// [`Reloader::up_to_date`] is not what it was when it was remembered.
+    /// The next reload.
+    scheduled: Option<Scheduled>,
+    /// When the last one was.
+    reloaded_at: Option<Instant>,
+    /// [`Reloader::up_to_date`] has changed since it was saved.
     unsaved: bool,
-    /// The last write of each file that not everybody has acknowledged.
-    written: BTreeMap<Domain, u64>,
-    /// Those of them that no load balancer is known to serve.
-    on_trial: BTreeSet<Domain>,
-    canary: Canary,
+    writes: Writes,
+    /// Names of new certificates that no load balancer is known to serve.
+    unproven: BTreeSet<Domain>,
+    rollout: Rollout,
     drift: Drift,
     news: VecDeque<News>,
 }
 
 #[derive(Debug)]
-struct Gathering {
-    since: Instant,
-    until: Instant,
-    /// New certificates are among it.
-    trial: bool,
+struct Scheduled {
+    at: Instant,
+    /// New certificates are among what is loaded.
+    rollout: bool,
 }
 
 impl Reloader {
-    /// The load balancers of the configuration; none owes anything yet.
+    /// The load balancers of the configuration; nothing is pending yet.
     pub fn new(config: &Config) -> Reloader {
-        let name = |url| Name::new(url, config.lb_verify.place(url));
+        let target = |url| LbTarget::new(url, config.lb_verify.place(url));
         Reloader {
-            names: config.lb.iter().map(name).collect(),
+            targets: config.lb.iter().map(target).collect(),
             generation: 0,
-            gathering: None,
+            scheduled: None,
+            reloaded_at: None,
             unsaved: false,
-            written: BTreeMap::new(),
-            on_trial: BTreeSet::new(),
-            canary: Canary::default(),
+            writes: Writes::default(),
+            unproven: BTreeSet::new(),
+            rollout: Rollout::default(),
             drift: Drift::default(),
             news: VecDeque::new(),
         }
     }
 
-    /// Takes in who has loaded all that an earlier run has written. Others may be there now, or may have
-    /// been out of sight when that run had its last answer, so that every name is looked up at once.
+    /// Restores which load balancers have loaded everything that an earlier run has written. There may be
+    /// others now, so that every name is resolved at once.
     pub fn restore(&mut self, turn: &Turn<'_>, known: &UpToDate) {
         self.generation += 1;
-        for name in &mut self.names {
-            let known = known.get(&name.url().origin().to_string());
-            name.restore(turn.now.mono, self.generation, known.into_iter().flatten());
+        for target in &mut self.targets {
+            let known = known.get(&target.url().origin().to_string());
+            target.restore(turn.now.mono, self.generation, known.into_iter().flatten());
         }
     }
 
-    /// Who has loaded all that was written.
+    /// Which load balancers have loaded all that was written.
     pub fn up_to_date(&self) -> UpToDate {
-        let names = self.names.iter();
-        names.map(|name| (name.url().origin().to_string(), name.up_to_date().collect())).collect()
+        let targets = self.targets.iter();
+        targets.map(|it| (it.url().origin().to_string(), it.up_to_date().collect())).collect()
     }
 
-    /// Whether [`Reloader::up_to_date`] is to be remembered anew.
+    /// Whether [`Reloader::up_to_date`] is to be saved.
     pub fn take_unsaved(&mut self) -> bool {
         std::mem::take(&mut self.unsaved)
     }
@@ -130,45 +136,49 @@ impl Reloader {
     pub fn changed(&mut self, turn: &mut Turn<'_>) {
         self.generation += 1;
         let now = turn.now.mono;
-        let (since, trial) =
-            self.gathering.as_ref().map_or((now, false), |it| (it.since, it.trial));
-        let until = (now + GATHER).min(since + GATHER_MAX);
-        self.gathering = Some(Gathering { since, until, trial });
+        let at = self.reloaded_at.map_or(now, |last| (last + RELOAD_EVERY).max(now));
+        self.scheduled.get_or_insert(Scheduled { at, rollout: false });
     }
 
-    /// Likewise, by this certificate: a new one, or, put back, the one of before.
-    pub fn certificate_changed(&mut self, turn: &mut Turn<'_>, name: &Domain, is_new: bool) {
+    /// Likewise, by this certificate: a new one, or the previous one, which is restored.
+    pub fn certificate_changed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        catalog: &dyn Catalog,
+        name: &Domain,
+        is_new: bool,
+    ) {
         self.changed(turn);
-        self.written.insert(name.clone(), self.generation);
+        self.writes.add(name, self.generation, catalog.stored(name));
         if is_new {
-            self.on_trial.insert(name.clone());
+            self.unproven.insert(name.clone());
         }
-        if let Some(gathering) = &mut self.gathering {
-            gathering.trial |= is_new;
+        if let Some(scheduled) = &mut self.scheduled {
+            scheduled.rollout |= is_new;
         }
     }
 
-    /// Whether a new certificate is tried with one load balancer that can be looked at before the others
-    /// have it, so that what was there before is worth keeping until then.
+    /// Whether new certificates are rolled out by a canary that is verified, so that what was there before is
+    /// worth keeping until then.
     pub fn has_canary(&self) -> bool {
-        self.names.iter().any(Name::is_verified) && self.count() > 1
+        self.targets.iter().any(LbTarget::is_verified) && self.count() > 1
     }
 
     fn count(&self) -> usize {
-        self.names.iter().map(|name| name.addresses().count()).sum()
+        self.targets.iter().map(LbTarget::count).sum()
     }
 
     /// Whether every load balancer has acknowledged a signal that came after the last write.
     pub fn is_clean(&self) -> bool {
-        self.gathering.is_none() && self.names.iter().all(Name::is_clean)
+        self.scheduled.is_none() && self.targets.iter().all(LbTarget::is_clean)
     }
 
     /// Whether a request is one of ours.
     pub fn awaits(&self, request: RequestId) -> bool {
-        self.names.iter().any(|name| name.awaits(request))
+        self.targets.iter().any(|target| target.awaits(request))
     }
 
-    /// Takes in what came of a request of ours.
+    /// Processes what came of a request of ours.
     pub fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
@@ -176,50 +186,69 @@ impl Reloader {
         request: RequestId,
         event: TransportEvent,
     ) {
-        let Some(place) = self.names.iter().position(|name| name.awaits(request)) else { return };
-        let mut means = Means { transport, catalog, written: &self.written };
-        let outcome = self.names.get_mut(place);
-        let outcome = outcome.map(|it| it.handle_event(turn, &mut means, request, event));
+        let Some(place) = self.targets.iter().position(|it| it.awaits(request)) else { return };
+        let mut cx = ReloadContext { transport, catalog, writes: &self.writes };
+        let outcome = self.targets.get_mut(place);
+        let outcome = outcome.map(|it| it.handle_event(turn, &mut cx, request, event));
         outcome.into_iter().for_each(|outcome| self.came_out(turn, place, outcome));
         self.handle_timeout(turn, (transport, catalog));
     }
 
     fn came_out(&mut self, turn: &mut Turn<'_>, place: usize, outcome: Outcome) {
+        let now = turn.now.mono;
         match outcome {
-            Outcome::Going | Outcome::Failed(None) => {}
+            Outcome::Going => {}
             Outcome::Acknowledged(address) => {
                 self.unsaved = true;
-                self.canary.proven((place, address));
-            }
-            Outcome::Failed(Some(address)) => {
-                self.canary.is_silent(turn.now.mono, (place, address));
-            }
-            Outcome::Unproven(address, problem, names) => {
-                let which = (place, address);
-                let Some(name) = self.names.get(place).filter(|_| self.canary.is(which)) else {
-                    return;
-                };
-                self.canary.failed(which);
-                if name.is_verified() {
-                    let text = format!("{} ({address}): {problem}", name.url().origin());
-                    let reason = Complaint::new(text, problem.hint);
-                    self.news.push_back(News::Unserved { names, reason });
-                } else {
-                    self.canary.judged(false);
+                if self.targets.get(place).is_some_and(|it| it.is_up_to_date(address)) {
+                    self.rollout.acknowledged((place, address));
                 }
             }
+            Outcome::Failed(address) => self.rollout.failed(now, (place, address)),
+            Outcome::Lost(address, problem) => {
+                if self.rollout.lost(now, (place, address)) {
+                    let names = self.unproven.iter().cloned().collect();
+                    self.rejected(now, (place, address), problem, names);
+                }
+            }
+            Outcome::Rejected(address, problem, names) => {
+                self.rejected(now, (place, address), problem, names);
+            }
+            Outcome::Ignored => self.news.push_back(News::Ignored),
         }
     }
 
-    /// Takes in whether the files of before go back, after [`News::Unserved`].
-    pub fn judged(&mut self, goes_back: bool) {
-        self.canary.judged(goes_back);
+    /// A load balancer shows that these files are the cause of what is wrong, which counts of the canary.
+    fn rejected(&mut self, now: Instant, which: Which, problem: Complaint, names: Vec<Domain>) {
+        let Some(target) = self.targets.get(which.0).filter(|_| self.rollout.is_canary(which))
+        else {
+            return;
+        };
+        let verified = target.is_verified();
+        let text = format!("{} ({}): {problem}", target.url().origin(), which.1);
+        self.rollout.rejected(which);
+        if verified {
+            let reason = Complaint::new(text, problem.hint);
+            self.news.push_back(News::Rejected { names, reason });
+        } else {
+            self.rollout.decided(now, false);
+        }
+    }
+
+    /// Whether the files are rolled back, after [`News::Rejected`].
+    pub fn decided(&mut self, turn: &Turn<'_>, rolled_back: bool) {
+        self.rollout.decided(turn.now.mono, rolled_back);
+    }
+
+    /// A look at `certs/` found a file that HAProxy refuses, or none.
+    pub fn set_blocking(&mut self, turn: &mut Turn<'_>, blocking: Option<&str>) {
+        self.targets.iter_mut().for_each(|target| target.set_blocking(turn, blocking));
     }
 
     /// What the daemon has to know, until there is no more.
     pub fn poll_news(&mut self) -> Option<News> {
-        if self.canary.is_open() && self.gathering.is_none() && !self.on_trial.is_empty() {
-            let names = std::mem::take(&mut self.on_trial);
+        if self.rollout.is_open() && self.scheduled.is_none() && !self.unproven.is_empty() {
+            let names = std::mem::take(&mut self.unproven);
             self.news.push_back(News::Served(names.into_iter().collect()));
         }
         self.news.pop_front()
@@ -232,97 +261,135 @@ impl Reloader {
         (transport, catalog): (&mut Transport, &dyn Catalog),
     ) {
         let now = turn.now.mono;
-        let due = self.gathering.take_if(|gathering| gathering.until <= now);
-        let mut means = Means { transport, catalog, written: &self.written };
-        if let Some(Gathering { trial, .. }) = due {
-            if trial {
-                self.canary.begin(now);
+        let due = self.scheduled.take_if(|scheduled| scheduled.at <= now);
+        let mut cx = ReloadContext { transport, catalog, writes: &self.writes };
+        if let Some(Scheduled { rollout, .. }) = due {
+            self.reloaded_at = Some(now);
+            if rollout {
+                self.rollout.begin(now);
             }
-            for name in &mut self.names {
-                name.owe(turn, &mut means, self.generation);
+            for target in &mut self.targets {
+                target.mark_pending(turn, &mut cx, self.generation);
             }
         }
         let mut outcomes = Vec::new();
-        for (place, name) in self.names.iter_mut().enumerate() {
-            let outcome = name.handle_timeout(turn, &mut means);
+        for (place, target) in self.targets.iter_mut().enumerate() {
+            let outcome = target.handle_timeout(turn, &mut cx);
             outcomes.extend(outcome.into_iter().map(|outcome| (place, outcome)));
         }
         for (place, outcome) in outcomes {
             self.came_out(turn, place, outcome);
         }
         self.watch_drift(turn, catalog);
-        self.steer(turn, (transport, catalog));
-        let acknowledged = self.names.iter().map(Name::acknowledged).min().unwrap_or_default();
-        self.written.retain(|_, generation| *generation > acknowledged);
+        self.signal(turn, (transport, catalog));
+        let acknowledged =
+            self.targets.iter().map(LbTarget::acknowledged).min().unwrap_or_default();
+        self.writes.forget(acknowledged);
     }
 
-    /// Signals those whose turn it is.
-    fn steer(&mut self, turn: &mut Turn<'_>, (transport, catalog): (&mut Transport, &dyn Catalog)) {
-        if !self.canary.is_open() {
-            let all_known = !self.names.iter().any(Name::is_resolving);
-            let each = self.names.iter().enumerate();
-            let owing: Vec<Which> =
-                each.flat_map(|(place, name)| name.owing().map(move |at| (place, at))).collect();
+    /// Signals those that may be signaled.
+    fn signal(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (transport, catalog): (&mut Transport, &dyn Catalog),
+    ) {
+        if !self.rollout.is_open() {
+            let all_known = !self.targets.iter().any(LbTarget::is_resolving);
+            let pending = self.by_health();
             let count = self.count();
-            self.canary.choose(turn.now.mono, all_known, &owing, count);
+            self.rollout.choose(turn.now.mono, all_known, &pending, count);
         }
-        let mut means = Means { transport, catalog, written: &self.written };
-        for (place, name) in self.names.iter_mut().enumerate() {
-            name.begin_permitted(turn, &mut means, self.canary.permit(place));
+        let mut cx = ReloadContext { transport, catalog, writes: &self.writes };
+        for (place, target) in self.targets.iter_mut().enumerate() {
+            target.begin_permitted(turn, &mut cx, self.rollout.permit(place));
         }
     }
 
-    /// Looks at one load balancer for one name, when it is time.
+    /// Those with a pending reload; first those that are verified and without a problem.
+    fn by_health(&self) -> Vec<Which> {
+        let mut ranks = [const { Vec::new() }; 3];
+        for (place, target) in self.targets.iter().enumerate() {
+            for (address, is_well) in target.pending() {
+                let rank = usize::from(!target.is_verified()) + usize::from(!is_well);
+                ranks[rank.min(2)].push((place, address));
+            }
+        }
+        ranks.concat()
+    }
+
+    /// Probes one load balancer for one name, when it is time.
     fn watch_drift(&mut self, turn: &mut Turn<'_>, catalog: &dyn Catalog) {
-        if !self.names.iter().any(Name::is_verified) || !self.drift.is_due(turn) {
+        if !self.targets.iter().any(LbTarget::is_verified) || !self.drift.is_due(turn) {
             return;
         }
-        self.names.iter_mut().for_each(|name| name.forget(|it| catalog.matters(it)));
-        let each = self.names.iter().enumerate();
+        self.targets.iter_mut().for_each(|target| target.forget(|it| catalog.matters(it)));
+        let each = self.targets.iter().enumerate();
         let ready: Vec<Which> =
-            each.flat_map(|(place, name)| name.at_rest().map(move |at| (place, at))).collect();
+            each.flat_map(|(place, target)| target.at_rest().map(move |at| (place, at))).collect();
         if let Some(((place, address), domain)) = self.drift.choose(&ready, catalog)
-            && let Some(name) = self.names.get_mut(place)
+            && let Some(target) = self.targets.get_mut(place)
         {
-            name.look(turn.now.mono, address, &domain);
+            target.probe(turn.now.mono, address, &domain);
         }
     }
 
-    /// Looks at once what every load balancer that can be looked at serves for the file written last: the
-    /// operator has asked.
-    pub fn look_at_all(&mut self, turn: &Turn<'_>, catalog: &dyn Catalog) {
+    /// Probes at once what every load balancer serves for the file written last: the operator has asked.
+    pub fn probe_all(&mut self, turn: &Turn<'_>, catalog: &dyn Catalog) {
         let latest = catalog.latest(1);
-        for name in &mut self.names {
-            let ready: Vec<IpAddr> = name.at_rest().collect();
+        for target in &mut self.targets {
+            let ready: Vec<IpAddr> = target.at_rest().collect();
             for (address, domain) in
                 ready.into_iter().flat_map(|at| latest.iter().map(move |it| (at, it)))
             {
-                name.look(turn.now.mono, address, domain);
+                target.probe(turn.now.mono, address, domain);
             }
         }
     }
 
     /// When something is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let gathered = self.gathering.as_ref().map(|gathering| gathering.until);
-        let others = [gathered, self.canary.poll_timeout(), self.drift.poll_timeout()];
-        self.names.iter().filter_map(Name::poll_timeout).chain(others.into_iter().flatten()).min()
+        let scheduled = self.scheduled.as_ref().map(|scheduled| scheduled.at);
+        let others = [scheduled, self.rollout.poll_timeout(), self.drift.poll_timeout()];
+        self.targets
+            .iter()
+            .filter_map(LbTarget::poll_timeout)
+            .chain(others.into_iter().flatten())
+            .min()
     }
 
     /// Every `--lb` URL, in the order of the configuration.
     pub fn views(&self) -> impl Iterator<Item = NameView<'_>> {
-        self.names.iter().map(Name::view)
+        self.targets.iter().map(LbTarget::view)
     }
 
-    /// How often in a row the one that fails most has failed.
+    /// How often in a row the one that fails most could not be signaled.
     pub fn failures(&self) -> u32 {
-        self.names.iter().map(Name::failures).max().unwrap_or(0)
+        self.targets.iter().map(LbTarget::failures).max().unwrap_or(0)
     }
 
-    /// The load balancers that did not acknowledge the last signal, as the operator named them.
-    pub fn failing(&self) -> Vec<String> {
-        let failing = self.names.iter().filter(|name| name.is_failing());
-        failing.map(|name| name.url().origin().to_string()).collect()
+    /// How long the reload is pending that is pending for longest.
+    pub fn pending_for(&self, now: Instant) -> Duration {
+        let since = self.targets.iter().filter_map(LbTarget::pending_since).min();
+        since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// What is wrong with load balancers, a sentence each.
+    pub fn troubles(&self, now: Instant) -> Vec<String> {
+        let failing = self.targets.iter().filter(|target| target.is_failing(now));
+        failing.flat_map(|target| target.troubles(now)).take(TROUBLES_MAX).collect()
+    }
+
+    /// Whether some load balancer serves a certificate of ours for this name, as far as is known: it was seen
+    /// to, or it has loaded everything. Where none is verified, all is taken for served.
+    pub fn serves(&self, name: &Domain, now: UnixTime) -> bool {
+        let verified = || self.targets.iter().filter(|target| target.is_verified());
+        verified().next().is_none() || verified().any(|target| target.serves(name, now))
+    }
+
+    /// The load balancers with something wrong or an overdue reload, as the operator named them.
+    pub fn failing(&self, now: Instant) -> Vec<String> {
+        let failing = self.targets.iter().filter(|target| target.is_failing(now));
+        failing.map(|target| target.url().origin().to_string()).collect()
     }
 }
 

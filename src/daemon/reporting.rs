@@ -7,7 +7,7 @@ use crate::daemon::front::{ChallengeCounts, Front, Lookup, Reports};
 use crate::daemon::status::{Health, Inquiry, Overview, Sources, answers_max};
 use crate::hint::{Hint, advised};
 use crate::http::ServerResponse;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 use super::Daemon;
 
@@ -20,7 +20,7 @@ struct Reporter<'a> {
 }
 
 impl Daemon {
-    /// Lets the listener's side work; how the daemon is, is looked at only when a peer asks: strangers who
+    /// Lets the listener's side work; how the daemon is, is looked at only when a peer asks: clients that
     /// send nothing but bytes cost no more than those.
     pub(super) fn ask_front(&mut self, now: Now, work: impl FnOnce(&mut Front, &dyn Reports)) {
         let mut front = std::mem::take(&mut self.front);
@@ -31,7 +31,7 @@ impl Daemon {
         self.front = front;
     }
 
-    fn health(&self, overview: &Overview) -> Health {
+    fn health(&self, now: Instant, overview: &Overview) -> Health {
         let mut health = Health::default();
         if let Some(trouble) = self.storage.write_trouble() {
             let advice = advised(trouble, Hint::of_storage(trouble.kind));
@@ -47,9 +47,7 @@ impl Daemon {
         if let Some(problem) = self.issuer.status().problem {
             health.troubles.push(format!("ca: {}", problem.advised()));
         }
-        for lb in self.reloader.failing() {
-            health.troubles.push(format!("lb: {lb} has not acknowledged a reload"));
-        }
+        health.troubles.extend(self.reloader.troubles(now));
         health.troubles.extend(self.guard.troubles());
         health.troubles.extend(overview.held());
         let failing = overview.failing();
@@ -75,7 +73,7 @@ impl Reports for Reporter<'_> {
             now: self.now.wall,
             started: daemon.started.unwrap_or(self.now.wall),
             active: daemon.storage.is_active(),
-            health: &daemon.health(&overview),
+            health: &daemon.health(self.now.mono, &overview),
             directory: &daemon.directory,
             certificates: &daemon.certificates,
             overview: &overview,

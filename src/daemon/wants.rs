@@ -45,7 +45,8 @@ impl Daemon {
                 self.note_debt(turn);
                 match written {
                     Some((name, is_new)) => {
-                        self.reloader.certificate_changed(turn, &name, is_new);
+                        let catalog = &self.certificates;
+                        self.reloader.certificate_changed(turn, catalog, &name, is_new);
                     }
                     None => self.reloader.changed(turn),
                 }

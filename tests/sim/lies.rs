@@ -31,9 +31,9 @@ const DRIFT_FOUND: Nanos = 11 * MINUTE;
 /// After the last failure of one that reloads in vain it is signalled again within this time.
 const SIGNALLED_AGAIN: Nanos = 20 * MINUTE;
 
-const UNSERVED: &str = "not served, the certificate of before goes back";
-const AGAIN: &str = "a certificate is tried again";
-const STRAYED: &str = "a load balancer serves something else than it loaded";
+const UNSERVED: &str = "rolled back to the previous certificate";
+const AGAIN: &str = "a certificate that was rolled back is tried again";
+const STRAYED: &str = "load balancer serves another certificate than it loaded";
 const FAILED: &str = "reload not acknowledged";
 
 /// What a run was like.

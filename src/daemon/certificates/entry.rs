@@ -199,6 +199,7 @@ impl Entry {
         let held = self.held.as_ref().map_or(When::NOW, |held| When::At(held.until));
         let why = match (at.max(failed), &self.held) {
             (at, Some(held)) if When::At(held.until) > at => held.why,
+            (at, _) if at > reason && self.is_rolled_back() => Why::RolledBack,
             (at, _) if at > reason => Why::Failed,
             _ => why,
         };
@@ -320,6 +321,11 @@ impl Entry {
     pub(super) fn is_void(&self, now: UnixTime) -> bool {
         let idle = self.wish.is_none() && self.stored.is_none() && !self.is_busy();
         idle && self.memory.matters_until().has_come(now)
+    }
+
+    /// Whether a new certificate waits for being tried again.
+    pub(super) fn is_rolled_back(&self) -> bool {
+        matches!(self.trial.as_deref(), Some(Trial::Withheld { .. }))
     }
 
     /// Whether the last order failed, wholly or for a name.

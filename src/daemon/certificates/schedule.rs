@@ -69,6 +69,8 @@ pub enum Why {
     Lifetime,
     /// The last order failed.
     Failed,
+    /// Load balancers did not serve the new certificate, and the previous one was restored.
+    RolledBack,
     /// A limit of the CA leaves no room before.
     Budget,
     /// The CA does not accept as many names in one certificate.
@@ -121,6 +123,7 @@ impl fmt::Display for Why {
             Why::Window => "renewal, in the CA's window",
             Why::Lifetime => "renewal, by the lifetime",
             Why::Failed => "the last order failed",
+            Why::RolledBack => "the new certificate was rolled back",
             Why::Budget => "a limit of the CA",
             Why::TooManyNames => "too many names in one certificate",
             Why::Unwanted => "no app wants it",

@@ -164,9 +164,9 @@ impl Certificates {
         }
         // The one of before must not expire while the new one waits.
         let spread = spread.within(Some(before.stored.not_after.since(now)));
-        let grown =
-            Trouble::grown(trouble.as_deref(), now, reason.clone(), FollowUp::LATER, spread);
-        let line = Record::error("lb", "not served, the certificate of before goes back");
+        let why = Complaint::new(format!("rolled back: {reason}"), reason.hint);
+        let grown = Trouble::grown(trouble.as_deref(), now, why, FollowUp::LATER, spread);
+        let line = Record::error("lb", "rolled back to the previous certificate");
         turn.log(grown.tell(line.with("name", name).with("error", reason)));
         entry.memory.trouble = Some(grown);
         entry.trial = Some(Box::new(Trial::Withheld { after }));
@@ -185,7 +185,8 @@ impl Certificates {
         let Some(Trial::Withheld { after }) = withheld.map(|it| *it) else { return false };
         let Some(stored) = file::fits(now, &after, &wish.names) else { return false };
         let trouble = entry.memory.trouble.take().map(Box::new);
-        turn.log(Record::info("lb", "a certificate is tried again").with("name", name));
+        let line = "a certificate that was rolled back is tried again";
+        turn.log(Record::info("lb", line).with("name", name));
         self.place(now, name, (after, stored), Origin::Withheld(trouble));
         true
     }
@@ -229,6 +230,17 @@ impl Catalog for Certificates {
 
     fn matters(&self, name: &Domain) -> bool {
         self.entries.get(name).is_some_and(|entry| entry.to_be_seen().is_some())
+    }
+
+    fn stored(&self, name: &Domain) -> Option<Fingerprint> {
+        self.entries.get(name)?.stored.as_ref().map(|stored| stored.leaf)
+    }
+
+    fn previous(&self, name: &Domain) -> Option<Fingerprint> {
+        match self.entries.get(name)?.trial.as_deref()? {
+            Trial::Running { before, .. } => Some(before.stored.leaf),
+            Trial::Withheld { .. } => None,
+        }
     }
 
     fn latest(&self, count: usize) -> Vec<Domain> {

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use super::canary::Which;
-use super::proof::Catalog;
+use super::rollout::Which;
+use super::sighting::Catalog;
 use crate::domain::Domain;
 use crate::keys::jittered;
 use crate::time::Instant;
@@ -70,6 +70,14 @@ mod tests {
 
     impl Catalog for Files {
         fn expected(&self, _: &Domain) -> Option<Fingerprint> {
+            None
+        }
+
+        fn stored(&self, _: &Domain) -> Option<Fingerprint> {
+            None
+        }
+
+        fn previous(&self, _: &Domain) -> Option<Fingerprint> {
             None
         }
 

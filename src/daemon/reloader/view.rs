@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Served;
 use crate::domain::Domain;
 use crate::hint::Complaint;
-use crate::time::UnixTime;
+use crate::time::{Instant, UnixTime};
 use crate::url::Url;
 
 /// How many signals were acknowledged and how many were not, in this process.
@@ -17,7 +17,7 @@ pub struct ReloadCounts {
     /// Anything else; also a name that could not be resolved.
     pub failed: u64,
     /// How often one that had loaded everything was seen to serve something else.
-    pub strayed: u64,
+    pub drifted: u64,
 }
 
 /// One `--lb` URL.
@@ -31,7 +31,7 @@ pub struct NameView<'a> {
     pub balancers: Vec<BalancerView<'a>>,
     /// Why they are not known.
     pub problem: Option<&'a Complaint>,
-    /// Its load balancers are looked at for what they serve.
+    /// Its load balancers are probed for what they serve.
     pub verified: bool,
     /// Its signals.
     pub counts: ReloadCounts,
@@ -44,14 +44,16 @@ pub struct BalancerView<'a> {
     pub address: IpAddr,
     /// It has loaded what was written last.
     pub in_sync: bool,
+    /// Since when a reload is pending.
+    pub pending_since: Option<Instant>,
     /// When it last acknowledged a signal of this process.
     pub reloaded: Option<UnixTime>,
     /// Why it did not acknowledge the last one.
     pub problem: Option<&'a Complaint>,
-    /// What it was last seen to serve, where it is looked at.
+    /// What it was last seen to serve, where it is probed.
     pub served: &'a BTreeMap<Domain, Served>,
-    /// Processes of before the last reload that were still there after it.
-    pub lingering: usize,
+    /// Workers that the last reload has replaced and that still run.
+    pub old_workers: usize,
 }
 
 impl<'a> BalancerView<'a> {

@@ -296,7 +296,7 @@ impl<'a> LoadBalancer<'a> {
             seen: it.served.len(),
             wrong: it.wrong().map(Domain::as_str).collect(),
             first_not_after: it.not_after().map(Time),
-            old_processes: it.lingering,
+            old_processes: it.old_workers,
         };
         let addresses = view.balancers.iter().map(|it| Address {
             address: it.address,
@@ -356,7 +356,7 @@ impl<'a> Certificate<'a> {
             domains: view.domains().iter().map(Domain::as_str).collect(),
             app: view.app(),
             state: view.state(now).name(),
-            in_service: view.is_in_service(now),
+            in_service: view.is_in_service(now) && sources.reloader.serves(view.name(), now),
             issuer: stored.map(|stored| stored.issuer.as_str()),
             not_before: stored.map(|stored| Time(stored.not_before)),
             not_after: stored.map(|stored| Time(stored.not_after)),

@@ -162,14 +162,14 @@ fn about_load_balancers(text: &mut Exposition, sources: &Sources<'_>) {
     for (origin, view) in named() {
         text.sample(name, &[("lb", origin)], u8::from(view.in_sync));
     }
-    let name = "lb_strays_total";
+    let name = "lb_drift_total";
     text.ours(
         name,
         Kind::Counter,
-        "How often one was seen to serve something else than it loaded.",
+        "How often a load balancer was seen to serve another certificate than it loaded.",
     );
     for (origin, view) in named() {
-        text.sample(name, &[("lb", origin)], view.counts.strayed);
+        text.sample(name, &[("lb", origin)], view.counts.drifted);
     }
     let each = |text: &mut Exposition, name: &str, value: &dyn Fn(&BalancerView<'_>) -> usize| {
         for (origin, view) in named() {
@@ -183,8 +183,12 @@ fn about_load_balancers(text: &mut Exposition, sources: &Sources<'_>) {
     text.ours(name, Kind::Gauge, "Names that it was last seen to serve another certificate for.");
     each(text, name, &|it| it.wrong().count());
     let name = "lb_old_processes";
-    text.ours(name, Kind::Gauge, "Processes of HAProxy that have outlived the last reload.");
-    each(text, name, &|it| it.lingering);
+    text.ours(
+        name,
+        Kind::Gauge,
+        "HAProxy workers that still run although the last reload has replaced them.",
+    );
+    each(text, name, &|it| it.old_workers);
     if !sources.reloader.views().any(|view| view.verified) {
         return;
     }

@@ -409,11 +409,11 @@ fn load_balancer(
             "</td><td><span class=\"ok\">in sync, seen to serve it</span>"
         }
         true => "</td><td><span class=\"ok\">in sync</span>",
-        false => "</td><td><span class=\"bad\">owes a reload</span>",
+        false => "</td><td><span class=\"bad\">reload pending</span>",
     });
-    if balancer.lingering > 0 {
-        html.element("<p class=\"said small\">", balancer.lingering, "");
-        html.raw(" old processes of HAProxy have outlived the last reload</p>");
+    if balancer.old_workers > 0 {
+        html.element("<p class=\"said small\">", balancer.old_workers, "");
+        html.raw(" HAProxy workers still run that the last reload has replaced</p>");
     }
     if let Some(problem) = balancer.problem {
         html.element("<p class=\"said small\">", problem, "");

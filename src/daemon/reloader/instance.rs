@@ -1,0 +1,479 @@
+//! One load balancer: what it has acknowledged, and how far its signal has come. A 200 does not prove
+//! a reload, since marathon-lb may lose a signal. Where it can be probed by TLS, it is probed until it
+//! serves what was written; elsewhere, where it shows HAProxy's process ids, a process must appear after the
+//! signal and persist over two looks; elsewhere 200 counts.
+//!
+//! `Resting → PidsBefore (→ Previewing) → Signaling → Watching (process ids) → Resting`, or, where it can be
+//! probed, `Signaling → Verifying ⇄ PidsAfter → Resting | Signaling`; the drift watch begins a `Verifying` of
+//! its own.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use crate::domain::Domain;
+use crate::hint::{Complaint, Hint};
+use crate::http::{Request, Response};
+use crate::lb;
+use crate::pki::Fingerprint;
+use crate::seam::Trust;
+use crate::time::{Instant, UnixTime};
+use crate::turn::Turn;
+use crate::url::Url;
+
+use super::ReloadContext;
+use super::sighting::{self, Served};
+use super::verification::{Left, Pids, Verification};
+
+/// A load balancer that has not answered by then is asked again.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// From one probe or look at the process ids to the next.
+pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// The first probes after a signal come sooner: most reloads take less than a second.
+pub(super) const FIRST_LOOK_PAUSE: Duration = Duration::from_millis(250);
+/// One that cannot be reached is asked again after this pause: what it missed is served within five
+/// seconds of its return.
+const UNREACHABLE_PAUSE: Duration = Duration::from_secs(2);
+/// Before a rollout this many names at most are probed for the certificate in service.
+const PREVIEWS_MAX: usize = 8;
+
+/// One address of a `--lb` name.
+#[derive(Debug, Default)]
+pub(super) struct LbInstance {
+    /// The last generation that it acknowledged; 0 when that is not known.
+    pub(super) acknowledged: u64,
+    /// Since when a later one is pending.
+    pub(super) pending_since: Option<Instant>,
+    /// Since when the name has not had its address any more.
+    pub(super) missing_since: Option<Instant>,
+    /// When it acknowledged a signal of this process.
+    pub(super) reloaded: Option<UnixTime>,
+    /// Why it did not acknowledge the last signal, or what is wrong with what it serves.
+    pub(super) problem: Option<Complaint>,
+    /// What it was last seen to serve.
+    pub(super) served: BTreeMap<Domain, Served>,
+    /// Workers that were replaced by the last reload and still run.
+    pub(super) old_workers: usize,
+    /// A name for which the drift watch has seen something wrong.
+    pub(super) suspect: Option<Domain>,
+    /// When it is signaled again after a failure.
+    retry_at: Option<Instant>,
+    pub(super) backoff: Backoff,
+    pub(super) processes: Processes,
+    pub(super) step: Step,
+}
+
+/// Which of HAProxy's processes are workers: the master of master-worker mode outlives every reload.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    /// Those that appeared after a signal of this process.
+    workers: Pids,
+    /// Those that ran before the last reload.
+    replaced: Pids,
+}
+
+impl Processes {
+    pub(super) fn reloaded(&mut self, verification: &Verification, shown: &Pids) {
+        self.workers = self.workers.iter().filter(|pid| shown.contains(*pid)).copied().collect();
+        for pid in verification.new_pids() {
+            self.workers.insert(pid);
+        }
+        self.replaced = verification.before.clone().unwrap_or_default();
+    }
+
+    /// Of those that are shown: the workers that the last reload has replaced. One process of unknown origin
+    /// is taken for the master.
+    pub(super) fn old_workers(&self, shown: &Pids) -> usize {
+        let old = || self.replaced.iter().filter(|pid| shown.contains(*pid));
+        let known = old().filter(|pid| self.workers.contains(*pid)).count();
+        known + (old().count() - known).saturating_sub(1)
+    }
+}
+
+/// Where a load balancer is: signaled at one address, and probed there or elsewhere, or nowhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LbAddress<'a> {
+    pub(super) url: &'a Url,
+    pub(super) address: IpAddr,
+    pub(super) places: &'a [SocketAddr],
+    /// The generation that it must acknowledge.
+    pub(super) pending: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) enum Step {
+    #[default]
+    Resting,
+    PidsBefore(RequestId),
+    Previewing {
+        request: RequestId,
+        left: Left,
+        verification: Box<Verification>,
+    },
+    Signaling {
+        request: RequestId,
+        verification: Box<Verification>,
+    },
+    Watching {
+        look: Look,
+        verification: Box<Verification>,
+    },
+    Verifying {
+        look: Look,
+        verification: Box<Verification>,
+    },
+    PidsAfter {
+        request: RequestId,
+        verification: Box<Verification>,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Look {
+    Due(Instant),
+    Asked(RequestId),
+}
+
+/// How far a signal has come after an event.
+pub(super) enum Progress {
+    /// It continues.
+    Going,
+    /// The load balancer has loaded what was written before the signal.
+    Acknowledged,
+    /// It cannot be signaled.
+    Failed(Complaint),
+    /// It acknowledged a signal and cannot be reached since.
+    Lost(Complaint),
+    /// Something is wrong, which the next signal may fix.
+    Problem(Complaint),
+    /// Its last signal started no process, after that time.
+    Ignored(Duration),
+    /// Likewise wrong; the evidence is against the files of these names.
+    Rejected(Complaint, Vec<Domain>),
+    /// The drift watch has seen another certificate for this name.
+    Drifted(Complaint, Domain),
+    /// The drift watch saw nothing.
+    Unseen(Complaint),
+    /// The drift watch sees the right certificate again.
+    SeenAgain,
+}
+
+impl LbInstance {
+    /// One that has acknowledged everything up to `generation`.
+    pub(super) fn up_to_date(generation: u64) -> LbInstance {
+        LbInstance { acknowledged: generation, ..LbInstance::default() }
+    }
+
+    /// One for which everything is pending.
+    pub(super) fn pending_since(now: Instant) -> LbInstance {
+        LbInstance { pending_since: Some(now), ..LbInstance::default() }
+    }
+
+    /// Whether nothing is under way that is for a signal.
+    pub(super) fn is_resting(&self) -> bool {
+        match &self.step {
+            Step::Resting => true,
+            Step::Verifying { verification, .. } => verification.generation.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Whether a signal may begin now.
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        self.is_resting() && self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// Whether nothing at all is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Resting)
+    }
+
+    pub(super) fn awaits(&self, request: RequestId) -> bool {
+        self.request() == Some(request)
+    }
+
+    fn request(&self) -> Option<RequestId> {
+        match self.step {
+            Step::PidsBefore(request)
+            | Step::Previewing { request, .. }
+            | Step::Signaling { request, .. }
+            | Step::Watching { look: Look::Asked(request), .. }
+            | Step::Verifying { look: Look::Asked(request), .. }
+            | Step::PidsAfter { request, .. } => Some(request),
+            Step::Resting | Step::Watching { .. } | Step::Verifying { .. } => None,
+        }
+    }
+
+    /// Begins a signal.
+    pub(super) fn begin(
+        &mut self,
+        turn: &mut Turn<'_>,
+        transport: &mut Transport,
+        at: LbAddress<'_>,
+    ) {
+        self.end(transport);
+        self.retry_at = None;
+        self.step = Step::PidsBefore(send(turn, transport, lb::pids_request(at.url), at));
+    }
+
+    /// Probes whether it still serves the file of a name.
+    pub(super) fn probe(&mut self, now: Instant, name: &Domain, at: LbAddress<'_>) {
+        let mut verification = Verification::new(now, None, None);
+        verification.left = at.places.iter().map(|place| (name.clone(), *place)).collect();
+        self.step = Step::Verifying { look: Look::Due(now), verification: Box::new(verification) };
+    }
+
+    /// Ends what is under way.
+    pub(super) fn end(&mut self, transport: &mut Transport) {
+        if let Some(request) = self.request() {
+            transport.cancel(request);
+        }
+        self.step = Step::Resting;
+    }
+
+    /// How often in a row it could not be signaled.
+    pub(super) fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
+    /// Plans the next signal after a failure; when it is.
+    pub(super) fn retry(&mut self, turn: &mut Turn<'_>, unreachable: bool) -> Instant {
+        let pause = self.backoff.pause(turn.keys);
+        let pause = if unreachable { UNREACHABLE_PAUSE } else { pause };
+        let at = turn.now.mono + pause;
+        self.retry_at = Some(at);
+        at
+    }
+
+    /// Processes the answer to what it was asked.
+    pub(super) fn handle_event(
+        &mut self,
+        turn: &mut Turn<'_>,
+        cx: &mut ReloadContext<'_>,
+        at: LbAddress<'_>,
+        event: TransportEvent,
+    ) -> Progress {
+        match std::mem::take(&mut self.step) {
+            Step::Resting => Progress::Going,
+            Step::PidsBefore(_) => match response(event) {
+                Err(problem) => Progress::Failed(problem),
+                Ok(response) => self.begin_rollout(turn, cx, at, &response),
+            },
+            Step::Previewing { left, verification, .. } => {
+                self.previewed(turn, cx, at, (left, verification), event)
+            }
+            Step::Signaling { verification, .. } => match response(event) {
+                Err(problem) if verification.is_repeated => Progress::Lost(problem),
+                Err(problem) => Progress::Failed(problem),
+                Ok(response) => match lb::acknowledged(&response) {
+                    Ok(()) => self.signaled(turn.now.mono, cx, at, verification),
+                    Err(refusal) => {
+                        let hint = Hint::of_balancer(refusal.status);
+                        Progress::Failed(Complaint::new(refusal.to_string(), hint))
+                    }
+                },
+            },
+            Step::Watching { verification, .. } => self.watched(turn, cx, at, verification, event),
+            Step::Verifying { verification, .. } => self.probed(turn, cx, at, verification, event),
+            Step::PidsAfter { verification, .. } => self.counted(turn, cx, at, verification, event),
+        }
+    }
+
+    /// Before the first signal: where a file may be rolled back, the certificate in service is looked at.
+    fn begin_rollout(
+        &mut self,
+        turn: &mut Turn<'_>,
+        cx: &mut ReloadContext<'_>,
+        at: LbAddress<'_>,
+        response: &Response,
+    ) -> Progress {
+        let pids = lb::pids(response);
+        let verification = Verification::new(turn.now.mono, Some(at.pending), pids);
+        let mut left = self.left(cx, at);
+        let is_known = |name: &Domain| {
+            let previous = cx.catalog.previous(name);
+            let seen = self.served.get(name).map(|served| served.leaf);
+            previous.is_none() || seen == previous
+        };
+        left.retain(|(name, _)| !is_known(name));
+        left.truncate(PREVIEWS_MAX);
+        self.preview(turn, cx, at, (left, Box::new(verification)))
+    }
+
+    fn preview(
+        &mut self,
+        turn: &mut Turn<'_>,
+        cx: &mut ReloadContext<'_>,
+        at: LbAddress<'_>,
+        (left, verification): (Left, Box<Verification>),
+    ) -> Progress {
+        if let Some((name, place)) = left.front() {
+            let request = cx.transport.glance(turn, *place, name);
+            self.step = Step::Previewing { request, left, verification };
+            return Progress::Going;
+        }
+        self.signal(turn, cx, at, verification)
+    }
+
+    fn previewed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        cx: &mut ReloadContext<'_>,
+        at: LbAddress<'_>,
+        (mut left, verification): (Left, Box<Verification>),
+        event: TransportEvent,
+    ) -> Progress {
+        match (event, left.pop_front()) {
+            (TransportEvent::Presented(der), Some((name, _))) => {
+                let right = cx.catalog.expected(&name) == Some(Fingerprint::of(&der));
+                self.note(&name, right, &der);
+            }
+            // Nothing can be learned in advance.
+            _ => left.clear(),
+        }
+        self.preview(turn, cx, at, (left, verification))
+    }
+
+    fn left(&self, cx: &ReloadContext<'_>, at: LbAddress<'_>) -> Left {
+        let suspect = (self.suspect.as_ref(), at.places);
+        sighting::left(cx.catalog, cx.writes, self.acknowledged, suspect)
+    }
+
+    pub(super) fn signal(
+        &mut self,
+        turn: &mut Turn<'_>,
+        cx: &mut ReloadContext<'_>,
+        at: LbAddress<'_>,
+        verification: Box<Verification>,
+    ) -> Progress {
+        let request = send(turn, cx.transport, lb::reload_request(at.url), at);
+        self.step = Step::Signaling { request, verification };
+        Progress::Going
+    }
+
+    /// It answered 200: the verification begins, or continues after a repeated signal.
+    fn signaled(
+        &mut self,
+        now: Instant,
+        cx: &ReloadContext<'_>,
+        at: LbAddress<'_>,
+        mut verification: Box<Verification>,
+    ) -> Progress {
+        verification.signaled(now);
+        verification.left = self.left(cx, at);
+        let worked = verification.left.iter().filter(|(name, _)| {
+            let seen = self.served.get(name).map(|served| served.leaf);
+            seen.is_some() && seen == cx.catalog.previous(name)
+        });
+        let worked: Vec<Domain> = worked.map(|(name, _)| name.clone()).collect();
+        for name in worked {
+            verification.worked.insert(name);
+        }
+        if !verification.left.is_empty() {
+            let look = Look::Due(now + FIRST_LOOK_PAUSE);
+            self.step = Step::Verifying { look, verification };
+        } else if verification.before.is_some() {
+            self.step = Step::Watching { look: Look::Due(now + LOOK_PAUSE), verification };
+        } else {
+            return self.verified(&verification);
+        }
+        Progress::Going
+    }
+
+    /// A look at the process ids, where nothing else can be seen.
+    fn watched(
+        &mut self,
+        turn: &mut Turn<'_>,
+        cx: &mut ReloadContext<'_>,
+        at: LbAddress<'_>,
+        mut verification: Box<Verification>,
+        event: TransportEvent,
+    ) -> Progress {
+        let now = turn.now.mono;
+        let response = response(event);
+        let shown = response.as_ref().ok().and_then(lb::pids).unwrap_or_default();
+        match response {
+            Err(problem) if verification.is_lost(false) => return Progress::Lost(problem),
+            Err(_) => {}
+            Ok(_) => drop(verification.is_lost(true)),
+        }
+        verification.count(now, &shown);
+        if verification.reloaded {
+            self.processes.reloaded(&verification, &shown);
+            return self.verified(&verification);
+        }
+        if verification.is_ignored(now) {
+            let after = now.since(verification.began_at);
+            verification.generation = Some(at.pending);
+            let _ = self.signal(turn, cx, at, verification);
+            return Progress::Ignored(after);
+        }
+        self.step = Step::Watching { look: Look::Due(now + LOOK_PAUSE), verification };
+        Progress::Going
+    }
+
+    /// Probes again when it is time.
+    pub(super) fn handle_timeout(
+        &mut self,
+        turn: &mut Turn<'_>,
+        cx: &mut ReloadContext<'_>,
+        at: LbAddress<'_>,
+    ) -> Progress {
+        let now = turn.now.mono;
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+        match std::mem::take(&mut self.step) {
+            Step::Watching { look: Look::Due(due), verification } if due <= now => {
+                let request = send(turn, cx.transport, lb::pids_request(at.url), at);
+                self.step = Step::Watching { look: Look::Asked(request), verification };
+            }
+            Step::Verifying { look: Look::Due(due), verification } if due <= now => {
+                let Some((name, place)) = verification.left.front() else {
+                    return self.seen_all(turn, cx, at, verification);
+                };
+                let look = Look::Asked(cx.transport.glance(turn, *place, name));
+                self.step = Step::Verifying { look, verification };
+            }
+            other => self.step = other,
+        }
+        Progress::Going
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self.step {
+            Step::Watching { look: Look::Due(at), .. }
+            | Step::Verifying { look: Look::Due(at), .. } => Some(at),
+            Step::Resting => self.retry_at,
+            _ => None,
+        }
+    }
+}
+
+/// The answer to a request.
+pub(super) fn response(event: TransportEvent) -> Result<Response, Complaint> {
+    match event {
+        TransportEvent::Response(response) => Ok(response),
+        TransportEvent::Failed(error) => Err(error.complaint(Trust::WebPki)),
+        // Only streamed requests, lookups and probes have other events.
+        _ => Err(Complaint::from("it answered something else")),
+    }
+}
+
+/// Asks one address. Every request here may be repeated, so a lost answer does no harm.
+pub(super) fn send(
+    turn: &mut Turn<'_>,
+    transport: &mut Transport,
+    request: Request,
+    at: LbAddress<'_>,
+) -> RequestId {
+    let outgoing = Outgoing {
+        request,
+        trust: Trust::WebPki,
+        timeout: Some(SIGNAL_TIMEOUT),
+        silence: None,
+        address: Some(at.address),
+        delivery: Delivery::Whole { body_bytes_max: lb::ANSWER_BYTES_MAX },
+    };
+    transport.send(turn, outgoing)
+}

@@ -1,0 +1,197 @@
+//! What is to be seen of a load balancer, and in words what was seen instead. Probes nothing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::collect::sorted;
+use crate::daemon::transport::TransportError;
+use crate::domain::Domain;
+use crate::hint::{Complaint, Hint};
+use crate::pki::{Fingerprint, Leaf};
+use crate::time::UnixTime;
+
+use super::verification::Left;
+
+/// Of a load balancer whose history is unknown this many files are probed, those written last: HAProxy
+/// loads all of them or none.
+const LATEST: usize = 16;
+/// This many writes of one file are remembered: each of them may be what a load balancer has loaded.
+const WRITES_MAX: usize = 8;
+
+/// What load balancers should serve; the certificates know.
+pub trait Catalog {
+    /// What a load balancer that has loaded everything shows for this name; `None`: nothing that matters.
+    fn expected(&self, name: &Domain) -> Option<Fingerprint>;
+
+    /// Whether anything is expected for this name; quicker to know than what.
+    fn matters(&self, name: &Domain) -> bool;
+
+    /// The leaf of the file of this name, whatever else is served for it.
+    fn stored(&self, name: &Domain) -> Option<Fingerprint>;
+
+    /// What was in service for this name and can be restored.
+    fn previous(&self, name: &Domain) -> Option<Fingerprint>;
+
+    /// The files that were written last, up to `count`, the latest first.
+    fn latest(&self, count: usize) -> Vec<Domain>;
+
+    /// The file after this one in their order; the first one after the last.
+    fn following(&self, name: Option<&Domain>) -> Option<Domain>;
+}
+
+/// What a load balancer was last seen to serve for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Whether it is what was written.
+    pub right: bool,
+    /// The certificate.
+    pub leaf: Fingerprint,
+    /// When it expires.
+    pub not_after: UnixTime,
+}
+
+/// The writes of every file that some load balancer has not acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Writes(BTreeMap<Domain, Vec<(u64, Option<Fingerprint>)>>);
+
+impl Writes {
+    /// A file was written, with this leaf.
+    pub(super) fn add(&mut self, name: &Domain, generation: u64, leaf: Option<Fingerprint>) {
+        let writes = self.0.entry(name.clone()).or_default();
+        if writes.len() == WRITES_MAX {
+            writes.remove(0);
+        }
+        writes.push((generation, leaf));
+    }
+
+    /// Every load balancer has acknowledged this generation.
+    pub(super) fn forget(&mut self, acknowledged: u64) {
+        self.0.retain(|_, writes| writes.last().is_some_and(|(last, _)| *last > acknowledged));
+    }
+
+    /// The names written after this generation.
+    fn since(&self, acknowledged: u64) -> impl Iterator<Item = &Domain> {
+        let written = self.0.iter();
+        let late = written
+            .filter(move |(_, writes)| writes.last().is_some_and(|(last, _)| *last > acknowledged));
+        late.map(|(name, _)| name)
+    }
+
+    /// Whether this leaf is that of the last write up to `generation`, or of a later one.
+    fn is_of(&self, name: &Domain, generation: u64, leaf: Fingerprint) -> bool {
+        let writes = self.0.get(name).map(Vec::as_slice).unwrap_or_default();
+        let earlier = writes.iter().filter(|(at, _)| *at <= generation).count();
+        let from = earlier.saturating_sub(1);
+        writes.iter().skip(from).any(|(_, written)| *written == Some(leaf))
+    }
+}
+
+/// What a certificate is that a load balancer serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// That of the generation or of a later one.
+    Right,
+    /// The one before: it has not loaded the new file, or does not see it.
+    Previous,
+    /// Neither.
+    Other,
+}
+
+/// Judges a leaf that is served for a name after a signal for `generation`, or by now.
+pub(super) fn judge(
+    catalog: &dyn Catalog,
+    writes: &Writes,
+    (name, generation): (&Domain, Option<u64>),
+    leaf: Fingerprint,
+) -> Verdict {
+    let expected = catalog.expected(name);
+    let of_generation = |generation| writes.is_of(name, generation, leaf);
+    if expected.is_none_or(|expected| expected == leaf) || generation.is_some_and(of_generation) {
+        Verdict::Right
+    } else if catalog.previous(name) == Some(leaf) {
+        Verdict::Previous
+    } else {
+        Verdict::Other
+    }
+}
+
+/// What a load balancer that has loaded everything up to `acknowledged` has to be seen to serve now.
+/// `suspect` was found wrong.
+pub(super) fn left(
+    catalog: &dyn Catalog,
+    writes: &Writes,
+    acknowledged: u64,
+    (suspect, places): (Option<&Domain>, &[SocketAddr]),
+) -> Left {
+    let mut names: Vec<Domain> = writes.since(acknowledged).cloned().collect();
+    names.extend(suspect.cloned());
+    if acknowledged == 0 {
+        names.extend(catalog.latest(LATEST));
+    }
+    names = sorted(names);
+    names.dedup();
+    names.retain(|name| catalog.matters(name));
+    let everywhere = |name: Domain| places.iter().map(move |place| (name.clone(), *place));
+    names.into_iter().flat_map(everywhere).collect()
+}
+
+/// What was seen in place of the right certificate.
+#[derive(Clone, Debug)]
+pub(super) enum Sighting {
+    /// Another certificate.
+    Another { name: Domain, at: SocketAddr, leaf: Option<Box<Leaf>> },
+    /// No TLS, or no connection.
+    Nothing { error: String },
+}
+
+impl Sighting {
+    /// Another certificate, by its DER.
+    pub(super) fn another(name: &Domain, at: SocketAddr, der: &[u8]) -> Sighting {
+        Sighting::Another { name: name.clone(), at, leaf: Leaf::parse(der).map(Box::new) }
+    }
+
+    pub(super) fn nothing(error: &TransportError) -> Sighting {
+        Sighting::Nothing { error: error.to_string() }
+    }
+
+    /// In words, and what may help.
+    pub(super) fn complaint(&self) -> Complaint {
+        match self {
+            Sighting::Another { name, at, leaf: Some(leaf) } => {
+                let issuer = leaf.issuer_common_name.as_deref().unwrap_or_default();
+                let serial: String = leaf.serial.iter().map(|byte| format!("{byte:02x}")).collect();
+                let text = format!(
+                    "it serves another certificate for {name} at {at}: serial {serial} of \
+                     {issuer:?}, until {}",
+                    leaf.not_after
+                );
+                Complaint::new(text, Some(Hint::LbOtherFile))
+            }
+            Sighting::Another { name, at, leaf: None } => {
+                let text = format!("what it serves for {name} at {at} is not a certificate");
+                Complaint::new(text, Some(Hint::LbOtherFile))
+            }
+            Sighting::Nothing { error } => {
+                let text = format!("no certificate is seen: {error}");
+                Complaint::new(text, Some(Hint::LbUnseen))
+            }
+        }
+    }
+}
+
+/// In words what is wrong after a reload, or, where no process ids are shown, after a signal.
+pub(super) fn wrong(seen: &Sighting, reloaded: bool) -> Complaint {
+    let Complaint { text, hint } = seen.complaint();
+    let begin = if reloaded { "it reloaded, but" } else { "it acknowledged the signal, but" };
+    Complaint::new(format!("{begin} {text}"), hint)
+}
+
+/// In words that no process appeared; `blocking` names a file that HAProxy refuses.
+pub(super) fn ignored(after: Duration, blocking: Option<&str>) -> Complaint {
+    let text = format!("no new HAProxy process {} s after the signal", after.as_secs());
+    match blocking {
+        Some(file) => Complaint::new(format!("{text}: {file}"), Some(Hint::ForeignFile)),
+        None => Complaint::new(text, Some(Hint::LbNoReload)),
+    }
+}

@@ -1,0 +1,242 @@
+//! One verification of a load balancer: the reload signals sent for a generation, the processes that came
+//! of them, and what is left to be seen; or, without a generation, one probe of the drift watch. Decides
+//! when the signal is repeated and what counts as evidence against a file. Sends nothing.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::domain::Domain;
+use crate::flat::FlatSet;
+use crate::time::Instant;
+
+use super::sighting::Sighting;
+
+/// The ids of HAProxy's processes.
+pub(super) type Pids = FlatSet<u32>;
+/// What is still to be seen of one load balancer: a name, and where.
+pub(super) type Left = VecDeque<(Domain, SocketAddr)>;
+
+/// A reload after which the wrong certificate persists is repeated after 2, 4, 8, 8, … seconds: storage that
+/// shows a new file late is served within ten seconds of showing it.
+const WRONG_PAUSE: Duration = Duration::from_secs(2);
+const WRONG_PAUSE_MAX: Duration = Duration::from_secs(8);
+/// A signal after which no new process appears is repeated after 3, 6, 12, 24, … seconds.
+const NO_PROCESS_PAUSE: Duration = Duration::from_secs(3);
+/// The process that checks HAProxy's configuration before a reload is gone after this time.
+const PERSISTENCE: Duration = Duration::from_secs(1);
+/// Shared storage is up to date within this time (the attribute caches of NFS last a minute). Afterwards the
+/// pauses grow with the time that has passed.
+const CONVERGENCE: Duration = Duration::from_secs(120);
+/// The longest pause between two signals.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Names found wrong from one look at the process ids to the next.
+const PASS: usize = 8;
+/// A load balancer that acknowledged a signal is lost after this many requests that did not reach it.
+const UNREACHABLE_MAX: u32 = 3;
+
+/// What is known so far.
+#[derive(Debug)]
+pub(super) struct Verification {
+    /// What is acknowledged at its end; `None`: it is a probe of the drift watch.
+    pub(super) generation: Option<u64>,
+    /// The process ids before the last signal, where they are shown.
+    pub(super) before: Option<Pids>,
+    /// Process ids that were new at the last look, and when that was.
+    new: Pids,
+    counted_at: Option<Instant>,
+    /// A process appeared after the last signal and persists.
+    pub(super) reloaded: bool,
+    pub(super) began_at: Instant,
+    /// It has acknowledged a signal.
+    pub(super) is_repeated: bool,
+    signaled_at: Instant,
+    /// Signals in a row after which no process appeared.
+    ignored: u32,
+    /// Reloads in a row after which something was wrong.
+    failed_reloads: u32,
+    /// What is not seen yet.
+    pub(super) left: Left,
+    /// Names found wrong in this pass.
+    misses: usize,
+    /// What was seen in place of the right certificate, the last time.
+    pub(super) seen: Option<Sighting>,
+    /// Names for which the previous certificate was seen to be served.
+    pub(super) worked: FlatSet<Domain>,
+    /// Names for which the last reload serves neither the new nor the previous certificate.
+    rejecting: FlatSet<Domain>,
+    /// Names for which the reload before it did so.
+    rejecting_before: FlatSet<Domain>,
+    /// Names for which two reloads in a row did so.
+    pub(super) rejected: Vec<Domain>,
+    /// Requests in a row that did not reach the load balancer since it acknowledged a signal.
+    unreachable: u32,
+}
+
+/// What is next when a pass has found something wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is probed again.
+    Probe,
+    /// It is signaled again.
+    Signal,
+    /// Likewise; the last signal started no process.
+    SignalIgnored,
+    /// Likewise; it did reload, and the wrong certificate persists.
+    SignalWrong,
+}
+
+impl Verification {
+    pub(super) fn new(now: Instant, generation: Option<u64>, before: Option<Pids>) -> Verification {
+        Verification {
+            generation,
+            before,
+            new: Pids::new(),
+            counted_at: None,
+            reloaded: false,
+            began_at: now,
+            is_repeated: false,
+            signaled_at: now,
+            ignored: 0,
+            failed_reloads: 0,
+            left: Left::new(),
+            misses: 0,
+            seen: None,
+            worked: FlatSet::new(),
+            rejecting: FlatSet::new(),
+            rejecting_before: FlatSet::new(),
+            rejected: Vec::new(),
+            unreachable: 0,
+        }
+    }
+
+    /// A signal was acknowledged with 200.
+    pub(super) fn signaled(&mut self, now: Instant) {
+        (self.signaled_at, self.is_repeated) = (now, true);
+        (self.new, self.reloaded, self.counted_at) = (Pids::new(), false, None);
+        self.rejecting.clear();
+        self.misses = 0;
+    }
+
+    /// Records the process ids that are shown; the first ones are those before the next signal. A process
+    /// persists when it is still there after [`PERSISTENCE`].
+    pub(super) fn count(&mut self, now: Instant, shown: &Pids) {
+        if self.counted_at.is_some_and(|at| now < at + PERSISTENCE) {
+            return;
+        }
+        self.counted_at = Some(now);
+        let before = self.before.get_or_insert_with(|| shown.clone());
+        let new: Pids = shown.iter().filter(|pid| !before.contains(*pid)).copied().collect();
+        self.reloaded |= new.iter().any(|pid| self.new.contains(pid));
+        self.new = new;
+    }
+
+    /// Whether the last signal is less than a second old: most reloads take less.
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        self.generation.is_some() && now < self.signaled_at + PERSISTENCE
+    }
+
+    /// Process ids that appeared after the last signal.
+    pub(super) fn new_pids(&self) -> impl Iterator<Item = u32> {
+        self.new.iter().copied()
+    }
+
+    /// The front of what is left was seen to be right.
+    pub(super) fn right(&mut self) {
+        if let Some((name, _)) = self.left.pop_front() {
+            self.rejecting.remove(&name);
+        }
+    }
+
+    /// The front of what is left was seen to be wrong: the others are probed first. `is_other`: neither the
+    /// new nor the previous certificate is served.
+    pub(super) fn wrong(&mut self, seen: Sighting, is_other: bool) {
+        self.seen = Some(seen);
+        self.misses += 1;
+        if let Some((name, at)) = self.left.pop_front() {
+            if is_other {
+                self.reject(&name);
+            } else {
+                self.worked.insert(name.clone());
+            }
+            self.left.push_back((name, at));
+        }
+    }
+
+    /// No TLS handshake succeeds: what is left is not probed in this pass.
+    pub(super) fn failed(&mut self, seen: Sighting) {
+        self.seen = Some(seen);
+        self.misses = PASS;
+        let names: Vec<Domain> = self.left.iter().map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| self.reject(name));
+    }
+
+    fn reject(&mut self, name: &Domain) {
+        if self.reloaded && self.worked.contains(name) {
+            self.rejecting.insert(name.clone());
+        }
+    }
+
+    /// Whether the pass is over: everything left was probed, or enough of it.
+    pub(super) fn is_pass_over(&self) -> bool {
+        self.misses >= self.left.len().min(PASS)
+    }
+
+    /// Ends a pass and decides what is next; `newer`: another generation is pending.
+    pub(super) fn next(&mut self, now: Instant, newer: bool) -> Next {
+        self.misses = 0;
+        let due = |pause| now >= self.signaled_at + pause;
+        if self.before.is_some() && !self.reloaded {
+            if due(self.ignored_pause()) {
+                self.ignored = self.ignored.saturating_add(1);
+                return Next::SignalIgnored;
+            }
+        } else if due(self.wrong_pause(now)) {
+            self.ignored = 0;
+            self.fail_reload();
+            return Next::SignalWrong;
+        }
+        if newer && due(WRONG_PAUSE) { Next::Signal } else { Next::Probe }
+    }
+
+    /// A reload with a new process has not served what is left: evidence, where it is the second in a row.
+    fn fail_reload(&mut self) {
+        self.failed_reloads = self.failed_reloads.saturating_add(1);
+        let before =
+            std::mem::replace(&mut self.rejecting_before, std::mem::take(&mut self.rejecting));
+        let both = self.rejecting_before.iter().filter(|name| before.contains(*name));
+        self.rejected = both.cloned().collect();
+    }
+
+    /// Ends a pass without a decision.
+    pub(super) fn end_pass(&mut self) {
+        self.misses = 0;
+    }
+
+    /// Whether the load balancer is lost, by what came of a request; a connection may fail while it reloads.
+    pub(super) fn is_lost(&mut self, reached: bool) -> bool {
+        self.unreachable = if reached { 0 } else { self.unreachable + 1 };
+        self.unreachable >= UNREACHABLE_MAX
+    }
+
+    fn ignored_pause(&self) -> Duration {
+        (NO_PROCESS_PAUSE * 2u32.pow(self.ignored.min(6))).min(PAUSE_MAX)
+    }
+
+    fn wrong_pause(&self, now: Instant) -> Duration {
+        let passed = now.since(self.began_at);
+        if passed >= CONVERGENCE {
+            return (passed / 4).min(PAUSE_MAX);
+        }
+        (WRONG_PAUSE * 2u32.pow(self.failed_reloads.min(2))).min(WRONG_PAUSE_MAX)
+    }
+
+    /// When the signal is repeated although nothing is probed.
+    pub(super) fn is_ignored(&mut self, now: Instant) -> bool {
+        let due = !self.reloaded && now >= self.signaled_at + self.ignored_pause();
+        if due {
+            self.ignored = self.ignored.saturating_add(1);
+        }
+        due
+    }
+}
