@@ -77,8 +77,8 @@ sim: ## the simulator: SEEDS=1000 runs, or SEED=7 replays one
 	SEEDS=$(SEEDS) cargo test --profile sim --test sim every_seed_ends -- --nocapture
 
 sim-lies: SEEDS ?= 300
-sim-lies: ## load balancers that lie: SEEDS=300 runs, or SEED=7 replays one
-	SEEDS=$(SEEDS) cargo test --profile sim --test sim lying_load -- --nocapture
+sim-lies: ## load balancers that lie, or see new files late: SEEDS=300 runs, or SEED=7 replays one
+	SEEDS=$(SEEDS) cargo test --profile sim --test sim -- --nocapture lying_load late_storage
 
 sim-tenants: SEEDS ?= 100
 sim-tenants: ## tenants that ask for more than their share: SEEDS=100 runs, or SEED=7 replays one

@@ -54,8 +54,8 @@ caught() {
 # Likewise its other quick tests; prints the first that fails.
 caught_elsewhere() {
     ended=0
-    timeout "$limit" "$1" crash_loop fairness strangers_hinder lying_load replays hostile_tenants \
-        no_renewal_is >run.log 2>&1 || ended=$?
+    timeout "$limit" "$1" crash_loop fairness strangers_hinder lying_load late_storage replays \
+        hostile_tenants no_renewal_is >run.log 2>&1 || ended=$?
     case $ended in
         0 | 101) ;;
         124) echo "a test never ends" ;;

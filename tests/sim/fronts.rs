@@ -1,13 +1,22 @@
 //! What the load balancers serve on port 443: each what lay in `certs/` when it last started a process,
 //! unless it lies. A lie is of the kind that real ones tell: 200 and no reload, a reload to an old
-//! directory, a crash on a file, a restart with what its storage was long ago.
+//! directory, a crash on a file, a restart with what its storage was long ago. Where its storage shows new
+//! files late ([`view`]), it loads what it sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use marathon_acme::pki::Bundle;
+use stand_ins::random::Random;
 
 use crate::disk::Disk;
 use crate::faults::{Fault, Toll};
+use crate::network::Nanos;
+
+mod view;
+
+use view::View;
+pub(crate) use view::{Delay, Snapshot};
 
 /// The port on which they speak TLS.
 pub(crate) const PORT: u16 = 443;
@@ -24,6 +33,8 @@ pub(crate) enum Lie {
     Refuses,
     /// Whatever is new makes it end, until it is gone.
     Crashes,
+    /// Whatever is new makes it serve `default.pem` for every name, until it is gone.
+    ServesDefault,
 }
 
 /// One load balancer.
@@ -36,6 +47,21 @@ struct Front {
     old: Directory,
     lie: Option<Lie>,
     crashed: bool,
+    /// It serves `default.pem` for every name.
+    defaulted: bool,
+    /// Where its storage shows new files late.
+    view: Option<View>,
+}
+
+/// A content of `certs/`, recorded while any storage shows new files late.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// When it was written.
+    pub(crate) at: Nanos,
+    /// What it is.
+    pub(crate) content: Snapshot,
+    /// When each load balancer sees it.
+    pub(crate) visible: BTreeMap<usize, Nanos>,
 }
 
 /// All of them, by their numbers.
@@ -43,6 +69,13 @@ struct Front {
 pub(crate) struct Fronts {
     each: BTreeMap<usize, Front>,
     pub(crate) toll: Toll,
+    /// What was written, until somebody takes it; the last one stays.
+    written: Vec<Written>,
+    last: Snapshot,
+    /// Reloads that loaded something older than what was written last.
+    pub(crate) late_reloads: u64,
+    /// Those that have loaded a file that harms them, since they were healed.
+    pub(crate) harmed: BTreeSet<usize>,
 }
 
 /// What lies in `certs/` now. Of two files for one name the first one counts.
@@ -64,6 +97,46 @@ impl Fronts {
         self.each.entry(index).or_default()
     }
 
+    /// From now on this one sees what is written so much later.
+    pub(crate) fn delay(&mut self, index: usize, delay: Delay) {
+        let last = Rc::clone(&self.last);
+        match &mut self.get(index).view {
+            Some(view) => view.set_delay(delay),
+            none => *none = Some(View::new(delay, last)),
+        }
+    }
+
+    /// Whether any storage shows new files late, so that what is written is recorded.
+    pub(crate) fn keeps_history(&self) -> bool {
+        self.each.values().any(|front| front.view.is_some())
+    }
+
+    /// `certs/` has this content now.
+    pub(crate) fn written(&mut self, now: Nanos, content: Directory, chance: &mut Random) {
+        if *self.last == content {
+            return;
+        }
+        self.last = Rc::new(content);
+        let mut visible = BTreeMap::new();
+        for (index, front) in &mut self.each {
+            if let Some(view) = &mut front.view {
+                visible.insert(*index, view.written(now, &self.last, chance));
+            }
+        }
+        let content = Rc::clone(&self.last);
+        self.written.push(Written { at: now, content, visible });
+    }
+
+    /// What was written since this was called last.
+    pub(crate) fn take_written(&mut self) -> Vec<Written> {
+        std::mem::take(&mut self.written)
+    }
+
+    /// What it sees in `certs/`, where its storage shows new files late.
+    pub(crate) fn visible(&mut self, index: usize, now: Nanos) -> Option<Snapshot> {
+        self.get(index).view.as_mut().map(|view| view.at(now))
+    }
+
     /// From now on it lies.
     pub(crate) fn lie(&mut self, index: usize, lie: Lie) {
         self.get(index).lie = Some(lie);
@@ -74,16 +147,18 @@ impl Fronts {
         let front = self.get(index);
         if front.serves != front.old {
             front.serves = front.old.clone();
-            front.crashed = false;
+            (front.crashed, front.defaulted) = (false, false);
             self.toll.count(Fault::LbStale);
         }
     }
 
     /// All of them are honest again; those that have ended are started again, with what is there.
     pub(crate) fn heal(&mut self, now: &Directory) {
+        self.harmed.clear();
         for front in self.each.values_mut() {
             front.lie = None;
-            if std::mem::take(&mut front.crashed) {
+            let defaulted = std::mem::take(&mut front.defaulted);
+            if std::mem::take(&mut front.crashed) || defaulted {
                 front.serves = now.clone();
             }
         }
@@ -112,7 +187,11 @@ impl Fronts {
         }
         let now = &now();
         front.reloads = reloads;
-        front.crashed = false;
+        (front.crashed, front.defaulted) = (false, false);
+        if front.view.is_some() && *now != *self.last {
+            self.late_reloads += 1;
+        }
+        let front = self.get(index);
         match &mut front.lie {
             Some(Lie::OldDirectory(times)) if *times > 0 && front.serves != *now => {
                 *times -= 1;
@@ -121,6 +200,11 @@ impl Fronts {
             Some(Lie::Crashes) if front.serves != *now => {
                 front.crashed = true;
                 self.toll.count(Fault::LbCrash);
+                self.harmed.insert(index);
+            }
+            Some(Lie::ServesDefault) if front.serves != *now => {
+                front.defaulted = true;
+                self.harmed.insert(index);
             }
             _ => {
                 let before = std::mem::replace(&mut front.serves, now.clone());
@@ -136,9 +220,15 @@ impl Fronts {
         self.each.get(&index).is_some_and(|front| front.crashed)
     }
 
+    /// Whether a file that it has loaded harms it now.
+    pub(crate) fn is_harmed(&self, index: usize) -> bool {
+        self.each.get(&index).is_some_and(|front| front.crashed || front.defaulted)
+    }
+
     /// What it shows for a name: `default.pem` when it has none for it.
     pub(crate) fn shows(&self, index: usize, name: &str) -> Vec<u8> {
-        let served = self.each.get(&index).and_then(|front| front.serves.get(name));
+        let front = self.each.get(&index).filter(|front| !front.defaulted);
+        let served = front.and_then(|front| front.serves.get(name));
         served.cloned().unwrap_or_else(|| b"default.pem".to_vec())
     }
 }

@@ -53,6 +53,7 @@ mod faults;
 mod fronts;
 mod invariants;
 mod keys;
+mod late;
 mod lies;
 mod machine;
 mod memory;
@@ -84,6 +85,8 @@ const SEEDS: u64 = 100;
 const YEARS: u64 = 2;
 /// Seeds of a run in which load balancers lie.
 const LYING_SEEDS: u64 = 30;
+/// Seeds of a run in which storage shows new files late.
+const LATE_SEEDS: u64 = 20;
 /// Seeds of a run in which only strangers come.
 const STRANGE_SEEDS: u64 = 20;
 /// Seeds of a run with hostile tenants, and of each scene of many renewals.
@@ -182,6 +185,22 @@ fn lying_load_balancers_are_found_out() {
     let met = [total.returned, total.again, total.strayed].iter().all(|count| *count > 0);
     let lies = [Fault::LbOldDirectory, Fault::LbRefuses, Fault::LbCrash, Fault::LbStale];
     assert!(met && lies.iter().all(|lie| total.toll.of(*lie) > 0), "never met: {total}");
+}
+
+/// Storage that shows new files late, and labels that change meanwhile; `SEEDS` and `SEED` as for the
+/// short runs.
+#[test]
+fn late_storage_rolls_nothing_back() {
+    if let Some(seed) = number("SEED") {
+        let report = late::run(seed, true);
+        let report = report.unwrap_or_else(|wrong| panic!("SEED={seed}: {wrong}"));
+        println!("SEED={seed}: {report}");
+        return;
+    }
+    let seeds = number("SEEDS").unwrap_or(LATE_SEEDS);
+    let run = |seed| late::run(seed, false);
+    let total = run_all(seeds, "sim-lies", run, late::Report::add);
+    assert!(total.is_met() || seeds < LATE_SEEDS, "never met: {total}");
 }
 
 /// Alone, without any other fault, they change nothing for whoever has business at the listener.

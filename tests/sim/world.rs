@@ -15,7 +15,7 @@ use stand_ins::{Action, Time};
 
 use crate::disk::{Disk, Validity};
 use crate::faults::Toll;
-use crate::fronts::{self, Fronts};
+use crate::fronts::Fronts;
 use crate::invariants;
 use crate::keys::SimKeys;
 use crate::machine::{self, Heard, MACHINES_MAX, Machine};
@@ -375,8 +375,7 @@ impl World {
         if let PeerId::Lb(index) = id
             && self.is_verified()
         {
-            let reloads = self.peers.lbs[index].reloads().len();
-            self.fronts.reloaded(index, reloads, || fronts::directory(&self.disk));
+            self.load_certificates(index);
         }
         while let Some(action) = self.peers.get(id).poll() {
             match action {

@@ -314,6 +314,7 @@ impl World {
                     if written { Event::Written(name) } else { Event::Archived(name, before) };
                 self.events.push((now, event));
             }
+            self.record_certificates();
         }
         if remembers && matches!(served, Some((Ok(()), _))) {
             self.remember(index);

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use marathon_acme::seam::{ConnId, Tls, Trust};
 
 use super::World;
+use crate::disk::Disk;
 use crate::faults::Fault;
-use crate::fronts;
+use crate::fronts::{self, Directory, Snapshot};
 use crate::machine::Heard;
 use crate::network::PeerId;
 use crate::scenario::load_balancers;
@@ -55,8 +56,24 @@ impl World {
         if let PeerId::Lb(index) = id
             && self.is_verified()
         {
-            let refuses = self.fronts.refuses(index, || fronts::directory(&self.disk));
+            let visible = self.fronts.visible(index, self.now);
+            let refuses = self.fronts.refuses(index, || read(visible, &self.disk));
             self.peers.lbs[index].settings.deaf = refuses;
+        }
+    }
+
+    /// A load balancer that has a new process has loaded what it sees in `certs/`.
+    pub(super) fn load_certificates(&mut self, index: usize) {
+        let reloads = self.peers.lbs[index].reloads().len();
+        let visible = self.fronts.visible(index, self.now);
+        self.fronts.reloaded(index, reloads, || read(visible, &self.disk));
+    }
+
+    /// Something was stored: where storage shows new files late, what lies in `certs/` now is recorded.
+    pub(crate) fn record_certificates(&mut self) {
+        if self.fronts.keeps_history() {
+            let content = fronts::directory(&self.disk);
+            self.fronts.written(self.now, content, &mut self.chance);
         }
     }
 
@@ -74,4 +91,9 @@ impl World {
         let down = if is_lb { Fault::LbDown } else { Fault::Refused };
         self.peers.get(id).refuses().then_some(down)
     }
+}
+
+/// What a load balancer finds in `certs/`: what it sees, or, where storage shows all at once, what is there.
+fn read(visible: Option<Snapshot>, disk: &Disk) -> Directory {
+    visible.map_or_else(|| fronts::directory(disk), |visible| (*visible).clone())
 }

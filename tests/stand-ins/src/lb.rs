@@ -7,6 +7,8 @@ use crate::peer::{Action, DialError, Peer, Time};
 
 /// How long the short-lived process is seen that checks the configuration before a reload.
 const CHECKER_MS: u64 = 100;
+/// The id of the master process, where there is one: workers have higher ones.
+const MASTER_PID: u32 = 31;
 
 /// The knobs of one load balancer. The default is healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,9 @@ pub struct Settings {
     pub configuration_changed: bool,
     /// Whether `/_haproxy_getpids` is offered.
     pub offers_pids: bool,
+    /// HAProxy runs as `haproxy -W`: the place among the ids at which the master process is shown, which
+    /// stays over every reload. A place behind the last one is the last one.
+    pub master_at: Option<usize>,
     /// What it says there in place of the ids that it has made up.
     pub real_pids: Option<Vec<u32>>,
     /// Whether what it says there are words instead.
@@ -55,6 +60,7 @@ impl Default for Settings {
             linger_ms: 500,
             configuration_changed: false,
             offers_pids: true,
+            master_at: None,
             real_pids: None,
             garbled_pids: false,
             html: 0,
@@ -159,12 +165,17 @@ impl LoadBalancer {
         &self.seen
     }
 
-    /// The ids of HAProxy's processes, newest first.
+    /// The ids of HAProxy's processes, newest first but for the master process.
     pub fn pids(&self, now: Time) -> Vec<u32> {
         let lives = |process: &&Process| {
             process.from_ms <= now.mono_ms && process.until_ms.is_none_or(|end| now.mono_ms < end)
         };
-        self.processes.iter().rev().filter(lives).map(|process| process.pid).collect()
+        let mut pids: Vec<u32> =
+            self.processes.iter().rev().filter(lives).map(|process| process.pid).collect();
+        if let Some(place) = self.settings.master_at {
+            pids.insert(place.min(pids.len()), MASTER_PID);
+        }
+        pids
     }
 
     fn spawn(&mut self, from_ms: u64, until_ms: Option<u64>) {
