@@ -406,7 +406,7 @@ impl LbInstance {
         }
         if verification.is_ignored(now) {
             let after = now.since(verification.began_at);
-            verification.generation = Some(at.pending);
+            verification.aim(now, at.pending);
             let _ = self.signal(turn, cx, at, verification);
             return Progress::Ignored(after);
         }

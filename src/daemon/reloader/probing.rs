@@ -50,10 +50,13 @@ impl LbInstance {
                     verification.right();
                 } else {
                     let seen = Sighting::another(&name, place, &der);
-                    verification.wrong(seen, verdict == Verdict::Other);
+                    let file = cx.catalog.stored(&name);
+                    verification.wrong(seen, file, verdict == Verdict::Other);
                 }
             }
-            TransportEvent::Failed(error) => verification.failed(Sighting::nothing(&error)),
+            TransportEvent::Failed(error) => {
+                verification.failed(Sighting::nothing(&error), |name| cx.catalog.stored(name));
+            }
             // Nothing else comes of a handshake.
             _ => pause = LOOK_PAUSE,
         }
@@ -141,7 +144,7 @@ impl LbInstance {
         let rejected = std::mem::take(&mut verification.rejected);
         let problem = verification.seen.as_ref().map(|seen| sighting::wrong(seen, reloaded));
         let after = now.since(verification.began_at);
-        verification.generation = Some(at.pending);
+        verification.aim(now, at.pending);
         verification.before = shown.or(verification.before.take());
         let _ = self.signal(turn, cx, at, verification);
         match (next, problem) {

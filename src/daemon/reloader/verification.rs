@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::domain::Domain;
-use crate::flat::FlatSet;
+use crate::flat::{FlatMap, FlatSet};
+use crate::pki::Fingerprint;
 use crate::time::Instant;
 
 use super::sighting::Sighting;
@@ -35,6 +36,9 @@ const PASS: usize = 8;
 /// A load balancer that acknowledged a signal is lost after this many requests that did not reach it.
 const UNREACHABLE_MAX: u32 = 3;
 
+/// Files by their names, and their leafs.
+type Files = FlatMap<Domain, Fingerprint>;
+
 /// What is known so far.
 #[derive(Debug)]
 pub(super) struct Verification {
@@ -47,6 +51,8 @@ pub(super) struct Verification {
     counted_at: Option<Instant>,
     /// A process appeared after the last signal and persists.
     pub(super) reloaded: bool,
+    /// Everything left was probed since.
+    is_judged: bool,
     pub(super) began_at: Instant,
     /// It has acknowledged a signal.
     pub(super) is_repeated: bool,
@@ -64,9 +70,9 @@ pub(super) struct Verification {
     /// Names for which the previous certificate was seen to be served.
     pub(super) worked: FlatSet<Domain>,
     /// Names for which the last reload serves neither the new nor the previous certificate.
-    rejecting: FlatSet<Domain>,
+    rejecting: Files,
     /// Names for which the reload before it did so.
-    rejecting_before: FlatSet<Domain>,
+    rejecting_before: Files,
     /// Names for which two reloads in a row did so.
     pub(super) rejected: Vec<Domain>,
     /// Requests in a row that did not reach the load balancer since it acknowledged a signal.
@@ -94,6 +100,7 @@ impl Verification {
             new: Pids::new(),
             counted_at: None,
             reloaded: false,
+            is_judged: false,
             began_at: now,
             is_repeated: false,
             signaled_at: now,
@@ -103,8 +110,8 @@ impl Verification {
             misses: 0,
             seen: None,
             worked: FlatSet::new(),
-            rejecting: FlatSet::new(),
-            rejecting_before: FlatSet::new(),
+            rejecting: Files::new(),
+            rejecting_before: Files::new(),
             rejected: Vec::new(),
             unreachable: 0,
         }
@@ -114,6 +121,7 @@ impl Verification {
     pub(super) fn signaled(&mut self, now: Instant) {
         (self.signaled_at, self.is_repeated) = (now, true);
         (self.new, self.reloaded, self.counted_at) = (Pids::new(), false, None);
+        self.is_judged = false;
         self.rejecting.clear();
         self.misses = 0;
     }
@@ -131,9 +139,11 @@ impl Verification {
         self.new = new;
     }
 
-    /// Whether the last signal is less than a second old: most reloads take less.
+    /// Whether the next probe comes soon: the last signal is less than a second old, and most reloads take less;
+    /// or a reload was seen since the last probe.
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        self.generation.is_some() && now < self.signaled_at + PERSISTENCE
+        let fresh = now < self.signaled_at + PERSISTENCE;
+        self.generation.is_some() && (fresh || (self.reloaded && !self.is_judged))
     }
 
     /// Process ids that appeared after the last signal.
@@ -150,12 +160,12 @@ impl Verification {
 
     /// The front of what is left was seen to be wrong: the others are probed first. `is_other`: neither the
     /// new nor the previous certificate is served.
-    pub(super) fn wrong(&mut self, seen: Sighting, is_other: bool) {
+    pub(super) fn wrong(&mut self, seen: Sighting, file: Option<Fingerprint>, is_other: bool) {
         self.seen = Some(seen);
         self.misses += 1;
         if let Some((name, at)) = self.left.pop_front() {
             if is_other {
-                self.reject(&name);
+                self.reject(&name, file);
             } else {
                 self.worked.insert(name.clone());
             }
@@ -164,16 +174,19 @@ impl Verification {
     }
 
     /// No TLS handshake succeeds: what is left is not probed in this pass.
-    pub(super) fn failed(&mut self, seen: Sighting) {
+    pub(super) fn failed(&mut self, seen: Sighting, file: impl Fn(&Domain) -> Option<Fingerprint>) {
         self.seen = Some(seen);
         self.misses = PASS;
         let names: Vec<Domain> = self.left.iter().map(|(name, _)| name.clone()).collect();
-        names.iter().for_each(|name| self.reject(name));
+        names.iter().for_each(|name| self.reject(name, file(name)));
     }
 
-    fn reject(&mut self, name: &Domain) {
-        if self.reloaded && self.worked.contains(name) {
-            self.rejecting.insert(name.clone());
+    fn reject(&mut self, name: &Domain, file: Option<Fingerprint>) {
+        if let Some(file) = file
+            && self.reloaded
+            && self.worked.contains(name)
+        {
+            self.rejecting.insert(name.clone(), file);
         }
     }
 
@@ -191,6 +204,8 @@ impl Verification {
                 self.ignored = self.ignored.saturating_add(1);
                 return Next::SignalIgnored;
             }
+        } else if !std::mem::replace(&mut self.is_judged, true) {
+            return Next::Probe;
         } else if due(self.wrong_pause(now)) {
             self.ignored = 0;
             self.fail_reload();
@@ -204,8 +219,17 @@ impl Verification {
         self.failed_reloads = self.failed_reloads.saturating_add(1);
         let before =
             std::mem::replace(&mut self.rejecting_before, std::mem::take(&mut self.rejecting));
-        let both = self.rejecting_before.iter().filter(|name| before.contains(*name));
-        self.rejected = both.cloned().collect();
+        let both =
+            self.rejecting_before.iter().filter(|(name, file)| before.get(*name) == Some(*file));
+        self.rejected = both.map(|(name, _)| name.clone()).collect();
+    }
+
+    /// The next signal is for this generation: what is new has its own time.
+    pub(super) fn aim(&mut self, now: Instant, generation: u64) {
+        if self.generation != Some(generation) {
+            (self.began_at, self.ignored, self.failed_reloads) = (now, 0, 0);
+        }
+        self.generation = Some(generation);
     }
 
     /// Ends a pass without a decision.
