@@ -297,7 +297,7 @@ impl Run {
     /// The signals of one are answered and have no effect.
     fn swallow(&mut self) -> Result<(), String> {
         let index = self.any();
-        self.world.peers.lbs[index].settings.swallowed = self.chance.between(1, 3) as u32;
+        self.world.peers.lbs[index].settings.swallowed = self.chance.between(1, 2) as u32;
         self.change()
     }
 
