@@ -37,6 +37,8 @@ const QUIET_TICK: Nanos = 5 * SECOND;
 const ISSUED: Nanos = 3 * HOUR;
 /// After that time without a write nothing is under way that an earlier write began.
 const SETTLED: Nanos = 30 * SECOND;
+/// A reload that has begun is over after this time: the slowest takes 10 s.
+const RELOADED: Nanos = 12 * SECOND;
 /// A load balancer that comes back serves its backlog within this time and that of a reload: 5 s, and the
 /// way of a request and its answer.
 const BACKLOG_SERVED: Nanos = 6 * SECOND;
@@ -295,18 +297,15 @@ impl Run {
     /// The signals of one are answered and have no effect.
     fn swallow(&mut self) -> Result<(), String> {
         let index = self.any();
-        self.world.peers.lbs[index].settings.swallowed = self.chance.between(1, 3) as u32;
+        self.world.peers.lbs[index].settings.swallowed = self.chance.between(1, 2) as u32;
         self.change()
     }
 
     /// One cannot be reached while one or two certificates are written.
     fn outage(&mut self) -> Result<(), String> {
-        let (index, swallows) = (self.any(), self.chance.chance(50));
+        let index = self.any();
         self.watch.is_down(index);
-        match swallows {
-            true => self.world.cut(PeerId::Lb(index)),
-            false => self.world.peers.lbs[index].settings.down = true,
-        }
+        self.world.cut(PeerId::Lb(index));
         let generations = self.chance.between(1, 2);
         for app in 0..generations as usize {
             self.edit(app);
@@ -323,7 +322,6 @@ impl Run {
             self.pass(DELAY_MAX)?;
         }
         self.world.cut_off.remove(&PeerId::Lb(index));
-        self.world.peers.lbs[index].settings.down = false;
         self.watch.is_back(index, self.world.now());
         if settled {
             let reload = self.world.peers.lbs[index].settings.reload_ms * MILLISECOND;
@@ -342,12 +340,14 @@ impl Run {
         let lie = if self.chance.chance(50) { Lie::Crashes } else { Lie::ServesDefault };
         for index in 0..self.balancers {
             self.world.fronts.delay(index, Delay::Fixed(0));
-            self.world.fronts.lie(index, lie);
             // Others are let wait so long as a quick one takes for two reloads and no longer.
             let reload_ms = self.chance.between(100, 1_500);
             let settings = &mut self.world.peers.lbs[index].settings;
             (settings.reload_ms, settings.offers_pids) = (reload_ms, true);
         }
+        // A reload that has begun would load the file, too.
+        self.pass(RELOADED)?;
+        (0..self.balancers).for_each(|index| self.world.fronts.lie(index, lie));
         let (app, before) = (self.any_app(), self.watch.rolled_back);
         self.watch.expects_rollback = true;
         self.edit(app);
