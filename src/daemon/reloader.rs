@@ -214,7 +214,12 @@ impl Reloader {
             Outcome::Rejected(address, problem, names) => {
                 self.rejected(now, (place, address), problem, names);
             }
-            Outcome::Ignored => self.news.push_back(News::Ignored),
+            // It says nothing about the files: another one is the canary.
+            Outcome::Late(address) => self.rollout.failed(now, (place, address)),
+            Outcome::Ignored(address) => {
+                self.rollout.failed(now, (place, address));
+                self.news.push_back(News::Ignored);
+            }
         }
     }
 

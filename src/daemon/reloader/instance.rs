@@ -148,6 +148,8 @@ pub(super) enum Progress {
     Lost(Complaint),
     /// Something is wrong, which the next signal may fix.
     Problem(Complaint),
+    /// Likewise: it serves an earlier certificate after a reload.
+    Late(Complaint),
     /// Its last signal started no process, after that time.
     Ignored(Duration),
     /// Likewise wrong; the evidence is against the files of these names.
@@ -265,7 +267,7 @@ impl LbInstance {
                 self.previewed(turn, cx, at, (left, verification), event)
             }
             Step::Signaling { verification, .. } => match response(event) {
-                Err(problem) if verification.is_repeated => Progress::Lost(problem),
+                Err(problem) if verification.is_repeated() => Progress::Lost(problem),
                 Err(problem) => Progress::Failed(problem),
                 Ok(response) => match lb::acknowledged(&response) {
                     Ok(()) => self.signaled(turn.now.mono, cx, at, verification),
@@ -361,16 +363,16 @@ impl LbInstance {
         at: LbAddress<'_>,
         mut verification: Box<Verification>,
     ) -> Progress {
-        verification.signaled(now);
         verification.left = self.left(cx, at);
-        let worked = verification.left.iter().filter(|(name, _)| {
-            let seen = self.served.get(name).map(|served| served.leaf);
-            seen.is_some() && seen == cx.catalog.previous(name)
-        });
-        let worked: Vec<Domain> = worked.map(|(name, _)| name.clone()).collect();
-        for name in worked {
-            verification.worked.insert(name);
+        for (name, _) in &verification.left {
+            let Some(seen) = self.served.get(name).filter(|_| !verification.is_repeated()) else {
+                continue;
+            };
+            if seen.right || sighting::is_ours(cx.catalog, cx.writes, name, seen.leaf) {
+                verification.worked.insert(name.clone(), seen.leaf);
+            }
         }
+        verification.signaled(now);
         if !verification.left.is_empty() {
             let look = Look::Due(now + FIRST_LOOK_PAUSE);
             self.step = Step::Verifying { look, verification };

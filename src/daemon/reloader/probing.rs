@@ -40,7 +40,9 @@ impl LbInstance {
             TransportEvent::Presented(der) => {
                 let generation = verification.generation;
                 let leaf = Fingerprint::of(&der);
-                let verdict = sighting::judge(cx.catalog, cx.writes, (&name, generation), leaf);
+                let worked = verification.worked.get(&name).copied();
+                let asked = (&name, generation, worked);
+                let verdict = sighting::judge(cx.catalog, cx.writes, asked, leaf);
                 if cx.catalog.matters(&name) {
                     self.note(&name, verdict == Verdict::Right, &der);
                 } else {
@@ -152,6 +154,7 @@ impl LbInstance {
             (Next::SignalWrong, Some(problem)) if !rejected.is_empty() => {
                 Progress::Rejected(problem, rejected)
             }
+            (Next::SignalLate, Some(problem)) => Progress::Late(problem),
             (Next::SignalWrong, Some(problem)) => Progress::Problem(problem),
             _ => Progress::Going,
         }

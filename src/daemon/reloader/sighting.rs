@@ -17,7 +17,7 @@ use super::verification::Left;
 /// loads all of them or none.
 const LATEST: usize = 16;
 /// This many writes of one file are remembered: each of them may be what a load balancer has loaded.
-const WRITES_MAX: usize = 8;
+const WRITES_MAX: usize = 64;
 
 /// What load balancers should serve; the certificates know.
 pub trait Catalog {
@@ -92,28 +92,39 @@ impl Writes {
 pub(super) enum Verdict {
     /// That of the generation or of a later one.
     Right,
-    /// The one before: it has not loaded the new file, or does not see it.
-    Previous,
+    /// An earlier one: it has not loaded the new file, or does not see it.
+    Earlier,
     /// Neither.
     Other,
 }
 
-/// Judges a leaf that is served for a name after a signal for `generation`, or by now.
+/// Judges a leaf that is served for a name after a signal for `generation`, or by now; `worked` was served
+/// before.
 pub(super) fn judge(
     catalog: &dyn Catalog,
     writes: &Writes,
-    (name, generation): (&Domain, Option<u64>),
+    (name, generation, worked): (&Domain, Option<u64>, Option<Fingerprint>),
     leaf: Fingerprint,
 ) -> Verdict {
     let expected = catalog.expected(name);
     let of_generation = |generation| writes.is_of(name, generation, leaf);
     if expected.is_none_or(|expected| expected == leaf) || generation.is_some_and(of_generation) {
         Verdict::Right
-    } else if catalog.previous(name) == Some(leaf) {
-        Verdict::Previous
+    } else if worked == Some(leaf) || is_ours(catalog, writes, name, leaf) {
+        Verdict::Earlier
     } else {
         Verdict::Other
     }
+}
+
+/// Whether a leaf is that of a file that was written for this name, as far as is remembered.
+pub(super) fn is_ours(
+    catalog: &dyn Catalog,
+    writes: &Writes,
+    name: &Domain,
+    leaf: Fingerprint,
+) -> bool {
+    catalog.previous(name) == Some(leaf) || writes.is_of(name, 0, leaf)
 }
 
 /// What a load balancer that has loaded everything up to `acknowledged` has to be seen to serve now.

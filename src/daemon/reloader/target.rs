@@ -46,8 +46,10 @@ pub(super) enum Outcome {
     Lost(IpAddr, Complaint),
     /// There is evidence that the files of these names are the cause of what is wrong.
     Rejected(IpAddr, Complaint, Vec<Domain>),
+    /// It reloaded, and sees the storage late.
+    Late(IpAddr),
     /// A signal started no process.
-    Ignored,
+    Ignored(IpAddr),
 }
 
 /// One `--lb` URL and its load balancers.
@@ -326,10 +328,14 @@ impl LbTarget {
                 self.set_problem(turn, address, problem);
                 Outcome::Going
             }
+            Progress::Late(problem) => {
+                self.set_problem(turn, address, problem);
+                Outcome::Late(address)
+            }
             Progress::Ignored(after) => {
                 let problem = sighting::ignored(after, self.blocking.as_deref());
                 self.set_problem(turn, address, problem);
-                Outcome::Ignored
+                Outcome::Ignored(address)
             }
             Progress::Rejected(problem, names) => {
                 self.set_problem(turn, address, problem.clone());

@@ -55,7 +55,7 @@ pub(super) struct Verification {
     is_judged: bool,
     pub(super) began_at: Instant,
     /// It has acknowledged a signal.
-    pub(super) is_repeated: bool,
+    has_signaled: bool,
     signaled_at: Instant,
     /// Signals in a row after which no process appeared.
     ignored: u32,
@@ -67,8 +67,8 @@ pub(super) struct Verification {
     misses: usize,
     /// What was seen in place of the right certificate, the last time.
     pub(super) seen: Option<Sighting>,
-    /// Names for which the previous certificate was seen to be served.
-    pub(super) worked: FlatSet<Domain>,
+    /// What was served before the first signal, where that was a certificate of ours.
+    pub(super) worked: Files,
     /// Names for which the last reload serves neither the new nor the previous certificate.
     rejecting: Files,
     /// Names for which the reload before it did so.
@@ -88,7 +88,9 @@ pub(super) enum Next {
     Signal,
     /// Likewise; the last signal started no process.
     SignalIgnored,
-    /// Likewise; it did reload, and the wrong certificate persists.
+    /// Likewise; it did reload, and an earlier certificate persists: it sees the storage late.
+    SignalLate,
+    /// Likewise; it did reload, and something else is wrong.
     SignalWrong,
 }
 
@@ -102,14 +104,14 @@ impl Verification {
             reloaded: false,
             is_judged: false,
             began_at: now,
-            is_repeated: false,
+            has_signaled: false,
             signaled_at: now,
             ignored: 0,
             failed_reloads: 0,
             left: Left::new(),
             misses: 0,
             seen: None,
-            worked: FlatSet::new(),
+            worked: Files::new(),
             rejecting: Files::new(),
             rejecting_before: Files::new(),
             rejected: Vec::new(),
@@ -119,7 +121,7 @@ impl Verification {
 
     /// A signal was acknowledged with 200.
     pub(super) fn signaled(&mut self, now: Instant) {
-        (self.signaled_at, self.is_repeated) = (now, true);
+        (self.signaled_at, self.has_signaled) = (now, true);
         (self.new, self.reloaded, self.counted_at) = (Pids::new(), false, None);
         self.is_judged = false;
         self.rejecting.clear();
@@ -159,15 +161,13 @@ impl Verification {
     }
 
     /// The front of what is left was seen to be wrong: the others are probed first. `is_other`: neither the
-    /// new nor the previous certificate is served.
+    /// new certificate nor an earlier one is served.
     pub(super) fn wrong(&mut self, seen: Sighting, file: Option<Fingerprint>, is_other: bool) {
         self.seen = Some(seen);
         self.misses += 1;
         if let Some((name, at)) = self.left.pop_front() {
             if is_other {
                 self.reject(&name, file);
-            } else {
-                self.worked.insert(name.clone());
             }
             self.left.push_back((name, at));
         }
@@ -184,7 +184,7 @@ impl Verification {
     fn reject(&mut self, name: &Domain, file: Option<Fingerprint>) {
         if let Some(file) = file
             && self.reloaded
-            && self.worked.contains(name)
+            && self.worked.contains_key(name)
         {
             self.rejecting.insert(name.clone(), file);
         }
@@ -209,9 +209,14 @@ impl Verification {
         } else if due(self.wrong_pause(now)) {
             self.ignored = 0;
             self.fail_reload();
-            return Next::SignalWrong;
+            let late = self.rejecting_before.is_empty() && self.is_another_seen();
+            return if late { Next::SignalLate } else { Next::SignalWrong };
         }
         if newer && due(WRONG_PAUSE) { Next::Signal } else { Next::Probe }
+    }
+
+    fn is_another_seen(&self) -> bool {
+        matches!(self.seen, Some(Sighting::Another { .. }))
     }
 
     /// A reload with a new process has not served what is left: evidence, where it is the second in a row.
@@ -230,6 +235,11 @@ impl Verification {
             (self.began_at, self.ignored, self.failed_reloads) = (now, 0, 0);
         }
         self.generation = Some(generation);
+    }
+
+    /// Whether a signal was acknowledged with 200 before.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.has_signaled
     }
 
     /// Ends a pass without a decision.
