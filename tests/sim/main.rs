@@ -86,7 +86,7 @@ const YEARS: u64 = 2;
 /// Seeds of a run in which load balancers lie.
 const LYING_SEEDS: u64 = 30;
 /// Seeds of a run in which storage shows new files late.
-const LATE_SEEDS: u64 = 10;
+const LATE_SEEDS: u64 = 8;
 /// Seeds of a run in which only strangers come.
 const STRANGE_SEEDS: u64 = 20;
 /// Seeds of a run with hostile tenants, and of each scene of many renewals.
