@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stand_ins::ca::{self, Ca};
 use stand_ins::lb::{self, LoadBalancer};
 use stand_ins::marathon::{Marathon, Settings as MarathonSettings};
@@ -22,8 +22,10 @@ use watch::Watch;
 
 mod watch;
 
-/// The apps, and the first name of each, which is in every certificate of that app.
-const APPS: [(&str, &str); 2] = [("/bank", "d0.bank.example"), ("/shop", "d0.shop.example")];
+/// The apps of the start; others are deployed later.
+const APPS: [&str; 2] = ["bank", "shop"];
+/// What the first name of each app begins with.
+const FIRST: &str = "d0.";
 /// Further names of a label at most.
 const EXTRA_NAMES_MAX: u64 = 4;
 /// Storage delays: none, two fixed ones, and a random one up to the last.
@@ -100,10 +102,42 @@ struct Run {
     chance: Random,
     watch: Watch,
     balancers: usize,
-    /// The further names of each label, and how many there ever were.
-    extra: [Vec<u64>; APPS.len()],
+    apps: Vec<App>,
+    /// Further names of labels so far.
     serial: u64,
     backlogs: u64,
+}
+
+/// An app, and the names of its label.
+struct App {
+    id: String,
+    /// The further names.
+    extra: Vec<u64>,
+}
+
+impl App {
+    fn new(id: &str) -> App {
+        App { id: id.to_string(), extra: Vec::new() }
+    }
+
+    /// The first name, which is in every certificate of the app.
+    fn first(&self) -> String {
+        format!("{FIRST}{}.example", self.id)
+    }
+
+    fn further(&self, number: u64) -> String {
+        format!("x{number}.{}.example", self.id)
+    }
+
+    /// What is deployed.
+    fn json(&self) -> Value {
+        let further = self.extra.iter().map(|number| self.further(*number));
+        let names: Vec<String> = [self.first()].into_iter().chain(further).collect();
+        let labels =
+            json!({"HAPROXY_GROUP": "external", "MARATHON_ACME_0_DOMAIN": names.join(",")});
+        json!({"id": format!("/{}", self.id), "labels": labels, "networks": [{"mode": "host"}],
+            "portDefinitions": [{"port": 0}]})
+    }
 }
 
 /// Runs a seed; what went wrong, when something did.
@@ -111,19 +145,20 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
     let mut chance = Random::new(seed);
     let balancers = chance.between(2, 4) as usize;
     let world = world(seed, balancers, &mut chance);
-    let (extra, watch) = (Default::default(), Watch::new(balancers));
-    let mut run = Run { world, chance, watch, balancers, extra, serial: 0, backlogs: 0 };
+    let (apps, watch) = (APPS.map(App::new).into(), Watch::new(balancers));
+    let mut run = Run { world, chance, watch, balancers, apps, serial: 0, backlogs: 0 };
     run.world.verbose = verbose;
     run.set_delays();
-    (0..APPS.len()).for_each(|app| run.edit(app));
+    (0..run.apps.len()).for_each(|app| run.edit(app));
     run.served()?;
     for _ in 0..run.chance.between(4, 7) {
         let since = run.world.now() / SECOND;
-        let (what, result) = match run.chance.below(8) {
+        let (what, result) = match run.chance.below(10) {
             0..=2 => ("labels change in turn", run.flap()),
             3 | 4 => ("one is down", run.outage()),
             5 => ("signals are swallowed", run.swallow()),
             6 => ("a harmful file", run.harmful()),
+            7 | 8 => ("an app is deployed", run.extend_new()),
             _ => ("one label changes", run.change()),
         };
         let result = result.and_then(|()| run.quiet());
@@ -191,26 +226,20 @@ impl Run {
     }
 
     fn any_app(&mut self) -> usize {
-        self.chance.below(APPS.len() as u64) as usize
+        self.chance.below(self.apps.len() as u64) as usize
     }
 
     /// The label of an app has one new name, and sometimes none of those added before, so that its
     /// certificate has a successor in the same file.
     fn edit(&mut self, app: usize) {
         self.serial += 1;
-        let extra = &mut self.extra[app];
-        if self.chance.chance(40) || extra.len() as u64 >= EXTRA_NAMES_MAX {
-            extra.clear();
+        let app = &mut self.apps[app];
+        if self.chance.chance(40) || app.extra.len() as u64 >= EXTRA_NAMES_MAX {
+            app.extra.clear();
         }
-        extra.push(self.serial);
-        let (id, first) = APPS[app];
-        let further = extra.iter().map(|number| format!("x{number}.{}", &first[3..]));
-        let names: Vec<String> = [first.to_string()].into_iter().chain(further).collect();
-        let labels =
-            json!({"HAPROXY_GROUP": "external", "MARATHON_ACME_0_DOMAIN": names.join(",")});
-        let app = json!({"id": id, "labels": labels, "networks": [{"mode": "host"}],
-            "portDefinitions": [{"port": 0}]});
-        deploy(&mut self.world, &app);
+        app.extra.push(self.serial);
+        let json = app.json();
+        deploy(&mut self.world, &json);
     }
 
     /// Lets this time pass, looking at everything all the while.
@@ -247,12 +276,11 @@ impl Run {
 
     /// Whether the certificate of each label is written.
     fn is_written(&self) -> bool {
-        (0..APPS.len()).all(|app| {
-            let (_, first) = APPS[app];
-            let last = self.extra[app].last();
-            let last = last.map(|number| format!("x{number}.{}", &first[3..]));
-            let directory = self.watch.directory();
-            last.is_none_or(|last| directory.is_some_and(|it| it.get(&last) == it.get(first)))
+        let Some(directory) = self.watch.directory() else { return false };
+        self.apps.iter().all(|app| {
+            let leaf = directory.get(&app.first());
+            let last = app.extra.last().map(|number| app.further(*number));
+            leaf.is_some() && last.is_none_or(|last| directory.get(&last) == leaf)
         })
     }
 
@@ -294,6 +322,21 @@ impl Run {
         self.served()
     }
 
+    /// A new app is deployed, and its label changes within seconds: the first change of an app waits for no
+    /// pause, so that the file is written twice within the time of one verification.
+    fn extend_new(&mut self) -> Result<(), String> {
+        let app = self.apps.len();
+        self.apps.push(App::new(&format!("app{app}")));
+        let json = self.apps[app].json();
+        deploy(&mut self.world, &json);
+        for _ in 0..self.chance.between(1, 3) {
+            let pause = self.chance.between(1_000, 5_000) * MILLISECOND;
+            self.pass(pause)?;
+            self.edit(app);
+        }
+        self.served()
+    }
+
     /// The signals of one are answered and have no effect.
     fn swallow(&mut self) -> Result<(), String> {
         let index = self.any();
@@ -306,8 +349,8 @@ impl Run {
         let index = self.any();
         self.watch.is_down(index);
         self.world.cut(PeerId::Lb(index));
-        let generations = self.chance.between(1, 2);
-        for app in 0..generations as usize {
+        let generations = self.chance.between(1, 2) as usize;
+        for app in 0..generations {
             self.edit(app);
             self.until(ISSUED, "a certificate for each label", Run::is_written)?;
             let pause = self.chance.between(1, 120) * SECOND;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::APPS;
+use super::FIRST;
 use crate::fronts::{Snapshot, Written};
 use crate::network::{MILLISECOND, Nanos, SECOND};
 use crate::world::World;
@@ -15,7 +15,7 @@ const SERVED: Nanos = 30 * SECOND;
 /// A certificate that a load balancer must serve.
 #[derive(Debug)]
 struct Due {
-    name: &'static str,
+    name: String,
     /// Its place among those that the CA has issued.
     number: usize,
     index: usize,
@@ -32,7 +32,7 @@ pub(super) struct Watch {
     /// The place of each certificate among those that the CA has issued.
     numbers: BTreeMap<Vec<u8>, usize>,
     /// What lies in `certs/` for each name.
-    newest: BTreeMap<&'static str, usize>,
+    newest: BTreeMap<String, usize>,
     last: Option<Snapshot>,
     due: Vec<Due>,
     /// A harmful file is on trial.
@@ -90,7 +90,7 @@ impl Watch {
             self.written(&written)?;
         }
         let mut due = std::mem::take(&mut self.due);
-        due.retain(|due| self.number(&world.fronts.shows(due.index, due.name)) < Some(due.number));
+        due.retain(|due| self.number(&world.fronts.shows(due.index, &due.name)) < Some(due.number));
         self.due = due;
         self.due.iter().try_for_each(|due| self.check(world, due))
     }
@@ -100,26 +100,25 @@ impl Watch {
     }
 
     fn written(&mut self, Written { at, content, visible }: &Written) -> Result<(), String> {
-        for (_, name) in APPS {
-            let number = content.get(name).and_then(|der| self.number(der));
+        for (name, der) in content.iter().filter(|(name, _)| name.starts_with(FIRST)) {
             let before = self.newest.get(name).copied();
-            let Some(number) = number.filter(|number| Some(*number) != before) else {
+            let Some(number) = self.number(der).filter(|number| Some(*number) != before) else {
                 continue;
             };
-            self.newest.insert(name, number);
+            self.newest.insert(name.clone(), number);
             if before > Some(number) {
                 if !self.expects_rollback {
                     let seconds = at / SECOND;
                     return Err(format!("the certificate of {name} is rolled back at {seconds} s"));
                 }
                 self.rolled_back += 1;
-                self.due.retain(|due| due.name != name);
+                self.due.retain(|due| due.name != *name);
                 continue;
             }
-            self.overtaken += u64::from(self.due.iter().any(|due| due.name == name));
+            self.overtaken += u64::from(self.due.iter().any(|due| due.name == *name));
             let due = |(index, visible): (&usize, &Nanos)| {
                 let (index, visible) = (*index, *visible);
-                Due { name, number, index, written: *at, visible }
+                Due { name: name.clone(), number, index, written: *at, visible }
             };
             self.due.extend(visible.iter().map(due));
         }

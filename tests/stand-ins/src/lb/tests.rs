@@ -53,6 +53,16 @@ fn the_pids_of_a_reload() {
 }
 
 #[test]
+fn a_master_process_outlives_every_reload() {
+    for (place, shown) in [(0, "31 98"), (1, "98 31"), (usize::MAX, "98 31")] {
+        let mut harness = load_balancer(|settings| settings.master_at = Some(place));
+        ask(&mut harness, "POST /_mlb_signal/usr1");
+        harness.pass_ms(1_000);
+        assert_eq!(ask(&mut harness, "GET /_haproxy_getpids").1, shown, "at {place}");
+    }
+}
+
+#[test]
 fn a_page_of_something_else() {
     let mut harness = load_balancer(|settings| settings.html = 1);
     let (status, page) = ask(&mut harness, "POST /_mlb_signal/usr1");
