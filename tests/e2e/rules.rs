@@ -1,6 +1,7 @@
-//! The route of a challenge through the rules that marathon-lb really writes. Pebble asks on port 80, so that
-//! its `Host` is the bare name and HAProxy's host rules match: with any other port it sends `NAME:PORT`, which
-//! `hdr(host) -i NAME` never matches. Everything runs in a network namespace of the test.
+//! The route of a challenge through the rules that marathon-lb really writes. A CA sends the bare name as
+//! `Host`. Pebble 2.4 sends `NAME:PORT`, with port 80, too, which `hdr(host) -i NAME` never matches: so its
+//! requests lose the port on their way, and the host rules, redirects and passwords of port 80 meet what
+//! they meet from a real CA. Everything runs in a network namespace of the test.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -55,6 +56,8 @@ struct Ground {
     haproxy: HaProxy,
     /// Serves the number of the configuration that HAProxy runs with; the tasks of all apps, too.
     number_port: u16,
+    /// Where Pebble asks: what arrives there goes to port 80 without a port in its `Host`.
+    ca_port: u16,
     number: usize,
     map: Option<PathBuf>,
     trust: Arc<ClientConfig>,
@@ -67,19 +70,20 @@ struct Ground {
 impl Ground {
     fn new(has_map: bool) -> Outcome<Ground> {
         let site = Site::new()?;
-        let pebble = Pebble::start(site.folder(), HTTP, &[])?;
+        let (number_port, ca_port) = (free_port()?, free_port()?);
+        let pebble = Pebble::start(site.folder(), ca_port, &[])?;
         let arguments = site.arguments(&pebble.directory(), &pebble.root_file);
         let mut daemon = site.daemon("daemon", &arguments, &[])?;
         daemon.wait_for("account is registered")?;
-        let number_port = free_port()?;
         let map = has_map.then(|| site.folder().join("domain2backend.map"));
-        let first = configuration(&site, &[ours(&labels()?)], map.as_ref(), number_port, 0)?;
+        let first =
+            configuration(&site, &[ours(&labels()?)], map.as_ref(), [number_port, ca_port], 0)?;
         let ports = [HTTP, HTTPS];
         let (folder, control) = (site.folder(), site.lb.clone());
         let haproxy = HaProxy::start_as(folder, &site.storage, &first, ports, control)?;
         let trust = pebble.issued_root()?;
         let _pebble = pebble;
-        Ok(Ground { haproxy, number_port, number: 0, map, trust, daemon, _pebble, site })
+        Ok(Ground { haproxy, number_port, ca_port, number: 0, map, trust, daemon, _pebble, site })
     }
 
     /// Lets HAProxy have the rules of these apps, as marathon-lb does after an event, and then tells the
@@ -87,7 +91,8 @@ impl Ground {
     fn deploy(&mut self, apps: &[Value]) -> Outcome {
         self.number += 1;
         let map = self.map.as_ref();
-        let text = configuration(&self.site, apps, map, self.number_port, self.number)?;
+        let text =
+            configuration(&self.site, apps, map, [self.number_port, self.ca_port], self.number)?;
         self.haproxy.rewrite(&text)?;
         self.haproxy.check()?;
         // What marathon-lb does by itself, the test does by its signal.
@@ -129,7 +134,7 @@ fn configuration(
     site: &Site,
     apps: &[Value],
     map: Option<&PathBuf>,
-    number_port: u16,
+    [number_port, ca_port]: [u16; 2],
     number: usize,
 ) -> Outcome<String> {
     let path = |path: PathBuf| path.display().to_string();
@@ -152,7 +157,10 @@ fn configuration(
     Ok(written.configuration
         + &format!(
             "frontend number\n  bind 127.0.0.1:{number_port}\n  mode http\n  \
-             http-request return status 200 content-type text/plain string \"number {number}.\"\n"
+             http-request return status 200 content-type text/plain string \"number {number}.\"\n\
+             frontend ca\n  bind 127.0.0.1:{ca_port}\n  mode http\n  \
+             http-request set-header Host %[req.hdr(host),field(1,:)]\n  default_backend port_80\n\
+             backend port_80\n  mode http\n  server itself 127.0.0.1:{HTTP}\n"
         ))
 }
 
