@@ -14,6 +14,7 @@ mod daemon_parts;
 mod events;
 mod growth;
 mod instructions;
+mod label;
 mod listener;
 mod orders;
 mod pebble;
@@ -49,6 +50,7 @@ const SUBJECTS: &[(&str, Measure)] = &[
     ("apps", apps::measure),
     ("events", events::measure),
     ("certificates", orders::measure),
+    ("label", label::measure),
     ("growth", growth::measure),
     ("instructions", instructions::measure),
 ];

@@ -34,6 +34,7 @@ mod refusals;
 mod renewal;
 mod retries;
 mod routes;
+mod rules;
 mod secrets;
 mod shipping;
 mod site;
@@ -188,6 +189,7 @@ fn main() -> ExitCode {
         check::TESTS,
         exposure::TESTS,
         routes::TESTS,
+        rules::TESTS,
         systemd::TESTS,
         tenants::TESTS,
         shipping::TESTS,

@@ -212,10 +212,21 @@ impl HaProxy {
         daemon_ports: &[u16],
         control: Arc<Driver<LoadBalancer>>,
     ) -> Outcome<HaProxy> {
+        let config = configuration(storage, http_port, https_port, daemon_ports)?;
+        HaProxy::start_as(folder, storage, &config, [http_port, https_port], control)
+    }
+
+    /// The same, with a whole configuration, which has these ports.
+    pub(crate) fn start_as(
+        folder: &Path,
+        storage: &Path,
+        config: &str,
+        [http_port, https_port]: [u16; 2],
+        control: Arc<Driver<LoadBalancer>>,
+    ) -> Outcome<HaProxy> {
         // What came before is loaded by its start.
         let done = control.with(|lb, _| lb.reloads().len());
         let file = folder.join("haproxy.cfg");
-        let config = configuration(storage, http_port, https_port, daemon_ports)?;
         fs::write(&file, config).map_err(|error| error.to_string())?;
         let fallback = storage.join("default.pem");
         wait_until("default.pem is made", || fallback.exists().then_some(()))?;
@@ -226,6 +237,11 @@ impl HaProxy {
         let over = Arc::clone(&ended);
         let reloader = Some(thread::spawn(move || carry_reloads(&process, &control, done, &over)));
         Ok(HaProxy { https_port, config: file, ended, reloader })
+    }
+
+    /// Writes another configuration, which the next reload loads.
+    pub(crate) fn rewrite(&self, config: &str) -> Outcome {
+        fs::write(&self.config, config).map_err(|error| error.to_string())
     }
 
     /// Whether an HAProxy that were started now would load all that is in `certs/`.

@@ -99,7 +99,7 @@ fn lines(daemon: &Process, words: &str) -> Vec<String> {
 
 /// A network namespace with these addresses, besides those of loopback; `test` runs in it, with all that
 /// it starts.
-fn in_network(name: &str, addresses: &[Ipv4Addr], test: fn() -> Outcome) -> Outcome {
+pub(crate) fn in_network(name: &str, addresses: &[Ipv4Addr], test: fn() -> Outcome) -> Outcome {
     struct Namespace(String);
     impl Drop for Namespace {
         fn drop(&mut self) {

@@ -12,6 +12,7 @@
 //! | [`marathon::Marathon`] | `/v2/events`, `/v2/apps` and their troubles |
 //! | [`ca::Ca`] | a strict RFC 8555 server that really validates and really issues |
 //! | [`lb::LoadBalancer`] | marathon-lb's signals and HAProxy's pids on port 9090 |
+//! | [`marathon_lb::written`] | the HAProxy configuration that marathon-lb makes of apps |
 //! | [`front::TlsFront`] | the load balancer's port 443 |
 
 pub mod ca;
@@ -21,6 +22,7 @@ pub mod front;
 pub mod http;
 pub mod lb;
 pub mod marathon;
+pub mod marathon_lb;
 pub mod peer;
 pub mod pki;
 pub mod random;
