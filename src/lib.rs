@@ -75,13 +75,14 @@
 //! target that another HTTP parser could read differently is refused. Below the storage directory no link
 //! is followed and nothing but a regular file is opened.
 //!
-//! # The proof
+//! # Verified reloads
 //!
-//! A load balancer has a debt until it has acknowledged a signal that came after the last write; with a
-//! place to look at it, only a handshake that shows the right leaf acknowledges. New certificates go to
-//! one load balancer first. What was in service before stays in memory until that one serves the new
-//! one, and goes back when it does not; the others are not told before that is decided. The reloader
-//! knows who owes what and what was seen, the scheduler what should be seen and what goes back.
+//! A reload is pending for a load balancer until it has acknowledged a signal that came after the last write;
+//! where it can be probed, only a handshake that shows the leaf of that signal's generation, or of a later one,
+//! acknowledges. New certificates are loaded by one load balancer first. What was in service before stays in
+//! memory until that one serves them, and is restored on evidence that the new files are the cause of what is
+//! wrong: a load balancer that is slow, down or sees the storage late is none. The reloader knows what is
+//! pending and what was seen, the scheduler what should be seen and what is restored.
 //!
 //! # Two instances
 //!

@@ -360,6 +360,7 @@ impl Daemon {
                     let rolled_back = self.certificates.unserved(turn, &names, &reason);
                     self.reloader.decided(turn, rolled_back);
                 }
+                News::Futile => self.certificates.restore_rolled_back(turn),
                 News::Ignored => self.guard.look_soon(turn.now.mono),
             }
             moved = true;

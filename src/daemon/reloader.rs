@@ -55,6 +55,8 @@ pub enum News {
         /// Which load balancer, and what was seen.
         reason: Complaint,
     },
+    /// A rollback has not helped: the files were not the cause.
+    Futile,
     /// A signal started no process: HAProxy may refuse a file in `certs/`.
     Ignored,
 }
@@ -252,6 +254,9 @@ impl Reloader {
 
     /// What the daemon has to know, until there is no more.
     pub fn poll_news(&mut self) -> Option<News> {
+        if self.rollout.take_futile() {
+            self.news.push_back(News::Futile);
+        }
         if self.rollout.is_open() && self.scheduled.is_none() && !self.unproven.is_empty() {
             let names = std::mem::take(&mut self.unproven);
             self.news.push_back(News::Served(names.into_iter().collect()));

@@ -26,6 +26,12 @@ pub(crate) const TESTS: &[Test] = &[
         &[Tool::Pebble, Tool::HaProxy],
         late,
     ),
+    (
+        "edits_in_quick_succession_are_served_by_both_at_once",
+        &[Tool::Pebble, Tool::HaProxy],
+        edited_twice,
+    ),
+    ("a_rollback_that_does_not_help_is_taken_back", &[Tool::Pebble, Tool::HaProxy], futile),
     ("what_the_new_file_breaks_is_rolled_back", &[Tool::Pebble, Tool::HaProxy], rolled_back),
     ("without_a_port_to_look_at_nobody_is_looked_at", &[Tool::Pebble, Tool::HaProxy], unlooked),
 ];
@@ -248,17 +254,43 @@ fn late() -> Outcome {
     expect(pair.real.pebble.orders() == orders, || "it was ordered again".into())
 }
 
-fn rolled_back() -> Outcome {
-    let mut pair = Pair::start(true)?;
+fn edited_twice() -> Outcome {
+    let pair = Pair::start(true)?;
     let site = &pair.real.site;
     site.deploy("/a", "a.example.com");
     pair.both_serve("a.example.com")?;
     pair.rests()?;
     let file = site.certificate("a.example.com");
     let before = fs::read(&file).map_err(text)?;
-    // Whatever is new, the first one serves another certificate for it, from its next reload on.
-    let default = site.storage.join("default.pem");
-    freeze(&pair, &default)?;
+    site.deploy("/a", "a.example.com,c.example.com");
+    wait_until("the successor is written", || {
+        fs::read(&file).ok().filter(|it| *it != before).map(drop)
+    })?;
+    // The next write comes while this one is verified.
+    site.deploy("/d", "d.example.com");
+    let begin = Instant::now();
+    for domain in ["a.example.com", "c.example.com", "d.example.com"] {
+        pair.both_serve(domain)?;
+    }
+    let took = begin.elapsed();
+    expect(took < Duration::from_secs(15), || format!("it took {took:?}"))?;
+    pair.rests()?;
+    let output = pair.daemon.output();
+    expect(!output.contains("rolled back"), || output.clone())?;
+    expect(!output.contains("reload not acknowledged"), || output.clone())
+}
+
+/// Two load balancers that serve a.example.com, of which the first one serves another certificate from its next
+/// reload on; the label has one more name, and the previous file is restored.
+fn after_rollback() -> Outcome<Pair> {
+    let pair = Pair::start(true)?;
+    let site = &pair.real.site;
+    site.deploy("/a", "a.example.com");
+    pair.both_serve("a.example.com")?;
+    pair.rests()?;
+    let file = site.certificate("a.example.com");
+    let before = fs::read(&file).map_err(text)?;
+    freeze(&pair, &site.storage.join("default.pem"))?;
     let signals = pair.second.signals();
     site.deploy("/a", "a.example.com,c.example.com");
     wait_until("the successor is written", || {
@@ -269,6 +301,15 @@ fn rolled_back() -> Outcome {
     })
     .map_err(|error| format!("{error}\n{}", pair.daemon.output()))?;
     expect(pair.second.signals() == signals, || "the second one was signaled".into())?;
+    Ok(pair)
+}
+
+fn rolled_back() -> Outcome {
+    let pair = after_rollback()?;
+    let site = &pair.real.site;
+    // Nothing else is wrong with it.
+    pair.first.sees(&site.storage)?;
+    pair.daemon.wait_for("rolled back to the previous certificate")?;
     let line = pair.daemon.line("rolled back to the previous certificate");
     let all = ["name=a.example.com", "it reloaded, but it serves another certificate", "next_try="];
     expect(all.iter().all(|part| line.contains(part)), || line.clone())?;
@@ -276,13 +317,27 @@ fn rolled_back() -> Outcome {
     let told =
         status.contains("rolled back: ") && status.contains("the new certificate was rolled back");
     expect(told, || status.clone())?;
-    // Once it sees the storage again, the new one is tried again, without another order.
-    let orders = pair.real.pebble.orders();
-    pair.first.sees(&site.storage)?;
     pair.both_serve("a.example.com")?;
+    // It is tried again, without another order.
+    let orders = pair.real.pebble.orders();
     pair.both_serve("c.example.com")?;
     pair.daemon.wait_for("a certificate that was rolled back is tried again")?;
     expect(pair.real.pebble.orders() == orders, || "it was ordered again".into())
+}
+
+fn futile() -> Outcome {
+    let pair = after_rollback()?;
+    let orders = pair.real.pebble.orders();
+    pair.second.serves("c.example.com", &pair.real.trust)?;
+    pair.daemon.wait_for("the rollback has not helped, the new certificate is restored")?;
+    pair.first.sees(&pair.real.site.storage)?;
+    pair.both_serve("c.example.com")?;
+    pair.rests()?;
+    expect(pair.real.pebble.orders() == orders, || "it was ordered again".into())?;
+    let output = pair.daemon.output();
+    expect(output.matches("rolled back to the previous certificate").count() == 1, || {
+        output.clone()
+    })
 }
 
 fn unlooked() -> Outcome {

@@ -176,19 +176,42 @@ impl Certificates {
         true
     }
 
+    /// A rollback has not helped: what was rolled back is written again, and not rolled back any more.
+    pub fn restore_rolled_back(&mut self, turn: &mut Turn<'_>) {
+        let rolled_back = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.is_rolled_back() && matches!(entry.step, Step::Resting));
+        let names: Vec<Domain> = rolled_back.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let Some((file, stored, _)) = self.take_withheld(turn, &name) else { continue };
+            let line = "the rollback has not helped, the new certificate is restored";
+            turn.log(Record::warn("lb", line).with("name", &name));
+            self.write(&name, (file, stored), Origin::Withheld(None));
+        }
+    }
+
     /// Tries a certificate again that was withheld, if there is one that fits what is wanted.
     pub(super) fn try_withheld(&mut self, turn: &mut Turn<'_>, name: &Domain) -> bool {
-        let now = turn.now.wall;
-        let Some(entry) = self.entries.get_mut(name) else { return false };
-        let Some(wish) = &entry.wish else { return false };
-        let withheld = entry.trial.take_if(|trial| matches!(**trial, Trial::Withheld { .. }));
-        let Some(Trial::Withheld { after }) = withheld.map(|it| *it) else { return false };
-        let Some(stored) = file::fits(now, &after, &wish.names) else { return false };
-        let trouble = entry.memory.trouble.take().map(Box::new);
+        let Some((after, stored, trouble)) = self.take_withheld(turn, name) else { return false };
         let line = "a certificate that was rolled back is tried again";
         turn.log(Record::info("lb", line).with("name", name));
-        self.place(now, name, (after, stored), Origin::Withheld(trouble));
+        self.place(turn.now.wall, name, (after, stored), Origin::Withheld(trouble));
         true
+    }
+
+    /// Takes a certificate out that was withheld, if it fits what is wanted, and the trials of it that failed.
+    fn take_withheld(
+        &mut self,
+        turn: &Turn<'_>,
+        name: &Domain,
+    ) -> Option<(Secret, Stored, Option<Box<Trouble>>)> {
+        let entry = self.entries.get_mut(name)?;
+        let wish = entry.wish.as_ref()?;
+        let withheld = entry.trial.take_if(|trial| matches!(**trial, Trial::Withheld { .. }));
+        let Trial::Withheld { after } = *withheld? else { return None };
+        let stored = file::fits(turn.now.wall, &after, &wish.names)?;
+        Some((after, stored, entry.memory.trouble.take().map(Box::new)))
     }
 
     /// What is known of the certificate that was written last.

@@ -50,6 +50,10 @@ pub(super) struct Rollout {
     passed: FlatSet<Which>,
     /// How many of them are lost since they loaded the files.
     lost: u32,
+    /// The files were rolled back, and the canary has not acknowledged the previous ones yet.
+    is_rolled_back: bool,
+    /// The canary does not serve the previous files either.
+    is_futile: bool,
     /// How often a canary rejected files: each time the next one is the canary, so that one that is out of
     /// order itself does not keep the others waiting for long.
     turns: usize,
@@ -74,7 +78,7 @@ impl Rollout {
         if self.stage == Stage::Open {
             self.stage = Stage::Choosing { since: now };
             self.passed.clear();
-            self.lost = 0;
+            (self.lost, self.is_rolled_back) = (0, false);
         }
     }
 
@@ -111,6 +115,7 @@ impl Rollout {
             Stage::Canary { which, until } if until > now && pending.contains(&which) => return,
             Stage::Canary { until, .. } if until <= now => {
                 self.stage = Stage::Open;
+                self.is_futile |= std::mem::take(&mut self.is_rolled_back);
                 return;
             }
             Stage::Canary { .. } => {}
@@ -138,6 +143,7 @@ impl Rollout {
     pub(super) fn acknowledged(&mut self, which: Which) {
         if self.is_canary(which) {
             self.stage = Stage::Open;
+            self.is_rolled_back = false;
         }
     }
 
@@ -146,6 +152,7 @@ impl Rollout {
         if self.is_canary(which) {
             self.passed.insert(which);
             self.stage = Stage::Choosing { since: now };
+            self.is_futile |= std::mem::take(&mut self.is_rolled_back);
         }
     }
 
@@ -175,7 +182,13 @@ impl Rollout {
         if let Stage::Deciding(which) = self.stage {
             let until = now + PATIENCE;
             self.stage = if rolled_back { Stage::Canary { which, until } } else { Stage::Open };
+            self.is_rolled_back = rolled_back;
         }
+    }
+
+    /// Whether a rollback has not helped, so that the files were not the cause; once.
+    pub(super) fn take_futile(&mut self) -> bool {
+        std::mem::take(&mut self.is_futile)
     }
 }
 
@@ -258,6 +271,23 @@ mod tests {
         assert_eq!(until.since(Instant::START), PATIENCE);
         canary.choose(until, true, &[A, B, C], 3);
         assert!(canary.is_open());
+    }
+
+    #[test]
+    fn a_rollback_after_which_nothing_is_better_is_futile() {
+        for helps in [true, false] {
+            let mut canary = Rollout::default();
+            canary.begin(Instant::START);
+            assert_eq!(chosen(&mut canary, &[A, B, C]), [A]);
+            canary.rejected(A);
+            canary.decided(Instant::START, true);
+            if helps {
+                canary.acknowledged(A);
+            }
+            canary.choose(Instant::START + PATIENCE, true, &[A, B, C], 3);
+            assert_eq!((canary.take_futile(), canary.is_open()), (!helps, true));
+            assert!(!canary.take_futile());
+        }
     }
 
     #[test]

@@ -281,7 +281,8 @@ fn life(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
 
 fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
     let state = view.state(sources.now);
-    let class = match (state, view.is_in_service(sources.now)) {
+    let served = || sources.reloader.serves(view.name(), sources.now);
+    let class = match (state, view.is_in_service(sources.now) && served()) {
         (State::Failing, _) | (State::Valid | State::Pending, false) if view.stored().is_some() => {
             "bad"
         }

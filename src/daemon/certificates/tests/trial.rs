@@ -242,3 +242,18 @@ impl Certificates {
 fn an_entry_is_small() {
     assert!(size_of::<Entry>() <= 640, "{} bytes", size_of::<Entry>());
 }
+
+#[test]
+fn a_rollback_that_does_not_help_is_taken_back_and_not_repeated() {
+    let mut case = Case::new();
+    let [before, after] = case.renewed();
+    assert!(case.unserved());
+    assert_eq!(case.next_write().1.map(|pem| leaf(&pem)), Some(leaf(&before)));
+    assert_eq!(case.written("a.org"), ["changed"]);
+    case.certificates.restore_rolled_back(&mut case.bench.turn());
+    let (read, written) = case.next_write();
+    assert_eq!((read, written.map(|pem| leaf(&pem))), (vec![], Some(leaf(&after))));
+    assert_eq!(case.written("a.org"), ["changed"]);
+    assert!(!case.unserved(), "nothing is kept that could be restored");
+    assert_eq!(case.certificates.expected(&name("a.org")), Some(leaf(&after)));
+}
