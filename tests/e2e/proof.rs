@@ -305,7 +305,7 @@ fn after_rollback() -> Outcome<Pair> {
 }
 
 fn rolled_back() -> Outcome {
-    let pair = after_rollback()?;
+    let mut pair = after_rollback()?;
     let site = &pair.real.site;
     // Nothing else is wrong with it.
     pair.first.sees(&site.storage)?;
@@ -326,7 +326,7 @@ fn rolled_back() -> Outcome {
 }
 
 fn futile() -> Outcome {
-    let pair = after_rollback()?;
+    let mut pair = after_rollback()?;
     let orders = pair.real.pebble.orders();
     pair.second.serves("c.example.com", &pair.real.trust)?;
     pair.daemon.wait_for("the rollback has not helped, the new certificate is restored")?;
