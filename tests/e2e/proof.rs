@@ -280,8 +280,8 @@ fn edited_twice() -> Outcome {
     expect(!output.contains("reload not acknowledged"), || output.clone())
 }
 
-/// Two load balancers that serve a.example.com, of which the first one serves another certificate from its next
-/// reload on; the label has one more name, and the previous file is restored.
+/// Two load balancers that serve a.example.com, of which the first one serves another certificate from its
+/// next reload on; the label has one more name, and the previous file is restored.
 fn after_rollback() -> Outcome<Pair> {
     let pair = Pair::start(true)?;
     let site = &pair.real.site;
