@@ -8,8 +8,8 @@ use super::report::Finding;
 /// The file that HAProxy has to load while `certs/` is empty.
 const FALLBACK: &str = "default.pem";
 
-/// A warning where these paths have our certificates and not `default.pem`. Paths are those inside a container,
-/// so only their last parts count.
+/// A warning where these paths have our certificates and not `default.pem`. Paths are those inside a
+/// container, so only their last parts count.
 pub(super) fn finding(loaded: &[&str], storage_dir: &Path) -> Option<Finding> {
     // A load balancer that loads none of our files is told to load both.
     let has = |name: &str| loaded.iter().any(|path| is_named(path, name));

@@ -41,7 +41,8 @@ pub(super) struct Files {
 /// What can be wrong with a file of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Problem {
-    /// HAProxy neither starts nor reloads with it.
+    /// HAProxy neither starts nor reloads with it. (One that is cut in the last certificate of its chain is
+    /// still loaded, without that certificate.)
     Blocks,
     /// The same of `default.pem`.
     FallbackBlocks,
@@ -244,7 +245,8 @@ impl Problem {
     fn finding(self, files: &str, reason: &str, has_daemon: bool) -> Finding {
         match self {
             Problem::Blocks => {
-                let seen = format!("certs/: {files}: keeps HAProxy from reloading: {reason}");
+                let seen =
+                    format!("certs/: {files}: damaged, HAProxy refuses such files: {reason}");
                 let remedy = if has_daemon {
                     "the daemon archives and replaces it within 5 min, or at once after SIGHUP"
                 } else {
@@ -253,7 +255,7 @@ impl Problem {
                 Finding::fail(SUBJECT, seen, remedy)
             }
             Problem::FallbackBlocks => {
-                let seen = format!("{files}: keeps HAProxy from reloading: {reason}");
+                let seen = format!("{files}: damaged, HAProxy refuses such files: {reason}");
                 let remedy = "delete it and restart the daemon, which creates it again";
                 Finding::fail(SUBJECT, seen, remedy)
             }

@@ -3,8 +3,8 @@
 //! signals nobody, listens nowhere; so it may run beside a daemon at work on the same storage.
 //!
 //! A machine of its own on the seam of the daemon, whose way to its peers it shares:
-//! names, CA, Marathons, files → load balancers, once they resolve → routes, once the domains are known, and what
-//! is exposed, once their configurations are.
+//! names, CA, Marathons, files → load balancers, once they resolve → what they serve, once the files are
+//! read → routes, once the domains are known, and what is exposed, once their configurations are.
 //! Each part asks, and judges its answers; here they are brought together. It ends when every question is
 //! answered, and at [`TIME_MAX`] whatever is not.
 

@@ -82,7 +82,7 @@ fn each_damage_of_a_file_of_ours_is_found() {
     let whole = format!("{key}{certificate}");
     let cut_key = &whole[..key.len() / 2];
     let cut_certificate = &whole[..whole.len() - 60];
-    let blocks = "certs/: a.org.pem: keeps HAProxy from reloading: ";
+    let blocks = "certs/: a.org.pem: damaged, HAProxy refuses such files: ";
     let cases = [
         (whole.as_str(), Verdict::Ok, "certs/: 1 certificate file validated"),
         ("", Verdict::Fail, blocks),
@@ -177,7 +177,10 @@ fn the_fallback_is_validated_too() {
     assert!(said(&survey(&[], Vec::new(), found(&whole)), &[]).is_empty());
     let said = said(&survey(&[], Vec::new(), found(&whole[..whole.len() - 60])), &[]);
     assert!(said.len() == 1 && said[0].0 == Verdict::Fail, "{said:?}");
-    assert!(said[0].1.starts_with("default.pem: keeps HAProxy from reloading: "), "{said:?}");
+    assert!(
+        said[0].1.starts_with("default.pem: damaged, HAProxy refuses such files: "),
+        "{said:?}"
+    );
 }
 
 #[test]

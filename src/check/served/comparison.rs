@@ -1,5 +1,5 @@
-//! Compares a certificate that a load balancer showed with what is stored, and puts the difference into words.
-//! Probes nothing.
+//! Compares a certificate that a load balancer showed with what is stored, and puts the difference into
+//! words. Probes nothing.
 
 use crate::pki::leaf::{is_self_issued, subject_common_name};
 use crate::pki::{Fingerprint, Leaf};
