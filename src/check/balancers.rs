@@ -13,6 +13,7 @@ use crate::lb::{self, ANSWER_BYTES_MAX};
 use crate::turn::Turn;
 use crate::url::Url;
 
+use super::fallback;
 use super::names::Names;
 use super::open::Open;
 use super::report::Finding;
@@ -198,7 +199,9 @@ impl Balancer {
         let mut findings = vec![health];
         match &self.configuration {
             Some(Ok(configuration)) => {
-                findings.push(certificates(&configuration.certificate_paths(), storage_dir));
+                let loaded = configuration.certificate_paths();
+                findings.push(certificates(&loaded, storage_dir));
+                findings.extend(fallback::finding(&loaded, storage_dir));
                 findings.push(challenges(&configuration.challenge_route(), wanted));
             }
             Some(Err(problem)) => {

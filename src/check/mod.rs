@@ -3,8 +3,8 @@
 //! signals nobody, listens nowhere; so it may run beside a daemon at work on the same storage.
 //!
 //! A machine of its own on the seam of the daemon, whose way to its peers it shares:
-//! names, CA, Marathons → load balancers, once they resolve → routes, once the domains are known, and what
-//! is exposed, once their configurations are.
+//! names, CA, Marathons, files → load balancers, once they resolve → what they serve, once the files are
+//! read → routes, once the domains are known, and what is exposed, once their configurations are.
 //! Each part asks, and judges its answers; here they are brought together. It ends when every question is
 //! answered, and at [`TIME_MAX`] whatever is not.
 
@@ -28,6 +28,8 @@ mod apps;
 mod balancers;
 mod ca;
 mod exposure;
+mod fallback;
+mod files;
 mod marathons;
 mod names;
 mod open;
@@ -41,6 +43,7 @@ mod tests;
 use balancers::Balancers;
 use ca::Ca;
 use exposure::Exposure;
+use files::Files;
 use marathons::Marathons;
 use names::Names;
 use report::{Finding, Look, Report};
@@ -63,18 +66,20 @@ enum Part {
     Names,
     Ca,
     Marathons,
+    Files,
     Balancers,
     Served,
     Routes,
     Exposure,
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part::Options,
     Part::Storage,
     Part::Names,
     Part::Ca,
     Part::Marathons,
+    Part::Files,
     Part::Balancers,
     Part::Served,
     Part::Routes,
@@ -90,6 +95,7 @@ pub struct Checker {
     names: Names,
     ca: Ca,
     marathons: Marathons,
+    files: Files,
     balancers: Balancers,
     served: Served,
     exposure: Exposure,
@@ -117,6 +123,7 @@ impl Checker {
             names: Names::default(),
             ca: Ca::default(),
             marathons: Marathons::new(config),
+            files: Files::default(),
             balancers: Balancers::new(config),
             served: Served::default(),
             exposure: Exposure::default(),
@@ -135,6 +142,13 @@ impl Checker {
         self.names.start(turn, &mut self.transport, &self.config);
         self.ca.start(turn, &mut self.transport, &self.config);
         self.marathons.start(turn, &mut self.transport);
+        self.files.start(&self.survey);
+        self.read_next();
+    }
+
+    /// Reads a file of ours: one at a time, so that only one key is in memory.
+    fn read_next(&mut self) {
+        self.outputs.extend(self.files.next().map(Output::Load));
     }
 
     fn take_in(&mut self, turn: &mut Turn<'_>, input: Input<'_>) {
@@ -148,6 +162,10 @@ impl Checker {
             }
             Input::Loaded(Loaded::NameService { resolv_conf, hosts }) => {
                 self.transport.handle_name_service(turn, &resolv_conf, &hosts);
+            }
+            Input::Loaded(Loaded::Certificate(name, file)) => {
+                self.files.handle_file(&name, file);
+                self.read_next();
             }
             Input::Signal(Signal::Stop) => self.interrupted = true,
             // Whatever else there is, is a daemon's.
@@ -176,11 +194,11 @@ impl Checker {
     fn advance(&mut self, turn: &mut Turn<'_>) {
         self.balancers.advance(turn, &mut self.transport, &self.names);
         let ready = self.marathons.is_done() && self.names.is_done();
-        if ready && !self.served.has_begun() {
-            let first = self.marathons.found().and_then(|it| it.domains.keys().next());
-            let places = (&self.config, &self.names);
-            self.served.start(turn, &mut self.transport, places, first);
+        if ready && self.files.is_done() && !self.served.has_begun() {
+            let required = self.marathons.found().map(|it| &it.domains);
+            self.served.start((&self.config, &self.names), &self.files, required);
         }
+        self.served.advance(turn, &mut self.transport);
         if self.balancers.is_done() && !self.exposure.has_begun() {
             self.exposure.start(self.balancers.publications());
             self.exposure.advance(turn, &mut self.transport);
@@ -202,7 +220,7 @@ impl Checker {
         } else if self.balancers.awaits(request) {
             self.balancers.handle_event(request, event);
         } else if self.served.awaits(request) {
-            self.served.handle_event(request, event);
+            self.served.handle_event(turn.now.wall, request, event);
         } else if self.exposure.awaits(request) {
             self.exposure.handle_event(turn, &mut self.transport, request, event);
         } else if self.routes.awaits(request) {
@@ -217,7 +235,8 @@ impl Checker {
         self.ca.give_up(reason);
         self.marathons.give_up(reason);
         self.balancers.give_up(reason);
-        self.served.give_up(reason);
+        self.files.give_up(reason);
+        self.served.give_up(reason, &self.config);
         self.exposure.give_up();
         self.routes.give_up(reason);
     }
@@ -250,6 +269,7 @@ impl Checker {
             Part::Names => self.names.is_done(),
             Part::Ca => self.ca.is_done(),
             Part::Marathons => self.marathons.is_done(),
+            Part::Files => self.files.is_done() && self.marathons.is_done(),
             Part::Balancers => self.balancers.is_done() && self.marathons.is_done(),
             Part::Served => self.served.is_done(),
             Part::Exposure => self.exposure.is_done(),
@@ -260,10 +280,14 @@ impl Checker {
     fn findings(&self, part: Part, now: UnixTime) -> Vec<Finding> {
         match part {
             Part::Options => self.remarks.clone(),
-            Part::Storage => storage::findings(&self.survey, now),
+            Part::Storage => storage::findings(&self.survey),
             Part::Names => self.names.findings(),
             Part::Ca => self.ca.findings(&self.config),
             Part::Marathons => self.marathons.findings(),
+            Part::Files => {
+                let required = self.marathons.found().map(|it| &it.domains);
+                self.files.findings(now, required, storage::has_daemon(&self.survey))
+            }
             Part::Balancers => {
                 let found = self.marathons.found();
                 let wanted = |host: &str| {
@@ -290,6 +314,7 @@ impl Checker {
             Part::Names => "names".to_string(),
             Part::Ca => "the CA".to_string(),
             Part::Marathons => "Marathon".to_string(),
+            Part::Files => "certificate files".to_string(),
             Part::Balancers => "load balancers".to_string(),
             Part::Served => "what is served".to_string(),
             Part::Exposure => "what is exposed".to_string(),

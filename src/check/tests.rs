@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::proxy::Proxy;
-use crate::seam::{CloseReason, ConnId, Trust};
+use crate::seam::{CloseReason, ConnId, Load, Trust};
+use crate::secret::Secret;
 use crate::survey::LockState;
 use crate::testing::{Bench, config};
 use crate::url::Url;
@@ -23,7 +24,16 @@ struct World {
     /// Where the certificate does not matter.
     unjudged: Vec<ConnId>,
     said: Vec<String>,
+    /// What each certificate file holds.
+    file: String,
     exit: Option<u8>,
+}
+
+/// A certificate for the domain of the apps.
+fn pem() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["www.example.com".to_string()]).unwrap();
+    key.serialize_pem() + &params.self_signed(&key).unwrap().pem()
 }
 
 fn survey() -> Survey {
@@ -34,6 +44,7 @@ fn survey() -> Survey {
         free_bytes: None,
         free_files: None,
         certificates: vec![Domain::parse("www.example.com").unwrap()],
+        fallback: None,
         foreign: Vec::new(),
         more_foreign: 0,
         odd_modes: Vec::new(),
@@ -48,7 +59,7 @@ fn healthy() -> Answers {
                    "HAPROXY_0_VHOST":"www.example.com","MARATHON_ACME_0_DOMAIN":"www.example.com"}}]}"#;
     let configuration = "frontend marathon_http_in\n  bind *:80\n  acl c path_beg \
                          /.well-known/acme-challenge/\n  use_backend acme if c\n\
-                         frontend marathon_https_in\n  bind *:443 ssl crt /st/certs\n\
+                         frontend marathon_https_in\n  bind *:443 ssl crt /st/certs crt /st/default.pem\n\
                          backend acme\n  server a 10.0.0.1:8000\n";
     let date = "Date: Mon, 23 Nov 2026 00:00:01 GMT\r\n";
     let answers = [
@@ -80,7 +91,7 @@ impl World {
         change(&mut config);
         let checker = Checker::new(&config, survey(), &[], Look::Plain);
         let (unjudged, said) = (Vec::new(), Vec::new());
-        World { checker, bench: Bench::new(), answers, unjudged, said, exit: None }
+        World { checker, bench: Bench::new(), answers, unjudged, said, file: pem(), exit: None }
     }
 
     /// Tells it something, and what follows from it for as long as anything does.
@@ -112,6 +123,10 @@ impl World {
                         None => self.take_in(Input::Connected(conn)),
                         Some(()) => self.answer(conn, &String::from_utf8(bytes).unwrap()),
                     }
+                }
+                Output::Load(Load::Certificate(name)) => {
+                    let file = Ok(Secret::new(self.file.clone()));
+                    self.take_in(Input::Loaded(Loaded::Certificate(name, file)));
                 }
                 Output::Load(_) => self.name_service(),
                 _ => {}
@@ -179,13 +194,14 @@ ok    clock    agrees with the CA's
 ok    marathon http://192.0.2.2:8080: Marathon 1.11.24, leader m:8080
 ok    marathon http://192.0.2.2:8080: the event stream opens
 ok    apps     http://192.0.2.2:8080: 1 app, 1 domain wanted in group \"external\"
+ok    storage  certs/: 1 certificate file validated: key, names, chain and dates
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: healthy
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: loads /st/certs, which is ours
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: sends challenges to acme before it looks at hosts
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: shows HAProxy's process ids, so reloads are seen
 ok    route    www.example.com: we answer, by way of 1 load balancer
 ok    exposed  no status page is answered by way of a load balancer
-16 ok, 0 warnings, 0 failed
+17 ok, 0 warnings, 0 failed
 ";
     assert_eq!(checked(healthy(), |_| {}), (Some(0), expected.to_string()));
 }

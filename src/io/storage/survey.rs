@@ -1,5 +1,6 @@
 //! The survey of the storage directory: asks the system who may do what, and how much room there is.
-//! Takes no lock, writes nothing, makes no directory, and reads no file of ours that holds a key.
+//! Takes no lock, writes nothing, makes no directory. Of the files of ours that hold a key it reads
+//! `default.pem` alone.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Access, access, statvfs};
 
 use super::files::{FileKind, Files as _};
-use super::{PRIVATE_MODE, Storage, domain_of, failed, optional};
+use super::{FALLBACK, PRIVATE_MODE, Storage, domain_of, failed, optional};
 use crate::survey::{LockState, OddMode, Survey};
 
 /// The nine bits of a file's mode that are about permissions.
@@ -30,6 +31,7 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
         free_bytes: None,
         free_files: None,
         certificates: Vec::new(),
+        fallback: None,
         foreign: Vec::new(),
         more_foreign: 0,
         odd_modes: Vec::new(),
@@ -45,7 +47,8 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
     }
     // Nothing is written, so by whom does not matter.
     let storage = Storage::new(dir.into(), cert_mode, 0);
-    let mut pems = vec!["default.pem".to_string()];
+    survey.fallback = storage.found(FALLBACK, false);
+    let mut pems = vec![FALLBACK.to_string()];
     match optional(storage.names("certs")) {
         Ok(names) => {
             let mut others = Vec::new();
