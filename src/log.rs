@@ -44,12 +44,14 @@ pub struct Record {
     pub message: String,
     /// Names and values, in order of importance. A value may hold anything a peer said.
     pub fields: Vec<(&'static str, String)>,
+    /// The messages of the problems that it ends.
+    pub ends: &'static [&'static str],
 }
 
 impl Record {
     /// A record without fields.
     pub fn new(level: Level, subject: &'static str, message: impl Into<String>) -> Record {
-        Record { level, subject, message: message.into(), fields: Vec::new() }
+        Record { level, subject, message: message.into(), fields: Vec::new(), ends: &[] }
     }
 
     /// At [`Level::Debug`].
@@ -70,6 +72,14 @@ impl Record {
     /// At [`Level::Error`].
     pub fn error(subject: &'static str, message: impl Into<String>) -> Record {
         Record::new(Level::Error, subject, message)
+    }
+
+    /// This record, as the end of the problems with these messages, about the same `lb`, `address` and `name`
+    /// as far as both have these fields.
+    #[must_use]
+    pub fn ends(mut self, problems: &'static [&'static str]) -> Record {
+        self.ends = problems;
+        self
     }
 
     /// This record with one more field.

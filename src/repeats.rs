@@ -2,9 +2,8 @@
 //! distances, with a count of those that were not said in between. Pure: what time it is comes with each
 //! record. Nothing is ever lost without a count, and nothing waits for longer than [`SILENCE_MAX`].
 //!
-//! An info line about the same peer, domain or file ends a problem (`reload not acknowledged`, `reload
-//! acknowledged`): what waits of the problem is summed up before it, and never logged as an error afterwards.
-//! Where the problem was logged, its end is logged too.
+//! A record may end problems ([`Record::ends`]): what waits of them is summed up before it, and never logged as
+//! an error afterwards. Where a problem was logged, its end is logged too.
 //!
 //! The same are lines of one level, subject and message whose fields are the same too, but for the
 //! numbers in `error`, which vary with ports and durations, and but for `next_try`. So the nth failure of
@@ -31,7 +30,7 @@ const RECORD_BYTES_MAX: usize = 2048;
 /// Fields that are another each time.
 const VARYING: [&str; 1] = ["next_try"];
 /// Fields that say what a line is about.
-const ABOUT: [&str; 7] = ["lb", "address", "name", "url", "path", "file", "app"];
+const ABOUT: [&str; 3] = ["lb", "address", "name"];
 
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -47,8 +46,7 @@ pub struct Repeats {
 
 #[derive(Debug)]
 struct Line {
-    level: Level,
-    subject: &'static str,
+    message: String,
     /// What it is about, by [`ABOUT`].
     about: Vec<(&'static str, String)>,
     said: Instant,
@@ -56,6 +54,10 @@ struct Line {
     /// How often it was said.
     times: u32,
     waiting: Option<Waiting>,
+    /// It is a warning or an error.
+    is_problem: bool,
+    /// It is a problem that was logged, and its end was not.
+    is_open: bool,
 }
 
 /// What was not said since.
@@ -83,9 +85,9 @@ impl Repeats {
         }
         self.forget(now.mono);
         let key = key(&record);
-        let ends = record.level == Level::Info && self.ends_what_was_said(&key, &record);
+        let ends = self.known.values().any(|line| line.is_open && line.is_ended_by(&record));
         let Some(line) = self.known.get_mut(&key) else {
-            let mut said = self.end(now.mono, &record, true);
+            let mut said = self.end(&record, true);
             if self.make_room() {
                 self.known.insert(key, Line::new(now.mono, &record));
             }
@@ -96,31 +98,21 @@ impl Repeats {
         let free = if record.level == Level::Info { GOOD_NEWS } else { 1 };
         if !ends && line.times >= free && now.mono.since(line.said) < line.distance() {
             line.wait(now.wall, record.clone());
-            self.end(now.mono, &record, false);
-            return Vec::new();
+            return self.end(&record, false);
         }
         let unsaid = line.say(now.mono).map_or(0, |waiting| waiting.count);
-        let mut said = self.end(now.mono, &record, true);
+        let mut said = self.end(&record, true);
         said.push(counted(record, unsaid));
         said
     }
 
-    /// Whether a problem was logged, and not its end since, which this record is.
-    fn ends_what_was_said(&self, key: &str, record: &Record) -> bool {
-        let last = self.known.get(key).map(|line| line.said);
-        self.known
-            .values()
-            .any(|it| it.is_ended_by(record) && last.is_none_or(|last| it.said >= last))
-    }
-
-    /// The problems end that this record is the end of; what waits of them, when it is to be logged.
-    fn end(&mut self, now: Instant, record: &Record, say: bool) -> Vec<Record> {
+    /// The problems end that this record ends; what waits of them, when the record is logged.
+    fn end(&mut self, record: &Record, is_logged: bool) -> Vec<Record> {
         let mut said = Vec::new();
         for line in self.known.values_mut().filter(|line| line.is_ended_by(record)) {
-            if say {
-                // It was logged, as the summary is: the distance to the next one begins now.
+            if is_logged {
+                line.is_open = false;
                 said.extend(line.waiting.take().map(summary));
-                line.said = if said.is_empty() { line.said } else { now };
             } else if let Some(waiting) = &mut line.waiting {
                 waiting.is_over = true;
             }
@@ -158,7 +150,7 @@ impl Repeats {
         if self.known.len() < KNOWN_MAX {
             return true;
         }
-        let resting = self.known.iter().filter(|(_, line)| line.waiting.is_none());
+        let resting = self.known.iter().filter(|(_, line)| line.waiting.is_none() && !line.is_open);
         let oldest = resting.min_by_key(|(_, line)| line.heard).map(|(key, _)| key.clone());
         oldest.is_some_and(|key| self.known.remove(&key).is_some())
     }
@@ -168,30 +160,24 @@ impl Line {
     fn new(now: Instant, record: &Record) -> Line {
         let about = record.fields.iter().filter(|(name, _)| ABOUT.contains(name));
         Line {
-            level: record.level,
-            subject: record.subject,
+            message: record.message.clone(),
             about: about.cloned().collect(),
             said: now,
             heard: now,
             times: 1,
             waiting: None,
+            is_problem: record.level > Level::Info,
+            is_open: record.level > Level::Info,
         }
     }
 
-    /// Whether it is a problem that this record is the end of: one about the same, as far as both say it.
+    /// Whether this record ends it: it says so, and is about the same, as far as both say what they are about.
     fn is_ended_by(&self, record: &Record) -> bool {
-        if record.level != Level::Info || self.level < Level::Warn {
-            return false;
-        }
-        let mut common = 0;
-        for (name, value) in &self.about {
-            match record.fields.iter().find(|(other, _)| other == name) {
-                Some((_, other)) if other == value => common += 1,
-                Some(_) => return false,
-                None => {}
-            }
-        }
-        common > 0 || (self.subject == record.subject && self.about.is_empty())
+        let is_same = |(name, value): &(&'static str, String)| {
+            let other = record.fields.iter().find(|(other, _)| other == name);
+            other.is_none_or(|(_, other)| other == value)
+        };
+        record.ends.contains(&self.message.as_str()) && self.about.iter().all(is_same)
     }
 
     /// It is not logged now.
@@ -214,7 +200,9 @@ impl Line {
     /// It is said; what was not said before.
     fn say(&mut self, now: Instant) -> Option<Waiting> {
         (self.said, self.times) = (now, self.times.saturating_add(1));
-        self.waiting.take()
+        let waiting = self.waiting.take();
+        self.is_open |= self.is_problem && waiting.as_ref().is_none_or(|waiting| !waiting.is_over);
+        waiting
     }
 }
 
@@ -377,7 +365,8 @@ mod tests {
 
     fn lb(level: Level, message: &'static str, address: &str) -> Record {
         let line = Record::new(level, "lb", message).with("lb", "http://lb:9090");
-        line.with("address", address)
+        let line = line.with("address", address);
+        if level == Level::Info { line.ends(&["reload not acknowledged"]) } else { line }
     }
 
     fn texts(records: &[Record]) -> Vec<String> {
@@ -423,6 +412,35 @@ mod tests {
         assert!(!heard(&mut repeats, 9));
         let rest = repeats.take_due(at(600).mono);
         assert!(!rest.is_empty() && rest.iter().all(|it| it.level == Level::Info), "{rest:?}");
+    }
+
+    #[test]
+    fn what_comes_and_goes_all_the_time_is_not_logged_all_the_time() {
+        let mut repeats = Repeats::new(Level::Info);
+        let mut logged = Vec::new();
+        for cycle in 0..1000 {
+            let failed = lb(Level::Error, "reload not acknowledged", "10.0.0.1");
+            logged.extend(repeats.hear(at(2 * cycle), failed));
+            let ended = lb(Level::Info, "reload acknowledged", "10.0.0.1");
+            logged.extend(repeats.hear(at(2 * cycle + 1), ended));
+        }
+        assert!(logged.len() < 60, "{}", logged.len());
+        let last =
+            logged.iter().rev().find(|it| it.fields.iter().all(|(name, _)| *name != "first"));
+        assert_eq!(last.map(|it| it.level), Some(Level::Info), "an end is never missing");
+    }
+
+    #[test]
+    fn only_its_own_end_ends_a_problem() {
+        let mut repeats = Repeats::new(Level::Info);
+        for second in 0..3 {
+            repeats.hear(at(second), down(second));
+        }
+        let attached = Record::info("marathon", "attached").with("url", "http://b:8080");
+        assert_eq!(repeats.hear(at(3), attached.clone()), [attached.clone()]);
+        let synced = Record::info("marathon", "sync succeeded again").ends(&["sync failed"]);
+        assert_eq!(texts(&repeats.hear(at(4), synced)).len(), 2);
+        assert!(repeats.take_due(at(600).mono).is_empty());
     }
 
     #[test]

@@ -92,7 +92,8 @@ impl Guard {
             }
         };
         if self.trouble.take().is_some() {
-            turn.log(Record::info("guard", "certs/ can be looked through again"));
+            let line = Record::info("guard", "certs/ can be looked through again");
+            turn.log(line.ends(&["cannot look through certs/"]));
         }
         certificates.compare_files(turn, &look.ours, &look.changed);
         // What is read now may turn out to be no file of ours; but once only, as what cannot be mended is

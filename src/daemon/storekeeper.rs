@@ -186,7 +186,7 @@ impl Storekeeper {
             return None;
         }
         if let Some(trouble) = self.trouble().filter(|trouble| !is_about_the_lock(trouble.kind)) {
-            let line = Record::info("storage", "usable again");
+            let line = Record::info("storage", "usable again").ends(&["not usable"]);
             turn.log(line.with("was", trouble));
         }
         self.backoff.reset();

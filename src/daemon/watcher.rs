@@ -293,7 +293,7 @@ impl Watcher {
 
     fn synced(&mut self, turn: &mut Turn<'_>) {
         if self.sync_backoff.failures() > 0 {
-            let line = Record::info("marathon", "sync succeeded again");
+            let line = Record::info("marathon", "sync succeeded again").ends(&["sync failed"]);
             turn.log(line.with("failures", self.sync_backoff.failures()));
         }
         self.sync_backoff.reset();

@@ -474,7 +474,11 @@ fn left_out_line(name: &Domain, domain: &Domain, trouble: &Trouble) -> Record {
 }
 
 fn issued_line(name: &Domain, stored: &Stored, life: &Life) -> Record {
-    let line = Record::info("order", "issued").with("name", name);
+    let line = Record::info("order", "issued").with("name", name).ends(&[
+        "failed",
+        "a name is left out for now",
+        "cannot write certificate, it is kept in memory",
+    ]);
     let line = line.with("not_after", stored.not_after).with("issuer", &stored.issuer);
     let line = line.with("renewal", life.renewal(stored));
     match stored.names.as_slice() {

@@ -277,6 +277,7 @@ impl Issuer {
 
     fn is_registered(&mut self, turn: &mut Turn<'_>, account: AccountMemory) {
         let line = Record::info("acme", "account is registered").with("account", &account.url);
+        let line = line.ends(&["cannot register with the CA"]);
         let directory = self.directory.as_ref().map(|(directory, _)| directory);
         let terms = directory.and_then(|directory| directory.terms_of_service.as_ref());
         // Each reading of the directory comes by here; only a new state is news.

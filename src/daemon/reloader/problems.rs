@@ -13,6 +13,13 @@ use crate::log::Record;
 use crate::time::Instant;
 use crate::turn::Turn;
 
+/// What is logged of a problem; a reload that is acknowledged ends all of them.
+const UNRESOLVED: &str = "cannot resolve load balancer";
+const UNACKNOWLEDGED: &str = "reload not acknowledged";
+const DRIFTED: &str = "load balancer serves another certificate than it loaded";
+const UNSEEN: &str = "load balancer cannot be probed";
+const PROBLEMS: [&str; 4] = [UNRESOLVED, UNACKNOWLEDGED, DRIFTED, UNSEEN];
+
 impl LbTarget {
     fn about(&self, line: Record, address: IpAddr) -> Record {
         line.with("lb", self.url.origin()).with("address", address)
@@ -43,7 +50,8 @@ impl LbTarget {
             let late = instance.acknowledged < pending;
             instance.pending_since = instance.pending_since.filter(|_| late);
         }
-        let line = self.about(Record::info("lb", "reload acknowledged"), address);
+        let line = Record::info("lb", "reload acknowledged").ends(&PROBLEMS);
+        let line = self.about(line, address);
         turn.log(if self.is_verified() { line.with("proof", "handshake") } else { line });
     }
 
@@ -53,7 +61,7 @@ impl LbTarget {
         let until = turn.now.mono + self.backoff.pause(turn.keys);
         self.step = Step::Pausing { until };
         if self.problem.as_ref() != Some(&problem) {
-            let line = Record::error("lb", "cannot resolve load balancer");
+            let line = Record::error("lb", UNRESOLVED);
             let line = line.with("lb", self.url.origin()).with("error", &problem);
             let next_try = turn.now.wall.plus(until.since(turn.now.mono));
             turn.log(line.with("next_try", next_try).hinted(problem.hint));
@@ -70,7 +78,7 @@ impl LbTarget {
         let is_news = instance.problem.as_ref() != Some(&problem);
         instance.problem = Some(problem.clone());
         if is_news {
-            let line = self.about(Record::error("lb", "reload not acknowledged"), address);
+            let line = self.about(Record::error("lb", UNACKNOWLEDGED), address);
             let next_try = turn.now.wall.plus(at.since(turn.now.mono));
             let line = line.with("error", &problem).with("next_try", next_try);
             turn.log(line.hinted(problem.hint));
@@ -84,7 +92,7 @@ impl LbTarget {
         let known = instance.problem.as_ref().map(|known| known.hint);
         instance.problem = Some(problem.clone());
         if known != Some(problem.hint) {
-            let line = self.about(Record::error("lb", "reload not acknowledged"), address);
+            let line = self.about(Record::error("lb", UNACKNOWLEDGED), address);
             turn.log(line.with("error", &problem).with("next", "signal").hinted(problem.hint));
         }
     }
@@ -117,7 +125,7 @@ impl LbTarget {
         name: Domain,
     ) {
         self.counts.drifted += 1;
-        let line = Record::warn("lb", "load balancer serves another certificate than it loaded");
+        let line = Record::warn("lb", DRIFTED);
         let line = self.about(line, address).with("seen", &problem).hinted(problem.hint);
         turn.log(line);
         if let Some(instance) = self.instances.get_mut(&address) {
@@ -133,7 +141,7 @@ impl LbTarget {
         let is_news = instance.problem.is_none();
         instance.problem = Some(problem.clone());
         if is_news {
-            let line = self.about(Record::warn("lb", "load balancer cannot be probed"), address);
+            let line = self.about(Record::warn("lb", UNSEEN), address);
             turn.log(line.with("error", &problem).hinted(problem.hint));
         }
     }
@@ -144,6 +152,7 @@ impl LbTarget {
         let instance = self.instances.get_mut(&address).filter(|it| it.acknowledged >= pending);
         if instance.is_some_and(|it| it.problem.take().is_some()) {
             let line = Record::info("lb", "load balancer serves the right certificate again");
+            let line = line.ends(&PROBLEMS);
             turn.log(self.about(line, address));
         }
     }

@@ -139,6 +139,7 @@ impl Stream {
             return self.lost(turn, problem.into());
         }
         let line = Record::info("marathon", "attached to the event stream");
+        let line = line.ends(&["no event stream"]);
         turn.log(line.with("url", url.origin()));
         let parser = SseParser::new();
         self.state = State::Attached { request, url, parser, heard: false, greeted: false };
