@@ -19,6 +19,7 @@ use crate::domain::Domain;
 use crate::http::Request;
 use crate::keys::Keys;
 use crate::log::{Level, Record};
+use crate::pki::inspection::Inspection;
 use crate::seam::{Input, Loaded, Machine, Output, Signal, Trust};
 use crate::survey::Survey;
 use crate::time::{Instant, Now, UnixTime};
@@ -28,6 +29,7 @@ mod apps;
 mod balancers;
 mod ca;
 mod exposure;
+mod files;
 mod marathons;
 mod names;
 mod open;
@@ -35,6 +37,7 @@ pub mod report;
 mod routes;
 mod served;
 mod storage;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +49,7 @@ use names::Names;
 use report::{Finding, Look, Report};
 use routes::Routes;
 use served::Served;
+use stored::Stored;
 
 /// A check ends by then, whatever has not answered.
 pub const TIME_MAX: Duration = Duration::from_secs(60);
@@ -63,18 +67,20 @@ enum Part {
     Names,
     Ca,
     Marathons,
+    Files,
     Balancers,
     Served,
     Routes,
     Exposure,
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part::Options,
     Part::Storage,
     Part::Names,
     Part::Ca,
     Part::Marathons,
+    Part::Files,
     Part::Balancers,
     Part::Served,
     Part::Routes,
@@ -85,6 +91,7 @@ const PARTS: [Part; 9] = [
 pub struct Checker {
     config: Config,
     survey: Survey,
+    stored: Stored,
     remarks: Vec<Finding>,
     transport: Transport,
     names: Names,
@@ -108,9 +115,15 @@ pub struct Checker {
 impl Checker {
     /// A check of what these choices mean, of which something is to be said, with a storage that was
     /// looked at already.
-    pub fn new(config: &Config, survey: Survey, remarks: &[Record], look: Look) -> Checker {
+    pub fn new(
+        config: &Config,
+        (survey, inspection): (Survey, Inspection),
+        remarks: &[Record],
+        look: Look,
+    ) -> Checker {
         Checker {
             config: config.clone(),
+            stored: Stored::new(inspection, &survey.foreign),
             survey,
             remarks: remarks.iter().map(remark).collect(),
             transport: Transport::new(config.proxies.clone()),
@@ -177,9 +190,12 @@ impl Checker {
         self.balancers.advance(turn, &mut self.transport, &self.names);
         let ready = self.marathons.is_done() && self.names.is_done();
         if ready && !self.served.has_begun() {
-            let first = self.marathons.found().and_then(|it| it.domains.keys().next());
-            let places = (&self.config, &self.names);
-            self.served.start(turn, &mut self.transport, places, first);
+            let found = self.marathons.found();
+            let is_wanted =
+                |domain: &Domain| found.is_some_and(|it| it.domains.contains_key(domain));
+            let wanted = found.is_some().then_some(&is_wanted as &dyn Fn(&Domain) -> bool);
+            self.served.start((&self.config, &self.names), &self.stored, wanted);
+            self.served.advance(turn, &mut self.transport);
         }
         if self.balancers.is_done() && !self.exposure.has_begun() {
             self.exposure.start(self.balancers.publications());
@@ -202,7 +218,8 @@ impl Checker {
         } else if self.balancers.awaits(request) {
             self.balancers.handle_event(request, event);
         } else if self.served.awaits(request) {
-            self.served.handle_event(request, event);
+            let (transport, stored) = (&mut self.transport, &self.stored);
+            self.served.handle_event(turn, transport, stored, request, event);
         } else if self.exposure.awaits(request) {
             self.exposure.handle_event(turn, &mut self.transport, request, event);
         } else if self.routes.awaits(request) {
@@ -249,7 +266,7 @@ impl Checker {
             Part::Options | Part::Storage => true,
             Part::Names => self.names.is_done(),
             Part::Ca => self.ca.is_done(),
-            Part::Marathons => self.marathons.is_done(),
+            Part::Marathons | Part::Files => self.marathons.is_done(),
             Part::Balancers => self.balancers.is_done() && self.marathons.is_done(),
             Part::Served => self.served.is_done(),
             Part::Exposure => self.exposure.is_done(),
@@ -264,13 +281,12 @@ impl Checker {
             Part::Names => self.names.findings(),
             Part::Ca => self.ca.findings(&self.config),
             Part::Marathons => self.marathons.findings(),
+            Part::Files => {
+                let wanted = |host: &str| self.is_wanted(host);
+                files::findings(self.stored.inspection(), &self.survey, &wanted, now)
+            }
             Part::Balancers => {
-                let found = self.marathons.found();
-                let wanted = |host: &str| {
-                    let domain = Domain::parse(host).ok();
-                    domain
-                        .is_some_and(|it| found.is_some_and(|apps| apps.domains.contains_key(&it)))
-                };
+                let wanted = |host: &str| self.is_wanted(host).unwrap_or(false);
                 self.balancers.findings(&wanted, &self.survey.dir)
             }
             Part::Served => self.served.findings(),
@@ -282,6 +298,12 @@ impl Checker {
         }
     }
 
+    /// Whether an app wants a certificate for a host; `None` where no Marathon lists its apps.
+    fn is_wanted(&self, host: &str) -> Option<bool> {
+        let found = self.marathons.found()?;
+        Some(Domain::parse(host).is_ok_and(|domain| found.domains.contains_key(&domain)))
+    }
+
     /// For whoever watches.
     fn waits_for(&self) -> String {
         let name = |part: &Part| match part {
@@ -290,6 +312,7 @@ impl Checker {
             Part::Names => "names".to_string(),
             Part::Ca => "the CA".to_string(),
             Part::Marathons => "Marathon".to_string(),
+            Part::Files => "certificate files".to_string(),
             Part::Balancers => "load balancers".to_string(),
             Part::Served => "what is served".to_string(),
             Part::Exposure => "what is exposed".to_string(),

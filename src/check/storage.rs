@@ -103,7 +103,9 @@ fn foreign(survey: &Survey, now: UnixTime) -> Vec<Finding> {
 }
 
 /// What has something in common, together.
-fn grouped<'a>(items: impl Iterator<Item = (String, &'a str)>) -> Vec<(String, Vec<&'a str>)> {
+pub(super) fn grouped<'a>(
+    items: impl Iterator<Item = (String, &'a str)>,
+) -> Vec<(String, Vec<&'a str>)> {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for (key, item) in items {
         match groups.iter_mut().find(|(known, _)| *known == key) {

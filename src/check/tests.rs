@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::pki::Fingerprint;
+use crate::pki::inspection::StoredLeaf;
 use crate::proxy::Proxy;
 use crate::seam::{CloseReason, ConnId, Trust};
 use crate::survey::LockState;
@@ -26,7 +28,27 @@ struct World {
     exit: Option<u8>,
 }
 
-fn survey() -> Survey {
+/// A leaf for these names, valid from 1970 on for a long time, that no other is like.
+pub(super) fn leaf(names: &[&str], what: &[u8]) -> StoredLeaf {
+    StoredLeaf {
+        names: names.iter().map(ToString::to_string).collect(),
+        not_before: UnixTime::from_seconds(0),
+        not_after: UnixTime::from_seconds(10_000_000_000),
+        serial: "01".into(),
+        fingerprint: Fingerprint::of(what),
+        key_algorithm: Vec::new(),
+        is_linked: true,
+        can_be_seen: true,
+    }
+}
+
+fn inspection() -> Inspection {
+    let name = "www.example.com";
+    let files = vec![(Domain::parse(name).unwrap(), Ok(leaf(&[name], b"file")))];
+    Inspection { files, fallback: Some(Ok(leaf(&["*"], b"default"))) }
+}
+
+pub(super) fn survey() -> Survey {
     Survey {
         dir: "/st".into(),
         missing: None,
@@ -48,7 +70,7 @@ fn healthy() -> Answers {
                    "HAPROXY_0_VHOST":"www.example.com","MARATHON_ACME_0_DOMAIN":"www.example.com"}}]}"#;
     let configuration = "frontend marathon_http_in\n  bind *:80\n  acl c path_beg \
                          /.well-known/acme-challenge/\n  use_backend acme if c\n\
-                         frontend marathon_https_in\n  bind *:443 ssl crt /st/certs\n\
+                         frontend marathon_https_in\n  bind *:443 ssl crt /st/certs crt /st/default.pem\n\
                          backend acme\n  server a 10.0.0.1:8000\n";
     let date = "Date: Mon, 23 Nov 2026 00:00:01 GMT\r\n";
     let answers = [
@@ -78,7 +100,7 @@ impl World {
             ..config()
         };
         change(&mut config);
-        let checker = Checker::new(&config, survey(), &[], Look::Plain);
+        let checker = Checker::new(&config, (survey(), inspection()), &[], Look::Plain);
         let (unjudged, said) = (Vec::new(), Vec::new());
         World { checker, bench: Bench::new(), answers, unjudged, said, exit: None }
     }
@@ -179,13 +201,14 @@ ok    clock    agrees with the CA's
 ok    marathon http://192.0.2.2:8080: Marathon 1.11.24, leader m:8080
 ok    marathon http://192.0.2.2:8080: the event stream opens
 ok    apps     http://192.0.2.2:8080: 1 app, 1 domain wanted in group \"external\"
+ok    certs    HAProxy can load 1 certificate file of ours
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: healthy
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: loads /st/certs, which is ours
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: sends challenges to acme before it looks at hosts
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: shows HAProxy's process ids, so reloads are seen
 ok    route    www.example.com: we answer, by way of 1 load balancer
 ok    exposed  no status page is answered by way of a load balancer
-16 ok, 0 warnings, 0 failed
+17 ok, 0 warnings, 0 failed
 ";
     assert_eq!(checked(healthy(), |_| {}), (Some(0), expected.to_string()));
 }
@@ -348,7 +371,7 @@ fn it_ends_by_its_time_and_when_it_is_told_to() {
 #[test]
 fn what_the_options_say_comes_first() {
     let remarks = [Record::warn("main", "unknown variable").with("variable", "X")];
-    let checker = Checker::new(&config(), survey(), &remarks, Look::Plain);
+    let checker = Checker::new(&config(), (survey(), inspection()), &remarks, Look::Plain);
     let mut world = World { checker, ..World::new(Answers::new(), |_| {}) };
     world.tell(Input::Timeout);
     assert_eq!(world.said[0], "warn  options  unknown variable variable=X\n");

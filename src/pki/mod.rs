@@ -6,6 +6,7 @@ mod der;
 mod fingerprint;
 pub mod gate;
 pub mod guard;
+pub mod inspection;
 mod kinship;
 pub mod leaf;
 pub mod pem;

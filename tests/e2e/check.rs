@@ -32,6 +32,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_check_of_peers_that_never_answer_ends", &[], silence),
     ("a_check_that_nobody_hears_fails", &[], unheard),
     ("a_check_reads_what_a_real_haproxy_runs_with", &[Tool::HaProxy, Tool::LowPorts], real),
+    ("a_check_compares_what_a_real_haproxy_serves", &[Tool::HaProxy], served),
+    ("a_check_finds_the_file_of_ours_that_haproxy_refuses", &[Tool::HaProxy], refused),
 ];
 
 const DOMAIN: &str = "www.example.com";
@@ -160,13 +162,14 @@ fn well() -> Outcome {
         ),
         ": the event stream opens\n",
         ": 1 app, 1 domain wanted in group \"external\"\n",
+        "ok    certs    HAProxy can load 1 certificate file of ours\n",
         &format!(" at {address}: healthy\n"),
         &format!(" at {address}: loads {dir}/certs, which is ours\n"),
         &format!(" at {address}: sends challenges to acme before it looks at hosts\n"),
         &format!(" at {address}: shows HAProxy's process ids"),
         PONG_LINE,
         "ok    exposed  no status page is answered by way of a load balancer\n",
-        "16 ok, 0 warnings, 0 failed\n",
+        "17 ok, 0 warnings, 0 failed\n",
     ];
     ground.says(&[], 0, &lines)?;
     ground.says(&["--profile=classic"], 0, &["ok    profile  classic is offered"])?;
@@ -177,7 +180,7 @@ fn well() -> Outcome {
             ["verdict", "subject", "seen", "remedy"].iter().all(|it| found[*it].is_string());
         expect(whole && found["verdict"] == "ok", || line.into())?;
     }
-    expect(status == Some(0) && said.lines().count() == 16, || said)?;
+    expect(status == Some(0) && said.lines().count() == 17, || said)?;
     // The daemon was not disturbed, and without it nothing can be proven.
     stop(&mut daemon)?;
     let lines =
@@ -415,4 +418,74 @@ fn relay(listener: &TcpListener, port: u16) -> Outcome {
     let (peer, _) = listener.accept().map_err(text)?;
     let server = TcpStream::connect(local(port)).map_err(text)?;
     splice(peer, server, None).map_err(text)
+}
+
+/// A HAProxy that has loaded the certificate of the daemon; its control answers for process ids.
+fn loaded(ground: &Ground, storage: &Path) -> Outcome<HaProxy> {
+    let (site, port) = (&ground.site, free_port()?);
+    HaProxy::start(site.folder(), storage, port, &[site.port], site.lb.clone())
+}
+
+fn served() -> Outcome {
+    let ground = Ground::new()?;
+    let mut daemon = ground.daemon()?;
+    let haproxy = loaded(&ground, &ground.site.storage)?;
+    let place = format!("{}=127.0.0.1:{}", ground.site.lb.address(), haproxy.https_port);
+    let verify = format!("--lb-verify=http://{place}");
+    let file = format!("certs/{DOMAIN}.pem");
+    let same = [": serves what is stored for 1 name\n", &format!("unknown names it serves {file}")];
+    let (_, said) = ground.check(&[&verify])?;
+    expect(same.iter().all(|line| said.contains(line)), || said)?;
+    // Without an address to probe nothing is said of what is served.
+    let (_, said) = ground.check(&[])?;
+    expect(!said.contains(" served "), || said)?;
+    stop(&mut daemon)?;
+    // The daemon has renewed it, and HAProxy was not told.
+    let path = ground.site.certificate(DOMAIN);
+    let earlier = fs::read(&path).map_err(text)?;
+    let renewed = |bytes: &[u8]| fs::write(&path, bytes).map_err(text);
+    let fallback = fs::read(ground.site.storage.join("default.pem")).map_err(text)?;
+    fs::remove_file(&path).map_err(text)?;
+    let mut daemon = ground.daemon()?;
+    stop(&mut daemon)?;
+    drop(haproxy);
+    let later = fs::read(&path).map_err(text)?;
+    renewed(&earlier)?;
+    let haproxy = loaded(&ground, &ground.site.storage)?;
+    renewed(&later)?;
+    let place = format!("{}=127.0.0.1:{}", ground.site.lb.address(), haproxy.https_port);
+    let verify = format!("--lb-verify=http://{place}");
+    let (status, said) = ground.check(&[&verify])?;
+    let line = format!(": for {DOMAIN} it serves an earlier one, the certificate for {DOMAIN}");
+    expect(status == Some(1) && said.contains(&line), || said)?;
+    // A HAProxy that has another storage shows its own fallback.
+    drop(haproxy);
+    let other = ground.site.folder().join("other");
+    fs::create_dir_all(other.join("certs")).map_err(text)?;
+    fs::write(other.join("default.pem"), &fallback).map_err(text)?;
+    let haproxy = loaded(&ground, &other)?;
+    let place = format!("{}=127.0.0.1:{}", ground.site.lb.address(), haproxy.https_port);
+    let verify = format!("--lb-verify=http://{place}");
+    let (status, said) = ground.check(&[&verify])?;
+    let line =
+        format!(": for {DOMAIN} it serves default.pem, the self-signed fallback; HAProxy has");
+    expect(status == Some(1) && said.contains(&line), || said)
+}
+
+fn refused() -> Outcome {
+    let ground = Ground::new()?;
+    let mut daemon = ground.daemon()?;
+    let haproxy = loaded(&ground, &ground.site.storage)?;
+    stop(&mut daemon)?;
+    haproxy.check()?;
+    let path = ground.site.certificate(DOMAIN);
+    let whole = fs::read(&path).map_err(text)?;
+    fs::write(&path, &whole[..whole.len() - 60]).map_err(text)?;
+    expect(haproxy.check().is_err(), || "HAProxy loads the cut file".into())?;
+    let line =
+        format!("fail  certs    certs/: {DOMAIN}.pem: keeps HAProxy from reloading: it is cut");
+    ground.says(&[], 1, &[&line])?;
+    fs::write(&path, &whole).map_err(text)?;
+    let (_, said) = ground.check(&[])?;
+    expect(said.contains("ok    certs    HAProxy can load 1 certificate file"), || said)
 }
