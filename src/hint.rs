@@ -54,8 +54,8 @@ hints! {
     NameServers = "name-servers": "mend the name servers of the domain; they answer the CA with an \
         error or not at all",
     /// The challenge is redirected.
-    Redirected = "redirected": "leave /.well-known/acme-challenge/ out of every redirect, so that port \
-        80 itself answers it",
+    Redirected = "redirected": "leave the challenge path out of redirects, or give marathon-acme's app \
+        HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH",
     /// Somebody else answers at the challenge's place.
     AnotherServer = "another-server": "send /.well-known/acme-challenge/ to marathon-acme: check where \
         the name leads, and the labels of marathon-acme's own app",

@@ -77,12 +77,12 @@
 //!
 //! # Verified reloads
 //!
-//! A reload is pending for a load balancer until it has acknowledged a signal that came after the last write;
-//! where it can be probed, only a handshake that shows the leaf of that signal's generation, or of a later one,
-//! acknowledges. New certificates are loaded by one load balancer first. What was in service before stays in
-//! memory until that one serves them, and is restored on evidence that the new files are the cause of what is
-//! wrong: a load balancer that is slow, down or sees the storage late is none. The reloader knows what is
-//! pending and what was seen, the scheduler what should be seen and what is restored.
+//! A reload is pending for a load balancer until it has acknowledged a signal that came after the last
+//! write; where it can be probed, only a handshake that shows the leaf of that signal's generation, or of a
+//! later one, acknowledges. New certificates are loaded by one load balancer first. What was in service
+//! before stays in memory until that one serves them, and is restored on evidence that the new files are the
+//! cause of what is wrong: a load balancer that is slow, down or sees the storage late is none. The reloader
+//! knows what is pending and what was seen, the scheduler what should be seen and what is restored.
 //!
 //! # Two instances
 //!

@@ -227,19 +227,16 @@ impl Reloader {
 
     /// A load balancer shows that these files are the cause of what is wrong, which counts of the canary.
     fn rejected(&mut self, now: Instant, which: Which, problem: Complaint, names: Vec<Domain>) {
-        let Some(target) = self.targets.get(which.0).filter(|_| self.rollout.is_canary(which))
-        else {
+        let Some(target) = self.targets.get(which.0) else { return };
+        if !self.rollout.rejected(which) {
             return;
-        };
-        let verified = target.is_verified();
-        let text = format!("{} ({}): {problem}", target.url().origin(), which.1);
-        self.rollout.rejected(which);
-        if verified {
-            let reason = Complaint::new(text, problem.hint);
-            self.news.push_back(News::Rejected { names, reason });
-        } else {
-            self.rollout.decided(now, false);
         }
+        if !target.is_verified() {
+            return self.rollout.decided(now, false);
+        }
+        let text = format!("{} ({}): {problem}", target.url().origin(), which.1);
+        let reason = Complaint::new(text, problem.hint);
+        self.news.push_back(News::Rejected { names, reason });
     }
 
     /// Whether the files are rolled back, after [`News::Rejected`].

@@ -201,10 +201,27 @@ fn healed() -> Outcome {
     expect(shown(local(pair.first.ports[1]), "b.example.com", trust).is_err(), || {
         "HAProxy loads an empty file".into()
     })?;
+    // It is stored and not served, and the file that blocks is named.
+    let in_service = |name: &str| -> Outcome<bool> {
+        let status = crate::process::get(site.port, "/status.json")?;
+        let body = status.split_once("\r\n\r\n").map_or(status.as_str(), |(_, body)| body);
+        let status: serde_json::Value = serde_json::from_str(body).map_err(text)?;
+        let all = status["certificates"].as_array().ok_or("no certificates")?;
+        let found = all.iter().find(|it| it["name"] == name).ok_or("no such certificate")?;
+        Ok(found["in_service"] == true)
+    };
+    let states = (in_service("a.example.com")?, in_service("b.example.com")?);
+    expect(states == (true, false), || format!("{states:?}"))?;
+    within(Duration::from_secs(15), "the blocking file is the cause", || {
+        let health = crate::process::get(site.port, "/health").unwrap_or_default();
+        health.contains("no new HAProxy process") && health.contains("broken.pem")
+    })
+    .map_err(|error| format!("{error}\n{}", pair.daemon.output()))?;
     pair.both_serve("a.example.com")?;
     fs::remove_file(&broken).map_err(text)?;
     pair.both_serve("b.example.com")?;
-    pair.rests()
+    pair.rests()?;
+    expect(in_service("b.example.com")?, || "it is served".into())
 }
 
 /// The first one has `certs/` of its own, with this file in it.
@@ -280,8 +297,8 @@ fn edited_twice() -> Outcome {
     expect(!output.contains("reload not acknowledged"), || output.clone())
 }
 
-/// Two load balancers that serve a.example.com, of which the first one serves another certificate from its next
-/// reload on; the label has one more name, and the previous file is restored.
+/// Two load balancers that serve a.example.com, of which the first one serves another certificate from its
+/// next reload on; the label has one more name, and the previous file is restored.
 fn after_rollback() -> Outcome<Pair> {
     let pair = Pair::start(true)?;
     let site = &pair.real.site;
@@ -305,7 +322,7 @@ fn after_rollback() -> Outcome<Pair> {
 }
 
 fn rolled_back() -> Outcome {
-    let pair = after_rollback()?;
+    let mut pair = after_rollback()?;
     let site = &pair.real.site;
     // Nothing else is wrong with it.
     pair.first.sees(&site.storage)?;
@@ -326,7 +343,7 @@ fn rolled_back() -> Outcome {
 }
 
 fn futile() -> Outcome {
-    let pair = after_rollback()?;
+    let mut pair = after_rollback()?;
     let orders = pair.real.pebble.orders();
     pair.second.serves("c.example.com", &pair.real.trust)?;
     pair.daemon.wait_for("the rollback has not helped, the new certificate is restored")?;

@@ -269,16 +269,13 @@ fn old_labels() -> Outcome {
     let head = "  acl host_{cleanedUpHostname} hdr(host) -i {hostname}\n  \
                 acl path_{backend} path_beg {path}\n";
     let end = "  use_backend {backend} if host_{cleanedUpHostname} path_{backend}\n";
-    let to = |target: &str| {
-        format!(
-            "  redirect prefix {target}{{hostname}} code 302 if !host_{{cleanedUpHostname}} path_{{backend}}\n"
-        )
-    };
+    let elsewhere = "  redirect prefix http://{hostname} code 302 \
+                     if !host_{cleanedUpHostname} path_{backend}\n";
     let secure = "  redirect prefix https://{hostname} code 302 if path_{backend}\n";
     let by_tls = "  use_backend {backend} if path_{backend}\n";
     let variants = [
-        ("by-http", head.to_string() + &to("http://") + end, None),
-        ("by-https", head.to_string() + secure, Some(by_tls)),
+        ("by-http", [head, elsewhere, end].concat(), None),
+        ("by-https", [head, secure].concat(), Some(by_tls)),
     ];
     for (name, http, https) in variants {
         let mut labels = labels()?;

@@ -200,7 +200,7 @@ impl Certificates {
         true
     }
 
-    /// Takes a certificate out that was withheld, if it fits what is wanted, and the trials of it that failed.
+    /// Takes out a certificate that was withheld, if it fits what is wanted, and its failed trials.
     fn take_withheld(
         &mut self,
         turn: &Turn<'_>,

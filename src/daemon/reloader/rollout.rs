@@ -169,12 +169,18 @@ impl Rollout {
         true
     }
 
-    /// There is evidence against the files.
-    pub(super) fn rejected(&mut self, which: Which) {
-        if self.is_canary(which) {
-            self.turns = self.turns.wrapping_add(1);
-            self.stage = Stage::Deciding(which);
+    /// There is evidence against the files. Whether it is to be decided on; not for those that were restored.
+    pub(super) fn rejected(&mut self, which: Which) -> bool {
+        if !self.is_canary(which) {
+            return false;
         }
+        self.turns = self.turns.wrapping_add(1);
+        if std::mem::take(&mut self.is_rolled_back) {
+            (self.stage, self.is_futile) = (Stage::Open, true);
+            return false;
+        }
+        self.stage = Stage::Deciding(which);
+        true
     }
 
     /// Whether the files are rolled back. Then it is signaled again before the others.
@@ -275,15 +281,16 @@ mod tests {
 
     #[test]
     fn a_rollback_after_which_nothing_is_better_is_futile() {
-        for helps in [true, false] {
+        for (helps, rejects) in [(true, false), (false, false), (false, true)] {
             let mut canary = Rollout::default();
             canary.begin(Instant::START);
             assert_eq!(chosen(&mut canary, &[A, B, C]), [A]);
-            canary.rejected(A);
+            assert!(canary.rejected(A));
             canary.decided(Instant::START, true);
             if helps {
                 canary.acknowledged(A);
             }
+            assert!(!rejects || !canary.rejected(A), "nothing is decided on");
             canary.choose(Instant::START + PATIENCE, true, &[A, B, C], 3);
             assert_eq!((canary.take_futile(), canary.is_open()), (!helps, true));
             assert!(!canary.take_futile());

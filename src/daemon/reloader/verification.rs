@@ -141,8 +141,8 @@ impl Verification {
         self.new = new;
     }
 
-    /// Whether the next probe comes soon: the last signal is less than a second old, and most reloads take less;
-    /// or a reload was seen since the last probe.
+    /// Whether the next probe comes soon: the last signal is less than a second old, and most reloads take
+    /// less; or a reload was seen since the last probe.
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
         let fresh = now < self.signaled_at + PERSISTENCE;
         self.generation.is_some() && (fresh || (self.reloaded && !self.is_judged))

@@ -281,8 +281,9 @@ fn life(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
 
 fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
     let state = view.state(sources.now);
-    let served = || sources.reloader.serves(view.name(), sources.now);
-    let class = match (state, view.is_in_service(sources.now) && served()) {
+    let is_served = sources.reloader.serves(view.name(), sources.now);
+    let is_stored = view.is_in_service(sources.now);
+    let class = match (state, is_stored && is_served) {
         (State::Failing, _) | (State::Valid | State::Pending, false) if view.stored().is_some() => {
             "bad"
         }
@@ -293,6 +294,9 @@ fn state(html: &mut Html, sources: &Sources<'_>, view: &View<'_>) {
     };
     html.element("<span class=\"", class, "\">").text(state.name()).raw("</span>");
     html.element("<br><span class=\"small\">", next(sources, view), "</span>");
+    if is_stored && !is_served {
+        html.raw("<p class=\"said small\">Stored, not served by any load balancer yet</p>");
+    }
     if let Some((reason, until)) = view.held() {
         let held = format!("held back by {reason} until {until}");
         html.element("<p class=\"small\">", held, "");

@@ -107,29 +107,32 @@ impl Port<'_> {
         text.replace('\0', "{").replace('\x01', "}")
     }
 
-    fn rules(&self, map: Option<&str>) -> Rules {
+    /// Its own rules; those of the map are not among them.
+    fn rules(&self, has_map: bool) -> Rules {
         let has_path = self.label("PATH").is_some();
         let weight = self.label("BACKEND_WEIGHT").and_then(|text| text.parse().ok());
         let (http, https) = if has_path { self.with_path() } else { self.without_path() };
-        // The map is one rule, behind those of all apps.
-        if map.is_some() && self.is_mapped() {
-            return Rules { weight: -1, http: String::new(), https: String::new() };
+        let keep = |text: String, is_mapped: bool| {
+            if has_map && is_mapped { String::new() } else { text }
+        };
+        Rules {
+            weight: weight.unwrap_or(i64::from(has_path)),
+            http: keep(http, self.is_mapped_http()),
+            https: keep(https, self.is_mapped_https()),
         }
-        let weight = weight.unwrap_or(i64::from(has_path));
-        let https = if map.is_some() && self.is_mapped_https() { String::new() } else { https };
-        Rules { weight, http, https }
     }
 
     fn has_auth(&self) -> bool {
         self.label("AUTH").is_some()
     }
 
-    /// Whether the map has the port in place of its rule on TLS, then on both ports.
+    /// Whether the map stands for its rule on TLS.
     fn is_mapped_https(&self) -> bool {
         self.label("PATH").is_none() && !self.has_auth()
     }
 
-    fn is_mapped(&self) -> bool {
+    /// Whether the map stands for its rule on port 80.
+    fn is_mapped_http(&self) -> bool {
         self.is_mapped_https() && !self.is_set("REDIRECT_TO_HTTPS")
     }
 
@@ -219,7 +222,7 @@ pub fn written(apps: &[Value], options: &Options, server: impl Fn(&str) -> Socke
         if options.map.is_some() && port.is_mapped_https() {
             let _ = writeln!(map, "{} {backend}", port.value("hostname"));
         }
-        rules.push(port.rules(options.map.as_deref()));
+        rules.push(port.rules(options.map.is_some()));
         let server = server(app["id"].as_str().unwrap_or_default());
         let _ = write!(
             backends,
