@@ -35,7 +35,8 @@ pub(super) fn findings(
     findings
 }
 
-/// Files that HAProxy refuses, by reason.
+/// Files that HAProxy refuses, by reason. One whose chain is cut HAProxy 2.6 still loads, without the rest of
+/// the chain.
 fn damaged(inspection: &Inspection, survey: &Survey) -> Vec<Finding> {
     let remedy = if has_daemon(survey) {
         "the daemon moves it to archive/ within 5 minutes and orders another; move it away yourself \
@@ -50,7 +51,8 @@ fn damaged(inspection: &Inspection, survey: &Survey) -> Vec<Finding> {
         .collect();
     let items = files.iter().map(|(file, reason)| (reason.to_string(), file.as_str()));
     let groups = grouped(items).into_iter().map(|(reason, files)| {
-        let seen = format!("certs/: {}: keeps HAProxy from reloading: {reason}", listed(&files));
+        let seen =
+            format!("certs/: {}: damaged, HAProxy may refuse to reload: {reason}", listed(&files));
         Finding::fail(SUBJECT, seen, remedy)
     });
     groups.collect()
@@ -111,7 +113,7 @@ fn fallback(inspection: &Inspection, now: UnixTime) -> Option<Finding> {
             Some(Finding::warn(SUBJECT, seen, "start marathon-acme, which makes it"))
         }
         Some(Err(reason)) => {
-            let seen = format!("default.pem: keeps HAProxy from reloading: {reason}");
+            let seen = format!("default.pem: damaged, HAProxy may refuse to reload: {reason}");
             Some(Finding::fail(SUBJECT, seen, remedy))
         }
         Some(Ok(leaf)) if leaf.not_after < now => {
@@ -147,7 +149,8 @@ mod tests {
         let bad = || Err("it is cut short".to_string());
         let good = leaf(&["a.org"], b"a");
         let said = found(&[("a.org", Ok(good.clone())), ("b.org", bad()), ("c.org", bad())]);
-        let text = "certs/: b.org.pem, c.org.pem: keeps HAProxy from reloading: it is cut short";
+        let text =
+            "certs/: b.org.pem, c.org.pem: damaged, HAProxy may refuse to reload: it is cut short";
         assert_eq!(said, [(Verdict::Fail, text.to_string())]);
         let said = found(&[("a.org", Ok(good))]);
         assert_eq!(said, [(Verdict::Ok, "HAProxy can load 1 certificate file of ours".into())]);
@@ -192,7 +195,7 @@ mod tests {
         let expired = StoredLeaf { not_after: UnixTime::from_seconds(0), ..leaf(&["*"], b"d") };
         let cases = [
             (None, Verdict::Warn, "default.pem is missing"),
-            (Some(Err("it is empty".into())), Verdict::Fail, "default.pem: keeps HAProxy from"),
+            (Some(Err("it is empty".into())), Verdict::Fail, "default.pem: damaged, HAProxy may"),
             (Some(Ok(expired)), Verdict::Warn, "default.pem: it has expired"),
         ];
         for (fallback, verdict, words) in cases {

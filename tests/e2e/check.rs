@@ -426,12 +426,16 @@ fn loaded(ground: &Ground, storage: &Path) -> Outcome<HaProxy> {
     HaProxy::start(site.folder(), storage, port, &[site.port], site.lb.clone())
 }
 
+/// The option that has this HAProxy probed for the load balancer of the site.
+fn verification(ground: &Ground, haproxy: &HaProxy) -> String {
+    format!("--lb-verify={}=127.0.0.1:{}", ground.site.lb.address(), haproxy.https_port)
+}
+
 fn served() -> Outcome {
     let ground = Ground::new()?;
     let mut daemon = ground.daemon()?;
     let haproxy = loaded(&ground, &ground.site.storage)?;
-    let place = format!("{}=127.0.0.1:{}", ground.site.lb.address(), haproxy.https_port);
-    let verify = format!("--lb-verify=http://{place}");
+    let verify = verification(&ground, &haproxy);
     let file = format!("certs/{DOMAIN}.pem");
     let same = [": serves what is stored for 1 name\n", &format!("unknown names it serves {file}")];
     let (_, said) = ground.check(&[&verify])?;
@@ -453,8 +457,7 @@ fn served() -> Outcome {
     renewed(&earlier)?;
     let haproxy = loaded(&ground, &ground.site.storage)?;
     renewed(&later)?;
-    let place = format!("{}=127.0.0.1:{}", ground.site.lb.address(), haproxy.https_port);
-    let verify = format!("--lb-verify=http://{place}");
+    let verify = verification(&ground, &haproxy);
     let (status, said) = ground.check(&[&verify])?;
     let line = format!(": for {DOMAIN} it serves an earlier one, the certificate for {DOMAIN}");
     expect(status == Some(1) && said.contains(&line), || said)?;
@@ -464,13 +467,15 @@ fn served() -> Outcome {
     fs::create_dir_all(other.join("certs")).map_err(text)?;
     fs::write(other.join("default.pem"), &fallback).map_err(text)?;
     let haproxy = loaded(&ground, &other)?;
-    let place = format!("{}=127.0.0.1:{}", ground.site.lb.address(), haproxy.https_port);
-    let verify = format!("--lb-verify=http://{place}");
+    let verify = verification(&ground, &haproxy);
     let (status, said) = ground.check(&[&verify])?;
     let line =
         format!(": for {DOMAIN} it serves default.pem, the self-signed fallback; HAProxy has");
     expect(status == Some(1) && said.contains(&line), || said)
 }
+
+/// In bytes: in the middle of the leaf, behind the key.
+const LEAF_CUT: usize = 500;
 
 fn refused() -> Outcome {
     let ground = Ground::new()?;
@@ -480,10 +485,11 @@ fn refused() -> Outcome {
     haproxy.check()?;
     let path = ground.site.certificate(DOMAIN);
     let whole = fs::read(&path).map_err(text)?;
-    fs::write(&path, &whole[..whole.len() - 60]).map_err(text)?;
+    fs::write(&path, &whole[..LEAF_CUT]).map_err(text)?;
     expect(haproxy.check().is_err(), || "HAProxy loads the cut file".into())?;
-    let line =
-        format!("fail  certs    certs/: {DOMAIN}.pem: keeps HAProxy from reloading: it is cut");
+    let line = format!(
+        "fail  certs    certs/: {DOMAIN}.pem: damaged, HAProxy may refuse to reload: it is cut"
+    );
     ground.says(&[], 1, &[&line])?;
     fs::write(&path, &whole).map_err(text)?;
     let (_, said) = ground.check(&[])?;
