@@ -28,6 +28,7 @@ use crate::turn::Turn;
 mod apps;
 mod balancers;
 mod ca;
+mod cause;
 mod exposure;
 mod files;
 mod marathons;
@@ -41,7 +42,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-use balancers::Balancers;
+use balancers::{Balancers, Site};
 use ca::Ca;
 use exposure::Exposure;
 use marathons::Marathons;
@@ -287,13 +288,19 @@ impl Checker {
             }
             Part::Balancers => {
                 let wanted = |host: &str| self.is_wanted(host).unwrap_or(false);
-                self.balancers.findings(&wanted, &self.survey.dir)
+                self.balancers.findings(Site {
+                    wanted: &wanted,
+                    storage_dir: &self.survey.dir,
+                    found: self.marathons.found(),
+                    group: &self.config.group,
+                })
             }
             Part::Served => self.served.findings(),
             Part::Exposure => self.exposure.findings(),
             Part::Routes => {
-                let app = |domain: &_| Some(self.marathons.found()?.domains.get(domain)?.clone());
-                self.routes.findings(storage::has_daemon(&self.survey), app)
+                let found = self.marathons.found();
+                let at_work = storage::has_daemon(&self.survey);
+                self.routes.findings(at_work, found, |at| self.balancers.challenges(at))
             }
         }
     }

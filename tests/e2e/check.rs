@@ -32,27 +32,26 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_check_of_peers_that_never_answer_ends", &[], silence),
     ("a_check_that_nobody_hears_fails", &[], unheard),
     ("a_check_reads_what_a_real_haproxy_runs_with", &[Tool::HaProxy, Tool::LowPorts], real),
-    ("a_check_compares_what_a_real_haproxy_serves", &[Tool::HaProxy], served),
-    ("a_check_finds_the_file_of_ours_that_haproxy_refuses", &[Tool::HaProxy], refused),
 ];
 
-const DOMAIN: &str = "www.example.com";
-const PING: &str = "/.well-known/acme-challenge/ping";
-const PONG_LINE: &str = "ok    route    www.example.com: we answer, by way of 1 load balancer";
+pub(crate) const DOMAIN: &str = "www.example.com";
+pub(crate) const PING: &str = "/.well-known/acme-challenge/ping";
+pub(crate) const PONG_LINE: &str =
+    "ok    route    www.example.com: we answer, by way of 1 load balancer";
 
 pub(crate) fn may_listen_on_port_80() -> bool {
     TcpListener::bind((Ipv4Addr::new(127, 80, 0, 1), 80)).is_ok()
 }
 
 /// A site that is as the README has it.
-struct Ground {
-    site: Site,
+pub(crate) struct Ground {
+    pub(crate) site: Site,
     ca: StandInCa,
-    address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
 }
 
 impl Ground {
-    fn new() -> Outcome<Ground> {
+    pub(crate) fn new() -> Outcome<Ground> {
         static GIVEN: AtomicU8 = AtomicU8::new(1);
         let address = Ipv4Addr::new(127, 80, 1, GIVEN.fetch_add(1, Ordering::Relaxed));
         let site = Site::at(address)?;
@@ -100,12 +99,12 @@ impl Ground {
     }
 
     /// Runs a check with further words; its status and all that it said.
-    fn check(&self, more: &[&str]) -> Outcome<(Option<i32>, String)> {
+    pub(crate) fn check(&self, more: &[&str]) -> Outcome<(Option<i32>, String)> {
         self.site.run("check", &self.arguments(), &[&["--check"], more].concat())
     }
 
     /// A check that ends so and says all of that.
-    fn says(&self, more: &[&str], status: i32, lines: &[&str]) -> Outcome {
+    pub(crate) fn says(&self, more: &[&str], status: i32, lines: &[&str]) -> Outcome {
         let (ended, said) = self.check(more)?;
         for line in lines {
             expect(said.contains(line), || format!("{line:?} is not said:\n{said}"))?;
@@ -114,7 +113,7 @@ impl Ground {
     }
 
     /// The daemon, once the certificate is there.
-    fn daemon(&self) -> Outcome<Process> {
+    pub(crate) fn daemon(&self) -> Outcome<Process> {
         let daemon = self.site.daemon("daemon", &self.arguments(), &[])?;
         self.site.wait_for_certificate(&daemon, DOMAIN)?;
         Ok(daemon)
@@ -358,7 +357,7 @@ fn routes() -> Outcome {
     front.open(redirect("http://elsewhere.example.com:81"));
     ground.says(&[], 1, &["sent on to http://elsewhere.example.com:81/.well-known"])?;
     front.open(Door::Itself("HTTP/1.1 404 Not Found".into()));
-    ground.says(&[], 1, &["something else answers, status 404; give"])?;
+    ground.says(&[], 1, &["something else answers, status 404; challenges go to acme, so let"])?;
     front.open(Door::Itself("HTTP/1.1 503 Service Unavailable".into()));
     ground.says(
         &[],
@@ -418,80 +417,4 @@ fn relay(listener: &TcpListener, port: u16) -> Outcome {
     let (peer, _) = listener.accept().map_err(text)?;
     let server = TcpStream::connect(local(port)).map_err(text)?;
     splice(peer, server, None).map_err(text)
-}
-
-/// A HAProxy that has loaded the certificate of the daemon; its control answers for process ids.
-fn loaded(ground: &Ground, storage: &Path) -> Outcome<HaProxy> {
-    let (site, port) = (&ground.site, free_port()?);
-    HaProxy::start(site.folder(), storage, port, &[site.port], site.lb.clone())
-}
-
-/// The option that has this HAProxy probed for the load balancer of the site.
-fn verification(ground: &Ground, haproxy: &HaProxy) -> String {
-    format!("--lb-verify={}=127.0.0.1:{}", ground.site.lb.address(), haproxy.https_port)
-}
-
-fn served() -> Outcome {
-    let ground = Ground::new()?;
-    let mut daemon = ground.daemon()?;
-    let haproxy = loaded(&ground, &ground.site.storage)?;
-    let verify = verification(&ground, &haproxy);
-    let file = format!("certs/{DOMAIN}.pem");
-    let same = [": serves what is stored for 1 name\n", &format!("unknown names it serves {file}")];
-    let (_, said) = ground.check(&[&verify])?;
-    expect(same.iter().all(|line| said.contains(line)), || said)?;
-    // Without an address to probe nothing is said of what is served.
-    let (_, said) = ground.check(&[])?;
-    expect(!said.contains(" served "), || said)?;
-    stop(&mut daemon)?;
-    // The daemon has renewed it, and HAProxy was not told.
-    let path = ground.site.certificate(DOMAIN);
-    let earlier = fs::read(&path).map_err(text)?;
-    let renewed = |bytes: &[u8]| fs::write(&path, bytes).map_err(text);
-    let fallback = fs::read(ground.site.storage.join("default.pem")).map_err(text)?;
-    fs::remove_file(&path).map_err(text)?;
-    let mut daemon = ground.daemon()?;
-    stop(&mut daemon)?;
-    drop(haproxy);
-    let later = fs::read(&path).map_err(text)?;
-    renewed(&earlier)?;
-    let haproxy = loaded(&ground, &ground.site.storage)?;
-    renewed(&later)?;
-    let verify = verification(&ground, &haproxy);
-    let (status, said) = ground.check(&[&verify])?;
-    let line = format!(": for {DOMAIN} it serves an earlier one, the certificate for {DOMAIN}");
-    expect(status == Some(1) && said.contains(&line), || said)?;
-    // A HAProxy that has another storage shows its own fallback.
-    drop(haproxy);
-    let other = ground.site.folder().join("other");
-    fs::create_dir_all(other.join("certs")).map_err(text)?;
-    fs::write(other.join("default.pem"), &fallback).map_err(text)?;
-    let haproxy = loaded(&ground, &other)?;
-    let verify = verification(&ground, &haproxy);
-    let (status, said) = ground.check(&[&verify])?;
-    let line =
-        format!(": for {DOMAIN} it serves default.pem, the self-signed fallback; HAProxy has");
-    expect(status == Some(1) && said.contains(&line), || said)
-}
-
-/// In bytes: in the middle of the leaf, behind the key.
-const LEAF_CUT: usize = 500;
-
-fn refused() -> Outcome {
-    let ground = Ground::new()?;
-    let mut daemon = ground.daemon()?;
-    let haproxy = loaded(&ground, &ground.site.storage)?;
-    stop(&mut daemon)?;
-    haproxy.check()?;
-    let path = ground.site.certificate(DOMAIN);
-    let whole = fs::read(&path).map_err(text)?;
-    fs::write(&path, &whole[..LEAF_CUT]).map_err(text)?;
-    expect(haproxy.check().is_err(), || "HAProxy loads the cut file".into())?;
-    let line = format!(
-        "fail  certs    certs/: {DOMAIN}.pem: damaged, HAProxy may refuse to reload: it is cut"
-    );
-    ground.says(&[], 1, &[&line])?;
-    fs::write(&path, &whole).map_err(text)?;
-    let (_, said) = ground.check(&[])?;
-    expect(said.contains("ok    certs    HAProxy can load 1 certificate file"), || said)
 }
