@@ -196,11 +196,7 @@ mod tests {
             Facts { domain: &domain, found, challenges }.plain(status)
         };
         let cases = [
-            (
-                Route::Rule(rule()),
-                Some(401),
-                "HAPROXY_n_AUTH of /shop comes first; put \"  http-req",
-            ),
+            (Route::Rule(rule()), Some(401), "HAPROXY_n_AUTH of /shop comes first; put \"http-req"),
             (Route::Rule(rule()), Some(404), "HAPROXY_0_PATH of /acme be the index of the port"),
             (Route::Rule(rule()), None, "take the redirect of /shop away"),
             (Route::NoRule, Some(404), "correct the labels of /acme"),

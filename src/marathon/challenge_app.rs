@@ -192,7 +192,7 @@ fn asks(index: usize, label: &str, id: &str) -> String {
 /// What helps against `HAPROXY_n_AUTH`.
 pub fn allow(label: &str, id: &str) -> String {
     format!(
-        "put \"  http-request allow if path_{{backend}}\\n\" before use_backend in {label} of {id}"
+        "put \"http-request allow if path_{{backend}}\\n\" before use_backend in {label} of {id}"
     )
 }
 

@@ -144,7 +144,7 @@ fn kept_away() -> Outcome {
     let auth = json!({"HAPROXY_0_AUTH": "realm:user:hash"});
     ground.publish(&without_allow(HTTP_LABEL)?, auth.clone(), "external");
     front.open(Door::Itself("HTTP/1.1 401 Unauthorized".into()));
-    let put = "put \"  http-request allow if path_{backend}\\n\" before use_backend in \
+    let put = "put \"http-request allow if path_{backend}\\n\" before use_backend in \
                HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH of /marathon-acme";
     ground.fails(&[
         "warn  label    /shop: HAPROXY_0_AUTH asks for a password for challenges, too: ",
