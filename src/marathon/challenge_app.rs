@@ -256,7 +256,8 @@ mod tests {
         assert_eq!(ours(&[], "").flaws, []);
         let old = [("HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH", REDIRECT)];
         assert_eq!(ours(&old, "").flaws, [], "the old README's label is a valid rule");
-        let cases: &[(&[(&str, &str)], &str, &str, &str)] = &[
+        type Labels<'a> = &'a [(&'a str, &'a str)];
+        let cases: &[(Labels<'_>, &str, &str, &str)] = &[
             (&[], "HAPROXY_0_PATH", "no challenge is sent", "give the app HAPROXY_0_PATH /.well"),
             (&[], "HAPROXY_0_VHOST", "without a host", "HAPROXY_0_VHOST with any one host"),
             (&[("HAPROXY_0_ENABLED", "false")], "", "switches off", "HAPROXY_0_ENABLED to true"),
