@@ -177,8 +177,8 @@ impl Routes {
     }
 
     /// What is to be said: a line for each domain and each thing that came of it. `at_work` says whether
-    /// there is a daemon that could answer, `found` what the apps want, `challenges` what the configuration of
-    /// a load balancer does with challenges.
+    /// there is a daemon that could answer, `found` what the apps want, `challenges` what the
+    /// configuration of a load balancer does with challenges.
     pub(super) fn findings<'a>(
         &self,
         at_work: bool,

@@ -1,5 +1,6 @@
-//! `--check` about what is served, what HAProxy refuses, and what keeps challenges away: the certificate files
-//! against a real HAProxy, and the labels of the apps against the configuration that marathon-lb makes of them.
+//! `--check` about what is served, what HAProxy refuses, and what keeps challenges away: the certificate
+//! files against a real HAProxy, and the labels of the apps against the configuration that marathon-lb
+//! makes of them.
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The survey of the storage directory: asks the system who may do what, and how much room there is.
-//! Takes no lock, writes nothing, makes no directory. Of the files of ours that hold a key it keeps what their
-//! certificates say, and never the key.
+//! Takes no lock, writes nothing, makes no directory. Of the files of ours that hold a key it keeps what
+//! their certificates say, and never the key.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
