@@ -1,5 +1,5 @@
 //! What the storage directory looks like to whoever only looks at it: data that `io/` gathers for
-//! `--check` and for the daemon's guard, which judge it. Holds no line of any file that is ours: what these certificates say, `pki` reads.
+//! `--check` and for the daemon's guard, which judge it. Holds no line of any file that is ours.
 
 use std::path::PathBuf;
 use std::time::Duration;
