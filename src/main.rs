@@ -61,9 +61,7 @@ fn main() -> ExitCode {
                 binding(&config)?;
                 take_token(&mut config)?;
                 let look = look(config.log_format);
-                run_check(&config, signals, |survey, inspection| {
-                    Checker::new(&config, (survey, inspection), &remarks, look)
-                })
+                run_check(&config, signals, |survey| Checker::new(&config, survey, &remarks, look))
             });
             ended(status)
         }

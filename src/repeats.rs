@@ -2,6 +2,10 @@
 //! distances, with a count of those that were not said in between. Pure: what time it is comes with each
 //! record. Nothing is ever lost without a count, and nothing waits for longer than [`SILENCE_MAX`].
 //!
+//! An info line about the same peer, domain or file ends a problem (`reload not acknowledged`, `reload
+//! acknowledged`): what waits of the problem is summed up before it, and never logged as an error afterwards.
+//! Where the problem was logged, its end is logged too.
+//!
 //! The same are lines of one level, subject and message whose fields are the same too, but for the
 //! numbers in `error`, which vary with ports and durations, and but for `next_try`. So the nth failure of
 //! an order is another line than the one before it, as is another error or another address.
@@ -26,6 +30,8 @@ const KNOWN_MAX: usize = 128;
 const RECORD_BYTES_MAX: usize = 2048;
 /// Fields that are another each time.
 const VARYING: [&str; 1] = ["next_try"];
+/// Fields that say what a line is about.
+const ABOUT: [&str; 7] = ["lb", "address", "name", "url", "path", "file", "app"];
 
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -41,6 +47,10 @@ pub struct Repeats {
 
 #[derive(Debug)]
 struct Line {
+    level: Level,
+    subject: &'static str,
+    /// What it is about, by [`ABOUT`].
+    about: Vec<(&'static str, String)>,
     said: Instant,
     heard: Instant,
     /// How often it was said.
@@ -52,8 +62,11 @@ struct Line {
 #[derive(Debug)]
 struct Waiting {
     last: Record,
-    at: UnixTime,
+    first_at: UnixTime,
+    last_at: UnixTime,
     count: u64,
+    /// The problem has ended since.
+    is_over: bool,
 }
 
 impl Repeats {
@@ -62,30 +75,57 @@ impl Repeats {
         Repeats { everything: level == Level::Debug, known: FlatMap::new() }
     }
 
-    /// Takes in a record; what is to be said now, if anything is.
-    pub fn hear(&mut self, now: Now, record: Record) -> Option<Record> {
+    /// Takes in a record; what is to be logged now, in order.
+    pub fn hear(&mut self, now: Now, record: Record) -> Vec<Record> {
         let exempt = matches!(record.level, Level::Debug | Level::Critical);
         if self.everything || exempt || size(&record) > RECORD_BYTES_MAX {
-            return Some(record);
+            return vec![record];
         }
         self.forget(now.mono);
         let key = key(&record);
+        let ends = record.level == Level::Info && self.ends_what_was_said(&key, &record);
         let Some(line) = self.known.get_mut(&key) else {
+            let mut said = self.end(now.mono, &record, true);
             if self.make_room() {
-                let line = Line { said: now.mono, heard: now.mono, times: 1, waiting: None };
-                self.known.insert(key, line);
+                self.known.insert(key, Line::new(now.mono, &record));
             }
-            return Some(record);
+            said.push(record);
+            return said;
         };
         line.heard = now.mono;
         let free = if record.level == Level::Info { GOOD_NEWS } else { 1 };
-        if line.times >= free && now.mono.since(line.said) < line.distance() {
-            let count = line.waiting.as_ref().map_or(0, |waiting| waiting.count) + 1;
-            line.waiting = Some(Waiting { last: record, at: now.wall, count });
-            return None;
+        if !ends && line.times >= free && now.mono.since(line.said) < line.distance() {
+            line.wait(now.wall, record.clone());
+            self.end(now.mono, &record, false);
+            return Vec::new();
         }
         let unsaid = line.say(now.mono).map_or(0, |waiting| waiting.count);
-        Some(counted(record, unsaid))
+        let mut said = self.end(now.mono, &record, true);
+        said.push(counted(record, unsaid));
+        said
+    }
+
+    /// Whether a problem was logged, and not its end since, which this record is.
+    fn ends_what_was_said(&self, key: &str, record: &Record) -> bool {
+        let last = self.known.get(key).map(|line| line.said);
+        self.known
+            .values()
+            .any(|it| it.is_ended_by(record) && last.is_none_or(|last| it.said >= last))
+    }
+
+    /// The problems end that this record is the end of; what waits of them, when it is to be logged.
+    fn end(&mut self, now: Instant, record: &Record, say: bool) -> Vec<Record> {
+        let mut said = Vec::new();
+        for line in self.known.values_mut().filter(|line| line.is_ended_by(record)) {
+            if say {
+                // It was logged, as the summary is: the distance to the next one begins now.
+                said.extend(line.waiting.take().map(summary));
+                line.said = if said.is_empty() { line.said } else { now };
+            } else if let Some(waiting) = &mut line.waiting {
+                waiting.is_over = true;
+            }
+        }
+        said
     }
 
     /// What has waited long enough for a line to follow it: the last of each, with the time at which it
@@ -93,7 +133,7 @@ impl Repeats {
     pub fn take_due(&mut self, now: Instant) -> Vec<Record> {
         let mut due = Vec::new();
         for line in self.known.values_mut().filter(|line| line.due().is_some_and(|at| at <= now)) {
-            due.extend(line.say(now).map(late));
+            due.extend(line.say(now).map(summary));
         }
         due
     }
@@ -101,7 +141,7 @@ impl Repeats {
     /// All that waits, since nothing more will be heard.
     pub fn take_all(&mut self) -> Vec<Record> {
         let all = std::mem::take(&mut self.known).into_iter().map(|(_, line)| line);
-        all.filter_map(|line| line.waiting).map(late).collect()
+        all.filter_map(|line| line.waiting).map(summary).collect()
     }
 
     /// When [`Repeats::take_due`] has something.
@@ -125,6 +165,43 @@ impl Repeats {
 }
 
 impl Line {
+    fn new(now: Instant, record: &Record) -> Line {
+        let about = record.fields.iter().filter(|(name, _)| ABOUT.contains(name));
+        Line {
+            level: record.level,
+            subject: record.subject,
+            about: about.cloned().collect(),
+            said: now,
+            heard: now,
+            times: 1,
+            waiting: None,
+        }
+    }
+
+    /// Whether it is a problem that this record is the end of: one about the same, as far as both say it.
+    fn is_ended_by(&self, record: &Record) -> bool {
+        if record.level != Level::Info || self.level < Level::Warn {
+            return false;
+        }
+        let mut common = 0;
+        for (name, value) in &self.about {
+            match record.fields.iter().find(|(other, _)| other == name) {
+                Some((_, other)) if other == value => common += 1,
+                Some(_) => return false,
+                None => {}
+            }
+        }
+        common > 0 || (self.subject == record.subject && self.about.is_empty())
+    }
+
+    /// It is not logged now.
+    fn wait(&mut self, at: UnixTime, record: Record) {
+        let before = self.waiting.take();
+        let (first_at, count) = before.map_or((at, 0), |before| (before.first_at, before.count));
+        let count = count + 1;
+        self.waiting = Some(Waiting { last: record, first_at, last_at: at, count, is_over: false });
+    }
+
     fn distance(&self) -> Duration {
         let index = usize::try_from(self.times.saturating_sub(1)).unwrap_or(usize::MAX);
         DISTANCES[index.min(DISTANCES.len() - 1)]
@@ -141,8 +218,13 @@ impl Line {
     }
 }
 
-fn late(Waiting { last, at, count }: Waiting) -> Record {
-    counted(last.with("heard", at), count - 1)
+/// The one line for all that waited. What has ended since is no error any more.
+fn summary(waiting: Waiting) -> Record {
+    let Waiting { mut last, first_at, last_at, count, is_over } = waiting;
+    if is_over {
+        last.level = Level::Info;
+    }
+    last.with("repeated", count).with("first", first_at).with("last", last_at)
 }
 
 fn counted(record: Record, unsaid: u64) -> Record {
@@ -208,8 +290,11 @@ mod tests {
 
     /// Hears a line at these seconds; when something was said, and how much was not said before.
     fn said(repeats: &mut Repeats, heard: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
-        let say = |second| repeats.hear(at(second), down(second)).map(|it| (second, count(&it)));
-        heard.filter_map(say).collect()
+        let say = |second| {
+            let said = repeats.hear(at(second), down(second));
+            said.into_iter().map(move |it| (second, count(&it)))
+        };
+        heard.flat_map(say).collect()
     }
 
     #[test]
@@ -220,7 +305,7 @@ mod tests {
             [(0, 0), (10, 9), (40, 29), (100, 59), (220, 119), (520, 299), (820, 299), (1120, 299)];
         assert_eq!(found, expected);
         let rest = repeats.take_all();
-        assert_eq!(rest.iter().map(count).collect::<Vec<_>>(), [79]);
+        assert_eq!(rest.iter().map(count).collect::<Vec<_>>(), [80]);
         assert_eq!(repeats.poll_timeout(), None);
     }
 
@@ -240,8 +325,9 @@ mod tests {
         assert!(repeats.take_due(at(19).mono).is_empty());
         let due = repeats.take_due(at(20).mono);
         assert_eq!(due.len(), 1);
-        assert_eq!((count(&due[0]), field(&due[0], "next_try")), (6, Some("7".into())));
-        assert_eq!(field(&due[0], "heard"), Some(at(7).wall.to_string()));
+        assert_eq!((count(&due[0]), field(&due[0], "next_try")), (7, Some("7".into())));
+        let times = ["first", "last"].map(|name| field(&due[0], name));
+        assert_eq!(times, [1, 7].map(|second| Some(at(second).wall.to_string())));
         assert_eq!((repeats.poll_timeout(), repeats.take_due(at(999).mono).len()), (None, 0));
         // The longest wait there is.
         assert!(DISTANCES.iter().all(|distance| *distance * 2 <= SILENCE_MAX));
@@ -271,22 +357,72 @@ mod tests {
             Record { message: "other".into(), ..base() },
         ];
         for record in &others {
-            assert_eq!(repeats.hear(at(0), record.clone()).as_ref(), Some(record));
+            assert_eq!(repeats.hear(at(0), record.clone()), [record.clone()]);
         }
         for record in others {
-            assert_eq!(repeats.hear(at(1), record), None);
+            assert_eq!(repeats.hear(at(1), record), []);
         }
         let same = base().with("address", "10.0.0.1").with("error", "status 503: no");
-        assert_eq!(repeats.hear(at(2), same), None, "numbers in an error are no difference");
+        assert_eq!(repeats.hear(at(2), same), [], "numbers in an error are no difference");
     }
 
     #[test]
     fn good_news_are_not_held_back_so_soon() {
         let mut repeats = Repeats::new(Level::Info);
         let line = || Record::info("lb", "reload acknowledged").with("lb", "http://lb:9090");
-        let said = (0..8).filter(|second| repeats.hear(at(*second), line()).is_some()).count();
+        let said = (0..8).filter(|second| !repeats.hear(at(*second), line()).is_empty()).count();
         assert_eq!(said, GOOD_NEWS as usize);
-        assert_eq!(repeats.take_all().iter().map(count).collect::<Vec<_>>(), [2]);
+        assert_eq!(repeats.take_all().iter().map(count).collect::<Vec<_>>(), [3]);
+    }
+
+    fn lb(level: Level, message: &'static str, address: &str) -> Record {
+        let line = Record::new(level, "lb", message).with("lb", "http://lb:9090");
+        line.with("address", address)
+    }
+
+    fn texts(records: &[Record]) -> Vec<String> {
+        let text = |it: &Record| format!("{} {} {}", it.level.name(), it.message, count(it));
+        records.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_problem_that_has_ended_is_summed_up_before_its_end_and_not_logged_afterwards() {
+        let mut repeats = Repeats::new(Level::Info);
+        let failed = || lb(Level::Error, "reload not acknowledged", "10.0.0.1");
+        let other = || lb(Level::Error, "reload not acknowledged", "10.0.0.2");
+        let ended = || lb(Level::Info, "reload acknowledged", "10.0.0.1");
+        for second in 0..4 {
+            repeats.hear(at(second), failed());
+            repeats.hear(at(second), other());
+        }
+        let said = repeats.hear(at(5), ended());
+        let summary = format!("{} reload not acknowledged 3", Level::Error.name());
+        let end = format!("{} reload acknowledged 0", Level::Info.name());
+        assert_eq!(texts(&said), [summary.clone(), end]);
+        assert_eq!(field(&said[0], "first"), Some(at(1).wall.to_string()));
+        // Only the one that has not ended is left.
+        let rest = repeats.take_due(at(600).mono);
+        assert_eq!(texts(&rest), [summary]);
+        assert_eq!(field(&rest[0], "address"), Some("10.0.0.2".into()));
+    }
+
+    #[test]
+    fn the_end_of_a_problem_that_was_logged_is_logged() {
+        let mut repeats = Repeats::new(Level::Info);
+        let ended = || lb(Level::Info, "reload acknowledged", "10.0.0.1");
+        let heard = |repeats: &mut Repeats, second| !repeats.hear(at(second), ended()).is_empty();
+        for second in 0..GOOD_NEWS.into() {
+            assert!(heard(&mut repeats, second));
+        }
+        assert!(!heard(&mut repeats, 5), "the same again");
+        let failed = lb(Level::Error, "reload not acknowledged", "10.0.0.1");
+        assert_eq!(repeats.hear(at(6), failed.clone()), [failed.clone()]);
+        assert!(heard(&mut repeats, 7));
+        // Neither is logged of what comes and goes again and again, and no error is left behind.
+        assert_eq!(repeats.hear(at(8), failed), []);
+        assert!(!heard(&mut repeats, 9));
+        let rest = repeats.take_due(at(600).mono);
+        assert!(!rest.is_empty() && rest.iter().all(|it| it.level == Level::Info), "{rest:?}");
     }
 
     #[test]
@@ -295,9 +431,9 @@ mod tests {
         assert_eq!(said(&mut repeats, 0..5).len(), 5);
         let mut repeats = Repeats::new(Level::Info);
         let worst = || Record::new(Level::Critical, "acme", "cannot order until this is mended");
-        assert!((0..5).all(|second| repeats.hear(at(second), worst()).is_some()));
+        assert!((0..5).all(|second| !repeats.hear(at(second), worst()).is_empty()));
         let long = || Record::error("main", "x").with("error", "y".repeat(RECORD_BYTES_MAX));
-        assert!((0..5).all(|second| repeats.hear(at(second), long()).is_some()));
+        assert!((0..5).all(|second| !repeats.hear(at(second), long()).is_empty()));
         assert!(repeats.known.is_empty());
     }
 
@@ -311,12 +447,12 @@ mod tests {
                 heard += 2;
                 for _ in 0..2 {
                     let said = repeats.hear(at(round), line(number));
-                    told += said.map_or(0, |record| 1 + count(&record));
+                    told += said.iter().map(|record| 1 + count(record)).sum::<u64>();
                 }
                 assert!(repeats.known.len() <= KNOWN_MAX);
             }
         }
-        told += repeats.take_all().iter().map(|record| 1 + count(record)).sum::<u64>();
+        told += repeats.take_all().iter().map(count).sum::<u64>();
         assert_eq!(heard, told);
     }
 

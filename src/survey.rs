@@ -1,5 +1,5 @@
 //! What the storage directory looks like to whoever only looks at it: data that `io/` gathers for
-//! `--check` and for the daemon's guard, which judge it. Holds no line of any file that is ours.
+//! `--check` and for the daemon's guard, which judge it. Of our own files it holds `default.pem` alone.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub struct Survey {
     pub free_files: Option<u64>,
     /// The names of the certificates in `certs/`.
     pub certificates: Vec<Domain>,
+    /// What lies under `default.pem`; `None` where nothing does.
+    pub fallback: Option<Found>,
     /// What lies in `certs/` and is not ours.
     pub foreign: Vec<Stranger>,
     /// How many more there are.

@@ -15,6 +15,7 @@ use crate::url::Url;
 
 use super::apps::Found;
 use super::cause;
+use super::fallback;
 use super::names::Names;
 use super::open::Open;
 use super::report::Finding;
@@ -237,7 +238,7 @@ impl Balancer {
             Some(Ok(configuration)) => {
                 let paths = configuration.certificate_paths();
                 findings.push(certificates(&paths, site.storage_dir));
-                findings.extend(fallback(&paths, site.storage_dir));
+                findings.extend(fallback::finding(&paths, site.storage_dir));
                 findings.push(self.route(configuration, site));
             }
             Some(Err(problem)) => {
@@ -311,20 +312,6 @@ fn certificates(loaded: &[&str], storage_dir: &Path) -> Finding {
     }
     let seen = format!("does not load {}, but {}", certs.display(), listed(loaded));
     Finding::fail(SUBJECT, seen, format!("start marathon-lb with {given}"))
-}
-
-/// Whether `default.pem` is loaded after `certs/`: without it HAProxy has no certificate to start with while
-/// `certs/` is empty. Where `certs/` is not loaded at all, that is said.
-fn fallback(loaded: &[&str], storage_dir: &Path) -> Option<Finding> {
-    let is_named = |name: &str| loaded.iter().any(|it| Path::new(it).ends_with(name));
-    if !is_named("certs") || is_named("default.pem") {
-        return None;
-    }
-    let file = storage_dir.join("default.pem");
-    let seen =
-        format!("does not load {}: HAProxy does not start while certs/ is empty", file.display());
-    let remedy = format!("add it behind certs/: --ssl-certs …/certs,{}", file.display());
-    Some(Finding::warn(SUBJECT, seen, remedy))
 }
 
 /// Whether challenges on port 80 come to us, by the order of the rules.
@@ -415,23 +402,6 @@ mod tests {
             assert_eq!(finding.verdict, *verdict, "{loaded:?}: {finding:?}");
             assert!(finding.seen.contains(words), "{loaded:?}: {finding:?}");
         }
-    }
-
-    #[test]
-    fn default_pem_that_is_not_loaded_is_a_warning() {
-        let cases: &[(&[&str], bool)] = &[
-            (&["/st/certs", "/st/default.pem"], false),
-            (&["/st/certs/"], true),
-            (&["/st/certs", "/etc/ssl/cert.pem"], true),
-            (&["/etc/ssl/cert.pem"], false),
-            (&[], false),
-        ];
-        for (loaded, is_missing) in cases {
-            let finding = fallback(loaded, Path::new("/st"));
-            assert_eq!(finding.is_some(), *is_missing, "{loaded:?}: {finding:?}");
-        }
-        let finding = fallback(&["/st/certs"], Path::new("/st")).unwrap();
-        assert!(finding.verdict == Verdict::Warn && finding.seen.contains("/st/default.pem"));
     }
 
     fn site(wanted: Wanted<'_>) -> Site<'_> {

@@ -1,208 +1,289 @@
-//! Reports what the inspection of the certificate files found: whether HAProxy can load each of them, whether
-//! each is for its name and current. Reads nothing itself.
+//! Our own files: each of `certs/` is read, one at a time, and validated as the daemon does before it adopts
+//! it; `default.pem` too. What else lies in `certs/` is judged by the names of our files. Never writes, moves
+//! or repairs a file.
 
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::collect::sorted;
+use crate::daemon::certificates::{Stored, inspect};
 use crate::domain::Domain;
-use crate::pki::inspection::{Inspection, StoredLeaf};
-use crate::survey::Survey;
+use crate::pki::guard::{Judgement, Verdict as Effect, judge};
+use crate::pki::{Bundle, BundleError, Fingerprint};
+use crate::seam::{Load, StoreError, StoreErrorKind};
+use crate::secret::Secret;
+use crate::survey::{Found, STRANGERS_MAX, Stranger, Survey};
 use crate::time::UnixTime;
 
-use super::report::Finding;
-use super::storage::{grouped, has_daemon};
+use super::report::{Finding, Verdict};
+use super::storage::{SUBJECT, grouped};
 use super::{counted, listed};
 
-const SUBJECT: &str = "certs";
-/// A leaf may become valid this much later than now: clocks differ.
-const CLOCK_SKEW_MAX: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+/// The apps that require each domain; `None` where no Marathon listed them.
+pub(super) type Required<'a> = Option<&'a BTreeMap<Domain, String>>;
 
-/// The findings at this time. `wanted` is whether an app wants a certificate for a domain, `None` while that
-/// is not known.
-pub(super) fn findings(
-    inspection: &Inspection,
-    survey: &Survey,
-    wanted: &dyn Fn(&str) -> Option<bool>,
-    now: UnixTime,
-) -> Vec<Finding> {
-    if survey.missing.is_some() {
-        return Vec::new();
-    }
-    let mut findings = damaged(inspection, survey);
-    if findings.is_empty() && !inspection.files.is_empty() {
-        let count = counted(inspection.files.len() as u64, "certificate file");
-        findings.push(Finding::ok(SUBJECT, format!("HAProxy can load {count} of ours")));
-    }
-    findings.extend(doubtful(inspection, wanted, now));
-    findings.extend(fallback(inspection, now));
-    findings
+/// The files, as far as they were read.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// The first one is being read.
+    unread: VecDeque<Domain>,
+    /// Those that HAProxy can load and that are for their own names.
+    sound: BTreeMap<Domain, Stored>,
+    /// Each problem, with its details and the file.
+    problems: Vec<(Problem, String, String)>,
+    foreign: Vec<Stranger>,
+    more_foreign: usize,
+    /// The leaf of `default.pem`.
+    fallback: Option<Fingerprint>,
+    /// Whether reading ended early, and how many files were left.
+    left: Option<(usize, String)>,
 }
 
-/// Files that HAProxy refuses, by reason. One whose chain is cut HAProxy 2.6 still loads, without the rest of
-/// the chain.
-fn damaged(inspection: &Inspection, survey: &Survey) -> Vec<Finding> {
-    let remedy = if has_daemon(survey) {
-        "the daemon moves it to archive/ within 5 minutes and orders another; move it away yourself \
-         if it stays"
-    } else {
-        "start marathon-acme, which moves it to archive/ and orders another, or move it away"
-    };
-    let files: Vec<(String, &String)> = inspection
-        .files
-        .iter()
-        .filter_map(|(name, found)| Some((format!("{name}.pem"), found.as_ref().err()?)))
-        .collect();
-    let items = files.iter().map(|(file, reason)| (reason.to_string(), file.as_str()));
-    let groups = grouped(items).into_iter().map(|(reason, files)| {
-        let seen =
-            format!("certs/: {}: damaged, HAProxy may refuse to reload: {reason}", listed(&files));
-        Finding::fail(SUBJECT, seen, remedy)
-    });
-    groups.collect()
+/// What can be wrong with a file of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Problem {
+    /// HAProxy neither starts nor reloads with it. (One that is cut in the last certificate of its chain is
+    /// still loaded, without that certificate.)
+    Blocks,
+    /// The same of `default.pem`.
+    FallbackBlocks,
+    /// It cannot be read.
+    Unread,
+    /// It is for other names than its own.
+    Misnamed,
+    /// A certificate of its chain did not issue the one before it.
+    Unlinked,
 }
 
-/// Files that HAProxy loads, and that are not as they should be.
-fn doubtful(
-    inspection: &Inspection,
-    wanted: &dyn Fn(&str) -> Option<bool>,
-    now: UnixTime,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut unlinked = Vec::new();
-    let whole = inspection.files.iter().filter_map(|(name, it)| Some((name, it.as_ref().ok()?)));
-    for (name, leaf) in whole {
-        let file = format!("certs/{name}.pem");
-        if !leaf.is_for(name.as_str()) {
-            let seen = format!("{file}: it is not for its own name");
-            let remedy = "move it to unmanaged-certs/; marathon-acme orders another";
-            findings.push(Finding::warn(SUBJECT, seen, remedy));
-        }
-        if leaf.not_before > now.plus(CLOCK_SKEW_MAX) {
-            let seen = format!("{file}: it is not valid before {}", leaf.not_before);
-            findings.push(Finding::warn(SUBJECT, seen, "check this machine's clock"));
-        }
-        if leaf.not_after < now && is_wanted(name, leaf, wanted) {
-            let seen = format!("{file}: it has expired at {}", leaf.not_after);
-            let remedy = "let marathon-acme run; --list shows what its renewal fails of";
-            findings.push(Finding::fail(SUBJECT, seen, remedy));
-        }
-        if !leaf.is_linked {
-            unlinked.push(name.as_str());
+const PROBLEMS: [Problem; 5] = [
+    Problem::Blocks,
+    Problem::FallbackBlocks,
+    Problem::Unread,
+    Problem::Misnamed,
+    Problem::Unlinked,
+];
+
+impl Files {
+    pub(super) fn start(&mut self, survey: &Survey) {
+        self.unread = survey.certificates.iter().cloned().collect();
+        (self.foreign, self.more_foreign) = (survey.foreign.clone(), survey.more_foreign);
+        if let Some(Found::File(text)) = &survey.fallback {
+            match loadable(text) {
+                Ok(bundle) => self.fallback = Some(Fingerprint::of(bundle.leaf_der())),
+                Err(error) => self.note(Problem::FallbackBlocks, error, "default.pem".into()),
+            }
         }
     }
-    if !unlinked.is_empty() {
-        let seen = format!(
-            "certs/: the chain for {} is out of order or incomplete: a certificate did not issue the \
-             one before it",
-            listed(&unlinked)
-        );
-        let remedy = "move the file away, so that marathon-acme orders another";
-        findings.push(Finding::warn(SUBJECT, seen, remedy));
+
+    /// The file to read now.
+    pub(super) fn next(&self) -> Option<Load> {
+        self.unread.front().cloned().map(Load::Certificate)
     }
-    findings
+
+    /// Validates a file that was read.
+    pub(super) fn handle_file(&mut self, name: &Domain, file: Result<Secret, StoreError>) {
+        if self.unread.front() != Some(name) {
+            return;
+        }
+        self.unread.pop_front();
+        let path = format!("{name}.pem");
+        match file.map(|pem| (inspect(name, &pem), pem)) {
+            Ok((Ok(stored), pem)) => {
+                let linked = Bundle::as_haproxy_reads(pem.expose()).and_then(|it| it.is_linked());
+                if let Err(error) = linked {
+                    self.note(Problem::Unlinked, error, path);
+                }
+                self.sound.insert(name.clone(), stored);
+            }
+            Ok((Err(error @ BundleError::MissingName(_)), pem)) => {
+                self.note(Problem::Misnamed, error, path.clone());
+                // It may be served in place of another file of ours, as one that is not ours.
+                if self.foreign.len() < STRANGERS_MAX {
+                    self.foreign.push(Stranger { file: path, found: Found::File(pem) });
+                }
+            }
+            Ok((Err(error), _)) => self.note(Problem::Blocks, error, path),
+            // It was archived since the directory was listed.
+            Err(error) if error.kind == StoreErrorKind::Missing => {}
+            Err(error) if error.kind == StoreErrorKind::Malformed => {
+                self.note(Problem::Blocks, error.detail, path);
+            }
+            Err(error) => self.note(Problem::Unread, error.detail, path),
+        }
+    }
+
+    fn note(&mut self, problem: Problem, reason: impl ToString, file: String) {
+        self.problems.push((problem, reason.to_string(), file));
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.unread.is_empty()
+    }
+
+    pub(super) fn give_up(&mut self, reason: &str) {
+        if !self.unread.is_empty() {
+            self.left = Some((self.unread.len(), reason.to_string()));
+            self.unread.clear();
+        }
+    }
+
+    /// Those that HAProxy can load, in the order in which it loads them: of several with one name in them it
+    /// serves the one whose file name comes first.
+    pub(super) fn in_load_order(&self) -> Vec<(&Domain, &Stored)> {
+        let files = self.sound.keys().map(|name| (format!("{name}.pem"), name));
+        let order = sorted(files.collect::<Vec<_>>());
+        order.into_iter().filter_map(|(_, name)| self.sound.get_key_value(name)).collect()
+    }
+
+    /// Whether there is a file of that name that HAProxy can load.
+    pub(super) fn has(&self, name: &Domain) -> bool {
+        self.sound.contains_key(name)
+    }
+
+    /// The leaf of `default.pem`, where there is one.
+    pub(super) fn fallback(&self) -> Option<Fingerprint> {
+        self.fallback
+    }
+
+    /// The leaves of the files in `certs/` that are not ours or not for their own names.
+    pub(super) fn foreign_leaves(&self) -> impl Iterator<Item = (Fingerprint, &str)> {
+        self.foreign.iter().filter_map(|stranger| {
+            let Found::File(text) = &stranger.found else { return None };
+            let bundle = Bundle::as_haproxy_reads(text.expose()).ok()?;
+            Some((Fingerprint::of(bundle.leaf_der()), stranger.file.as_str()))
+        })
+    }
+
+    /// What is to be said of them, at this time.
+    pub(super) fn findings(
+        &self,
+        now: UnixTime,
+        required: Required<'_>,
+        has_daemon: bool,
+    ) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for problem in PROBLEMS {
+            let found = self.problems.iter().filter(|(it, ..)| *it == problem);
+            let found = found.map(|(_, reason, file)| (reason.clone(), file.as_str()));
+            for (reason, files) in grouped(found) {
+                findings.push(problem.finding(&listed(&files), &reason, has_daemon));
+            }
+        }
+        findings.extend(self.out_of_date(now, required));
+        if let Some((count, reason)) = &self.left {
+            let files = counted(*count as u64, "file");
+            let seen = format!("certs/: {files} not validated: {reason}");
+            findings.push(Finding::warn(SUBJECT, seen, "check again"));
+        }
+        if findings.is_empty() && !self.sound.is_empty() {
+            let files = counted(self.sound.len() as u64, "certificate file");
+            let seen = format!("certs/: {files} validated: key, names, chain and dates");
+            findings.push(Finding::ok(SUBJECT, seen));
+        }
+        findings.extend(self.foreign(now));
+        findings
+    }
+
+    /// Those that clients refuse by their dates.
+    fn out_of_date(&self, now: UnixTime, required: Required<'_>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for verdict in [Verdict::Fail, Verdict::Warn] {
+            let is_required = |name| required.is_none_or(|it| it.contains_key(name));
+            let of_verdict = self.sound.iter().filter(|(_, stored)| stored.not_after < now).filter(
+                |(_, stored)| (verdict == Verdict::Fail) == stored.names.iter().any(is_required),
+            );
+            let files: Vec<String> = of_verdict
+                .map(|(name, stored)| format!("{name}.pem ({})", stored.not_after))
+                .collect();
+            if files.is_empty() {
+                continue;
+            }
+            let files: Vec<&str> = files.iter().map(String::as_str).collect();
+            let seen = format!("certs/: has expired: {}", listed(&files));
+            findings.push(if verdict == Verdict::Fail {
+                let remedy = "start the daemon; if it runs, its log and / name what failed";
+                Finding::fail(SUBJECT, seen, remedy)
+            } else {
+                let seen = format!("{seen}, which no app requires");
+                Finding::warn(SUBJECT, seen, "the daemon archives it after --prune-after")
+            });
+        }
+        findings
+    }
+
+    /// What is not ours in `certs/`, judged as the daemon does.
+    fn foreign(&self, now: UnixTime) -> Vec<Finding> {
+        let ours = self.sound.iter().map(|(name, stored)| (name, stored.names.as_slice()));
+        let judged: Vec<Judgement> = judge(&self.foreign, ours, now);
+        let mut findings = Vec::new();
+        for (effect, words) in [
+            (Effect::Blocks, "keeps HAProxy from reloading"),
+            (Effect::Shadows, "is served in place of ours"),
+            (Effect::Unknown, "is not ours"),
+            (Effect::Expired, "is not ours"),
+            (Effect::Harmless, "is not ours"),
+        ] {
+            let found = judged.iter().filter(|it| it.verdict == effect);
+            let found = found.map(|it| (it.reason.clone(), it.file.as_str()));
+            for (reason, files) in grouped(found) {
+                let seen = format!("certs/: {}: {words}: {reason}", listed(&files));
+                let remedy = "move it to unmanaged-certs/";
+                findings.push(match effect {
+                    Effect::Blocks => Finding::fail(SUBJECT, seen, remedy),
+                    _ => Finding::warn(SUBJECT, seen, remedy),
+                });
+            }
+        }
+        if self.more_foreign > 0 {
+            let seen = format!("certs/: {} more files are not ours", self.more_foreign);
+            findings.push(Finding::warn(SUBJECT, seen, "move them to unmanaged-certs/"));
+        }
+        findings
+    }
 }
 
-/// Whether an app wants one of its names, as far as that is known.
-fn is_wanted(name: &Domain, leaf: &StoredLeaf, wanted: &dyn Fn(&str) -> Option<bool>) -> bool {
-    let names = [name.as_str()].into_iter().chain(leaf.names.iter().map(String::as_str));
-    names.map(wanted).any(|it| it != Some(false))
+impl Problem {
+    fn finding(self, files: &str, reason: &str, has_daemon: bool) -> Finding {
+        match self {
+            Problem::Blocks => {
+                let seen =
+                    format!("certs/: {files}: damaged, HAProxy refuses such files: {reason}");
+                let remedy = if has_daemon {
+                    "the daemon archives and replaces it within 5 min, or at once after SIGHUP"
+                } else {
+                    "start the daemon, which archives and replaces it, or move it out of certs/"
+                };
+                Finding::fail(SUBJECT, seen, remedy)
+            }
+            Problem::FallbackBlocks => {
+                let seen = format!("{files}: damaged, HAProxy refuses such files: {reason}");
+                let remedy = "delete it and restart the daemon, which creates it again";
+                Finding::fail(SUBJECT, seen, remedy)
+            }
+            Problem::Unread => {
+                let seen = format!("certs/: {files}: not validated: {reason}");
+                Finding::warn(SUBJECT, seen, "let the daemon's user read it")
+            }
+            Problem::Misnamed => {
+                let seen = format!("certs/: {files}: not for its own name: {reason}");
+                let remedy =
+                    "move it to unmanaged-certs/; the daemon then orders what apps require";
+                Finding::warn(SUBJECT, seen, remedy)
+            }
+            Problem::Unlinked => {
+                let seen = format!("certs/: {files}: its chain is out of order: {reason}");
+                let remedy =
+                    "clients may refuse it; move it out of certs/ to have it ordered again";
+                Finding::warn(SUBJECT, seen, remedy)
+            }
+        }
+    }
 }
 
-fn fallback(inspection: &Inspection, now: UnixTime) -> Option<Finding> {
-    let remedy = "move it away and start marathon-acme again, which makes another";
-    match &inspection.fallback {
-        None => {
-            let seen = "default.pem is missing: HAProxy does not start where --ssl-certs names it";
-            Some(Finding::warn(SUBJECT, seen, "start marathon-acme, which makes it"))
-        }
-        Some(Err(reason)) => {
-            let seen = format!("default.pem: damaged, HAProxy may refuse to reload: {reason}");
-            Some(Finding::fail(SUBJECT, seen, remedy))
-        }
-        Some(Ok(leaf)) if leaf.not_after < now => {
-            let seen = format!("default.pem: it has expired at {}", leaf.not_after);
-            Some(Finding::warn(SUBJECT, seen, remedy))
-        }
-        Some(Ok(_)) => None,
-    }
+/// What HAProxy can load.
+fn loadable(text: &Secret) -> Result<Bundle, BundleError> {
+    let bundle = Bundle::as_haproxy_reads(text.expose())?;
+    bundle.can_be_loaded().map(|()| bundle)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::super::report::Verdict;
-    use super::*;
-    use crate::check::tests::{leaf, survey};
-
-    const NOW: i64 = 1_000_000;
-
-    fn found(files: &[(&str, Result<StoredLeaf, String>)]) -> Vec<(Verdict, String)> {
-        let file = |(name, it): &(&str, Result<_, _>)| (Domain::parse(name).unwrap(), it.clone());
-        let files = files.iter().map(file).collect();
-        let inspection = Inspection { files, fallback: Some(Ok(leaf(&["*"], b"default"))) };
-        let wanted = |name: &str| Some(name != "old.org");
-        let now = UnixTime::from_seconds(NOW);
-        let found = findings(&inspection, &survey(), &wanted, now).into_iter();
-        found.map(|it| (it.verdict, it.seen)).collect()
-    }
-
-    #[test]
-    fn a_file_that_haproxy_refuses_is_a_failure() {
-        let bad = || Err("it is cut short".to_string());
-        let good = leaf(&["a.org"], b"a");
-        let said = found(&[("a.org", Ok(good.clone())), ("b.org", bad()), ("c.org", bad())]);
-        let text =
-            "certs/: b.org.pem, c.org.pem: damaged, HAProxy may refuse to reload: it is cut short";
-        assert_eq!(said, [(Verdict::Fail, text.to_string())]);
-        let said = found(&[("a.org", Ok(good))]);
-        assert_eq!(said, [(Verdict::Ok, "HAProxy can load 1 certificate file of ours".into())]);
-    }
-
-    #[test]
-    fn what_haproxy_loads_may_still_be_wrong() {
-        let good = leaf(&["a.org"], b"a");
-        let now = UnixTime::from_seconds(NOW);
-        let old = StoredLeaf { not_after: now.minus(Duration::from_secs(1)), ..good.clone() };
-        let future = now.plus(Duration::from_secs(7200));
-        let cases = [
-            ("b.org", good.clone(), Verdict::Warn, "certs/b.org.pem: it is not for its own name"),
-            ("a.org", old.clone(), Verdict::Fail, "certs/a.org.pem: it has expired at 1970"),
-            (
-                "a.org",
-                StoredLeaf { not_before: future, ..good.clone() },
-                Verdict::Warn,
-                "it is not valid before",
-            ),
-            (
-                "a.org",
-                StoredLeaf { is_linked: false, ..good },
-                Verdict::Warn,
-                "the chain for a.org is out of order",
-            ),
-        ];
-        for (name, leaf, verdict, words) in cases {
-            let said = found(&[(name, Ok(leaf))]);
-            let is_there = said.iter().any(|(it, text)| *it == verdict && text.contains(words));
-            assert!(is_there, "{words}: {said:?}");
-        }
-        // It waits for --prune-after.
-        let unwanted = StoredLeaf { names: vec!["old.org".into()], ..old };
-        let said = found(&[("old.org", Ok(unwanted))]);
-        assert!(said.iter().all(|(verdict, _)| *verdict == Verdict::Ok), "{said:?}");
-    }
-
-    #[test]
-    fn default_pem_is_inspected_too() {
-        let now = UnixTime::from_seconds(NOW);
-        let expired = StoredLeaf { not_after: UnixTime::from_seconds(0), ..leaf(&["*"], b"d") };
-        let cases = [
-            (None, Verdict::Warn, "default.pem is missing"),
-            (Some(Err("it is empty".into())), Verdict::Fail, "default.pem: damaged, HAProxy may"),
-            (Some(Ok(expired)), Verdict::Warn, "default.pem: it has expired"),
-        ];
-        for (fallback, verdict, words) in cases {
-            let inspection = Inspection { files: Vec::new(), fallback };
-            let [finding] =
-                findings(&inspection, &survey(), &|_| None, now).try_into().expect("one");
-            assert!(finding.verdict == verdict && finding.seen.contains(words), "{finding:?}");
-        }
-    }
-}
+mod tests;

@@ -3,8 +3,8 @@
 //! signals nobody, listens nowhere; so it may run beside a daemon at work on the same storage.
 //!
 //! A machine of its own on the seam of the daemon, whose way to its peers it shares:
-//! names, CA, Marathons → load balancers, once they resolve → routes, once the domains are known, and what
-//! is exposed, once their configurations are.
+//! names, CA, Marathons, files → load balancers, once they resolve → what they serve, once the files are
+//! read → routes, once the domains are known, and what is exposed, once their configurations are.
 //! Each part asks, and judges its answers; here they are brought together. It ends when every question is
 //! answered, and at [`TIME_MAX`] whatever is not.
 
@@ -19,7 +19,6 @@ use crate::domain::Domain;
 use crate::http::Request;
 use crate::keys::Keys;
 use crate::log::{Level, Record};
-use crate::pki::inspection::Inspection;
 use crate::seam::{Input, Loaded, Machine, Output, Signal, Trust};
 use crate::survey::Survey;
 use crate::time::{Instant, Now, UnixTime};
@@ -30,6 +29,7 @@ mod balancers;
 mod ca;
 mod cause;
 mod exposure;
+mod fallback;
 mod files;
 mod marathons;
 mod names;
@@ -38,19 +38,18 @@ pub mod report;
 mod routes;
 mod served;
 mod storage;
-mod stored;
 #[cfg(test)]
 mod tests;
 
 use balancers::{Balancers, Site};
 use ca::Ca;
 use exposure::Exposure;
+use files::Files;
 use marathons::Marathons;
 use names::Names;
 use report::{Finding, Look, Report};
 use routes::Routes;
 use served::Served;
-use stored::Stored;
 
 /// A check ends by then, whatever has not answered.
 pub const TIME_MAX: Duration = Duration::from_secs(60);
@@ -92,12 +91,12 @@ const PARTS: [Part; 10] = [
 pub struct Checker {
     config: Config,
     survey: Survey,
-    stored: Stored,
     remarks: Vec<Finding>,
     transport: Transport,
     names: Names,
     ca: Ca,
     marathons: Marathons,
+    files: Files,
     balancers: Balancers,
     served: Served,
     exposure: Exposure,
@@ -116,21 +115,16 @@ pub struct Checker {
 impl Checker {
     /// A check of what these choices mean, of which something is to be said, with a storage that was
     /// looked at already.
-    pub fn new(
-        config: &Config,
-        (survey, inspection): (Survey, Inspection),
-        remarks: &[Record],
-        look: Look,
-    ) -> Checker {
+    pub fn new(config: &Config, survey: Survey, remarks: &[Record], look: Look) -> Checker {
         Checker {
             config: config.clone(),
-            stored: Stored::new(inspection, &survey.foreign),
             survey,
             remarks: remarks.iter().map(remark).collect(),
             transport: Transport::new(config.proxies.clone()),
             names: Names::default(),
             ca: Ca::default(),
             marathons: Marathons::new(config),
+            files: Files::default(),
             balancers: Balancers::new(config),
             served: Served::default(),
             exposure: Exposure::default(),
@@ -149,6 +143,13 @@ impl Checker {
         self.names.start(turn, &mut self.transport, &self.config);
         self.ca.start(turn, &mut self.transport, &self.config);
         self.marathons.start(turn, &mut self.transport);
+        self.files.start(&self.survey);
+        self.read_next();
+    }
+
+    /// Reads a file of ours: one at a time, so that only one key is in memory.
+    fn read_next(&mut self) {
+        self.outputs.extend(self.files.next().map(Output::Load));
     }
 
     fn take_in(&mut self, turn: &mut Turn<'_>, input: Input<'_>) {
@@ -162,6 +163,10 @@ impl Checker {
             }
             Input::Loaded(Loaded::NameService { resolv_conf, hosts }) => {
                 self.transport.handle_name_service(turn, &resolv_conf, &hosts);
+            }
+            Input::Loaded(Loaded::Certificate(name, file)) => {
+                self.files.handle_file(&name, file);
+                self.read_next();
             }
             Input::Signal(Signal::Stop) => self.interrupted = true,
             // Whatever else there is, is a daemon's.
@@ -190,14 +195,11 @@ impl Checker {
     fn advance(&mut self, turn: &mut Turn<'_>) {
         self.balancers.advance(turn, &mut self.transport, &self.names);
         let ready = self.marathons.is_done() && self.names.is_done();
-        if ready && !self.served.has_begun() {
-            let found = self.marathons.found();
-            let is_wanted =
-                |domain: &Domain| found.is_some_and(|it| it.domains.contains_key(domain));
-            let wanted = found.is_some().then_some(&is_wanted as &dyn Fn(&Domain) -> bool);
-            self.served.start((&self.config, &self.names), &self.stored, wanted);
-            self.served.advance(turn, &mut self.transport);
+        if ready && self.files.is_done() && !self.served.has_begun() {
+            let required = self.marathons.found().map(|it| &it.domains);
+            self.served.start((&self.config, &self.names), &self.files, required);
         }
+        self.served.advance(turn, &mut self.transport);
         if self.balancers.is_done() && !self.exposure.has_begun() {
             self.exposure.start(self.balancers.publications());
             self.exposure.advance(turn, &mut self.transport);
@@ -219,8 +221,7 @@ impl Checker {
         } else if self.balancers.awaits(request) {
             self.balancers.handle_event(request, event);
         } else if self.served.awaits(request) {
-            let (transport, stored) = (&mut self.transport, &self.stored);
-            self.served.handle_event(turn, transport, stored, request, event);
+            self.served.handle_event(turn.now.wall, request, event);
         } else if self.exposure.awaits(request) {
             self.exposure.handle_event(turn, &mut self.transport, request, event);
         } else if self.routes.awaits(request) {
@@ -235,7 +236,8 @@ impl Checker {
         self.ca.give_up(reason);
         self.marathons.give_up(reason);
         self.balancers.give_up(reason);
-        self.served.give_up(reason);
+        self.files.give_up(reason);
+        self.served.give_up(reason, &self.config);
         self.exposure.give_up();
         self.routes.give_up(reason);
     }
@@ -267,7 +269,8 @@ impl Checker {
             Part::Options | Part::Storage => true,
             Part::Names => self.names.is_done(),
             Part::Ca => self.ca.is_done(),
-            Part::Marathons | Part::Files => self.marathons.is_done(),
+            Part::Marathons => self.marathons.is_done(),
+            Part::Files => self.files.is_done() && self.marathons.is_done(),
             Part::Balancers => self.balancers.is_done() && self.marathons.is_done(),
             Part::Served => self.served.is_done(),
             Part::Exposure => self.exposure.is_done(),
@@ -278,20 +281,25 @@ impl Checker {
     fn findings(&self, part: Part, now: UnixTime) -> Vec<Finding> {
         match part {
             Part::Options => self.remarks.clone(),
-            Part::Storage => storage::findings(&self.survey, now),
+            Part::Storage => storage::findings(&self.survey),
             Part::Names => self.names.findings(),
             Part::Ca => self.ca.findings(&self.config),
             Part::Marathons => self.marathons.findings(),
             Part::Files => {
-                let wanted = |host: &str| self.is_wanted(host);
-                files::findings(self.stored.inspection(), &self.survey, &wanted, now)
+                let required = self.marathons.found().map(|it| &it.domains);
+                self.files.findings(now, required, storage::has_daemon(&self.survey))
             }
             Part::Balancers => {
-                let wanted = |host: &str| self.is_wanted(host).unwrap_or(false);
+                let found = self.marathons.found();
+                let wanted = |host: &str| {
+                    let domain = Domain::parse(host).ok();
+                    domain
+                        .is_some_and(|it| found.is_some_and(|apps| apps.domains.contains_key(&it)))
+                };
                 self.balancers.findings(Site {
                     wanted: &wanted,
                     storage_dir: &self.survey.dir,
-                    found: self.marathons.found(),
+                    found,
                     group: &self.config.group,
                 })
             }
@@ -303,12 +311,6 @@ impl Checker {
                 self.routes.findings(at_work, found, |at| self.balancers.challenges(at))
             }
         }
-    }
-
-    /// Whether an app wants a certificate for a host; `None` where no Marathon lists its apps.
-    fn is_wanted(&self, host: &str) -> Option<bool> {
-        let found = self.marathons.found()?;
-        Some(Domain::parse(host).is_ok_and(|domain| found.domains.contains_key(&domain)))
     }
 
     /// For whoever watches.

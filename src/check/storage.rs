@@ -2,15 +2,13 @@
 
 use crate::daemon::storekeeper::LEASE;
 use crate::hint::Hint;
-use crate::pki::guard::{Verdict, judge};
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::survey::{LockState, Survey};
-use crate::time::UnixTime;
 
 use super::listed;
 use super::report::Finding;
 
-const SUBJECT: &str = "storage";
+pub(super) const SUBJECT: &str = "storage";
 /// With less room, in bytes, the daemon may soon be unable to write; it needs some MiB itself.
 const FREE_BYTES_LOW: u64 = 64 * 1024 * 1024;
 /// With less room, in bytes, it cannot write `state.json` and a certificate beside the old ones.
@@ -24,8 +22,8 @@ pub(super) fn has_daemon(survey: &Survey) -> bool {
     matches!(survey.lock, LockState::Held { beat_age } if beat_age < LEASE)
 }
 
-/// What is to be said of the storage, at this time.
-pub(super) fn findings(survey: &Survey, now: UnixTime) -> Vec<Finding> {
+/// What is to be said of the storage; of the files in `certs/` see `files.rs`.
+pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
     let dir = survey.dir.display();
     if let Some(error) = &survey.missing {
         let remedy = "make the directory, or mount the volume there";
@@ -58,7 +56,6 @@ pub(super) fn findings(survey: &Survey, now: UnixTime) -> Vec<Finding> {
         findings.push(Finding::ok(SUBJECT, seen));
     }
     findings.extend(room(survey));
-    findings.extend(foreign(survey, now));
     let odd = survey.odd_modes.iter().map(|odd| {
         let seen = format!("mode {:04o} in place of {:04o}", odd.mode, odd.expected);
         (seen, odd.path.as_str())
@@ -68,37 +65,6 @@ pub(super) fn findings(survey: &Survey, now: UnixTime) -> Vec<Finding> {
         findings.push(Finding::warn(SUBJECT, format!("{seen}: {}", listed(&paths)), remedy));
     }
     findings.push(lock(survey));
-    findings
-}
-
-/// What is not ours in `certs/`, judged as the daemon does, but that no file of ours is read for it: each
-/// is for the name that it bears.
-fn foreign(survey: &Survey, now: UnixTime) -> Vec<Finding> {
-    let ours = survey.certificates.iter().map(|name| (name, std::slice::from_ref(name)));
-    let judged = judge(&survey.foreign, ours, now);
-    let mut findings = Vec::new();
-    for (verdict, words) in [
-        (Verdict::Blocks, "keeps HAProxy from reloading"),
-        (Verdict::Shadows, "is served in place of ours"),
-        (Verdict::Unknown, "is not ours"),
-        (Verdict::Expired, "is not ours"),
-        (Verdict::Harmless, "is not ours"),
-    ] {
-        let found = judged.iter().filter(|it| it.verdict == verdict);
-        let found = found.map(|it| (it.reason.clone(), it.file.as_str()));
-        for (reason, files) in grouped(found) {
-            let seen = format!("certs/: {}: {words}: {reason}", listed(&files));
-            let remedy = "move it to unmanaged-certs/";
-            findings.push(match verdict {
-                Verdict::Blocks => Finding::fail(SUBJECT, seen, remedy),
-                _ => Finding::warn(SUBJECT, seen, remedy),
-            });
-        }
-    }
-    if survey.more_foreign > 0 {
-        let seen = format!("certs/: {} more files are not ours", survey.more_foreign);
-        findings.push(Finding::warn(SUBJECT, seen, "move them to unmanaged-certs/"));
-    }
     findings
 }
 
@@ -167,7 +133,7 @@ mod tests {
     use super::super::report::Verdict;
     use super::*;
     use crate::domain::Domain;
-    use crate::survey::{Found, OddMode, Stranger};
+    use crate::survey::OddMode;
 
     fn survey() -> Survey {
         Survey {
@@ -177,6 +143,7 @@ mod tests {
             free_bytes: Some(1 << 33),
             free_files: None,
             certificates: vec![Domain::parse("a.org").unwrap()],
+            fallback: None,
             foreign: Vec::new(),
             more_foreign: 0,
             odd_modes: Vec::new(),
@@ -186,11 +153,7 @@ mod tests {
 
     fn said(survey: &Survey) -> Vec<(Verdict, String)> {
         let text = |it: Finding| (it.verdict, format!("{}: {}", it.seen, it.remedy));
-        findings(survey, UnixTime::from_millis(0)).into_iter().map(text).collect()
-    }
-
-    fn stranger(file: &str, found: Found) -> Stranger {
-        Stranger { file: file.into(), found }
+        findings(survey).into_iter().map(text).collect()
     }
 
     #[test]
@@ -212,17 +175,6 @@ mod tests {
             (Survey { free_bytes: Some(3 << 20), ..kept.clone() }, Verdict::Warn, "only 3 MiB"),
             (Survey { free_files: Some(0), ..kept.clone() }, Verdict::Fail, "no more files"),
             (Survey { free_files: Some(9), ..kept.clone() }, Verdict::Warn, "only 9 more files"),
-            (
-                Survey { foreign: vec![stranger("x", Found::Link)], ..kept.clone() },
-                Verdict::Warn,
-                "certs/: x: is not ours: it is a symbolic link, which HAProxy follows and",
-            ),
-            (
-                Survey { foreign: vec![stranger("x", Found::Other)], ..kept.clone() },
-                Verdict::Warn,
-                "certs/: x: is not ours: HAProxy passes over what is no file",
-            ),
-            (Survey { more_foreign: 3, ..kept.clone() }, Verdict::Warn, "certs/: 3 more files are"),
             (
                 Survey { odd_modes: vec![mode], ..kept.clone() },
                 Verdict::Warn,

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::pki::Fingerprint;
-use crate::pki::inspection::StoredLeaf;
 use crate::proxy::Proxy;
-use crate::seam::{CloseReason, ConnId, Trust};
+use crate::seam::{CloseReason, ConnId, Load, Trust};
+use crate::secret::Secret;
 use crate::survey::LockState;
 use crate::testing::{Bench, config};
 use crate::url::Url;
@@ -25,30 +24,19 @@ struct World {
     /// Where the certificate does not matter.
     unjudged: Vec<ConnId>,
     said: Vec<String>,
+    /// What each certificate file holds.
+    file: String,
     exit: Option<u8>,
 }
 
-/// A leaf for these names, valid from 1970 on for a long time, that no other is like.
-pub(super) fn leaf(names: &[&str], what: &[u8]) -> StoredLeaf {
-    StoredLeaf {
-        names: names.iter().map(ToString::to_string).collect(),
-        not_before: UnixTime::from_seconds(0),
-        not_after: UnixTime::from_seconds(10_000_000_000),
-        serial: "01".into(),
-        fingerprint: Fingerprint::of(what),
-        key_algorithm: Vec::new(),
-        is_linked: true,
-        can_be_seen: true,
-    }
+/// A certificate for the domain of the apps.
+fn pem() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["www.example.com".to_string()]).unwrap();
+    key.serialize_pem() + &params.self_signed(&key).unwrap().pem()
 }
 
-fn inspection() -> Inspection {
-    let name = "www.example.com";
-    let files = vec![(Domain::parse(name).unwrap(), Ok(leaf(&[name], b"file")))];
-    Inspection { files, fallback: Some(Ok(leaf(&["*"], b"default"))) }
-}
-
-pub(super) fn survey() -> Survey {
+fn survey() -> Survey {
     Survey {
         dir: "/st".into(),
         missing: None,
@@ -56,6 +44,7 @@ pub(super) fn survey() -> Survey {
         free_bytes: None,
         free_files: None,
         certificates: vec![Domain::parse("www.example.com").unwrap()],
+        fallback: None,
         foreign: Vec::new(),
         more_foreign: 0,
         odd_modes: Vec::new(),
@@ -100,9 +89,9 @@ impl World {
             ..config()
         };
         change(&mut config);
-        let checker = Checker::new(&config, (survey(), inspection()), &[], Look::Plain);
+        let checker = Checker::new(&config, survey(), &[], Look::Plain);
         let (unjudged, said) = (Vec::new(), Vec::new());
-        World { checker, bench: Bench::new(), answers, unjudged, said, exit: None }
+        World { checker, bench: Bench::new(), answers, unjudged, said, file: pem(), exit: None }
     }
 
     /// Tells it something, and what follows from it for as long as anything does.
@@ -134,6 +123,10 @@ impl World {
                         None => self.take_in(Input::Connected(conn)),
                         Some(()) => self.answer(conn, &String::from_utf8(bytes).unwrap()),
                     }
+                }
+                Output::Load(Load::Certificate(name)) => {
+                    let file = Ok(Secret::new(self.file.clone()));
+                    self.take_in(Input::Loaded(Loaded::Certificate(name, file)));
                 }
                 Output::Load(_) => self.name_service(),
                 _ => {}
@@ -201,7 +194,7 @@ ok    clock    agrees with the CA's
 ok    marathon http://192.0.2.2:8080: Marathon 1.11.24, leader m:8080
 ok    marathon http://192.0.2.2:8080: the event stream opens
 ok    apps     http://192.0.2.2:8080: 1 app, 1 domain wanted in group \"external\"
-ok    certs    HAProxy can load 1 certificate file of ours
+ok    storage  certs/: 1 certificate file validated: key, names, chain and dates
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: healthy
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: loads /st/certs, which is ours
 ok    lb       http://192.0.2.3:9090 at 192.0.2.3: sends challenges to acme before it looks at hosts
@@ -371,7 +364,7 @@ fn it_ends_by_its_time_and_when_it_is_told_to() {
 #[test]
 fn what_the_options_say_comes_first() {
     let remarks = [Record::warn("main", "unknown variable").with("variable", "X")];
-    let checker = Checker::new(&config(), (survey(), inspection()), &remarks, Look::Plain);
+    let checker = Checker::new(&config(), survey(), &remarks, Look::Plain);
     let mut world = World { checker, ..World::new(Answers::new(), |_| {}) };
     world.tell(Input::Timeout);
     assert_eq!(world.said[0], "warn  options  unknown variable variable=X\n");

@@ -39,6 +39,7 @@ mod trial;
 mod trouble;
 mod view;
 
+pub use file::inspect;
 pub use life::{Advice, Life, Stored};
 pub use schedule::{Next, Planned, Task, When, Why};
 pub use trouble::{AppChanges, NameChanges, Trouble};

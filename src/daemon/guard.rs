@@ -91,7 +91,9 @@ impl Guard {
                 return;
             }
         };
-        self.trouble = None;
+        if self.trouble.take().is_some() {
+            turn.log(Record::info("guard", "certs/ can be looked through again"));
+        }
         certificates.compare_files(turn, &look.ours, &look.changed);
         // What is read now may turn out to be no file of ours; but once only, as what cannot be mended is
         // read time and again.

@@ -37,7 +37,7 @@ use stream::{Stream, StreamNews};
 use sync::{Sync, SyncNews};
 use token::Token;
 
-/// Events that come within this time of the first one lead to one sync.
+/// The first event after so quiet a time leads to a sync at once, those within it to one more.
 const BURST: Duration = Duration::from_secs(1);
 /// A sync runs this long after the last one, whatever the stream says.
 const SYNC_INTERVAL: Duration = Duration::from_secs(600);
@@ -128,6 +128,8 @@ pub struct Watcher {
     sync: Sync,
     /// When the next sync is due; nothing while one runs that was asked for later.
     sync_at: Option<Instant>,
+    /// When the last sync began.
+    synced_at: Option<Instant>,
     second_look_at: Option<Instant>,
     sync_backoff: Backoff,
     /// What the last complete list said.
@@ -150,6 +152,7 @@ impl Watcher {
             stream: Stream::new(config),
             sync: Sync::new(config),
             sync_at: None,
+            synced_at: None,
             second_look_at: None,
             sync_backoff: Backoff::default(),
             wanted: Wanted::default(),
@@ -256,11 +259,13 @@ impl Watcher {
         match relevance {
             event::Relevance::Attached => self.plan(turn.now.mono),
             event::Relevance::MayPrecedeChange => {
+                // The change itself follows within the burst, as a rule with an event of its own.
                 self.plan(turn.now.mono + BURST);
                 self.second_look_at = Some(turn.now.mono + SECOND_LOOK);
             }
             event::Relevance::FollowsChange => {
-                self.plan(turn.now.mono + BURST);
+                let now = turn.now.mono;
+                self.plan(self.synced_at.map_or(now, |last| (last + BURST).max(now)));
                 self.second_look_at = None;
             }
         }
@@ -287,6 +292,10 @@ impl Watcher {
     }
 
     fn synced(&mut self, turn: &mut Turn<'_>) {
+        if self.sync_backoff.failures() > 0 {
+            let line = Record::info("marathon", "sync succeeded again");
+            turn.log(line.with("failures", self.sync_backoff.failures()));
+        }
         self.sync_backoff.reset();
         self.counts.syncs_complete += 1;
         self.plan(turn.now.mono + SYNC_INTERVAL);
@@ -364,6 +373,7 @@ impl Watcher {
         // What changes while a sync runs is seen by the next one, not by the one under way.
         if self.sync_at.is_some_and(|at| at <= turn.now.mono) && self.sync.is_resting() {
             self.sync_at = None;
+            self.synced_at = Some(turn.now.mono);
             self.sync.start(turn, transport);
         }
     }

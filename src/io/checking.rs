@@ -5,7 +5,6 @@ use std::io;
 
 use crate::config::Config;
 use crate::keys::Keys as _;
-use crate::pki::inspection::Inspection;
 use crate::seam::Machine;
 use crate::survey::Survey;
 
@@ -15,7 +14,7 @@ use super::keys::RingKeys;
 use super::log::Logger;
 use super::notify::Notifier;
 use super::signals::Signals;
-use super::storage::{Storage, inspect, survey};
+use super::storage::{Storage, survey};
 use super::tls::TlsClients;
 use super::{StartError, hardening, user};
 
@@ -28,7 +27,7 @@ use super::{StartError, hardening, user};
 pub fn run_check<M: Machine>(
     config: &Config,
     signals: Signals,
-    make: impl FnOnce(Survey, Inspection) -> M,
+    make: impl FnOnce(Survey) -> M,
 ) -> Result<u8, StartError> {
     let failed = |text: String| StartError { status: 1, text };
     let tls = TlsClients::new(config)
@@ -39,9 +38,7 @@ pub fn run_check<M: Machine>(
         user::become_user(user).map_err(|error| failed(error.to_string()))?;
         let _ = hardening::keep_memory_private();
     }
-    let survey = survey(&config.storage_dir, config.cert_mode);
-    let inspection = inspect(&config.storage_dir, &survey);
-    let mut machine = make(survey, inspection);
+    let mut machine = make(survey(&config.storage_dir, config.cert_mode));
     let mut keys = RingKeys::new();
     // It reads the configuration of the name service, too, which is all that it is asked for.
     let disk = Storage::new(config.storage_dir.clone(), config.cert_mode, keys.random());

@@ -75,7 +75,7 @@ impl Logger {
         if record.level < self.level {
             return;
         }
-        if let Some(record) = self.repeats.hear(now, record) {
+        for record in self.repeats.hear(now, record) {
             self.say(now.wall, &record);
         }
     }
@@ -288,9 +288,11 @@ mod tests {
         assert_eq!(drain(&mut reader).lines().count(), 1);
         let due = logger.wake_at().unwrap();
         logger.turned(Now { mono: due, ..AT });
-        assert!(drain(&mut reader).ends_with("x lb=y heard=2026-11-23T17:00:00Z repeated=2\n"));
+        let times = "first=2026-11-23T17:00:00Z last=2026-11-23T17:00:00Z";
+        let summary = |count| format!("x lb=y repeated={count} {times}\n");
+        assert!(drain(&mut reader).ends_with(&summary(3)));
         logger.write(Now { mono: due, ..AT }, line());
         logger.finish(AT);
-        assert!(drain(&mut reader).ends_with("x lb=y heard=2026-11-23T17:00:00Z\n"));
+        assert!(drain(&mut reader).ends_with(&summary(1)));
     }
 }

@@ -30,7 +30,7 @@ use files::{FileKind, Files, RealFiles, is_not_a_file, read_named};
 use guard::Known;
 pub use obstacle::obstacle;
 pub use snapshot::{Snapshot, read_only};
-pub use survey::{inspect, survey};
+pub use survey::survey;
 
 /// The folders that are there from the start on.
 const FOLDERS: [&str; 5] = ["certs", "unmanaged-certs", "challenges", "archive", "tmp"];

@@ -115,8 +115,14 @@ pub(super) fn issuer_and_subject(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((issuer, fields.expect(der::SEQUENCE)?.to_vec()))
 }
 
+/// Whether a certificate names its own subject as its issuer, as a self-signed one does. No signature is
+/// verified.
+pub fn is_self_issued(der: &[u8]) -> bool {
+    issuer_and_subject(der).is_some_and(|(issuer, subject)| issuer == subject)
+}
+
 /// The last common name of whom a certificate is for; `None` where it has none, or is none.
-pub(super) fn subject_common_name(der: &[u8]) -> Option<String> {
+pub fn subject_common_name(der: &[u8]) -> Option<String> {
     common_name(&issuer_and_subject(der)?.1)?
 }
 

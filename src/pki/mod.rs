@@ -6,7 +6,6 @@ mod der;
 mod fingerprint;
 pub mod gate;
 pub mod guard;
-pub mod inspection;
 mod kinship;
 pub mod leaf;
 pub mod pem;

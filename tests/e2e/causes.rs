@@ -1,104 +1,19 @@
-//! `--check` about what is served, what HAProxy refuses, and what keeps challenges away: the certificate
-//! files against a real HAProxy, and the labels of the apps against the configuration that marathon-lb
-//! makes of them.
-
-use std::fs;
-use std::path::Path;
+//! `--check` about what keeps challenges away: the labels of the apps against the configuration that
+//! marathon-lb makes of them.
 
 use serde_json::{Value, json};
 use stand_ins::marathon_lb::{Options, written};
 
 use crate::check::{DOMAIN, Ground, PING, PONG_LINE};
 use crate::frontend::{Door, Frontend};
-use crate::process::{Outcome, expect, free_port, local};
-use crate::real::HaProxy;
+use crate::process::{Outcome, expect, local};
 use crate::rules::{HTTP_LABEL, HTTPS_LABEL, labels, old_variants, ours, without_allow};
-use crate::site::text;
-use crate::stand::stop;
 use crate::{Test, Tool};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_check_names_what_keeps_challenges_away", &[Tool::LowPorts], kept_away),
     ("a_check_takes_the_old_labels_for_valid", &[Tool::LowPorts], old_labels),
-    ("a_check_compares_what_a_real_haproxy_serves", &[Tool::HaProxy], served),
-    ("a_check_finds_the_file_of_ours_that_haproxy_refuses", &[Tool::HaProxy], refused),
 ];
-
-/// A HAProxy that has loaded the certificate of the daemon; its control answers for process ids.
-fn loaded(ground: &Ground, storage: &Path) -> Outcome<HaProxy> {
-    let (site, port) = (&ground.site, free_port()?);
-    HaProxy::start(site.folder(), storage, port, &[site.port], site.lb.clone())
-}
-
-/// The option that has this HAProxy probed for the load balancer of the site.
-fn verification(ground: &Ground, haproxy: &HaProxy) -> String {
-    format!("--lb-verify={}=127.0.0.1:{}", ground.site.lb.address(), haproxy.https_port)
-}
-
-fn served() -> Outcome {
-    let ground = Ground::new()?;
-    let mut daemon = ground.daemon()?;
-    let haproxy = loaded(&ground, &ground.site.storage)?;
-    let verify = verification(&ground, &haproxy);
-    let file = format!("certs/{DOMAIN}.pem");
-    let same = [": serves what is stored for 1 name\n", &format!("unknown names it serves {file}")];
-    let (_, said) = ground.check(&[&verify])?;
-    expect(same.iter().all(|line| said.contains(line)), || said)?;
-    // Without an address to probe nothing is said of what is served.
-    let (_, said) = ground.check(&[])?;
-    expect(!said.contains(" served "), || said)?;
-    stop(&mut daemon)?;
-    // The daemon has renewed it, and HAProxy was not told.
-    let path = ground.site.certificate(DOMAIN);
-    let earlier = fs::read(&path).map_err(text)?;
-    let renewed = |bytes: &[u8]| fs::write(&path, bytes).map_err(text);
-    let fallback = fs::read(ground.site.storage.join("default.pem")).map_err(text)?;
-    fs::remove_file(&path).map_err(text)?;
-    let mut daemon = ground.daemon()?;
-    stop(&mut daemon)?;
-    drop(haproxy);
-    let later = fs::read(&path).map_err(text)?;
-    renewed(&earlier)?;
-    let haproxy = loaded(&ground, &ground.site.storage)?;
-    renewed(&later)?;
-    let verify = verification(&ground, &haproxy);
-    let (status, said) = ground.check(&[&verify])?;
-    let line = format!(": for {DOMAIN} it serves an earlier one, the certificate for {DOMAIN}");
-    expect(status == Some(1) && said.contains(&line), || said)?;
-    // A HAProxy that has another storage shows its own fallback.
-    drop(haproxy);
-    let other = ground.site.folder().join("other");
-    fs::create_dir_all(other.join("certs")).map_err(text)?;
-    fs::write(other.join("default.pem"), &fallback).map_err(text)?;
-    let haproxy = loaded(&ground, &other)?;
-    let verify = verification(&ground, &haproxy);
-    let (status, said) = ground.check(&[&verify])?;
-    let line =
-        format!(": for {DOMAIN} it serves default.pem, the self-signed fallback; HAProxy has");
-    expect(status == Some(1) && said.contains(&line), || said)
-}
-
-/// In bytes: in the middle of the leaf, behind the key.
-const LEAF_CUT: usize = 500;
-
-fn refused() -> Outcome {
-    let ground = Ground::new()?;
-    let mut daemon = ground.daemon()?;
-    let haproxy = loaded(&ground, &ground.site.storage)?;
-    stop(&mut daemon)?;
-    haproxy.check()?;
-    let path = ground.site.certificate(DOMAIN);
-    let whole = fs::read(&path).map_err(text)?;
-    fs::write(&path, &whole[..LEAF_CUT]).map_err(text)?;
-    expect(haproxy.check().is_err(), || "HAProxy loads the cut file".into())?;
-    let line = format!(
-        "fail  certs    certs/: {DOMAIN}.pem: damaged, HAProxy may refuse to reload: it is cut"
-    );
-    ground.says(&[], 1, &[&line])?;
-    fs::write(&path, &whole).map_err(text)?;
-    let (_, said) = ground.check(&[])?;
-    expect(said.contains("ok    certs    HAProxy can load 1 certificate file"), || said)
-}
 
 impl Ground {
     /// Marathon has our app with these labels and `/shop` with more labels, and marathon-lb, which is in this

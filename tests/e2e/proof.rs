@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("a_rollback_that_does_not_help_is_taken_back", &[Tool::Pebble, Tool::HaProxy], futile),
     ("what_the_new_file_breaks_is_rolled_back", &[Tool::Pebble, Tool::HaProxy], rolled_back),
+    ("a_check_compares_what_two_haproxies_serve", &[Tool::Pebble, Tool::HaProxy], checked),
     ("without_a_port_to_look_at_nobody_is_looked_at", &[Tool::Pebble, Tool::HaProxy], unlooked),
 ];
 
@@ -233,6 +234,62 @@ fn freeze(pair: &Pair, with: &Path) -> Outcome<PathBuf> {
     fs::copy(with, frozen.join("certs/a.example.com.pem")).map_err(text)?;
     pair.first.sees(&frozen)?;
     Ok(frozen)
+}
+
+/// What a check says, with the places where TLS is spoken or without.
+fn check(pair: &Pair, verify: bool) -> Outcome<String> {
+    let urls = pair.both().map(|it| format!("http://{}", it.origin())).join(",");
+    let places = pair.both().map(|it| format!("{}={}", it.origin(), local(it.ports[1])));
+    let (lb, places) = (format!("--lb={urls}"), format!("--lb-verify={}", places.join(",")));
+    let more = ["--check", lb.as_str(), places.as_str()];
+    let more = &more[..if verify { 3 } else { 2 }];
+    let (_, said) = pair.real.site.run("check", &pair.real.arguments, more)?;
+    Ok(said)
+}
+
+fn checked() -> Outcome {
+    let mut pair = Pair::start(true)?;
+    let here = pair.both().map(|it| {
+        let origin = it.origin();
+        format!("  served   http://{origin} at {}: ", local(it.ports[1]))
+    });
+    let says = |said: &str, lines: &[String]| {
+        let missing = lines.iter().find(|line| !said.contains(*line));
+        missing.map_or(Ok(()), |line| Err(format!("{line:?} is not in\n{said}")))
+    };
+    // Before there is any certificate, default.pem is served.
+    let default = |verdict: &str, here: &str| format!("{verdict}{here}shows default.pem");
+    says(&check(&pair, true)?, &[default("ok  ", &here[0]), default("ok  ", &here[1])])?;
+    pair.real.site.deploy("/a", "a.example.com");
+    pair.real.site.deploy("/b", "b.example.com");
+    pair.both_serve("a.example.com")?;
+    pair.both_serve("b.example.com")?;
+    pair.rests()?;
+    let right = |here: &str| format!("ok  {here}serves what is stored, compared for 2 names");
+    let said = check(&pair, true)?;
+    says(&said, &[right(&here[0]), right(&here[1])])?;
+    says(&said, &["certs/: 2 certificate files validated".into()])?;
+    let said = check(&pair, false)?;
+    expect(!said.contains("served"), || said.clone())?;
+    // One has a copy from before the second certificate, and nobody signals it.
+    crate::stand::stop(&mut pair.daemon)?;
+    freeze(&pair, &pair.real.site.certificate("a.example.com"))?;
+    pair.first.haproxy = None;
+    pair.first.start_again(pair.real.site.port)?;
+    let wrong = "shows the certificate of certs/a.example.com.pem in place of what is stored for \
+                 b.example.com; it has not loaded our file";
+    let said = check(&pair, true)?;
+    says(&said, &[format!("fail{}{wrong}", here[0]), right(&here[1])])?;
+    // A file of ours is cut: HAProxy refuses it, and so does the check.
+    let file = pair.real.site.certificate("b.example.com");
+    let whole = fs::read_to_string(&file).map_err(text)?;
+    let end = whole.find("-----END CERTIFICATE").ok_or("no certificate")?;
+    fs::write(&file, &whole[..end]).map_err(text)?;
+    let refuses = |it: &HaProxy| it.check().is_err();
+    let refused = pair.second.haproxy.as_ref().is_some_and(refuses);
+    expect(refused, || "HAProxy loads a cut file".into())?;
+    let cut = "fail  storage  certs/: b.example.com.pem: damaged, HAProxy refuses such files: ";
+    says(&check(&pair, true)?, &[cut.into()])
 }
 
 fn late() -> Outcome {

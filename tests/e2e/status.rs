@@ -113,7 +113,9 @@ fn promtool(arguments: &[&str], input: &str) -> Outcome<String> {
 
 fn page() -> Outcome {
     let (site, _ca, _daemon) = busy(&[])?;
-    let status = json(site.port)?;
+    let in_sync = |status: &Value| status["load_balancers"][0]["in_sync"] == true;
+    let status =
+        wait_until("the load balancer is in sync", || json(site.port).ok().filter(in_sync))?;
     let certificates = status["certificates"].as_array().ok_or("no certificates")?;
     let states: Vec<(&str, &str)> = certificates
         .iter()
@@ -122,7 +124,6 @@ fn page() -> Outcome {
     let expected = [("bad.example.com", "failing"), ("good.example.com", "valid")];
     expect(states == expected, || status.to_string())?;
     expect(status["status"] == "degraded" && status["active"] == true, || status.to_string())?;
-    expect(status["load_balancers"][0]["in_sync"] == true, || status.to_string())?;
     let reasons: Vec<&str> = status["rejected"]
         .as_array()
         .into_iter()

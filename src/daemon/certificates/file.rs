@@ -15,7 +15,10 @@ const KEPT_LINES_MAX: usize = 1000;
 
 /// What a stored file says, when HAProxy can load it and it is for this name. Another may have written
 /// it: what we would not make ourselves is served as well.
-pub(super) fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
+///
+/// # Errors
+/// HAProxy cannot load it, or it is not for that name.
+pub fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
     let bundle = Bundle::as_haproxy_reads(pem.expose())?;
     bundle.can_be_loaded()?;
     // Of a certificate that only our TLS library cannot read nobody here knows what it is for.

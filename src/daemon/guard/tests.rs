@@ -118,6 +118,8 @@ fn a_folder_that_cannot_be_read_is_said_once() {
     let troubles: Vec<String> = case.guard.troubles().collect();
     assert_eq!(troubles[0], "certs/ cannot be looked through: certs: denied");
     assert_eq!(troubles.len(), 2, "what was seen last is believed");
+    let again = "INFO certs/ can be looked through again";
+    assert_eq!(case.look(strangers(vec![readme()], 0)), [again]);
     assert_eq!(case.look(strangers(vec![readme()], 0)), Vec::<String>::new());
     assert_eq!(case.guard.troubles().count(), 1);
 }

@@ -83,19 +83,21 @@ impl<F: Files> Storage<F> {
     pub(super) fn strangers(&self, files: &[String]) -> (Vec<Stranger>, usize) {
         let (looked, rest) = files.split_at(files.len().min(STRANGERS_MAX));
         let found = looked.iter().filter_map(|file| {
-            let found = self.stranger(file)?;
+            let is_shown_otherwise = file.contains(char::REPLACEMENT_CHARACTER);
+            let found = self.found(&format!("certs/{file}"), is_shown_otherwise)?;
             Some(Stranger { file: file.clone(), found })
         });
         (found.collect(), rest.len())
     }
 
-    fn stranger(&self, file: &str) -> Option<Found> {
-        let path = format!("certs/{file}");
+    /// What lies at a path below the storage directory, if anything; `is_shown_otherwise` when its name is
+    /// not UTF-8.
+    pub(super) fn found(&self, path: &str, is_shown_otherwise: bool) -> Option<Found> {
         let sight =
-            self.files.look(&self.dir.join(&path)).map_err(|error| super::failed(&path, &error));
+            self.files.look(&self.dir.join(path)).map_err(|error| super::failed(path, &error));
         let read = sight.and_then(|sight| match sight.kind {
             FileKind::Regular => self
-                .read(&path, STRANGER_BYTES_MAX)
+                .read(path, STRANGER_BYTES_MAX)
                 .map(|mut bytes| Found::File(Secret::from_bytes(std::mem::take(&mut bytes)))),
             FileKind::Link => Ok(Found::Link),
             FileKind::Directory | FileKind::Special => Ok(Found::Other),
@@ -106,9 +108,7 @@ impl<F: Files> Storage<F> {
                 Some(Found::Unreadable(error.detail))
             }
             // It cannot be found by the name that is shown.
-            Err(_) if file.contains(char::REPLACEMENT_CHARACTER) => {
-                Some(Found::Unreadable("its name is not UTF-8".into()))
-            }
+            Err(_) if is_shown_otherwise => Some(Found::Unreadable("its name is not UTF-8".into())),
             Err(_) => None,
         }
     }

@@ -1,6 +1,6 @@
 //! The survey of the storage directory: asks the system who may do what, and how much room there is.
-//! Takes no lock, writes nothing, makes no directory. Of the files of ours that hold a key it keeps what
-//! their certificates say, and never the key.
+//! Takes no lock, writes nothing, makes no directory. Of the files of ours that hold a key it reads
+//! `default.pem` alone.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,9 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Access, access, statvfs};
 
 use super::files::{FileKind, Files as _};
-use super::{FILE_BYTES_MAX, PRIVATE_MODE, Storage, certificate, domain_of, failed, optional};
-use crate::pki::inspection::{Inspection, StoredLeaf};
-use crate::seam::{StoreError, StoreErrorKind};
+use super::{FALLBACK, PRIVATE_MODE, Storage, domain_of, failed, optional};
 use crate::survey::{LockState, OddMode, Survey};
 
 /// The nine bits of a file's mode that are about permissions.
@@ -33,6 +31,7 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
         free_bytes: None,
         free_files: None,
         certificates: Vec::new(),
+        fallback: None,
         foreign: Vec::new(),
         more_foreign: 0,
         odd_modes: Vec::new(),
@@ -48,7 +47,8 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
     }
     // Nothing is written, so by whom does not matter.
     let storage = Storage::new(dir.into(), cert_mode, 0);
-    let mut pems = vec!["default.pem".to_string()];
+    survey.fallback = storage.found(FALLBACK, false);
+    let mut pems = vec![FALLBACK.to_string()];
     match optional(storage.names("certs")) {
         Ok(names) => {
             let mut others = Vec::new();
@@ -87,26 +87,6 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
     survey
 }
 
-/// Reads the certificate files that the survey found in `dir`, and `default.pem`.
-pub fn inspect(dir: &Path, survey: &Survey) -> Inspection {
-    let storage = Storage::new(dir.into(), 0, 0);
-    let read = |path: &str| match storage.read_text(path, FILE_BYTES_MAX) {
-        Ok(pem) => Some(StoredLeaf::read(&pem)),
-        // The daemon has archived it meanwhile, or the survey reports it as barred.
-        Err(StoreError { kind: StoreErrorKind::Missing, .. }) => None,
-        Err(StoreError { path, .. }) if survey.barred.iter().any(|it| it.path == path) => None,
-        Err(error) => Some(Err(format!("it cannot be read: {}", error.detail))),
-    };
-    let mut found = Inspection::default();
-    if survey.missing.is_none() {
-        for name in &survey.certificates {
-            found.files.extend(read(&certificate(name)).map(|leaf| (name.clone(), leaf)));
-        }
-        found.fallback = read("default.pem");
-    }
-    found
-}
-
 /// What the daemon does with a path.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -119,7 +99,7 @@ enum Kind {
 }
 
 /// Why the daemon could not do that with a path, by the system's own account; what is missing is made.
-fn barred(dir: &Path, path: &str, kind: Kind) -> Option<StoreError> {
+fn barred(dir: &Path, path: &str, kind: Kind) -> Option<crate::seam::StoreError> {
     let wanted = match kind {
         Kind::Folder => Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK,
         Kind::Used => Access::READ_OK | Access::WRITE_OK,
@@ -167,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Domain;
-    use crate::seam::Change;
+    use crate::seam::{Change, StoreErrorKind};
     use crate::secret::Secret;
     use crate::survey::{Found, Stranger};
 
@@ -197,10 +177,6 @@ mod tests {
         let fresh =
             |state| matches!(state, LockState::Held { beat_age } if beat_age.as_secs() < 60);
         assert!(fresh(found.lock));
-        let inspection = inspect(dir.path(), &found);
-        let [(file, leaf)] = inspection.files.try_into().unwrap();
-        assert!(file.as_str() == "a.example.com" && leaf.unwrap_err().contains("neither"));
-        assert!(inspection.fallback.is_none());
         let odd = survey(dir.path(), 0o640).odd_modes;
         let path = "certs/a.example.com.pem".to_string();
         assert_eq!(odd, [OddMode { path, mode: 0o600, expected: 0o640 }]);
