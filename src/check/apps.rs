@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use crate::config::{Config, DOMAINS_MAX};
 use crate::daemon::watcher::NAMES_MAX;
 use crate::domain::Domain;
-use crate::marathon::{App, AppError, Notice, Selection, claims, lint};
+use crate::marathon::{App, AppError, Barriers, ChallengeApp, Notice, Selection, claims, lint};
 
-use super::counted;
 use super::report::Finding;
+use super::{counted, listed};
 
 /// Which domains of an app get certificates.
 #[derive(Debug)]
@@ -30,6 +30,12 @@ pub(super) struct Found {
     beyond: usize,
     /// What is odd about labels.
     oddities: Vec<Finding>,
+    /// The apps to which challenges are sent, as far as they run on Marathon.
+    pub(super) challenge_apps: Vec<ChallengeApp>,
+    /// What stands before challenges for the domains of an app, by its id.
+    barriers: BTreeMap<String, Barriers>,
+    /// The groups of every app, by its id as marathon-lb writes it in the names of back ends.
+    groups: BTreeMap<String, Vec<String>>,
 }
 
 impl From<&Config> for Rules {
@@ -55,8 +61,11 @@ impl Found {
             }
         };
         let Rules { group, selection, domains_per_app } = rules;
+        self.note_groups(&app);
+        self.add_challenge_app(&app, group);
         let claims = claims(&app, group, *selection, *domains_per_app);
         for claim in &claims.certificates {
+            self.barriers.entry(app.id.clone()).or_default().add(&app, claim.port_index);
             for name in &claim.names {
                 self.add_domain(&app.id, &claim.label, name, *selection);
             }
@@ -85,6 +94,63 @@ impl Found {
         for flaw in lint(&app, group, *selection, NAMES_MAX) {
             self.note(flaw.to_string(), flaw.remedy(group));
         }
+    }
+
+    fn note_groups(&mut self, app: &App) {
+        let is_group = |label: &str| label.starts_with("HAPROXY_") && label.ends_with("GROUP");
+        let lists = app.labels.iter().filter(|(label, _)| is_group(label)).map(|(_, list)| list);
+        let groups = lists.flat_map(|list| list.split(',')).map(|it| it.trim().to_string());
+        self.groups.insert(backend_name(&app.id), groups.collect());
+    }
+
+    fn add_challenge_app(&mut self, app: &App, group: &str) {
+        let Some(found) = ChallengeApp::of(app, group) else { return };
+        for flaw in &found.flaws {
+            let (seen, remedy) = found.told(flaw, group);
+            self.note(seen, remedy);
+        }
+        self.challenge_apps.push(found);
+    }
+
+    /// What stands before challenges for the domains of an app.
+    pub(super) fn barriers(&self, app: &str) -> Barriers {
+        self.barriers.get(app).copied().unwrap_or_default()
+    }
+
+    /// Domains to which challenges do not get, by the labels of their app and of ours. One app for challenges
+    /// that lets them pass is enough.
+    pub(super) fn barred(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let Some(first) = self.challenge_apps.first() else { return findings };
+        for (app, barriers) in &self.barriers {
+            if self.challenge_apps.iter().any(|it| it.barred(barriers).is_none()) {
+                continue;
+            }
+            findings.extend(
+                first
+                    .barred(barriers)
+                    .map(|(seen, remedy)| Finding::warn("label", format!("{app}: {seen}"), remedy)),
+            );
+        }
+        findings
+    }
+
+    /// The groups of the apps that a load balancer publishes, if none of them is in `group`.
+    pub(super) fn other_groups<'a>(
+        &self,
+        published: impl Iterator<Item = &'a str>,
+        group: &str,
+    ) -> Option<String> {
+        let mut groups: Vec<&str> = Vec::new();
+        for name in published {
+            for each in self.groups.get(name).into_iter().flatten() {
+                if !groups.contains(&each.as_str()) {
+                    groups.push(each);
+                }
+            }
+        }
+        let is_other = group != "*" && !groups.is_empty() && !groups.contains(&group);
+        is_other.then(|| listed(&groups))
     }
 
     fn add_domain(&mut self, app: &str, label: &str, name: &Domain, selection: Selection) {
@@ -123,6 +189,11 @@ impl Found {
     pub(super) fn oddities(&self) -> impl Iterator<Item = &Finding> {
         self.oddities.iter()
     }
+}
+
+/// As marathon-lb begins the name of an app's back ends: `/a/b` is `a_b`.
+fn backend_name(id: &str) -> String {
+    id.trim_start_matches('/').replace('/', "_")
 }
 
 #[cfg(test)]
@@ -169,5 +240,54 @@ mod tests {
         assert!(seen.contains(&&*skipped), "{seen:?}");
         let taken = format!("/b {label}: b.org is in a label of app /a as well");
         assert!(seen.contains(&&*taken), "{seen:?}");
+    }
+
+    fn found(apps: &[&str]) -> Found {
+        let mut found = Found::default();
+        let rules =
+            Rules { group: "external".into(), selection: Selection::First, domains_per_app: 1000 };
+        apps.iter().for_each(|text| found.add(App::parse(text.as_bytes()), &rules));
+        found
+    }
+
+    const ACME: &str = r#"{"id":"/marathon-acme","portDefinitions":[{}],"labels":{
+        "HAPROXY_0_GROUP":"external","HAPROXY_0_VHOST":"acme.org",
+        "HAPROXY_0_PATH":"/.well-known/acme-challenge/",
+        "HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH":"  use_backend {backend} if path_{backend}"}}"#;
+
+    #[test]
+    fn what_stands_before_challenges_is_a_warning_with_its_app() {
+        let shop = |label: &str| {
+            format!(
+                r#"{{"id":"/shop","portDefinitions":[{{}}],"labels":{{"HAPROXY_GROUP":"external",
+                "HAPROXY_0_VHOST":"a.org","MARATHON_ACME_0_DOMAIN":"a.org"{label}}}}}"#
+            )
+        };
+        assert_eq!(found(&[ACME, &shop("")]).barred(), []);
+        let auth = shop(r#","HAPROXY_0_AUTH":"r:u:p""#);
+        let [finding] = found(&[ACME, &auth]).barred().try_into().expect("one");
+        assert!(finding.seen.starts_with("/shop: HAPROXY_0_AUTH asks for a pass"), "{finding:?}");
+        assert!(finding.remedy.contains("http-request allow if path_{backend}"), "{finding:?}");
+        let redirect = shop(r#","HAPROXY_0_REDIRECT_TO_HTTPS":"true""#);
+        let [finding] = found(&[ACME, &redirect]).barred().try_into().expect("one");
+        assert!(finding.remedy.contains("HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH"), "{finding:?}");
+        // Nothing is known of an app that runs elsewhere.
+        assert_eq!(found(&[&auth]).barred(), []);
+    }
+
+    #[test]
+    fn the_group_of_a_load_balancer_is_that_of_the_apps_that_it_publishes() {
+        let app = |id: &str, group: &str| {
+            format!(
+                r#"{{"id":"{id}","portDefinitions":[{{}}],"labels":{{"HAPROXY_GROUP":"{group}"}}}}"#
+            )
+        };
+        let found = found(&[&app("/a/b", "internal"), &app("/c", "external, x"), &app("/d", "y")]);
+        let other = |names: &[&str], group| found.other_groups(names.iter().copied(), group);
+        assert_eq!(other(&["a_b"], "external").as_deref(), Some("internal"));
+        assert_eq!(other(&["a_b", "d", "unknown"], "external").as_deref(), Some("internal, y"));
+        assert_eq!(other(&["a_b", "c"], "external"), None);
+        assert_eq!(other(&["a_b"], "*"), None);
+        assert_eq!(other(&["unknown"], "external"), None);
     }
 }

@@ -13,6 +13,8 @@ use crate::lb::{self, ANSWER_BYTES_MAX};
 use crate::turn::Turn;
 use crate::url::Url;
 
+use super::apps::Found;
+use super::cause;
 use super::fallback;
 use super::names::Names;
 use super::open::Open;
@@ -23,6 +25,17 @@ const SUBJECT: &str = "lb";
 
 /// Whether a host wants a certificate.
 pub(super) type Wanted<'a> = &'a dyn Fn(&str) -> bool;
+
+/// What the configurations of load balancers are judged by.
+#[derive(Clone, Copy)]
+pub(super) struct Site<'a> {
+    pub(super) wanted: Wanted<'a>,
+    pub(super) storage_dir: &'a Path,
+    /// What the apps want, where that is known.
+    pub(super) found: Option<&'a Found>,
+    /// `--group`.
+    pub(super) group: &'a str,
+}
 
 /// The questions, and their answers.
 #[derive(Debug)]
@@ -41,8 +54,20 @@ struct Balancer {
     /// That it works.
     health: Option<Result<(), String>>,
     configuration: Option<Result<Configuration, String>>,
+    challenges: Option<Challenges>,
     /// Whether it shows HAProxy's process ids.
     shows_pids: Option<bool>,
+}
+
+/// What becomes of challenges at a load balancer, by its configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Challenges {
+    /// On port 80.
+    pub(super) plain: Route,
+    /// On port 443.
+    pub(super) secure: Route,
+    /// Port 443 chooses by SNI alone (`--group-https-by-vhost`).
+    pub(super) is_grouped: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,14 +103,15 @@ impl Balancers {
 
     fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, url: &Url, address: IpAddr) {
         let index = self.each.len();
-        let (health, configuration, shows_pids) = (None, None, None);
+        let (health, configuration, challenges, shows_pids) = (None, None, None, None);
         let url = url.clone();
         for question in [Question::Health, Question::Configuration, Question::Pids] {
             let request = question.request(&url);
             let outgoing = at(address, request, question.body_bytes_max());
             self.open.insert(transport.send(turn, outgoing), (index, question));
         }
-        self.each.push(Balancer { url, address, health, configuration, shows_pids });
+        let balancer = Balancer { url, address, health, configuration, challenges, shows_pids };
+        self.each.push(balancer);
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
@@ -137,11 +163,16 @@ impl Balancers {
         })
     }
 
-    /// What is to be said of them, when these hosts want certificates and the storage is there.
-    pub(super) fn findings(&self, wanted: Wanted<'_>, storage_dir: &Path) -> Vec<Finding> {
+    /// What becomes of challenges at an address, as far as its configurations tell.
+    pub(super) fn challenges(&self, at: IpAddr) -> Option<&Challenges> {
+        self.each.iter().filter(|it| it.address == at).find_map(|it| it.challenges.as_ref())
+    }
+
+    /// What is to be said of them.
+    pub(super) fn findings(&self, site: Site<'_>) -> Vec<Finding> {
         let mut findings = Vec::new();
         for balancer in &self.each {
-            findings.extend(balancer.findings(wanted, storage_dir));
+            findings.extend(balancer.findings(site));
         }
         findings
     }
@@ -177,6 +208,12 @@ impl Balancer {
                     Configuration::parse(&String::from_utf8_lossy(&response.body))
                 };
                 self.configuration = Some(good.map(parse));
+                let parsed = self.configuration.as_ref().and_then(|it| it.as_ref().ok());
+                self.challenges = parsed.map(|it| Challenges {
+                    plain: it.challenge_route(),
+                    secure: it.secure_route(),
+                    is_grouped: it.groups_https(),
+                });
             }
             Question::Pids => {
                 self.shows_pids = Some(good.is_ok_and(|it| lb::pids(&it).is_some()));
@@ -184,7 +221,7 @@ impl Balancer {
         }
     }
 
-    fn findings(&self, wanted: Wanted<'_>, storage_dir: &Path) -> Vec<Finding> {
+    fn findings(&self, site: Site<'_>) -> Vec<Finding> {
         let here = format!("{} at {}", self.url.origin(), self.address);
         let about =
             |finding: Finding| Finding { seen: format!("{here}: {}", finding.seen), ..finding };
@@ -199,10 +236,10 @@ impl Balancer {
         let mut findings = vec![health];
         match &self.configuration {
             Some(Ok(configuration)) => {
-                let loaded = configuration.certificate_paths();
-                findings.push(certificates(&loaded, storage_dir));
-                findings.extend(fallback::finding(&loaded, storage_dir));
-                findings.push(challenges(&configuration.challenge_route(), wanted));
+                let paths = configuration.certificate_paths();
+                findings.push(certificates(&paths, site.storage_dir));
+                findings.extend(fallback::finding(&paths, site.storage_dir));
+                findings.push(self.route(configuration, site));
             }
             Some(Err(problem)) => {
                 let seen = format!("its configuration cannot be had: {problem}");
@@ -220,6 +257,28 @@ impl Balancer {
             }
         });
         findings.into_iter().map(about).collect()
+    }
+}
+
+impl Balancer {
+    /// Whether challenges come to us; where the apps there are in other groups, that is the reason.
+    fn route(&self, configuration: &Configuration, site: Site<'_>) -> Finding {
+        let found = site.found;
+        let others =
+            found.and_then(|it| it.other_groups(configuration.published_apps(), site.group));
+        if let Some(others) = others {
+            let group = site.group;
+            let seen = format!(
+                "the apps that it publishes are in group {others:?}, and --group is {group:?}"
+            );
+            let remedy = format!(
+                "start marathon-lb with --group {group}, give the group of this marathon-lb with \
+                 --group, or take it out of --lb"
+            );
+            return Finding::fail(SUBJECT, seen, remedy);
+        }
+        let route = self.challenges.as_ref().map_or(&Route::NoFrontend, |it| &it.plain);
+        challenges(route, site)
     }
 }
 
@@ -256,8 +315,9 @@ fn certificates(loaded: &[&str], storage_dir: &Path) -> Finding {
 }
 
 /// Whether challenges on port 80 come to us, by the order of the rules.
-fn challenges(route: &Route, wanted: Wanted<'_>) -> Finding {
-    let labels = "give marathon-acme's app the labels of the README";
+fn challenges(route: &Route, site: Site<'_>) -> Finding {
+    let wanted = site.wanted;
+    let labels = cause::labels(site.found);
     let rule = match route {
         Route::NoFrontend => {
             let seen = "no front end on port 80 is in its configuration";
@@ -275,7 +335,7 @@ fn challenges(route: &Route, wanted: Wanted<'_>) -> Finding {
         }
         Route::Rule(rule) => rule,
     };
-    let Rule { backend, behind, some_hosts_only, to_https, servers } = rule;
+    let Rule { backend, behind, some_hosts_only, to_https, servers, locked } = rule;
     let seen = format!("sends challenges to {backend}");
     if *some_hosts_only {
         return Finding::fail(SUBJECT, format!("{seen} for some hosts only"), labels);
@@ -284,8 +344,16 @@ fn challenges(route: &Route, wanted: Wanted<'_>) -> Finding {
         let seen = format!("{seen}, which sends them on to https");
         return Finding::warn(SUBJECT, seen, "take HAPROXY_0_REDIRECT_TO_HTTPS off that app");
     }
-    let weight =
-        "give marathon-acme's app HAPROXY_0_BACKEND_WEIGHT 2, or more than the others have";
+    let weight = cause::WEIGHT;
+    let is_barred = |host: &&String| wanted(host);
+    if let Some(host) = locked.iter().flatten().find(is_barred) {
+        let seen = format!("{seen} only behind a password for {host} (HAPROXY_n_AUTH of its app)");
+        return Finding::fail(SUBJECT, seen, cause::allow(site.found, false));
+    }
+    if locked.iter().any(Vec::is_empty) {
+        let seen = format!("{seen} only behind a password for every host");
+        return Finding::fail(SUBJECT, seen, cause::allow(site.found, false));
+    }
     let mut hidden = behind.iter().flatten().filter(|host| wanted(host));
     if behind.iter().any(Vec::is_empty) {
         return Finding::fail(SUBJECT, format!("{seen} only behind its map of hosts"), weight);
@@ -336,6 +404,26 @@ mod tests {
         }
     }
 
+    fn site(wanted: Wanted<'_>) -> Site<'_> {
+        Site { wanted, storage_dir: Path::new("/st"), found: None, group: "external" }
+    }
+
+    #[test]
+    fn weight_is_the_remedy_only_where_it_is_the_cause() {
+        let rule = Rule { backend: "acme".into(), servers: 1, ..Rule::default() };
+        let hosts = || vec![vec!["a.org".to_string()]];
+        let said = |rule| challenges(&Route::Rule(rule), site(&|host| host == "a.org"));
+        let locked = said(Rule { locked: hosts(), ..rule.clone() });
+        assert!(locked.verdict == Verdict::Fail && locked.seen.contains("password for a.org"));
+        assert!(locked.remedy.contains("http-request allow if path_{backend}"), "{locked:?}");
+        assert!(!locked.remedy.contains("WEIGHT"), "{locked:?}");
+        let all = said(Rule { locked: vec![vec![]], ..rule.clone() });
+        assert!(all.seen.ends_with("for every host"), "{all:?}");
+        let other = said(Rule { locked: vec![vec!["b.org".into()]], ..rule.clone() });
+        assert_eq!(other.verdict, Verdict::Ok, "it wants no certificate");
+        assert!(said(Rule { behind: hosts(), ..rule }).remedy.contains("HAPROXY_0_BACKEND_WEIGHT"));
+    }
+
     #[test]
     fn each_route_of_challenges_has_its_verdict() {
         let rule = Rule { backend: "acme".into(), servers: 1, ..Rule::default() };
@@ -362,7 +450,7 @@ mod tests {
             (Route::Rule(Rule { behind: behind(&[]), ..rule }), Verdict::Fail, "map of hosts"),
         ];
         for (route, verdict, words) in cases {
-            let finding = challenges(&route, &|host| host == "a.org");
+            let finding = challenges(&route, site(&|host| host == "a.org"));
             assert_eq!(finding.verdict, verdict, "{route:?}: {finding:?}");
             assert!(finding.seen.contains(words), "{finding:?}");
         }

@@ -292,6 +292,7 @@ impl Marathons {
                 let url = self.peers.get(*peer).map(|peer| peer.url.origin().to_string());
                 findings.push(found.summary(&url.unwrap_or_default(), &self.wanted.group));
                 findings.extend(found.oddities().cloned());
+                findings.extend(found.barred());
             }
             Apps::Asking | Apps::Failed => {
                 let remedy = "mend what is said of Marathon above; nothing is known of the domains";

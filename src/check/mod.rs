@@ -27,6 +27,7 @@ use crate::turn::Turn;
 mod apps;
 mod balancers;
 mod ca;
+mod cause;
 mod exposure;
 mod fallback;
 mod files;
@@ -40,7 +41,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-use balancers::Balancers;
+use balancers::{Balancers, Site};
 use ca::Ca;
 use exposure::Exposure;
 use files::Files;
@@ -295,13 +296,19 @@ impl Checker {
                     domain
                         .is_some_and(|it| found.is_some_and(|apps| apps.domains.contains_key(&it)))
                 };
-                self.balancers.findings(&wanted, &self.survey.dir)
+                self.balancers.findings(Site {
+                    wanted: &wanted,
+                    storage_dir: &self.survey.dir,
+                    found,
+                    group: &self.config.group,
+                })
             }
             Part::Served => self.served.findings(),
             Part::Exposure => self.exposure.findings(),
             Part::Routes => {
-                let app = |domain: &_| Some(self.marathons.found()?.domains.get(domain)?.clone());
-                self.routes.findings(storage::has_daemon(&self.survey), app)
+                let found = self.marathons.found();
+                let at_work = storage::has_daemon(&self.survey);
+                self.routes.findings(at_work, found, |at| self.balancers.challenges(at))
             }
         }
     }

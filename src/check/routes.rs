@@ -13,6 +13,9 @@ use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::Url;
 
+use super::apps::Found;
+use super::balancers::Challenges;
+use super::cause::Facts;
 use super::open::Open;
 use super::report::Finding;
 use super::{at, counted};
@@ -174,11 +177,13 @@ impl Routes {
     }
 
     /// What is to be said: a line for each domain and each thing that came of it. `at_work` says whether
-    /// there is a daemon that could answer, `app` which app wants a domain.
-    pub(super) fn findings(
+    /// there is a daemon that could answer, `found` what the apps want, `challenges` what the
+    /// configuration of a load balancer does with challenges.
+    pub(super) fn findings<'a>(
         &self,
         at_work: bool,
-        app: impl Fn(&Domain) -> Option<String>,
+        found: Option<&'a Found>,
+        challenges: impl Fn(IpAddr) -> Option<&'a Challenges>,
     ) -> Vec<Finding> {
         let unreachable = self.unreachable.iter().map(|(address, problem)| {
             let remedy = "let marathon-lb listen on port 80 there: CAs ask for challenges on it";
@@ -187,8 +192,9 @@ impl Routes {
         let mut findings: Vec<Finding> = unreachable.collect();
         for (domain, outcomes) in &self.domains {
             for (outcome, addresses) in outcomes {
-                let app = app(domain).unwrap_or_default();
-                findings.push(outcome.finding(domain, addresses, at_work, &app));
+                let challenges = addresses.iter().find_map(|at| challenges(*at));
+                let facts = Facts { domain, found, challenges };
+                findings.push(outcome.finding(facts, addresses, at_work));
             }
         }
         findings
@@ -223,10 +229,10 @@ impl Outcome {
         }
     }
 
-    fn finding(&self, domain: &Domain, at: &[IpAddr], at_work: bool, app: &str) -> Finding {
+    fn finding(&self, facts: Facts<'_>, at: &[IpAddr], at_work: bool) -> Finding {
+        let domain = facts.domain;
         let addresses: Vec<String> = at.iter().map(ToString::to_string).collect();
         let seen = format!("{domain} at {}: {}", addresses.join(", "), self.in_words());
-        let weight = "give marathon-acme's app a higher HAPROXY_0_BACKEND_WEIGHT";
         match self {
             Outcome::Pong => {
                 let balancers = counted(at.len() as u64, "load balancer");
@@ -242,12 +248,17 @@ impl Outcome {
                     "see to it that marathon-acme is healthy, and where challenges are sent";
                 Finding::fail(SUBJECT, format!("{seen}, nobody answers"), remedy)
             }
-            Outcome::Other(_) | Outcome::Elsewhere(_) => Finding::fail(SUBJECT, seen, weight),
-            Outcome::Behind(location, _) if location.starts_with("https:") => {
-                let remedy = format!("HAPROXY_n_REDIRECT_TO_HTTPS of {app} comes first; {weight}");
-                Finding::fail(SUBJECT, seen, remedy)
+            Outcome::Other(status) => Finding::fail(SUBJECT, seen, facts.plain(Some(*status))),
+            Outcome::Behind(location, what) if location.starts_with("https:") => {
+                let status = match **what {
+                    Outcome::Other(status) => Some(status),
+                    _ => None,
+                };
+                Finding::fail(SUBJECT, seen, facts.redirected(status))
             }
-            Outcome::Behind(..) => Finding::fail(SUBJECT, seen, weight),
+            Outcome::Behind(..) | Outcome::Elsewhere(_) => {
+                Finding::fail(SUBJECT, seen, facts.plain(None))
+            }
             Outcome::Silent(_) => {
                 Finding::fail(SUBJECT, seen, "see to it that marathon-lb answers on port 80")
             }
@@ -323,22 +334,19 @@ mod tests {
     #[test]
     fn where_no_daemon_is_at_work_nobody_can_answer() {
         let domain = Domain::parse("a.example.com").unwrap();
+        let facts = Facts { domain: &domain, found: None, challenges: None };
         let verdict = |outcome: Outcome, at_work| {
-            outcome.finding(&domain, &[[10, 0, 0, 1].into()], at_work, "/a").verdict
+            outcome.finding(facts, &[[10, 0, 0, 1].into()], at_work).verdict
         };
         assert_eq!(verdict(Outcome::Other(503), false), Verdict::Warn);
         assert_eq!(verdict(Outcome::Other(503), true), Verdict::Fail);
         assert_eq!(verdict(Outcome::Other(404), false), Verdict::Fail);
         assert_eq!(verdict(Outcome::Pong, true), Verdict::Ok);
-        for (location, remedy) in [
-            ("https://a.org/ping", "HAPROXY_n_REDIRECT_TO_HTTPS of /shop"),
-            ("http://a.org/ping", "give marathon-acme's app a higher HAPROXY_0_BACKEND_WEIGHT"),
-        ] {
+        for location in ["https://a.org/ping", "http://a.org/ping"] {
             let behind = Outcome::Behind(location.into(), Box::new(Outcome::Other(404)));
-            let finding = behind.finding(&domain, &[[10, 0, 0, 1].into()], true, "/shop");
+            let finding = behind.finding(facts, &[[10, 0, 0, 1].into()], true);
             let seen = format!("sent on to {location}, and there something else answers, ");
             assert!(finding.seen.contains(&seen), "{finding:?}");
-            assert!(finding.remedy.starts_with(remedy), "{finding:?}");
         }
     }
 }

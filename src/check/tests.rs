@@ -251,7 +251,7 @@ fn each_thing_that_is_amiss_is_a_line_that_says_what_to_do() {
             "fail  lb       http://192.0.2.3:9090 at 192.0.2.3: does not load",
         ),
         (with("/_haproxy_getpids", 503, "", ""), "warn  lb "),
-        (with(PING, 404, "", ""), "something else answers, status 404; give marathon-acme's app"),
+        (with(PING, 404, "", ""), "something else answers, status 404; challenges go to acme, so"),
         (with(PING, 503, "", ""), "status 503, nobody answers; "),
         (
             with(PING, 0, "", ""),

@@ -12,6 +12,8 @@ pub use publication::Publication;
 pub const CONFIGURATION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Marathon-lb's name for the front end on port 80.
 const HTTP_FRONTEND: &str = "marathon_http_in";
+/// Its name for the front end on port 443.
+const HTTPS_FRONTEND: &str = "marathon_https_in";
 /// Where every challenge is asked for (RFC 8555 section 8.3).
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 /// Which words begin a section (HAProxy configuration manual, chapters 3 and 4).
@@ -31,7 +33,10 @@ const SECTIONS: [&str; 13] = [
     "http-errors",
 ];
 /// Criteria that look at the request's host.
-const HOST_CRITERIA: [&str; 3] = ["hdr(host)", "hdr_dom(host)", "req.hdr(host)"];
+const HOST_CRITERIA: [&str; 6] =
+    ["hdr(host)", "hdr_dom(host)", "req.hdr(host)", "ssl_fc_sni", "req_ssl_sni", "req.ssl_sni"];
+/// With `--group-https-by-vhost` each host has a front end of its own at an abstract socket.
+const GROUPED_SOCKET: &str = "abns@";
 
 /// The sections of a configuration, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +78,9 @@ pub struct Rule {
     pub to_https: bool,
     /// How many servers that back end has.
     pub servers: usize,
+    /// Rules that ask for a password before a challenge is let through (`HAPROXY_n_AUTH`): each with the
+    /// hosts that it is for, none where it is for all.
+    pub locked: Vec<Vec<String>>,
 }
 
 /// What a condition asks for, as far as it matters here.
@@ -82,6 +90,8 @@ enum Criterion {
     Host(Vec<String>),
     /// A path under which challenges are.
     Challenge,
+    /// Every path.
+    AnyPath,
     Other,
 }
 
@@ -133,18 +143,56 @@ impl Configuration {
     }
 
     /// What becomes of a challenge on port 80. Redirects go before every rule that chooses a back end,
-    /// wherever they stand.
+    /// wherever they stand, and passwords before redirects.
     pub fn challenge_route(&self) -> Route {
         let Some(frontend) = self.http_frontend() else { return Route::NoFrontend };
         let conditions = Conditions::of(frontend);
         if frontend.lines.iter().any(|words| is_for_all(words, &conditions)) {
             return Route::AllToHttps;
         }
+        let found = self.route_in(frontend);
+        // One label of the old README: the rule redirects to our own host on port 443, and a CA follows.
+        let is_sent_on = frontend
+            .lines
+            .iter()
+            .any(|words| has_part(words, "https://") && conditions.redirects(words));
+        match (found, self.secure_route()) {
+            (Route::NoRule, Route::Rule(secure)) if is_sent_on => {
+                let locked = [conditions.locked(frontend), secure.locked].concat();
+                let some_hosts_only = false;
+                Route::Rule(Rule { some_hosts_only, to_https: false, locked, ..secure })
+            }
+            (found, _) => found,
+        }
+    }
+
+    /// What becomes of a challenge on port 443, where an app's `HAPROXY_n_REDIRECT_TO_HTTPS` sends it.
+    pub fn secure_route(&self) -> Route {
+        self.https_frontend().map_or(Route::NoFrontend, |frontend| self.route_in(frontend))
+    }
+
+    /// Whether the front end on port 443 only chooses a front end by SNI (`--group-https-by-vhost`), so that
+    /// no rule there is for a path.
+    pub fn groups_https(&self) -> bool {
+        self.binds().any(|(_, words)| {
+            has(words, "ssl") && words.get(1).is_some_and(|at| at.starts_with(GROUPED_SOCKET))
+        })
+    }
+
+    /// The apps that are published, as marathon-lb writes their ids in the names of back ends: `/a/b` is
+    /// `a_b`.
+    pub fn published_apps(&self) -> impl Iterator<Item = &str> {
+        let backends = self.sections.iter().filter(|it| it.kind == "backend");
+        backends.map(|it| publication::app_of(&it.name))
+    }
+
+    fn route_in(&self, frontend: &Section) -> Route {
+        let conditions = Conditions::of(frontend);
         let mut behind = Vec::new();
         for words in frontend.lines.iter().filter(|words| is(words, 0, "use_backend")) {
             let alternatives = conditions.asked(words);
             if let Some(terms) = alternatives.iter().find(|terms| asks_for_challenges(terms)) {
-                let for_hosts = terms.iter().any(|(asked, barred)| !barred && is_host(asked));
+                let for_hosts = is_for_hosts(terms);
                 let redirected = || frontend.lines.iter().any(|it| conditions.redirects(it));
                 let backend = words.get(1).cloned().unwrap_or_default();
                 let target = self.sections.iter().find(|it| it.is("backend", &backend));
@@ -153,6 +201,7 @@ impl Configuration {
                     some_hosts_only: for_hosts && !redirected(),
                     to_https: lines().any(|words| is_redirect_to_https(words)),
                     servers: lines().filter(|words| is(words, 0, "server")).count(),
+                    locked: conditions.locked(frontend),
                     backend,
                     behind,
                 });
@@ -160,6 +209,15 @@ impl Configuration {
             behind.extend(hosts_of(words, &alternatives));
         }
         Route::NoRule
+    }
+
+    /// Marathon-lb's own, or else one that listens on port 443 with TLS.
+    fn https_frontend(&self) -> Option<&Section> {
+        let named = self.sections.iter().find(|it| it.is("frontend", HTTPS_FRONTEND));
+        let is_on_443 = |(_, words): &(&Section, &Vec<String>)| {
+            has(words, "ssl") && words.get(1).is_some_and(|address| address.ends_with(":443"))
+        };
+        named.or_else(|| self.binds().find(is_on_443).map(|(section, _)| section))
     }
 
     /// Marathon-lb's own, or else one that listens on port 80 without TLS.
@@ -224,6 +282,28 @@ impl Conditions {
         alternatives
     }
 
+    /// Where a password is asked for before a rule lets challenges of every host through. HAProxy evaluates
+    /// the `http-request` rules in their order, before all others.
+    fn locked(&self, frontend: &Section) -> Vec<Vec<String>> {
+        let mut locked = Vec::new();
+        for words in frontend.lines.iter().filter(|words| is(words, 0, "http-request")) {
+            let alternatives = self.asked(words);
+            let lets_pass = |terms: &Terms| asks_for_challenges(terms) && !is_for_hosts(terms);
+            if is(words, 1, "allow") && alternatives.iter().any(lets_pass) {
+                break;
+            }
+            if is(words, 1, "auth") {
+                let for_challenges = |terms: &&Terms| {
+                    let concerns =
+                        |asked: &[Criterion]| is_host(asked) || asked.contains(&Criterion::AnyPath);
+                    terms.iter().all(|(asked, barred)| *barred || concerns(asked))
+                };
+                locked.extend(alternatives.iter().filter(for_challenges).map(hosts_in));
+            }
+        }
+        locked
+    }
+
     /// Whether a rule redirects challenges of other hosts: to our own, where they are answered.
     fn redirects(&self, words: &[String]) -> bool {
         is_redirect(words)
@@ -236,12 +316,13 @@ impl Criterion {
     /// Reads `CRITERION [FLAGS] VALUE…`.
     fn of(words: &[String]) -> Criterion {
         let Some((name, values)) = words.split_first() else { return Criterion::Other };
-        let covers = |value: &String| value.len() > 1 && CHALLENGES.starts_with(value.as_str());
+        let covers = |value: &String| CHALLENGES.starts_with(value.as_str());
         if HOST_CRITERIA.contains(&name.as_str()) {
             let values = values.iter().filter(|value| !value.starts_with('-'));
             return Criterion::Host(values.map(|value| value.to_ascii_lowercase()).collect());
         }
         match name.as_str() {
+            "path_beg" | "path,beg" if values.iter().any(|it| it == "/") => Criterion::AnyPath,
             "path_beg" | "path,beg" if values.iter().any(covers) => Criterion::Challenge,
             _ => Criterion::Other,
         }
@@ -264,17 +345,30 @@ fn hosts_of(words: &[String], alternatives: &[Terms]) -> Vec<Vec<String>> {
         return if mapped { vec![Vec::new()] } else { Vec::new() };
     }
     let only_hosts = |terms: &&Terms| {
-        !terms.is_empty() && terms.iter().all(|(asked, barred)| !barred && is_host(asked))
+        let is_neutral = |asked: &[Criterion]| asked.contains(&Criterion::AnyPath);
+        is_for_hosts(terms)
+            && terms.iter().all(|(asked, barred)| !barred && (is_host(asked) || is_neutral(asked)))
     };
-    let hosts = |terms: &Terms| {
-        let asked = terms.iter().flat_map(|(asked, _)| asked);
-        let hosts = asked.filter_map(|criterion| match criterion {
-            Criterion::Host(hosts) => Some(hosts),
-            Criterion::Challenge | Criterion::Other => None,
-        });
-        hosts.flatten().cloned().collect()
-    };
-    alternatives.iter().filter(only_hosts).map(hosts).collect()
+    alternatives.iter().filter(only_hosts).map(hosts_in).collect()
+}
+
+/// The hosts that are asked for.
+fn hosts_in(terms: &Terms) -> Vec<String> {
+    let asked = terms.iter().filter(|(_, barred)| !barred).flat_map(|(asked, _)| asked);
+    let hosts = asked.filter_map(|criterion| match criterion {
+        Criterion::Host(hosts) => Some(hosts),
+        Criterion::Challenge | Criterion::AnyPath | Criterion::Other => None,
+    });
+    hosts.flatten().cloned().collect()
+}
+
+fn is_for_hosts(terms: &Terms) -> bool {
+    terms.iter().any(|(asked, barred)| !barred && is_host(asked))
+}
+
+/// Whether one of the words begins so.
+fn has_part(words: &[String], start: &str) -> bool {
+    words.iter().any(|word| word.starts_with(start))
 }
 
 /// Whether a rule sends everything to `https`, challenges among it: it asks for nothing but that TLS is

@@ -239,7 +239,7 @@ pub(super) fn is_ours(labels: &BTreeMap<String, String>, index: &str, group: &st
 }
 
 /// The label that says whose a port is.
-fn groups<'a>(labels: &'a BTreeMap<String, String>, index: &str) -> Option<&'a String> {
+pub(super) fn groups<'a>(labels: &'a BTreeMap<String, String>, index: &str) -> Option<&'a String> {
     let own = labels.get(&format!("HAPROXY_{index}_GROUP"));
     own.or_else(|| labels.get("HAPROXY_GROUP"))
 }

@@ -6,10 +6,8 @@ use std::fmt;
 use crate::config::DOMAINS_PER_APP;
 
 use super::app::{App, shown};
+use super::challenge_app::{CHALLENGES, is_true};
 use super::labels::{Selection, claims, domain_index, is_ours};
-
-/// Where every challenge is asked for (RFC 8555 section 8.3).
-const CHALLENGES: &str = "/.well-known/acme-challenge";
 
 /// Labels that do not fit together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,11 +95,6 @@ pub fn lint(app: &App, group: &str, selection: Selection, names_max: usize) -> V
         }
     }
     flaws
-}
-
-/// As marathon-lb reads a switch.
-fn is_true(value: &str) -> bool {
-    matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "t" | "yes" | "y")
 }
 
 impl Flaw {

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod apps;
+pub mod challenge_app;
 pub mod event;
 pub mod labels;
 pub mod lint;
@@ -12,6 +13,7 @@ mod walk;
 
 pub use app::{App, AppError};
 pub use apps::{AppsError, AppsParser};
+pub use challenge_app::{Barriers, ChallengeApp};
 pub use labels::{Claim, Claims, Notice, Rejected, Selection, Skipped, claims};
 pub use lint::{Flaw, FlawKind, lint};
 pub use revision::acted;

@@ -34,23 +34,24 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_check_reads_what_a_real_haproxy_runs_with", &[Tool::HaProxy, Tool::LowPorts], real),
 ];
 
-const DOMAIN: &str = "www.example.com";
-const PING: &str = "/.well-known/acme-challenge/ping";
-const PONG_LINE: &str = "ok    route    www.example.com: we answer, by way of 1 load balancer";
+pub(crate) const DOMAIN: &str = "www.example.com";
+pub(crate) const PING: &str = "/.well-known/acme-challenge/ping";
+pub(crate) const PONG_LINE: &str =
+    "ok    route    www.example.com: we answer, by way of 1 load balancer";
 
 pub(crate) fn may_listen_on_port_80() -> bool {
     TcpListener::bind((Ipv4Addr::new(127, 80, 0, 1), 80)).is_ok()
 }
 
 /// A site that is as the README has it.
-struct Ground {
-    site: Site,
+pub(crate) struct Ground {
+    pub(crate) site: Site,
     ca: StandInCa,
-    address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
 }
 
 impl Ground {
-    fn new() -> Outcome<Ground> {
+    pub(crate) fn new() -> Outcome<Ground> {
         static GIVEN: AtomicU8 = AtomicU8::new(1);
         let address = Ipv4Addr::new(127, 80, 1, GIVEN.fetch_add(1, Ordering::Relaxed));
         let site = Site::at(address)?;
@@ -98,12 +99,12 @@ impl Ground {
     }
 
     /// Runs a check with further words; its status and all that it said.
-    fn check(&self, more: &[&str]) -> Outcome<(Option<i32>, String)> {
+    pub(crate) fn check(&self, more: &[&str]) -> Outcome<(Option<i32>, String)> {
         self.site.run("check", &self.arguments(), &[&["--check"], more].concat())
     }
 
     /// A check that ends so and says all of that.
-    fn says(&self, more: &[&str], status: i32, lines: &[&str]) -> Outcome {
+    pub(crate) fn says(&self, more: &[&str], status: i32, lines: &[&str]) -> Outcome {
         let (ended, said) = self.check(more)?;
         for line in lines {
             expect(said.contains(line), || format!("{line:?} is not said:\n{said}"))?;
@@ -112,7 +113,7 @@ impl Ground {
     }
 
     /// The daemon, once the certificate is there.
-    fn daemon(&self) -> Outcome<Process> {
+    pub(crate) fn daemon(&self) -> Outcome<Process> {
         let daemon = self.site.daemon("daemon", &self.arguments(), &[])?;
         self.site.wait_for_certificate(&daemon, DOMAIN)?;
         Ok(daemon)
@@ -356,7 +357,7 @@ fn routes() -> Outcome {
     front.open(redirect("http://elsewhere.example.com:81"));
     ground.says(&[], 1, &["sent on to http://elsewhere.example.com:81/.well-known"])?;
     front.open(Door::Itself("HTTP/1.1 404 Not Found".into()));
-    ground.says(&[], 1, &["something else answers, status 404; give"])?;
+    ground.says(&[], 1, &["something else answers, status 404; challenges go to acme, so let"])?;
     front.open(Door::Itself("HTTP/1.1 503 Service Unavailable".into()));
     ground.says(
         &[],

@@ -3,6 +3,7 @@
 
 mod attack;
 mod ca;
+mod causes;
 mod check;
 mod command_line;
 mod crash;
@@ -186,6 +187,7 @@ fn main() -> ExitCode {
         logs::TESTS,
         hints::TESTS,
         command_line::TESTS,
+        causes::TESTS,
         check::TESTS,
         exposure::TESTS,
         routes::TESTS,

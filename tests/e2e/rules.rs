@@ -34,8 +34,8 @@ pub(crate) const TESTS: &[Test] = &[
 
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
-const HTTP_LABEL: &str = "HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH";
-const HTTPS_LABEL: &str = "HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH";
+pub(crate) const HTTP_LABEL: &str = "HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH";
+pub(crate) const HTTPS_LABEL: &str = "HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH";
 const LABELS: [&str; 6] = [
     "HAPROXY_0_GROUP",
     "HAPROXY_0_VHOST",
@@ -165,7 +165,7 @@ fn configuration(
 }
 
 /// The labels of our app, as the README has them.
-fn labels() -> Outcome<Value> {
+pub(crate) fn labels() -> Outcome<Value> {
     let mut labels = json!({});
     for name in LABELS {
         labels[name] = readme_label(name)?.into();
@@ -174,7 +174,7 @@ fn labels() -> Outcome<Value> {
 }
 
 /// Our app.
-fn ours(labels: &Value) -> Value {
+pub(crate) fn ours(labels: &Value) -> Value {
     json!({
         "id": OUR_ID,
         "networks": [{"mode": "container/bridge"}],
@@ -195,7 +195,7 @@ fn shop(name: &str, more: &[(&str, &str)]) -> (Value, String) {
 }
 
 /// The labels as they were, without a line of one of them.
-fn without_allow(label: &str) -> Outcome<Value> {
+pub(crate) fn without_allow(label: &str) -> Outcome<Value> {
     let mut labels = labels()?;
     let text = labels[label].as_str().unwrap_or_default().to_string();
     expect(text.contains(ALLOW), || format!("{label} lets nobody pass: {text}"))?;
@@ -264,8 +264,8 @@ fn redirect() -> Outcome {
     answers(&domain, PING, 301)
 }
 
-fn old_labels() -> Outcome {
-    let mut ground = Ground::new(false)?;
+/// The labels of the old program's README: a name, the label for port 80 and that for port 443.
+pub(crate) fn old_variants() -> [(&'static str, String, Option<&'static str>); 2] {
     let head = "  acl host_{cleanedUpHostname} hdr(host) -i {hostname}\n  \
                 acl path_{backend} path_beg {path}\n";
     let end = "  use_backend {backend} if host_{cleanedUpHostname} path_{backend}\n";
@@ -273,11 +273,15 @@ fn old_labels() -> Outcome {
                      if !host_{cleanedUpHostname} path_{backend}\n";
     let secure = "  redirect prefix https://{hostname} code 302 if path_{backend}\n";
     let by_tls = "  use_backend {backend} if path_{backend}\n";
-    let variants = [
+    [
         ("by-http", [head, elsewhere, end].concat(), None),
         ("by-https", [head, secure].concat(), Some(by_tls)),
-    ];
-    for (name, http, https) in variants {
+    ]
+}
+
+fn old_labels() -> Outcome {
+    let mut ground = Ground::new(false)?;
+    for (name, http, https) in old_variants() {
         let mut labels = labels()?;
         // The redirect keeps the path, and our own name leads to us.
         labels[HTTP_LABEL] = http.into();

@@ -85,7 +85,7 @@ fn is_of(words: &[String], app: &str) -> bool {
 }
 
 /// The part of a back end's name that all ports of an app share: marathon-lb calls it `NAME_PORT`.
-fn app_of(backend: &str) -> &str {
+pub(super) fn app_of(backend: &str) -> &str {
     match backend.rsplit_once('_') {
         Some((name, port)) if port.parse::<u16>().is_ok() => name,
         _ => backend,

@@ -125,3 +125,66 @@ fn a_front_end_of_another_name_is_known_by_its_port() {
     let elsewhere = text.replace("bind *:80\n", "bind *:8080\n");
     assert_eq!(Configuration::parse(&elsewhere).challenge_route(), Route::NoFrontend);
 }
+
+const AUTH: &str = "  acl host_www hdr(host) -i www.example.com\n  acl auth_www http_auth(user_shop)\n  \
+                    http-request auth realm \"x\" if host_www !auth_www\n  use_backend shop if host_www\n";
+const ALLOW: &str = "  acl path_acme path_beg /.well-known/acme-challenge/\n  \
+                     http-request allow if path_acme\n  use_backend marathon_acme if path_acme\n";
+
+#[test]
+fn a_password_that_is_asked_for_before_challenges_pass_is_found() {
+    let locked = |hosts: &[&str]| {
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        Route::Rule(Rule { locked: vec![hosts], ..good() })
+    };
+    // Wherever the rule stands, passwords come first, unless challenges are let through before.
+    assert_eq!(route(&format!("{CHALLENGE}{AUTH}")), locked(&["www.example.com"]));
+    assert_eq!(route(&format!("{OLD}{AUTH}")), locked(&["www.example.com"]));
+    assert_eq!(route(&format!("{ALLOW}{AUTH}")), Route::Rule(good()));
+    let all = "  http-request auth unless { http_auth(users) }\n";
+    assert_eq!(route(&format!("{CHALLENGE}{all}")), locked(&[]));
+    let elsewhere = "  acl p path_beg /admin\n  http-request auth if { hdr(host) a.org } p !x\n";
+    assert_eq!(route(&format!("{CHALLENGE}{elsewhere}")), Route::Rule(good()));
+    let everywhere = elsewhere.replace("/admin", "/");
+    assert_eq!(route(&format!("{CHALLENGE}{everywhere}")), locked(&["a.org"]));
+}
+
+#[test]
+fn a_host_with_the_path_of_all_stands_before_challenges_too() {
+    let rule = "  acl host_www hdr(host) -i www.example.com\n  acl path_shop path_beg /\n  \
+                use_backend shop if host_www path_shop\n";
+    let behind = Rule { behind: vec![vec!["www.example.com".to_string()]], ..good() };
+    assert_eq!(route(&format!("{rule}{CHALLENGE}")), Route::Rule(behind));
+}
+
+#[test]
+fn the_old_label_that_redirects_to_https_is_a_rule() {
+    let http = "  acl host_acme hdr(host) -i acme.example.com\n  \
+                acl path_acme path_beg /.well-known/acme-challenge/\n  \
+                redirect prefix https://acme.example.com code 302 if path_acme\n";
+    let secure = "  acl path_acme path_beg /.well-known/acme-challenge/\n  \
+                  use_backend marathon_acme if path_acme\n";
+    let text = with_rules(http)
+        .replace("  mode http\n  use_backend shop", &format!("{secure}  use_backend shop"));
+    assert_eq!(Configuration::parse(&text).challenge_route(), Route::Rule(good()));
+    assert_eq!(Configuration::parse(&text).secure_route(), Route::Rule(good()));
+    assert_eq!(Configuration::parse(&with_rules(http)).challenge_route(), Route::NoRule);
+    // Only the own host is enough: the redirect leads to it.
+    let own = secure.replace("if path_acme", "if { ssl_fc_sni acme.example.com } path_acme");
+    let text = text.replace(secure, &own);
+    assert_eq!(Configuration::parse(&text).challenge_route(), Route::Rule(good()));
+    let some = Rule { some_hosts_only: true, ..good() };
+    assert_eq!(Configuration::parse(&text).secure_route(), Route::Rule(some));
+}
+
+#[test]
+fn what_marathon_lb_was_started_with_shows() {
+    let text = with_rules(CHALLENGE);
+    let plain = Configuration::parse(&text);
+    assert!(!plain.groups_https() && plain.secure_route() == Route::NoRule);
+    assert_eq!(plain.published_apps().collect::<Vec<_>>(), ["marathon_acme", "shop"]);
+    let grouped = "frontend a\n  mode http\n  bind abns@a accept-proxy ssl crt /st/certs\n\
+                   backend team_shop_10000\n";
+    let grouped = Configuration::parse(&format!("{text}{grouped}"));
+    assert!(grouped.groups_https() && grouped.published_apps().any(|it| it == "team_shop"));
+}
