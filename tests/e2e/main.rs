@@ -166,11 +166,13 @@ fn trial((name, tools, run): Test) -> Trial {
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Some of the tests do little but wait for minutes: one more can run than there are processors.
+    // Most of their time tests wait, for the program's pauses and for its peers: more can run than there
+    // are processors.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    arguments.test_threads.get_or_insert(processors + 1);
+    arguments.test_threads.get_or_insert(processors + 2);
     let modules = [
-        // First, since they wait for long.
+        // First, since they take long: the image's program is built while others wait.
+        shipping::TESTS,
         proof::TESTS,
         pebble::TESTS,
         life::TESTS,
@@ -194,7 +196,6 @@ fn main() -> ExitCode {
         rules::TESTS,
         systemd::TESTS,
         tenants::TESTS,
-        shipping::TESTS,
         renewal::TESTS,
         wishes::TESTS,
         refusals::TESTS,
