@@ -345,7 +345,7 @@ mod tests {
             Record { message: "other".into(), ..base() },
         ];
         for record in &others {
-            assert_eq!(repeats.hear(at(0), record.clone()), [record.clone()]);
+            assert_eq!(repeats.hear(at(0), record.clone()), std::slice::from_ref(record));
         }
         for record in others {
             assert_eq!(repeats.hear(at(1), record), []);
@@ -405,7 +405,7 @@ mod tests {
         }
         assert!(!heard(&mut repeats, 5), "the same again");
         let failed = lb(Level::Error, "reload not acknowledged", "10.0.0.1");
-        assert_eq!(repeats.hear(at(6), failed.clone()), [failed.clone()]);
+        assert_eq!(repeats.hear(at(6), failed.clone()), std::slice::from_ref(&failed));
         assert!(heard(&mut repeats, 7));
         // Neither is logged of what comes and goes again and again, and no error is left behind.
         assert_eq!(repeats.hear(at(8), failed), []);
@@ -437,7 +437,7 @@ mod tests {
             repeats.hear(at(second), down(second));
         }
         let attached = Record::info("marathon", "attached").with("url", "http://b:8080");
-        assert_eq!(repeats.hear(at(3), attached.clone()), [attached.clone()]);
+        assert_eq!(repeats.hear(at(3), attached.clone()), std::slice::from_ref(&attached));
         let synced = Record::info("marathon", "sync succeeded again").ends(&["sync failed"]);
         assert_eq!(texts(&repeats.hear(at(4), synced)).len(), 2);
         assert!(repeats.take_due(at(600).mono).is_empty());
