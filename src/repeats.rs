@@ -2,8 +2,8 @@
 //! distances, with a count of those that were not said in between. Pure: what time it is comes with each
 //! record. Nothing is ever lost without a count, and nothing waits for longer than [`SILENCE_MAX`].
 //!
-//! A record may end problems ([`Record::ends`]): what waits of them is summed up before it, and never logged as
-//! an error afterwards. Where a problem was logged, its end is logged too.
+//! A record may end problems ([`Record::ends`]): what waits of them is summed up before it, and never logged
+//! as an error afterwards. Where a problem was logged, its end is logged too.
 //!
 //! The same are lines of one level, subject and message whose fields are the same too, but for the
 //! numbers in `error`, which vary with ports and durations, and but for `next_try`. So the nth failure of
@@ -171,7 +171,7 @@ impl Line {
         }
     }
 
-    /// Whether this record ends it: it says so, and is about the same, as far as both say what they are about.
+    /// Whether this record ends it: it says so, and is about the same, as far as both say so.
     fn is_ended_by(&self, record: &Record) -> bool {
         let is_same = |(name, value): &(&'static str, String)| {
             let other = record.fields.iter().find(|(other, _)| other == name);
