@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring::default_provider;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
@@ -14,6 +13,7 @@ use rustls::{
 };
 
 use crate::config::Config;
+use crate::pki::provider::provider;
 use crate::seam::{CloseReason, Tls, Trust};
 use crate::url::Host;
 
@@ -92,7 +92,7 @@ impl TlsClients {
 /// A client for whoever is at the other end. It says nothing and believes nothing: which certificate is
 /// served there is all that it is asked.
 fn onlooker() -> Arc<ClientConfig> {
-    let provider = Arc::new(default_provider());
+    let provider = Arc::new(provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for TLS 1.2 and 1.3")
@@ -144,7 +144,7 @@ impl ServerCertVerifier for Onlooker {
 }
 
 fn client(roots: RootCertStore) -> Arc<ClientConfig> {
-    let provider = Arc::new(default_provider());
+    let provider = Arc::new(provider());
     // TLS 1.2 and 1.3: rustls has nothing below, and no way around the verifier that we use.
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rustls::crypto::ring::{default_provider, sign::any_supported_type};
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
@@ -18,6 +18,7 @@ use crate::time::UnixTime;
 use super::kinship::{Kinship, kinship};
 use super::leaf::{Leaf, issuer_and_subject, subject_key};
 use super::pem;
+use super::provider::SIGNATURES;
 
 /// Certificates in one file at most; a real chain has two to four.
 const CERTIFICATES_MAX: usize = 16;
@@ -170,7 +171,7 @@ impl Bundle {
     /// leaf's key.
     pub fn can_be_seen(&self) -> bool {
         let Some((kind, _)) = subject_key(self.leaf_der()) else { return false };
-        let known = default_provider().signature_verification_algorithms.all;
+        let known = SIGNATURES.all;
         known.iter().any(|algorithm| algorithm.public_key_alg_id().as_ref() == kind)
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::ring::{default_provider, sign::any_supported_type};
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{self, CertificateDer, ServerName};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
@@ -29,6 +29,7 @@ use crate::time::UnixTime;
 
 use super::bundle::{Bundle, BundleError, CLOCKS_DIFFER_MAX};
 use super::leaf::{Leaf, signed_parts, subject_key};
+use super::provider::{SIGNATURES, provider};
 
 /// A handshake in memory is over after so many turns; TLS 1.3 takes three.
 const TURNS_MAX: usize = 8;
@@ -122,7 +123,7 @@ fn anchor(bundle: &Bundle) -> Result<usize, GateError> {
 fn is_signed_by(der: &[u8], issuer: &[u8]) -> Option<bool> {
     let (signed, kind, signature) = signed_parts(der)?;
     let (key_kind, key) = subject_key(issuer)?;
-    let all = default_provider().signature_verification_algorithms.all;
+    let all = SIGNATURES.all;
     let fits = |it: &&&dyn pki_types::SignatureVerificationAlgorithm| {
         it.signature_alg_id().as_ref() == kind && it.public_key_alg_id().as_ref() == key_kind
     };
@@ -132,7 +133,7 @@ fn is_signed_by(der: &[u8], issuer: &[u8]) -> Option<bool> {
 
 /// Lets a server with the file and a client that trusts that certificate of it come to terms.
 fn shake_hands(bundle: &Bundle, anchor: usize, name: &Domain, at: UnixTime) -> Result<(), Error> {
-    let provider = Arc::new(default_provider());
+    let provider = Arc::new(provider());
     let clock = Arc::new(Stopped(at));
     let key = any_supported_type(bundle.key())?;
     let certified = CertifiedKey::new(bundle.chain().to_vec(), key);
