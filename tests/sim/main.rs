@@ -12,28 +12,30 @@
 //!
 //! | bug | seeds | what caught it |
 //! |---|---|---|
-//! | `account-key-anew` | 36 | `client.key` has changed |
+//! | `account-key-anew` | 37 | `client.key` has changed |
 //! | `all-at-once` | - | `lying_load_balancers_are_found_out` |
-//! | `bad-nonce-for-ever` | 12 | 13 refusals of a nonce, at most 10 expected |
-//! | `chain-not-checked` | 13 | a written certificate is not valid at the time |
+//! | `archived-key-kept` | 1 | keys of expired certificates stay in `archive/` |
+//! | `archived-key-lost` | 1 | a valid certificate in `archive/` has lost its key |
+//! | `bad-nonce-for-ever` | 170 | 13 refusals of a nonce, at most 10 expected |
+//! | `chain-not-checked` | 1 | a written certificate is not valid at the time |
 //! | `challenge-in-memory` | 1 | no certificate for a domain |
-//! | `cut-list-believed` | 1 | a domain is wanted no longer, which no list said |
+//! | `cut-list-believed` | 18 | a domain is wanted no longer, which no list said |
 //! | `dns-id-unchecked` | 1 | the daemon believes a forged answer of the name server |
 //! | `drift-ignored` | - | `lying_load_balancers_are_found_out` |
-//! | `empty-list-believed` | 1 | a domain is wanted no longer, which no list said |
+//! | `empty-list-believed` | 10 | a domain is wanted no longer, which no list said |
 //! | `failed-for-ever` | 1 | no certificate for a domain |
-//! | `file-not-flushed` | 1 | `client.key` is not whole |
+//! | `file-not-flushed` | 3 | `client.key` is not whole |
 //! | `first-come-tokens` | - | `hostile_tenants_starve_nobody` |
-//! | `folder-not-flushed` | 2 | `state.json` is an older one again |
+//! | `folder-not-flushed` | 3 | `state.json` is an older one again |
 //! | `key-logged` | 1 | a key is logged |
-//! | `key-not-checked` | 51 | a written certificate does not match its key |
-//! | `late-answer-kept-open` | 1 | an event stream is kept that is silent |
+//! | `key-not-checked` | 19 | a written certificate does not match its key |
+//! | `late-answer-kept-open` | 2 | an event stream is kept that is silent |
 //! | `lock-of-the-living` | 1 | no certificate for a domain |
 //! | `never-back` | - | `lying_load_balancers_are_found_out` |
 //! | `newest-generation` | - | `late_storage_rolls_nothing_back` |
-//! | `no-fence` | 6 | a process without the lock writes |
+//! | `no-fence` | 2 | a process without the lock writes |
 //! | `no-sync-by-itself` | 16 | no certificate for a domain |
-//! | `old-listing-believed` | 2 | no certificate for a domain |
+//! | `old-listing-believed` | 1 | no certificate for a domain |
 //! | `order-url-forgotten` | 1 | an order that was heard of is not remembered |
 //! | `pause-without-growth` | 9 | an order too early |
 //! | `reload-debt-forgotten` | 201 | a load balancer has no reload |
