@@ -138,7 +138,9 @@ impl Daemon {
         // Asked in every turn: all certificates are looked through only once the end is near.
         let by = self.end_by?;
         let in_hand = || self.issuer.status().running > 0 || self.certificates.is_writing();
-        (by <= now || !in_hand()).then(|| self.errand.interrupted())
+        // The CA may be asking for these at this moment: an end would cut the connection that it asks by.
+        let is_asked = || self.front.responder.tokens().next().is_some();
+        (by <= now || !(in_hand() || is_asked())).then(|| self.errand.interrupted())
     }
 
     /// Ends in order. The challenges of orders that are noted stay published, for the instance that goes
