@@ -146,10 +146,10 @@ impl Files {
 
     /// The leaves of the files in `certs/` that are not ours or not for their own names.
     pub(super) fn foreign_leaves(&self) -> impl Iterator<Item = (Fingerprint, &str)> {
-        self.foreign.iter().filter_map(|stranger| {
-            let Found::File(text) = &stranger.found else { return None };
+        self.foreign.iter().filter_map(|foreign| {
+            let Found::File(text) = &foreign.found else { return None };
             let bundle = Bundle::as_haproxy_reads(text.expose()).ok()?;
-            Some((Fingerprint::of(bundle.leaf_der()), stranger.file.as_str()))
+            Some((Fingerprint::of(bundle.leaf_der()), foreign.file.as_str()))
         })
     }
 

@@ -36,7 +36,7 @@ pub use view::{BalancerView, NameView, ReloadCounts};
 /// The first write after so quiet a time is signaled at once; writes within it share one more reload.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
-/// So many sentences of [`Reloader::troubles`] at most.
+/// The most sentences that [`Reloader::troubles`] returns.
 const TROUBLES_MAX: usize = 8;
 
 /// The load balancers that have loaded all that was written: their addresses, by the origin of their

@@ -259,7 +259,7 @@ impl Watcher {
         match relevance {
             event::Relevance::Attached => self.plan(turn.now.mono),
             event::Relevance::MayPrecedeChange => {
-                // The change itself follows within the burst, as a rule with an event of its own.
+                // The change itself usually follows within the burst, with an event of its own.
                 self.plan(turn.now.mono + BURST);
                 self.second_look_at = Some(turn.now.mono + SECOND_LOOK);
             }

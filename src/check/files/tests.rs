@@ -1,4 +1,4 @@
-//! Each way in which a file of ours can be damaged, and what is not ours beside it.
+//! Each way in which a file of ours can be damaged, and foreign files next to it.
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 

@@ -267,7 +267,7 @@ impl LbInstance {
                 self.previewed(turn, cx, at, (left, verification), event)
             }
             Step::Signaling { verification, .. } => match response(event) {
-                Err(problem) if verification.is_repeated() => Progress::Lost(problem),
+                Err(problem) if verification.is_repeated => Progress::Lost(problem),
                 Err(problem) => Progress::Failed(problem),
                 Ok(response) => match lb::acknowledged(&response) {
                     Ok(()) => self.signaled(turn.now.mono, cx, at, verification),
@@ -365,7 +365,7 @@ impl LbInstance {
     ) -> Progress {
         verification.left = self.left(cx, at);
         for (name, _) in &verification.left {
-            let Some(seen) = self.served.get(name).filter(|_| !verification.is_repeated()) else {
+            let Some(seen) = self.served.get(name).filter(|_| !verification.is_repeated) else {
                 continue;
             };
             if seen.right || sighting::is_ours(cx.catalog, cx.writes, name, seen.leaf) {

@@ -36,7 +36,7 @@ const PASS: usize = 8;
 /// A load balancer that acknowledged a signal is lost after this many requests that did not reach it.
 const UNREACHABLE_MAX: u32 = 3;
 
-/// Files by their names, and their leafs.
+/// Files by their names, and their leaf certificates.
 type Files = FlatMap<Domain, Fingerprint>;
 
 /// What is known so far.
@@ -54,8 +54,8 @@ pub(super) struct Verification {
     /// Everything left was probed since.
     is_judged: bool,
     pub(super) began_at: Instant,
-    /// It has acknowledged a signal.
-    has_signaled: bool,
+    /// A signal was acknowledged with 200 before.
+    pub(super) is_repeated: bool,
     signaled_at: Instant,
     /// Signals in a row after which no process appeared.
     ignored: u32,
@@ -104,7 +104,7 @@ impl Verification {
             reloaded: false,
             is_judged: false,
             began_at: now,
-            has_signaled: false,
+            is_repeated: false,
             signaled_at: now,
             ignored: 0,
             failed_reloads: 0,
@@ -121,7 +121,7 @@ impl Verification {
 
     /// A signal was acknowledged with 200.
     pub(super) fn signaled(&mut self, now: Instant) {
-        (self.signaled_at, self.has_signaled) = (now, true);
+        (self.signaled_at, self.is_repeated) = (now, true);
         (self.new, self.reloaded, self.counted_at) = (Pids::new(), false, None);
         self.is_judged = false;
         self.rejecting.clear();
@@ -198,10 +198,10 @@ impl Verification {
     /// Ends a pass and decides what is next; `newer`: another generation is pending.
     pub(super) fn next(&mut self, now: Instant, newer: bool) -> Next {
         self.misses = 0;
-        let due = |pause| now >= self.signaled_at + pause;
+        let signaled_at = self.signaled_at;
+        let due = |pause| now >= signaled_at + pause;
         if self.before.is_some() && !self.reloaded {
-            if due(self.ignored_pause()) {
-                self.ignored = self.ignored.saturating_add(1);
+            if self.is_ignored(now) {
                 return Next::SignalIgnored;
             }
         } else if !std::mem::replace(&mut self.is_judged, true) {
@@ -237,11 +237,6 @@ impl Verification {
         self.generation = Some(generation);
     }
 
-    /// Whether a signal was acknowledged with 200 before.
-    pub(super) fn is_repeated(&self) -> bool {
-        self.has_signaled
-    }
-
     /// Ends a pass without a decision.
     pub(super) fn end_pass(&mut self) {
         self.misses = 0;
@@ -265,7 +260,7 @@ impl Verification {
         (WRONG_PAUSE * 2u32.pow(self.failed_reloads.min(2))).min(WRONG_PAUSE_MAX)
     }
 
-    /// When the signal is repeated although nothing is probed.
+    /// Whether the last signal started no process in time, and is to be repeated; counts it then.
     pub(super) fn is_ignored(&mut self, now: Instant) -> bool {
         let due = !self.reloaded && now >= self.signaled_at + self.ignored_pause();
         if due {
