@@ -59,6 +59,9 @@ hints! {
     /// Somebody else answers at the challenge's place.
     AnotherServer = "another-server": "send /.well-known/acme-challenge/ to marathon-acme: check where \
         the name leads, and the labels of marathon-acme's own app",
+    /// A password is asked for at the challenge's place.
+    RouteAuth = "route-auth": "let challenges pass before HAPROXY_n_AUTH: give marathon-acme's app the \
+        two labels with http-request allow that --print-app-definition shows",
     /// Another answer to the challenge came than ours.
     AnotherClient = "another-client": "let one ACME client alone answer for the name, and give all \
         instances of marathon-acme one storage",

@@ -146,13 +146,18 @@ fn of_connection(address: Option<IpAddr>, words: &str) -> Option<Hint> {
 }
 
 fn of_response(words: &str) -> Option<Hint> {
+    let is_unauthorized = words.ends_with(": 401") || words.ends_with("returned 401");
     let begins = [
         ("invalid response from https://", Hint::Redirected),
         ("invalid response from http://", Hint::AnotherServer),
         ("non-200 status code from http", Hint::AnotherServer),
         ("the key authorization file from the server did not match", Hint::AnotherClient),
     ];
-    begins.iter().find(|(begin, _)| words.starts_with(begin)).map(|(_, hint)| *hint)
+    match begins.iter().find(|(begin, _)| words.starts_with(begin))?.1 {
+        // A quoted page ends with a quotation mark.
+        Hint::AnotherServer if is_unauthorized => Some(Hint::RouteAuth),
+        hint => Some(hint),
+    }
 }
 
 fn of_dns(words: &str) -> Option<Hint> {
@@ -221,6 +226,12 @@ mod tests {
              "another-server"),
             ("unauthorized", format!("Non-200 status code from HTTP: {at} returned 404"),
              "another-server"),
+            ("unauthorized", format!("192.0.2.1: Invalid response from {at}: 401"), "route-auth"),
+            ("unauthorized", format!("192.0.2.1: Invalid response from {tls}: 401"), "redirected"),
+            ("unauthorized", format!("Invalid response from {at} [192.0.2.1]: \"error: 401\""),
+             "another-server"),
+            ("unauthorized", format!("Non-200 status code from HTTP: {at} returned 401"),
+             "route-auth"),
             ("unauthorized",
              "192.0.2.1: The key authorization file from the server did not match this challenge. \
               Expected \"x.y\" (got \"z\")".into(), "another-client"),

@@ -93,7 +93,7 @@ impl Outcome {
     pub(super) fn discreet(self) -> Outcome {
         match self {
             Outcome::Amiss(Complaint {
-                hint: Some(Hint::AnotherServer | Hint::Redirected),
+                hint: Some(Hint::AnotherServer | Hint::RouteAuth | Hint::Redirected),
                 ..
             }) => amiss("another server answers", Hint::AnotherServer),
             other => other,
@@ -125,6 +125,7 @@ pub(super) fn of_answer(answered: &Answered) -> Outcome {
         Answered::Other(status @ 502..=504) => {
             amiss(format!("nobody answers there, status {status}"), Hint::AnotherServer)
         }
+        Answered::Other(401) => amiss("a password is asked for there, status 401", Hint::RouteAuth),
         Answered::Other(status) => {
             amiss(format!("another server answers, status {status}"), Hint::AnotherServer)
         }
@@ -190,6 +191,11 @@ mod tests {
         let cases = [
             (Answered::Ours, "", None),
             (Answered::Other(404), "another server answers, status 404", Some(Hint::AnotherServer)),
+            (
+                Answered::Other(401),
+                "a password is asked for there, status 401",
+                Some(Hint::RouteAuth),
+            ),
             (Answered::Other(503), "nobody answers there, status 503", Some(Hint::AnotherServer)),
             (
                 Answered::Elsewhere(to()),
