@@ -19,6 +19,11 @@ impl Ground {
     /// Marathon has our app with these labels and `/shop` with more labels, and marathon-lb, which is in this
     /// group, makes a configuration of them.
     fn publish(&self, own: &Value, more: Value, group: &str) {
+        self.publish_as(own, more, Options { group: group.into(), ..Options::default() });
+    }
+
+    /// The same of a marathon-lb that was started so.
+    fn publish_as(&self, own: &Value, more: Value, options: Options) {
         let own = ours(own);
         let mut shop = crate::site::app("/shop", DOMAIN);
         if let (Some(labels), Value::Object(more)) = (shop["labels"].as_object_mut(), more) {
@@ -30,11 +35,8 @@ impl Ground {
             json!({"HAPROXY_GROUP": "internal", "HAPROXY_0_VHOST": "other.example.com"});
         let apps = [own, shop, other];
         let dir = self.site.storage.display();
-        let options = Options {
-            group: group.into(),
-            certificates: vec![format!("{dir}/certs"), format!("{dir}/default.pem")],
-            ..Options::default()
-        };
+        let certificates = vec![format!("{dir}/certs"), format!("{dir}/default.pem")];
+        let options = Options { certificates, ..options };
         let configuration = written(&apps, &options, |_| local(self.site.port)).configuration;
         self.site.lb.with(|lb, _| lb.settings.configuration = configuration);
         for app in apps {
@@ -71,18 +73,7 @@ fn kept_away() -> Outcome {
     ground.publish(&labels()?, auth, "external");
     front.open(Door::Daemon(ground.site.port));
     ground.says(&[], 0, &[PONG_LINE, "0 warnings, 0 failed"])?;
-    // A redirect of an app, and no rule on port 443.
-    let mut lacking = labels()?;
-    lacking.as_object_mut().ok_or("no labels")?.remove(HTTPS_LABEL);
-    ground.publish(&lacking, json!({"HAPROXY_0_REDIRECT_TO_HTTPS": "true"}), "external");
-    let location = format!("Location: https://{DOMAIN}{PING}");
-    front.open(Door::Itself(format!("HTTP/1.1 301 x\r\n{location}")));
-    let give = "give /marathon-acme HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH as in the README";
-    let route = format!("HAPROXY_n_REDIRECT_TO_HTTPS of /shop comes first; {give}");
-    ground.fails(&[
-        "/shop: HAPROXY_0_REDIRECT_TO_HTTPS sends challenges to port 443, and ",
-        &route,
-    ])?;
+    behind_a_redirect(&ground, &front)?;
     // Our own app, with one thing amiss at a time.
     front.open(Door::Itself("HTTP/1.1 503 Service Unavailable".into()));
     let no_rule =
@@ -109,6 +100,30 @@ fn kept_away() -> Outcome {
     let line =
         "the apps that it publishes are in group \"internal\", and --group is \"external\"; start";
     ground.fails(&[line])
+}
+
+/// A redirect of an app, and no rule on port 443.
+fn behind_a_redirect(ground: &Ground, front: &Frontend) -> Outcome {
+    let mut lacking = labels()?;
+    lacking.as_object_mut().ok_or("no labels")?.remove(HTTPS_LABEL);
+    ground.publish(&lacking, json!({"HAPROXY_0_REDIRECT_TO_HTTPS": "true"}), "external");
+    let location = format!("Location: https://{DOMAIN}{PING}");
+    front.open(Door::Itself(format!("HTTP/1.1 301 x\r\n{location}")));
+    let give = "give /marathon-acme HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH as in the README";
+    let route = format!("HAPROXY_n_REDIRECT_TO_HTTPS of /shop comes first; {give}");
+    ground.fails(&[
+        "/shop: HAPROXY_0_REDIRECT_TO_HTTPS sends challenges to port 443, and ",
+        &route,
+    ])?;
+    // The label for port 443 is there, and marathon-lb has a front end there for each host.
+    let redirect = json!({"HAPROXY_0_REDIRECT_TO_HTTPS": "true"});
+    let options = Options { group: "external".into(), groups_https: true, ..Options::default() };
+    ground.publish_as(&labels()?, redirect, options);
+    ground.fails(&[
+        "HAPROXY_n_REDIRECT_TO_HTTPS of /shop comes first, and with --group-https-by-vhost \
+                    marathon-lb has no rule for challenges on port 443; take \
+                    HAPROXY_n_REDIRECT_TO_HTTPS off /shop, or start marathon-lb without",
+    ])
 }
 
 fn old_labels() -> Outcome {

@@ -146,6 +146,7 @@ fn configuration(
         ],
         socket: path(site.folder().join("haproxy.sock")),
         map: map.cloned().map(path),
+        groups_https: false,
     };
     let daemon = site.port;
     let written = written(apps, &options, |id| -> SocketAddr {

@@ -3,6 +3,7 @@
 //! templates of its `config.py`. Only what matters for routes is here: one virtual host per port, and one
 //! server per app. Must never open a file; the caller writes the text and the map.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -19,6 +20,8 @@ pub struct Options {
     pub socket: String,
     /// `--haproxy-map`: the path of `domain2backend.map`.
     pub map: Option<String>,
+    /// `--group-https-by-vhost`: a front end for TLS of its own for each host.
+    pub groups_https: bool,
 }
 
 /// What marathon-lb writes.
@@ -33,6 +36,8 @@ pub struct Written {
 /// The rules of one port in the two shared front ends.
 #[derive(Debug)]
 struct Rules {
+    /// Empty for those of the map.
+    host: String,
     weight: i64,
     http: String,
     https: String,
@@ -116,6 +121,7 @@ impl Port<'_> {
             if has_map && is_mapped { String::new() } else { text }
         };
         Rules {
+            host: self.value("hostname").to_string(),
             weight: weight.unwrap_or(i64::from(has_path)),
             http: keep(http, self.is_mapped_http()),
             https: keep(https, self.is_mapped_https()),
@@ -234,14 +240,13 @@ pub fn written(apps: &[Value], options: &Options, server: impl Fn(&str) -> Socke
     }
     if let Some(path) = options.map.as_deref().filter(|_| !map.is_empty()) {
         let [http, https] = [MAP_HTTP, MAP_HTTPS].map(|rule| rule.replace("{map}", path));
-        rules.push(Rules { weight: -1, http, https });
+        rules.push(Rules { host: String::new(), weight: -1, http, https });
     }
     // The sort is stable: among equals the order of the ids remains.
     rules.sort_by_key(|rules| -rules.weight);
     let configuration = head(options, &users)
         + &rules.iter().map(|rules| rules.http.as_str()).collect::<String>()
-        + &https_head(options)
-        + &rules.iter().map(|rules| rules.https.as_str()).collect::<String>()
+        + &if options.groups_https { grouped(options, &rules) } else { shared(options, &rules) }
         + &backends;
     Written { configuration, map }
 }
@@ -256,9 +261,40 @@ fn head(options: &Options, users: &str) -> String {
     )
 }
 
-fn https_head(options: &Options) -> String {
-    let certificates: String = options.certificates.iter().map(|it| format!(" crt {it}")).collect();
-    format!("frontend marathon_https_in\n  bind *:443 ssl{certificates}\n  mode http\n")
+/// One front end for TLS with the rules of all.
+fn shared(options: &Options, rules: &[Rules]) -> String {
+    let crt = crt(options);
+    let rules: String = rules.iter().map(|rules| rules.https.as_str()).collect();
+    format!("frontend marathon_https_in\n  bind *:443 ssl{crt}\n  mode http\n{rules}")
+}
+
+/// A front end for TLS for each host with the rules of its own apps alone, and one before them that looks at
+/// the SNI and decrypts nothing.
+fn grouped(options: &Options, rules: &[Rules]) -> String {
+    let hosts: BTreeSet<&str> = rules.iter().map(|it| it.host.as_str()).collect();
+    let (mut text, mut behind) = (
+        String::from(
+            "frontend marathon_https_in\n  bind *:443\n  mode tcp\n  tcp-request inspect-delay 5s\n  \
+             tcp-request content accept if { req_ssl_hello_type 1 }\n",
+        ),
+        String::new(),
+    );
+    for host in hosts.into_iter().filter(|host| !host.is_empty()) {
+        let (name, crt) = (cleaned(host), crt(options));
+        let _ = writeln!(text, "  use_backend {name} if {{ req_ssl_sni -i {host} }}");
+        let own = rules.iter().filter(|it| it.host == host).map(|it| it.https.as_str());
+        let _ = write!(
+            behind,
+            "backend {name}\n  server loopback-for-tls abns@{name} send-proxy-v2\n\
+             frontend {name}\n  mode http\n  bind abns@{name} accept-proxy ssl{crt}\n{}",
+            own.collect::<String>()
+        );
+    }
+    text + &behind
+}
+
+fn crt(options: &Options) -> String {
+    options.certificates.iter().map(|it| format!(" crt {it}")).collect()
 }
 
 #[cfg(test)]
@@ -306,5 +342,23 @@ mod tests {
         let map = found.configuration.find("  use_backend %[req.hdr(host)");
         assert!(auth.is_some() && auth < map, "{}", found.configuration);
         assert!(!found.configuration.contains("host_a_org"), "{}", found.configuration);
+    }
+    #[test]
+    fn each_host_has_a_front_end_with_the_rules_of_its_own_apps() {
+        let plain = json!({"HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": "a.org"});
+        let path = json!({"HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": "b.org",
+            "HAPROXY_0_PATH": "/p"});
+        let options =
+            Options { group: "external".into(), groups_https: true, ..Options::default() };
+        let server = |_: &str| SocketAddr::from(([127, 0, 0, 1], 8000));
+        let text = written(&[app("/a", &plain), app("/z", &path)], &options, server).configuration;
+        let https = "  use_backend a_org if { req_ssl_sni -i a.org }\n  \
+                     use_backend b_org if { req_ssl_sni -i b.org }\n\
+                     backend a_org\n  server loopback-for-tls abns@a_org send-proxy-v2\n\
+                     frontend a_org\n  mode http\n  bind abns@a_org accept-proxy ssl\n  \
+                     use_backend a_10000 if { ssl_fc_sni a.org }\nbackend b_org\n";
+        assert!(text.contains(https), "{text}");
+        let (_, last) = text.split_once("frontend b_org\n").unwrap();
+        assert!(last.contains("path_z_10000") && !last.contains("a.org"), "{text}");
     }
 }
