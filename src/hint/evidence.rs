@@ -226,12 +226,6 @@ mod tests {
              "another-server"),
             ("unauthorized", format!("Non-200 status code from HTTP: {at} returned 404"),
              "another-server"),
-            ("unauthorized", format!("192.0.2.1: Invalid response from {at}: 401"), "route-auth"),
-            ("unauthorized", format!("192.0.2.1: Invalid response from {tls}: 401"), "redirected"),
-            ("unauthorized", format!("Invalid response from {at} [192.0.2.1]: \"error: 401\""),
-             "another-server"),
-            ("unauthorized", format!("Non-200 status code from HTTP: {at} returned 401"),
-             "route-auth"),
             ("unauthorized",
              "192.0.2.1: The key authorization file from the server did not match this challenge. \
               Expected \"x.y\" (got \"z\")".into(), "another-client"),
@@ -266,6 +260,23 @@ mod tests {
         for (kind, detail, expected) in cases {
             let found = Hint::of_problem(kind, &detail).map_or("", Hint::id);
             assert_eq!(found, expected, "{kind}: {detail}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_told_by_the_status_and_not_by_what_a_server_says() {
+        let at = "http://a.org/.well-known/acme-challenge/x";
+        let cases = [
+            (format!("192.0.2.1: Invalid response from {at}: 401"), Hint::RouteAuth),
+            (format!("Non-200 status code from HTTP: {at} returned 401"), Hint::RouteAuth),
+            ("192.0.2.1: Invalid response from https://a.org/x: 401".into(), Hint::Redirected),
+            (
+                format!("Invalid response from {at} [192.0.2.1]: \"error: 401\""),
+                Hint::AnotherServer,
+            ),
+        ];
+        for (detail, hint) in cases {
+            assert_eq!(Hint::of_problem("unauthorized", &detail), Some(hint), "{detail}");
         }
     }
 
