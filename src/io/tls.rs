@@ -13,9 +13,10 @@ use rustls::{
 };
 
 use crate::config::Config;
-use crate::pki::provider::provider;
 use crate::seam::{CloseReason, Tls, Trust};
 use crate::url::Host;
+
+use super::provider::provider;
 
 /// One configuration for each [`Trust`].
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::time::UnixTime;
 use super::kinship::{Kinship, kinship};
 use super::leaf::{Leaf, issuer_and_subject, subject_key};
 use super::pem;
-use super::provider::SIGNATURES;
+use super::signatures::SIGNATURES;
 
 /// Certificates in one file at most; a real chain has two to four.
 const CERTIFICATES_MAX: usize = 16;
@@ -118,11 +118,6 @@ impl Bundle {
         let mut sections = vec![(label, bundle.key.secret_der())];
         sections.extend(bundle.chain.iter().map(|der| (pem::CERTIFICATE, der.as_ref())));
         Ok(pem::write(&sections))
-    }
-
-    /// The private key.
-    pub(super) fn key(&self) -> &PrivateKeyDer<'static> {
-        &self.key
     }
 
     /// Leaf and chain.

@@ -1,26 +1,15 @@
-//! The gate before `certs/`: whether a new file is one that HAProxy can load and that clients take, tried
-//! in memory with the very text that is to be written. Knows no clock: the time is an argument. The
-//! keys that a handshake makes up are ring's own; what comes of it does not hang on them.
+//! The gate before `certs/`: whether a new file is one that HAProxy can load and that clients take, by the
+//! very text that is to be written. Knows no clock: the time is an argument.
 //!
 //! What no one can check without the root stays unchecked: the signature of the topmost certificate.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::ring::sign::any_supported_type;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::pki_types::{self, CertificateDer, ServerName};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::time_provider::TimeProvider;
-use rustls::version::TLS13;
-use rustls::{
-    CertificateError, ClientConfig, ClientConnection, ConnectionCommon, DigitallySignedStruct,
-};
-use rustls::{Error, RootCertStore, ServerConfig, ServerConnection, SideData, SignatureScheme};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::pki_types::{self, ServerName};
+use rustls::server::ParsedCertificate;
+use rustls::{Error, RootCertStore};
 
 use crate::domain::Domain;
 use crate::printable::printable;
@@ -29,10 +18,7 @@ use crate::time::UnixTime;
 
 use super::bundle::{Bundle, BundleError, CLOCKS_DIFFER_MAX};
 use super::leaf::{Leaf, signed_parts, subject_key};
-use super::provider::{SIGNATURES, provider};
-
-/// A handshake in memory is over after so many turns; TLS 1.3 takes three.
-const TURNS_MAX: usize = 8;
+use super::signatures::SIGNATURES;
 
 /// Why a new file may not enter `certs/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +34,7 @@ pub enum GateError {
     /// The signature of the certificate at that place of the chain is not of the key of the next one.
     Signature(usize),
     /// A TLS client does not take it; the text is the TLS library's.
-    Handshake(String),
+    NotTaken(String),
 }
 
 impl GateError {
@@ -76,11 +62,10 @@ pub fn admit(pem: &Secret, names: &[Domain], now: UnixTime) -> Result<Bundle, Ga
     bundle.is_current(now).map_err(GateError::Bundle)?;
     let at = current_chain(&bundle, now)?;
     let anchor = anchor(&bundle)?;
-    // Every name is in the leaf, as was seen above; which of them a client asks for changes no more
-    // than that, and each handshake costs a signature.
+    // Every name is in the leaf, as was seen above; which of them a client asks for changes no more.
     if let Some(name) = names.first() {
-        let refused = |error: Error| GateError::Handshake(printable(&error.to_string()));
-        shake_hands(&bundle, anchor, name, at).map_err(refused)?;
+        let taken = is_taken(&bundle, anchor, name, at);
+        taken.map_err(|error| GateError::NotTaken(printable(&error.to_string())))?;
     }
     Ok(bundle)
 }
@@ -131,144 +116,23 @@ fn is_signed_by(der: &[u8], issuer: &[u8]) -> Option<bool> {
     Some(algorithm.verify_signature(key, signed, signature).is_ok())
 }
 
-/// Lets a server with the file and a client that trusts that certificate of it come to terms.
-fn shake_hands(bundle: &Bundle, anchor: usize, name: &Domain, at: UnixTime) -> Result<(), Error> {
-    let provider = Arc::new(provider());
-    let clock = Arc::new(Stopped(at));
-    let key = any_supported_type(bundle.key())?;
-    let certified = CertifiedKey::new(bundle.chain().to_vec(), key);
-    // One version is enough: nothing of the file is used otherwise in another one.
-    let mut server = ServerConfig::builder_with_details(Arc::clone(&provider), clock.clone())
-        .with_protocol_versions(&[&TLS13])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    server.session_storage = Arc::new(NoServerSessionStorage {});
-    server.send_tls13_tickets = 0;
-    let client = Client::new(bundle, anchor, &provider)?;
-    let mut client = ClientConfig::builder_with_details(provider, clock)
-        .with_protocol_versions(&[&TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(client))
-        .with_no_client_auth();
-    client.resumption = Resumption::disabled();
+/// Whether a TLS client that trusts that certificate of the chain, and no other, takes the leaf for this
+/// name. Of a leaf that is its own anchor nothing of the chain can say more: it came alone, self-signed or
+/// from a root that is not in the chain, or its signature is of a kind that ring does not know.
+fn is_taken(bundle: &Bundle, anchor: usize, name: &Domain, at: UnixTime) -> Result<(), Error> {
+    let none = || Error::General("there is no certificate".into());
+    let (leaf, others) = bundle.chain().split_first().ok_or_else(none)?;
+    let parsed = ParsedCertificate::try_from(leaf)?;
+    if let Some(issuer) = anchor.checked_sub(1) {
+        let mut roots = RootCertStore::empty();
+        roots.add(others.get(issuer).ok_or_else(none)?.clone())?;
+        let seconds = u64::try_from(at.as_seconds()).unwrap_or_default();
+        let at = pki_types::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, others, at, SIGNATURES.all)?;
+    }
     let name = ServerName::try_from(name.as_str().to_string());
     let name = name.map_err(|_| Error::General("the name can be in no certificate".into()))?;
-    let mut client = ClientConnection::new(Arc::new(client), name)?;
-    let mut server = ServerConnection::new(Arc::new(server))?;
-    for _ in 0..TURNS_MAX {
-        if !client.is_handshaking() && !server.is_handshaking() {
-            return Ok(());
-        }
-        carry(&mut client, &mut server)?;
-        carry(&mut server, &mut client)?;
-    }
-    Err(Error::HandshakeNotComplete)
-}
-
-/// Brings what one side has to say to the other.
-fn carry<A: SideData, B: SideData>(
-    from: &mut ConnectionCommon<A>,
-    to: &mut ConnectionCommon<B>,
-) -> Result<(), Error> {
-    let failed = |error: std::io::Error| Error::General(error.to_string());
-    let mut bytes = Vec::new();
-    while from.wants_write() {
-        from.write_tls(&mut bytes).map_err(failed)?;
-    }
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        to.read_tls(&mut rest).map_err(failed)?;
-        to.process_new_packets()?;
-    }
-    Ok(())
-}
-
-/// A clock that shows one time.
-#[derive(Debug)]
-struct Stopped(UnixTime);
-
-impl TimeProvider for Stopped {
-    fn current_time(&self) -> Option<pki_types::UnixTime> {
-        let seconds = u64::try_from(self.0.as_seconds()).ok()?;
-        Some(pki_types::UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
-    }
-}
-
-/// A client that trusts one certificate of the chain and no other.
-#[derive(Debug)]
-struct Client {
-    trust: Anchor,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-#[derive(Debug)]
-enum Anchor {
-    /// One that stands behind the leaf: the client's library looks for the way to it.
-    Issuer(RootCertStore),
-    /// The leaf, since nothing of the chain can say more of it: it came alone, self-signed or from a
-    /// root that is not in the chain, or its signature is of a kind that ring does not know. Its key,
-    /// its name and its dates are all that can be checked then.
-    Leaf(CertificateDer<'static>),
-}
-
-impl Client {
-    fn new(bundle: &Bundle, anchor: usize, provider: &CryptoProvider) -> Result<Client, Error> {
-        let none = || Error::General("there is no certificate".into());
-        let anchor_der = bundle.chain().get(anchor).ok_or_else(none)?.clone();
-        let trust = if anchor == 0 {
-            Anchor::Leaf(anchor_der)
-        } else {
-            let mut roots = RootCertStore::empty();
-            roots.add(anchor_der)?;
-            Anchor::Issuer(roots)
-        };
-        Ok(Client { trust, algorithms: provider.signature_verification_algorithms })
-    }
-}
-
-impl ServerCertVerifier for Client {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: pki_types::UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(leaf)?;
-        let all = self.algorithms.all;
-        match &self.trust {
-            Anchor::Issuer(roots) => {
-                verify_server_cert_signed_by_trust_anchor(&parsed, roots, others, now, all)?;
-            }
-            Anchor::Leaf(known) if known == leaf => {}
-            Anchor::Leaf(_) => return Err(CertificateError::UnknownIssuer.into()),
-        }
-        verify_server_name(&parsed, name)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _leaf: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("no handshake in memory is by TLS 1.2".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    verify_server_name(&parsed, &name)
 }
 
 impl fmt::Display for GateError {
@@ -288,7 +152,7 @@ impl fmt::Display for GateError {
                 f,
                 "the signature of certificate {place} of its chain is not that of the next one's key"
             ),
-            GateError::Handshake(text) => write!(f, "a TLS client does not take it: {text}"),
+            GateError::NotTaken(text) => write!(f, "a TLS client does not take it: {text}"),
         }
     }
 }

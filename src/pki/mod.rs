@@ -9,7 +9,7 @@ pub mod guard;
 mod kinship;
 pub mod leaf;
 pub mod pem;
-pub mod provider;
+pub mod signatures;
 
 pub use bundle::{Bundle, BundleError, same_leaf, topmost_issuer};
 pub use fingerprint::Fingerprint;

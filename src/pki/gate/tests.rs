@@ -87,8 +87,8 @@ fn forged(der: &[u8]) -> Vec<u8> {
     forged
 }
 
-fn handshake_fails(result: &Result<(), GateError>, word: &str) -> bool {
-    matches!(result, Err(GateError::Handshake(text)) if text.contains(word))
+fn is_not_taken(result: &Result<(), GateError>, word: &str) -> bool {
+    matches!(result, Err(GateError::NotTaken(text)) if text.contains(word))
 }
 
 #[test]
@@ -102,6 +102,20 @@ fn keys_of_every_kind_that_is_ordered_or_was() {
     let mut old = Made::with(&kinds[2], |_| {});
     old.key = include_str!("../../../tests/fixtures/leaf-pkcs1.key").into();
     assert_eq!(old.ways(), [Ok(()), Ok(()), Ok(())], "as the old program wrote it");
+}
+
+#[test]
+fn a_private_key_with_the_public_half_of_another_is_refused() {
+    let (own, other) = (key(&PKCS_ECDSA_P256_SHA256), key(&PKCS_ECDSA_P256_SHA256));
+    let mut made = Made::with(&own, |_| {});
+    // The public half is what such a key ends with (RFC 5915 section 3).
+    let (mut der, half) = (other.serialize_der(), own.public_key_raw());
+    let at = der.len() - half.len();
+    assert_eq!(&der[at..], other.public_key_raw());
+    der[at..].copy_from_slice(half);
+    made.key = pem::write(&[(pem::PRIVATE_KEY, &der)]).expose().into();
+    let refused = Err(GateError::Bundle(BundleError::UnusableKey));
+    assert_eq!(made.ways(), [refused.clone(), refused.clone(), refused]);
 }
 
 #[test]
@@ -183,15 +197,15 @@ fn the_dates_of_all_of_the_chain_count() {
 fn what_only_a_client_finds_is_found() {
     let made = Made::new(|[_, middle, _]| middle.is_ca = IsCa::ExplicitNoCa);
     let [short, long, alone] = made.ways();
-    assert!(handshake_fails(&long, "CaUsedAsEndEntity") || handshake_fails(&long, "certificate"));
+    assert!(is_not_taken(&long, "CaUsedAsEndEntity") || is_not_taken(&long, "certificate"));
     assert_eq!((short, alone), (Ok(()), Ok(())), "an anchor is trusted by its key alone");
     let made = Made::new(|[leaf, _, _]| {
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
     let [short, long, _] = made.ways();
-    assert!(handshake_fails(&short, "certificate") && handshake_fails(&long, "certificate"));
+    assert!(is_not_taken(&short, "certificate") && is_not_taken(&long, "certificate"));
     let made = Made::new(|[leaf, _, _]| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
-    assert!(handshake_fails(&made.ways()[0], "certificate"));
+    assert!(is_not_taken(&made.ways()[0], "certificate"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ring::rand::SecureRandom as _;
+use rustls::Error;
 use rustls::crypto::ring::cipher_suite::{
     TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
     TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
@@ -12,16 +13,14 @@ use rustls::crypto::ring::cipher_suite::{
 };
 use rustls::crypto::ring::kx_group::{SECP256R1, SECP384R1, X25519};
 use rustls::crypto::ring::sign::any_supported_type;
-use rustls::crypto::{
-    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
-};
+use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
-use rustls::{Error, SignatureScheme as Scheme};
-use webpki::ring as algorithms;
+
+use crate::pki::signatures::SIGNATURES;
 
 /// What rustls calls a provider.
-pub fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
             TLS13_AES_256_GCM_SHA384,
@@ -37,43 +36,6 @@ pub fn provider() -> CryptoProvider {
         key_provider: &Ring,
     }
 }
-
-/// The signatures that are verified. In TLS 1.2 a scheme leaves the curve open (RFC 8446 section 4.2.3).
-pub static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: &[
-        algorithms::ECDSA_P256_SHA256,
-        algorithms::ECDSA_P256_SHA384,
-        algorithms::ECDSA_P384_SHA256,
-        algorithms::ECDSA_P384_SHA384,
-        algorithms::ED25519,
-        algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-        algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-        algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
-        algorithms::RSA_PKCS1_2048_8192_SHA256,
-        algorithms::RSA_PKCS1_2048_8192_SHA384,
-        algorithms::RSA_PKCS1_2048_8192_SHA512,
-        algorithms::RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
-        algorithms::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
-        algorithms::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
-    ],
-    mapping: &[
-        (
-            Scheme::ECDSA_NISTP384_SHA384,
-            &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384],
-        ),
-        (
-            Scheme::ECDSA_NISTP256_SHA256,
-            &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256],
-        ),
-        (Scheme::ED25519, &[algorithms::ED25519]),
-        (Scheme::RSA_PSS_SHA512, &[algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
-        (Scheme::RSA_PSS_SHA384, &[algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
-        (Scheme::RSA_PSS_SHA256, &[algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
-        (Scheme::RSA_PKCS1_SHA512, &[algorithms::RSA_PKCS1_2048_8192_SHA512]),
-        (Scheme::RSA_PKCS1_SHA384, &[algorithms::RSA_PKCS1_2048_8192_SHA384]),
-        (Scheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
-    ],
-};
 
 /// The system's randomness, and keys of every kind that ring knows.
 #[derive(Debug)]
