@@ -32,7 +32,7 @@ pub struct BindError {
 }
 
 /// Listens where an option says. Without an address on every interface, IPv6 and IPv4; where the system
-/// has no IPv6, on IPv4 alone.
+/// has no IPv6, or lets nobody use it, on IPv4 alone.
 ///
 /// # Errors
 /// The address is taken, not ours, or not allowed.
@@ -45,29 +45,42 @@ pub fn listen_on(option: &'static str, wanted: Listen) -> Result<TcpListener, Bi
             let address = SocketAddr::new(ip, wanted.port);
             listen_at(address).map_err(refused(address))
         }
-        None => listen_at(every_v6).or_else(|error| match error.kind() {
-            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
-                Err(refused(every_v6)(error))
-            }
-            // Any other failure means that there is no IPv6 here.
-            _ => listen_at(every_v4).map_err(refused(every_v4)),
-        }),
+        None => match socket_for(&every_v6) {
+            Ok(socket) => listen_by(socket, every_v6).or_else(|error| match error.kind() {
+                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
+                    Err(refused(every_v6)(error))
+                }
+                // Any other failure means that there is no IPv6 here.
+                _ => listen_at(every_v4).map_err(refused(every_v4)),
+            }),
+            // Whatever the reason: a sandbox refuses the family as if a right were missing.
+            Err(_) => listen_at(every_v4).map_err(refused(every_v4)),
+        },
     }?;
     Ok(TcpListener::from_std(bound))
 }
 
 fn listen_at(address: SocketAddr) -> io::Result<StdListener> {
+    listen_by(socket_for(&address)?, address)
+}
+
+/// A socket of the address's family.
+fn socket_for(address: &SocketAddr) -> io::Result<OwnedFd> {
     let family = match address.ip() {
         IpAddr::V4(_) => AddressFamily::INET,
         IpAddr::V6(_) => AddressFamily::INET6,
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket: OwnedFd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
+    let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
     if address.is_ipv6() {
         // An unspecified address takes IPv4 in, too; any other is itself alone.
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
+    Ok(socket)
+}
+
+fn listen_by(socket: OwnedFd, address: SocketAddr) -> io::Result<StdListener> {
+    sockopt::set_socket_reuseaddr(&socket, true)?;
     furnish(&socket)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;

@@ -3,9 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
-use crate::Test;
-use crate::process::{Outcome, PATIENCE, Process, expect, get, local, talk};
+use crate::process::{Outcome, PATIENCE, Process, expect, get, local, talk, wait_for_port};
 use crate::site::{Site, exchange, text};
+use crate::trace::injected;
+use crate::{Test, Tool};
 
 pub(crate) const TESTS: &[Test] = &[
     ("ping_health_and_what_is_not_there", &[], paths),
@@ -14,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("who_says_no_more_is_answered", &[], half_closed),
     ("a_slow_head_is_closed_after_its_time", &[], slow_head),
     ("the_oldest_idle_connection_makes_room", &[], full_house),
+    ("where_ipv6_sockets_are_refused_ipv4_is_listened_on", &[Tool::Strace], no_ipv6),
 ];
 
 const PING: &str = "/.well-known/acme-challenge/ping";
@@ -21,16 +23,19 @@ const PING: &str = "/.well-known/acme-challenge/ping";
 /// A daemon whose peers are all away: the listener answers before anything else.
 fn alone() -> Outcome<(Site, Process)> {
     let site = Site::new()?;
-    let nobody = "http://127.0.0.1:9".to_string();
-    let arguments = [
+    let daemon = site.daemon("daemon", &words(&site, &format!("127.0.0.1:{}", site.port)), &[])?;
+    Ok((site, daemon))
+}
+
+fn words(site: &Site, listen: &str) -> [String; 5] {
+    let nobody = "http://127.0.0.1:9";
+    [
         "--acme=https://127.0.0.1:9/dir".to_string(),
         format!("--marathon={nobody}"),
         format!("--lb={nobody}"),
-        format!("--listen=127.0.0.1:{}", site.port),
+        format!("--listen={listen}"),
         site.storage.display().to_string(),
-    ];
-    let daemon = site.daemon("daemon", &arguments, &[])?;
-    Ok((site, daemon))
+    ]
 }
 
 fn connect(site: &Site) -> Outcome<TcpStream> {
@@ -148,4 +153,17 @@ fn full_house() -> Outcome {
     expect(rest.is_empty(), || "the oldest was told something".into())?;
     has(&exchange(&mut streams[1], &request)?, &["pong"])?;
     has(&exchange(&mut newest, &request)?, &["pong"])
+}
+
+/// The first socket of a run is that of the listener, for IPv6.
+fn no_ipv6() -> Outcome {
+    for error in ["EPERM", "EACCES", "EAFNOSUPPORT", "EPROTONOSUPPORT", "EINVAL"] {
+        let site = Site::new()?;
+        let mut command = injected("socket", &format!("error={error}:when=1"));
+        command.args(words(&site, &format!(":{}", site.port)));
+        let _daemon = Process::start(site.folder(), error, &mut command)?;
+        wait_for_port("the daemon", site.port)?;
+        has(&get(site.port, PING)?, &["HTTP/1.1 200 OK"])?;
+    }
+    Ok(())
 }
