@@ -19,6 +19,7 @@ use crate::daemon::queues::Queues;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::http::{Request, Response, ResponseHead};
+use crate::log::Record;
 use crate::proxy::Proxies;
 use crate::seam::{CloseReason, ConnId, Output, SocketId, Trust};
 use crate::time::Instant;
@@ -377,11 +378,29 @@ impl Transport {
         events: Vec<TransportEvent>,
         progress: Progress,
     ) {
+        let last = match &progress {
+            Progress::Over(event, _) => Some(event),
+            _ => None,
+        };
+        events.iter().chain(last).for_each(|event| self.tell_skipped(turn, id, event));
         self.events.extend(events.into_iter().map(|event| (id, event)));
         match progress {
             Progress::Going => {}
             Progress::Again => self.start(turn, id, false),
             Progress::Over(event, left) => self.end(turn.now.mono, id, event, left),
+        }
+    }
+
+    /// Names the fields of a response that were malformed and left out.
+    fn tell_skipped(&self, turn: &mut Turn<'_>, id: RequestId, event: &TransportEvent) {
+        let (TransportEvent::Head(head) | TransportEvent::Response(Response { head, .. })) = event
+        else {
+            return;
+        };
+        let Some(job) = self.jobs.get(&id) else { return };
+        for name in head.headers.skipped() {
+            let line = Record::debug("http", "malformed field left out").with("name", name);
+            turn.log(line.with("url", &job.peer().origin));
         }
     }
 

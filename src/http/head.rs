@@ -4,6 +4,7 @@
 use std::mem::MaybeUninit;
 
 use super::error::HttpError;
+use super::lenient::{Mended, mend};
 use super::message::{Headers, ResponseHead};
 
 /// The longest request head read, in bytes, its empty line included.
@@ -56,13 +57,31 @@ pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<Parsed<RequestHead>>,
     Ok(Some((request, length)))
 }
 
-/// Reads the response head at the start of `bytes`; `None` while its end has not come.
+/// Reads the response head at the start of `bytes`; `None` while its end has not come. What other clients
+/// tolerate in it is tolerated.
 pub(crate) fn parse_response(
     bytes: &[u8],
 ) -> Result<Option<Parsed<(Version, ResponseHead)>>, HttpError> {
+    let bounded = bounded(bytes, RESPONSE_HEAD_BYTES_MAX);
+    use httparse::Error::{HeaderName, HeaderValue, NewLine};
+    match parse_strictly(bounded) {
+        Err(HttpError::Malformed(HeaderName | HeaderValue | NewLine)) => {}
+        other => return other,
+    }
+    let Some(Mended { head, length, skipped }) = mend(bounded)? else {
+        return match bounded.len() {
+            RESPONSE_HEAD_BYTES_MAX => Err(HttpError::HeadTooLong(RESPONSE_HEAD_BYTES_MAX)),
+            _ => Ok(None),
+        };
+    };
+    let Some(((version, mut response), _)) = parse_strictly(&head)? else { return Ok(None) };
+    response.headers.skip(skipped);
+    Ok(Some(((version, response), length)))
+}
+
+fn parse_strictly(bounded: &[u8]) -> Result<Option<Parsed<(Version, ResponseHead)>>, HttpError> {
     let mut fields = [MaybeUninit::uninit(); FIELDS_MAX];
     let mut head = httparse::Response::new(&mut []);
-    let bounded = bounded(bytes, RESPONSE_HEAD_BYTES_MAX);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut head,
         bounded,
@@ -192,13 +211,36 @@ mod tests {
             "HTTP/1.1 20\r\n\r\n",
             "HTTP/1.1 099 x\r\n\r\n",
             "HTTP/1.1 2000\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nX: a\r\n\tfolded\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nX : a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX : a\r\n Transfer-Encoding: chunked\r\n\r\n",
         ];
         for case in cases {
             assert!(parse_response(case.as_bytes()).is_err(), "{case:?}");
         }
         assert_eq!(parse_response(b"\x15\x03\x01\x00\x02\x02"), Err(HttpError::Version));
+    }
+
+    #[test]
+    fn what_other_clients_tolerate_in_a_response_is_tolerated() {
+        let bytes = b"HTTP/1.1 200 OK\r\nX: a\r\n\tfolded\r\nY Z: b\r\nLink: <c>\r\n\r\n";
+        for prefix in prefixes(bytes) {
+            assert_eq!(parse_response(prefix), Ok(None));
+        }
+        let whole = [&bytes[..], b"body"].concat();
+        let ((_, head), length) = parse_response(&whole).unwrap().unwrap();
+        assert_eq!((head.status, length), (200, bytes.len()));
+        let fields: Vec<_> = head.headers.iter().collect();
+        assert_eq!(fields, [("X", "a folded"), ("Link", "<c>")]);
+        assert_eq!(head.headers.skipped(), ["Y Z"]);
+        let mut endless = b"HTTP/1.1 200 OK\r\nY Z: ".to_vec();
+        endless.resize(RESPONSE_HEAD_BYTES_MAX, b'a');
+        let too_long = Err(HttpError::HeadTooLong(RESPONSE_HEAD_BYTES_MAX));
+        assert_eq!(parse_response(&endless), too_long);
+        let many = "a: b\r\n".repeat(FIELDS_MAX + 1);
+        for more in ["", "no colon\r\n"] {
+            let many = format!("HTTP/1.1 200 OK\r\n{more}{many}\r\n");
+            assert_eq!(parse_response(many.as_bytes()), Err(HttpError::TooManyFields));
+        }
     }
 
     #[test]

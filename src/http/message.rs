@@ -38,17 +38,23 @@ pub struct Headers {
     text: String,
     /// Where in it each name ends, and its value, at which the next name begins.
     ends: Vec<(usize, usize)>,
+    /// The names of fields that were malformed and are not among these.
+    skipped: Vec<String>,
 }
 
 impl Headers {
     /// No fields.
     pub const fn new() -> Headers {
-        Headers { text: String::new(), ends: Vec::new() }
+        Headers { text: String::new(), ends: Vec::new(), skipped: Vec::new() }
     }
 
     /// No fields, with room for so many whose names and values have so many bytes together.
     pub(super) fn with_capacity(fields: usize, bytes: usize) -> Headers {
-        Headers { text: String::with_capacity(bytes), ends: Vec::with_capacity(fields) }
+        Headers {
+            text: String::with_capacity(bytes),
+            ends: Vec::with_capacity(fields),
+            skipped: Vec::new(),
+        }
     }
 
     /// Adds a field behind the others.
@@ -57,6 +63,16 @@ impl Headers {
         let name_end = self.text.len();
         self.text.push_str(value);
         self.ends.push((name_end, self.text.len()));
+    }
+
+    /// Remembers that fields of these names were malformed.
+    pub(super) fn skip(&mut self, names: Vec<String>) {
+        self.skipped = names;
+    }
+
+    /// The names of the fields that were malformed and left out, fit for a log.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
     }
 
     /// The value of the first field of that name.

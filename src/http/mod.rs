@@ -9,6 +9,7 @@ mod body;
 mod error;
 mod exchange;
 mod head;
+mod lenient;
 mod message;
 mod request;
 mod response;

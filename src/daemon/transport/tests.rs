@@ -233,6 +233,17 @@ fn a_literal_needs_no_resolver_and_a_response_may_come_byte_by_byte() {
 }
 
 #[test]
+fn a_field_that_is_left_out_is_named() {
+    let mut world = World::new();
+    let id = world.send(get("http://user:secret@192.0.2.1/path"));
+    world.connected(1);
+    world.received(1, "HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 2\r\n\r\nok");
+    assert!(matches!(&world.events()[..], [(of, TransportEvent::Response(_))] if *of == id));
+    let line = Record::debug("http", "malformed field left out").with("name", "no colon");
+    assert_eq!(world.log, [line.with("url", "http://192.0.2.1")]);
+}
+
+#[test]
 fn tls_is_judged_by_the_urls_host_whatever_the_address() {
     let mut world = World::new();
     world.send(Outgoing {
