@@ -157,6 +157,9 @@ hints! {
     /// HAProxy serves another file.
     LbOtherFile = "lb-other-file": "let marathon-lb load the certs/ of this storage directory, and take \
         away what has the same name there and comes first by its file name",
+    /// HAProxy serves an earlier file.
+    LbLagging = "lb-lagging": "wait, where its directory is a copy or shows new files late; else let \
+        marathon-lb load the certs/ of this storage directory",
     /// Nothing is seen where HAProxy should speak TLS.
     LbUnseen = "lb-unseen": "check --lb-verify-port or --lb-verify: HAProxy speaks TLS there, and this \
         machine may connect to it",

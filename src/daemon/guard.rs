@@ -16,6 +16,8 @@ use crate::turn::Turn;
 
 /// From one look to the next.
 const PAUSE: Duration = Duration::from_secs(5 * 60);
+/// Likewise, while a file keeps HAProxy from reloading: an operator who removes it waits for the reload.
+const BLOCKED_PAUSE: Duration = Duration::from_secs(5);
 /// So many files are named where all is said in one answer.
 const REASONS_MAX: usize = 8;
 
@@ -68,15 +70,15 @@ impl Guard {
         }
     }
 
-    /// Takes in what was found.
+    /// Takes in what was found; whether a reload makes good again what a file did that is gone.
     pub fn looked(
         &mut self,
         turn: &mut Turn<'_>,
         result: Result<Look, StoreError>,
         certificates: &mut Certificates,
-    ) {
+    ) -> bool {
         if !matches!(self.state, State::Looking) {
-            return;
+            return false;
         }
         let pause = jittered(turn.keys, PAUSE);
         self.state = State::Due(turn.now.mono + pause);
@@ -88,7 +90,7 @@ impl Guard {
                     turn.log(line.with("error", &error).hinted(Hint::of_storage(error.kind)));
                 }
                 self.trouble = Some(error);
-                return;
+                return false;
             }
         };
         if self.trouble.take().is_some() {
@@ -104,7 +106,14 @@ impl Guard {
         }
         let found = judge(&look.strangers, certificates.served(), turn.now.wall);
         self.say(turn, &found, look.more);
+        let harms = |it: &&Judgement| matches!(it.verdict, Verdict::Blocks | Verdict::Shadows);
+        let still = |known: &Judgement| found.iter().filter(harms).any(|it| it.file == known.file);
+        let is_healed = self.found.iter().filter(harms).any(|known| !still(known));
         (self.found, self.more) = (found, look.more);
+        if self.blocking().is_some() && !self.follows_up {
+            self.state = State::Due(turn.now.mono + BLOCKED_PAUSE);
+        }
+        is_healed
     }
 
     /// Says what is new and what is gone.

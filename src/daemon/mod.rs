@@ -229,8 +229,11 @@ impl Daemon {
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
             Loaded::Guard(result) => {
-                self.guard.looked(turn, result, &mut self.certificates);
+                let is_healed = self.guard.looked(turn, result, &mut self.certificates);
                 self.reloader.set_blocking(turn, self.guard.blocking().as_deref());
+                if is_healed {
+                    self.reloader.changed(turn);
+                }
             }
             Loaded::Archive(names) => {
                 let output = self.archive.listed(turn, names);

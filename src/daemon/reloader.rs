@@ -36,6 +36,10 @@ pub use view::{BalancerView, NameView, ReloadCounts};
 /// The first write after so quiet a time is signaled at once; writes within it share one more reload.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
+/// An operator who asks has so many files probed at most, those written last: each is a handshake of every
+/// load balancer, one after another.
+const PROBED_MAX: usize = 1000;
+
 /// The most sentences that [`Reloader::troubles`] returns.
 const TROUBLES_MAX: usize = 8;
 
@@ -336,19 +340,17 @@ impl Reloader {
         if let Some(((place, address), domain)) = self.drift.choose(&ready, catalog)
             && let Some(target) = self.targets.get_mut(place)
         {
-            target.probe(turn.now.mono, address, &domain);
+            target.probe(turn.now.mono, address, &[domain]);
         }
     }
 
-    /// Probes at once what every load balancer serves for the file written last: the operator has asked.
+    /// Probes at once what every load balancer serves for each file: the operator has asked.
     pub fn probe_all(&mut self, turn: &Turn<'_>, catalog: &dyn Catalog) {
-        let latest = catalog.latest(1);
+        let names = catalog.latest(PROBED_MAX);
         for target in &mut self.targets {
             let ready: Vec<IpAddr> = target.at_rest().collect();
-            for (address, domain) in
-                ready.into_iter().flat_map(|at| latest.iter().map(move |it| (at, it)))
-            {
-                target.probe(turn.now.mono, address, domain);
+            for address in ready {
+                target.probe(turn.now.mono, address, &names);
             }
         }
     }

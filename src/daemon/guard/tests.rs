@@ -13,6 +13,8 @@ struct Case {
     bench: Bench,
     guard: Guard,
     certificates: Certificates,
+    /// What the last look said of a reload.
+    healed: bool,
 }
 
 fn stranger(file: &str, found: Found) -> Stranger {
@@ -30,7 +32,8 @@ fn readme() -> Stranger {
 impl Case {
     fn new() -> Case {
         let (bench, guard) = (Bench::new(), Guard::default());
-        let mut case = Case { bench, guard, certificates: Certificates::new(&config()) };
+        let certificates = Certificates::new(&config());
+        let mut case = Case { bench, guard, certificates, healed: false };
         case.guard.look_soon(case.bench.now.mono);
         case
     }
@@ -39,8 +42,9 @@ impl Case {
     fn look(&mut self, found: Result<Look, StoreError>) -> Vec<String> {
         assert!(self.guard.is_due(self.bench.now.mono));
         assert!(!self.guard.is_due(self.bench.now.mono) && self.guard.poll_timeout().is_none());
+        let is_seen = found.is_ok();
         self.bench.log.clear();
-        self.guard.looked(&mut self.bench.turn(), found, &mut self.certificates);
+        self.healed = self.guard.looked(&mut self.bench.turn(), found, &mut self.certificates);
         let said = self.bench.log.iter().map(|record| {
             let fields = record.fields.iter().map(|(name, value)| format!(" {name}={value}"));
             format!("{} {}{}", record.level.name(), record.message, fields.collect::<String>())
@@ -48,7 +52,9 @@ impl Case {
         let said = said.collect();
         let next = self.guard.poll_timeout().expect("it looks again");
         let pause = next.since(self.bench.now.mono);
-        assert!((PAUSE * 3 / 4..=PAUSE * 5 / 4 + Duration::from_secs(3)).contains(&pause));
+        let usual = PAUSE * 3 / 4..=PAUSE * 5 / 4 + Duration::from_secs(3);
+        let is_blocked = is_seen && self.guard.blocking().is_some();
+        assert!(if is_blocked { pause == BLOCKED_PAUSE } else { usual.contains(&pause) });
         self.bench.pass(pause);
         said
     }
@@ -90,6 +96,23 @@ fn each_is_said_when_it_comes_changes_and_goes() {
     let said = case.look(strangers(vec![], 0));
     assert_eq!(said, ["INFO a file that was not ours is gone from certs/ file=old"]);
     assert_eq!(case.guard.troubles().count(), 0);
+}
+
+#[test]
+fn what_did_harm_and_is_gone_is_made_good_by_a_reload() {
+    let mut case = Case::new();
+    let empty = || stranger("empty.pem", Found::File(Secret::new(String::new())));
+    for (found, healed) in [
+        (vec![readme(), empty()], false),
+        (vec![readme(), empty()], false),
+        (vec![empty()], true),
+        (vec![empty(), stranger("link", Found::Link)], false),
+        (vec![stranger("empty.pem", Found::Link)], true),
+        (vec![], false),
+    ] {
+        case.look(strangers(found, 0));
+        assert_eq!(case.healed, healed);
+    }
 }
 
 #[test]

@@ -29,6 +29,8 @@ use super::verification::{Left, Pids, Verification};
 
 /// A load balancer that has not answered by then is asked again.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// The process ids are waited for no longer: a load balancer that does not show them is signaled all the same.
+pub(super) const PIDS_TIMEOUT: Duration = Duration::from_secs(3);
 /// From one probe or look at the process ids to the next.
 pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// The first probes after a signal come sooner: most reloads take less than a second.
@@ -217,13 +219,16 @@ impl LbInstance {
     ) {
         self.end(transport);
         self.retry_at = None;
-        self.step = Step::PidsBefore(send(turn, transport, lb::pids_request(at.url), at));
+        let asked = (lb::pids_request(at.url), PIDS_TIMEOUT);
+        self.step = Step::PidsBefore(send(turn, transport, asked, at));
     }
 
-    /// Probes whether it still serves the file of a name.
-    pub(super) fn probe(&mut self, now: Instant, name: &Domain, at: LbAddress<'_>) {
+    /// Probes whether it still serves the files of these names.
+    pub(super) fn probe(&mut self, now: Instant, names: &[Domain], at: LbAddress<'_>) {
         let mut verification = Verification::new(now, None, None);
-        verification.left = at.places.iter().map(|place| (name.clone(), *place)).collect();
+        for place in at.places {
+            verification.left.extend(names.iter().map(|name| (name.clone(), *place)));
+        }
         self.step = Step::Verifying { look: Look::Due(now), verification: Box::new(verification) };
     }
 
@@ -259,9 +264,9 @@ impl LbInstance {
     ) -> Progress {
         match std::mem::take(&mut self.step) {
             Step::Resting => Progress::Going,
-            Step::PidsBefore(_) => match response(event) {
+            Step::PidsBefore(_) => match pids(event) {
                 Err(problem) => Progress::Failed(problem),
-                Ok(response) => self.begin_rollout(turn, cx, at, &response),
+                Ok(pids) => self.begin_rollout(turn, cx, at, pids),
             },
             Step::Previewing { left, verification, .. } => {
                 self.previewed(turn, cx, at, (left, verification), event)
@@ -289,9 +294,8 @@ impl LbInstance {
         turn: &mut Turn<'_>,
         cx: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
-        response: &Response,
+        pids: Option<Pids>,
     ) -> Progress {
-        let pids = lb::pids(response);
         let verification = Verification::new(turn.now.mono, Some(at.pending), pids);
         let mut left = self.left(cx, at);
         let is_known = |name: &Domain| {
@@ -350,7 +354,8 @@ impl LbInstance {
         at: LbAddress<'_>,
         verification: Box<Verification>,
     ) -> Progress {
-        let request = send(turn, cx.transport, lb::reload_request(at.url), at);
+        let asked = (lb::reload_request(at.url), SIGNAL_TIMEOUT);
+        let request = send(turn, cx.transport, asked, at);
         self.step = Step::Signaling { request, verification };
         Progress::Going
     }
@@ -394,9 +399,9 @@ impl LbInstance {
         event: TransportEvent,
     ) -> Progress {
         let now = turn.now.mono;
-        let response = response(event);
-        let shown = response.as_ref().ok().and_then(lb::pids).unwrap_or_default();
-        match response {
+        let answer = pids(event);
+        let shown = answer.as_ref().ok().cloned().flatten().unwrap_or_default();
+        match answer {
             Err(problem) if verification.is_lost(false) => return Progress::Lost(problem),
             Err(_) => {}
             Ok(_) => drop(verification.is_lost(true)),
@@ -406,11 +411,12 @@ impl LbInstance {
             self.processes.reloaded(&verification, &shown);
             return self.verified(&verification);
         }
-        if verification.is_ignored(now) {
+        let is_ignored = verification.is_ignored(now);
+        if is_ignored || verification.is_overtaken(now, at.pending) {
             let after = now.since(verification.began_at);
             verification.aim(now, at.pending);
             let _ = self.signal(turn, cx, at, verification);
-            return Progress::Ignored(after);
+            return if is_ignored { Progress::Ignored(after) } else { Progress::Going };
         }
         self.step = Step::Watching { look: Look::Due(now + LOOK_PAUSE), verification };
         Progress::Going
@@ -427,7 +433,8 @@ impl LbInstance {
         self.retry_at = self.retry_at.filter(|at| *at > now);
         match std::mem::take(&mut self.step) {
             Step::Watching { look: Look::Due(due), verification } if due <= now => {
-                let request = send(turn, cx.transport, lb::pids_request(at.url), at);
+                let asked = (lb::pids_request(at.url), PIDS_TIMEOUT);
+                let request = send(turn, cx.transport, asked, at);
                 self.step = Step::Watching { look: Look::Asked(request), verification };
             }
             Step::Verifying { look: Look::Due(due), verification } if due <= now => {
@@ -462,17 +469,25 @@ pub(super) fn response(event: TransportEvent) -> Result<Response, Complaint> {
     }
 }
 
+/// The process ids in an answer; none where it was reached and does not show them.
+pub(super) fn pids(event: TransportEvent) -> Result<Option<Pids>, Complaint> {
+    match event {
+        TransportEvent::Failed(error) if error.is_reached() => Ok(None),
+        event => response(event).map(|response| lb::pids(&response)),
+    }
+}
+
 /// Asks one address. Every request here may be repeated, so a lost answer does no harm.
 pub(super) fn send(
     turn: &mut Turn<'_>,
     transport: &mut Transport,
-    request: Request,
+    (request, timeout): (Request, Duration),
     at: LbAddress<'_>,
 ) -> RequestId {
     let outgoing = Outgoing {
         request,
         trust: Trust::WebPki,
-        timeout: Some(SIGNAL_TIMEOUT),
+        timeout: Some(timeout),
         silence: None,
         address: Some(at.address),
         delivery: Delivery::Whole { body_bytes_max: lb::ANSWER_BYTES_MAX },

@@ -13,7 +13,8 @@ use crate::turn::Turn;
 
 use super::ReloadContext;
 use super::instance::{
-    FIRST_LOOK_PAUSE, LOOK_PAUSE, LbAddress, LbInstance, Look, Progress, Step, response, send,
+    FIRST_LOOK_PAUSE, LOOK_PAUSE, LbAddress, LbInstance, Look, PIDS_TIMEOUT, Progress, Step, pids,
+    send,
 };
 use super::sighting::{self, Served, Sighting, Verdict};
 use super::verification::{Next, Pids, Verification};
@@ -51,7 +52,8 @@ impl LbInstance {
                 if verdict == Verdict::Right {
                     verification.right();
                 } else {
-                    let seen = Sighting::another(&name, place, &der);
+                    let is_earlier = verdict == Verdict::Earlier;
+                    let seen = Sighting::another(&name, place, &der, is_earlier);
                     let file = cx.catalog.stored(&name);
                     verification.wrong(seen, file, verdict == Verdict::Other);
                 }
@@ -107,7 +109,7 @@ impl LbInstance {
         at: LbAddress<'_>,
         verification: Box<Verification>,
     ) -> Progress {
-        let request = send(turn, cx.transport, lb::pids_request(at.url), at);
+        let request = send(turn, cx.transport, (lb::pids_request(at.url), PIDS_TIMEOUT), at);
         self.step = Step::PidsAfter { request, verification };
         Progress::Going
     }
@@ -122,25 +124,27 @@ impl LbInstance {
         event: TransportEvent,
     ) -> Progress {
         let now = turn.now.mono;
-        let response = response(event);
-        let shown = response.as_ref().ok().and_then(lb::pids);
+        let answer = pids(event);
+        let shown = answer.as_ref().ok().and_then(Option::as_ref);
         if verification.left.is_empty() {
-            return self.finish(now, &mut verification, shown.as_ref());
+            return self.finish(now, &mut verification, shown);
         }
-        if let Err(problem) = response {
-            if verification.is_lost(false) {
-                return Progress::Lost(problem);
-            }
-            return self.look_again(now, verification);
-        }
+        let shown = match answer {
+            Ok(shown) => shown,
+            Err(problem) if verification.is_lost(false) => return Progress::Lost(problem),
+            Err(_) => return self.look_again(now, verification),
+        };
         verification.is_lost(true);
-        if let Some(shown) = &shown {
-            verification.count(turn.now.mono, shown);
+        match &shown {
+            Some(shown) => verification.count(now, shown),
+            // Whether a process has appeared cannot be told.
+            None => verification.before = None,
         }
-        let newer = verification.generation.is_some_and(|generation| generation < at.pending);
-        let next = verification.next(now, newer);
+        let next = verification.next(now, at.pending);
         if next == Next::Probe {
-            return self.look_again(now, verification);
+            let unseen = verification.unseen(now);
+            let _ = self.look_again(now, verification);
+            return unseen.map_or(Progress::Going, Progress::Unseen);
         }
         let reloaded = verification.reloaded;
         let rejected = std::mem::take(&mut verification.rejected);

@@ -97,7 +97,8 @@ impl LbTarget {
         }
     }
 
-    /// A file in `certs/` that HAProxy refuses was found, or none. It is the cause where no process appeared.
+    /// A file in `certs/` that HAProxy refuses was found, or none any more. It is the cause where no process
+    /// appeared.
     pub(super) fn set_blocking(&mut self, turn: &mut Turn<'_>, blocking: Option<&str>) {
         if self.blocking.as_deref() == blocking {
             return;
@@ -105,8 +106,9 @@ impl LbTarget {
         self.blocking = blocking.map(str::to_string);
         let now = turn.now.mono;
         let hint = |it: &LbInstance| it.problem.as_ref().and_then(|problem| problem.hint);
-        let stuck = |it: &&LbInstance| hint(it) == Some(Hint::LbNoReload);
-        let stuck = self.instances.iter().filter(|(_, it)| blocking.is_some() && stuck(it));
+        let stuck =
+            |it: &LbInstance| matches!(hint(it), Some(Hint::LbNoReload | Hint::ForeignFile));
+        let stuck = self.instances.iter().filter(|(_, it)| stuck(it));
         let stuck: Vec<_> = stuck
             .map(|(at, it)| (*at, it.pending_since.map_or(Duration::ZERO, |it| now.since(it))))
             .collect();

@@ -150,16 +150,17 @@ pub(super) fn left(
 /// What was seen in place of the right certificate.
 #[derive(Clone, Debug)]
 pub(super) enum Sighting {
-    /// Another certificate.
-    Another { name: Domain, at: SocketAddr, leaf: Option<Box<Leaf>> },
+    /// Another certificate; whether it is an earlier one of ours.
+    Another { name: Domain, at: SocketAddr, leaf: Option<Box<Leaf>>, is_earlier: bool },
     /// No TLS, or no connection.
     Nothing { error: String },
 }
 
 impl Sighting {
-    /// Another certificate, by its DER.
-    pub(super) fn another(name: &Domain, at: SocketAddr, der: &[u8]) -> Sighting {
-        Sighting::Another { name: name.clone(), at, leaf: Leaf::parse(der).map(Box::new) }
+    /// Another certificate, by its DER; `is_earlier`: one of ours.
+    pub(super) fn another(name: &Domain, at: SocketAddr, der: &[u8], is_earlier: bool) -> Sighting {
+        let leaf = Leaf::parse(der).map(Box::new);
+        Sighting::Another { name: name.clone(), at, leaf, is_earlier }
     }
 
     pub(super) fn nothing(error: &TransportError) -> Sighting {
@@ -169,7 +170,14 @@ impl Sighting {
     /// In words, and what may help.
     pub(super) fn complaint(&self) -> Complaint {
         match self {
-            Sighting::Another { name, at, leaf: Some(leaf) } => {
+            Sighting::Another { name, at, leaf: Some(leaf), is_earlier: true } => {
+                let text = format!(
+                    "it is lagging: it serves the earlier certificate for {name} at {at}, until {}",
+                    leaf.not_after
+                );
+                Complaint::new(text, Some(Hint::LbLagging))
+            }
+            Sighting::Another { name, at, leaf: Some(leaf), .. } => {
                 let issuer = leaf.issuer_common_name.as_deref().unwrap_or_default();
                 let serial: String = leaf.serial.iter().map(|byte| format!("{byte:02x}")).collect();
                 let text = format!(
@@ -179,7 +187,7 @@ impl Sighting {
                 );
                 Complaint::new(text, Some(Hint::LbOtherFile))
             }
-            Sighting::Another { name, at, leaf: None } => {
+            Sighting::Another { name, at, leaf: None, .. } => {
                 let text = format!("what it serves for {name} at {at} is not a certificate");
                 Complaint::new(text, Some(Hint::LbOtherFile))
             }

@@ -182,12 +182,12 @@ impl LbTarget {
         }
     }
 
-    /// Probes whether one of them still serves the file of a name.
-    pub(super) fn probe(&mut self, now: Instant, address: IpAddr, name: &Domain) {
+    /// Probes whether one of them still serves the files of these names.
+    pub(super) fn probe(&mut self, now: Instant, address: IpAddr, names: &[Domain]) {
         let places = self.places(address);
         let at = LbAddress { url: &self.url, address, places: &places, pending: self.pending };
         if let Some(instance) = self.instances.get_mut(&address) {
-            instance.probe(now, name, at);
+            instance.probe(now, names, at);
         }
     }
 

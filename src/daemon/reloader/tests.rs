@@ -10,6 +10,7 @@ use crate::testing::config;
 use crate::url::Url;
 
 mod drift;
+mod hanging;
 mod verification;
 
 const PIDS: &str = "/_haproxy_getpids";

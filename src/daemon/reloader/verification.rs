@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::domain::Domain;
 use crate::flat::{FlatMap, FlatSet};
+use crate::hint::Complaint;
 use crate::pki::Fingerprint;
 use crate::time::Instant;
 
@@ -31,6 +32,8 @@ const PERSISTENCE: Duration = Duration::from_secs(1);
 const CONVERGENCE: Duration = Duration::from_secs(120);
 /// The longest pause between two signals.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Nothing that is seen so long after a signal is told.
+const UNSEEN_AFTER: Duration = Duration::from_secs(5);
 /// Names found wrong from one look at the process ids to the next.
 const PASS: usize = 8;
 /// A load balancer that acknowledged a signal is lost after this many requests that did not reach it.
@@ -195,8 +198,8 @@ impl Verification {
         self.misses >= self.left.len().min(PASS)
     }
 
-    /// Ends a pass and decides what is next; `newer`: another generation is pending.
-    pub(super) fn next(&mut self, now: Instant, newer: bool) -> Next {
+    /// Ends a pass and decides what is next; `pending` is the latest generation.
+    pub(super) fn next(&mut self, now: Instant, pending: u64) -> Next {
         self.misses = 0;
         let signaled_at = self.signaled_at;
         let due = |pause| now >= signaled_at + pause;
@@ -212,7 +215,7 @@ impl Verification {
             let late = self.rejecting_before.is_empty() && self.is_another_seen();
             return if late { Next::SignalLate } else { Next::SignalWrong };
         }
-        if newer && due(WRONG_PAUSE) { Next::Signal } else { Next::Probe }
+        if self.is_overtaken(now, pending) { Next::Signal } else { Next::Probe }
     }
 
     fn is_another_seen(&self) -> bool {
@@ -248,6 +251,13 @@ impl Verification {
         self.unreachable >= UNREACHABLE_MAX
     }
 
+    /// Where nothing was seen and the last signal is not of this moment: HAProxy may refuse a connection while
+    /// it reloads.
+    pub(super) fn unseen(&self, now: Instant) -> Option<Complaint> {
+        let seen = self.seen.as_ref().filter(|seen| matches!(seen, Sighting::Nothing { .. }))?;
+        (now >= self.signaled_at + UNSEEN_AFTER).then(|| seen.complaint())
+    }
+
     fn ignored_pause(&self) -> Duration {
         (NO_PROCESS_PAUSE * 2u32.pow(self.ignored.min(6))).min(PAUSE_MAX)
     }
@@ -257,12 +267,23 @@ impl Verification {
         if passed >= CONVERGENCE {
             return (passed / 4).min(PAUSE_MAX);
         }
+        if self.failed_reloads > 1 && matches!(self.seen, Some(Sighting::Nothing { .. })) {
+            // Where two reloads have shown nothing, no third one will: it is the probe that does not get there.
+            return (WRONG_PAUSE * 2u32.pow(self.failed_reloads.min(6))).min(PAUSE_MAX);
+        }
         (WRONG_PAUSE * 2u32.pow(self.failed_reloads.min(2))).min(WRONG_PAUSE_MAX)
     }
 
-    /// Whether the last signal started no process in time, and is to be repeated; counts it then.
+    /// Whether a later generation than that of the last signal is pending, and the next one may be sent.
+    pub(super) fn is_overtaken(&self, now: Instant, pending: u64) -> bool {
+        self.generation.is_some_and(|of| of < pending) && now >= self.signaled_at + WRONG_PAUSE
+    }
+
+    /// Whether the last signal started no process in time, and is to be repeated; counts it then. One that
+    /// has appeared may persist.
     pub(super) fn is_ignored(&mut self, now: Instant) -> bool {
-        let due = !self.reloaded && now >= self.signaled_at + self.ignored_pause();
+        let due =
+            !self.reloaded && self.new.is_empty() && now >= self.signaled_at + self.ignored_pause();
         if due {
             self.ignored = self.ignored.saturating_add(1);
         }

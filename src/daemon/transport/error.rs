@@ -85,6 +85,16 @@ impl TransportError {
         self.proxy.is_none() && self.fault.is_lasting()
     }
 
+    /// Whether the peer was reached, and its answer did not come or is of no use.
+    pub fn is_reached(&self) -> bool {
+        let came = |awaited| matches!(awaited, Awaited::Head | Awaited::Body);
+        match self.fault {
+            Fault::Timeout { awaited, .. } => came(awaited),
+            Fault::Http(_) | Fault::TooLarge { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Its words, with what may help a peer that is trusted so.
     pub fn complaint(&self, trust: Trust) -> Complaint {
         let hint = if self.proxy.is_some() && self.fault.is_the_first_hops() {

@@ -14,7 +14,7 @@ use crate::time::Instant;
 use crate::url::Host;
 
 /// The limit of a glance, from the connection to the end of the handshake.
-pub const GLANCE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const GLANCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What came of a glance: the peer's certificate as DER, or why there was none.
 pub(super) type Sight = Result<Vec<u8>, TransportError>;

@@ -14,6 +14,10 @@ pub(super) struct Proof {
     pub(super) loads: BTreeMap<IpAddr, &'static str>,
     /// Process ids; those who are not here show none.
     pub(super) pids: BTreeMap<IpAddr, u32>,
+    /// These show no process ids, and answer nothing either.
+    pub(super) hang: BTreeSet<IpAddr>,
+    /// These let nobody finish a handshake.
+    pub(super) silent: BTreeSet<IpAddr>,
     /// These refuse every connection.
     pub(super) down: BTreeSet<IpAddr>,
     /// The first processes outlive every reload, those of 32 and 31.
@@ -53,6 +57,8 @@ impl Proof {
             serves,
             loads,
             pids,
+            hang: BTreeSet::new(),
+            silent: BTreeSet::new(),
             down: BTreeSet::new(),
             first_ones_stay,
             master,
@@ -102,6 +108,9 @@ impl Proof {
                     continue;
                 }
                 if request.text.contains(PIDS) {
+                    if self.hang.contains(&address) {
+                        continue;
+                    }
                     let (status, body) = match self.pids.get(&address) {
                         Some(pid) if self.master => (200, format!("{pid} 7")),
                         Some(pid) if self.first_ones_stay => (200, format!("{pid} 32 31")),
@@ -121,6 +130,9 @@ impl Proof {
             }
             for (conn, (at, name)) in std::mem::take(&mut self.case.wire.glances) {
                 self.looks.push((at, name));
+                if self.silent.contains(&at.ip()) {
+                    continue;
+                }
                 match self.serves.get(&at.ip()).filter(|_| !self.down.contains(&at.ip())) {
                     Some(text) => {
                         let der = text.as_bytes().to_vec();
