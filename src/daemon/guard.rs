@@ -16,7 +16,8 @@ use crate::turn::Turn;
 
 /// From one look to the next.
 const PAUSE: Duration = Duration::from_secs(5 * 60);
-/// Likewise, while a file keeps HAProxy from reloading: an operator who removes it waits for the reload.
+/// The first pauses after a file was found that keeps HAProxy from reloading, since an operator who removes
+/// it waits for the reload; they grow to a quarter of the time that has passed.
 const BLOCKED_PAUSE: Duration = Duration::from_secs(5);
 /// So many files are named where all is said in one answer.
 const REASONS_MAX: usize = 8;
@@ -26,6 +27,8 @@ const REASONS_MAX: usize = 8;
 pub struct Guard {
     state: State,
     found: Vec<Judgement>,
+    /// Since when one of them keeps HAProxy from reloading.
+    blocked_since: Option<Instant>,
     /// How many more there are that are not ours.
     more: usize,
     /// The next look is made at once, when files that the last one found are read.
@@ -110,10 +113,20 @@ impl Guard {
         let still = |known: &Judgement| found.iter().filter(harms).any(|it| it.file == known.file);
         let is_healed = self.found.iter().filter(harms).any(|known| !still(known));
         (self.found, self.more) = (found, look.more);
-        if self.blocking().is_some() && !self.follows_up {
-            self.state = State::Due(turn.now.mono + BLOCKED_PAUSE);
-        }
+        self.plan_blocked(turn.now.mono, pause);
         is_healed
+    }
+
+    /// Looks sooner than after `pause` while a file keeps HAProxy from reloading.
+    fn plan_blocked(&mut self, now: Instant, pause: Duration) {
+        if self.blocking().is_none() {
+            self.blocked_since = None;
+            return;
+        }
+        let passed = now.since(*self.blocked_since.get_or_insert(now));
+        if !self.follows_up {
+            self.state = State::Due(now + (passed / 4).clamp(BLOCKED_PAUSE, PAUSE).min(pause));
+        }
     }
 
     /// Says what is new and what is gone.

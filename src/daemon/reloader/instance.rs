@@ -29,7 +29,7 @@ use super::verification::{Left, Pids, Verification};
 
 /// A load balancer that has not answered by then is asked again.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(15);
-/// The process ids are waited for no longer: a load balancer that does not show them is signaled all the same.
+/// The process ids are waited for no longer: a load balancer that shows none is signaled all the same.
 pub(super) const PIDS_TIMEOUT: Duration = Duration::from_secs(3);
 /// From one probe or look at the process ids to the next.
 pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(1);

@@ -251,8 +251,8 @@ impl Verification {
         self.unreachable >= UNREACHABLE_MAX
     }
 
-    /// Where nothing was seen and the last signal is not of this moment: HAProxy may refuse a connection while
-    /// it reloads.
+    /// Where nothing was seen and the last signal is not of this moment: HAProxy may refuse a connection
+    /// while it reloads.
     pub(super) fn unseen(&self, now: Instant) -> Option<Complaint> {
         let seen = self.seen.as_ref().filter(|seen| matches!(seen, Sighting::Nothing { .. }))?;
         (now >= self.signaled_at + UNSEEN_AFTER).then(|| seen.complaint())
@@ -268,7 +268,7 @@ impl Verification {
             return (passed / 4).min(PAUSE_MAX);
         }
         if self.failed_reloads > 1 && matches!(self.seen, Some(Sighting::Nothing { .. })) {
-            // Where two reloads have shown nothing, no third one will: it is the probe that does not get there.
+            // Where two reloads have shown nothing, no third one will: the probe does not get there.
             return (WRONG_PAUSE * 2u32.pow(self.failed_reloads.min(6))).min(PAUSE_MAX);
         }
         (WRONG_PAUSE * 2u32.pow(self.failed_reloads.min(2))).min(WRONG_PAUSE_MAX)
