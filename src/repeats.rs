@@ -29,6 +29,8 @@ const KNOWN_MAX: usize = 128;
 const RECORD_BYTES_MAX: usize = 2048;
 /// Fields that are another each time.
 const VARYING: [&str; 1] = ["next_try"];
+/// Fields about what is to come: when a line is summed up, it has come.
+const AHEAD: [&str; 3] = ["next_try", "next", "hint"];
 /// Fields that say what a line is about.
 const ABOUT: [&str; 3] = ["lb", "address", "name"];
 
@@ -110,11 +112,12 @@ impl Repeats {
     fn end(&mut self, record: &Record, is_logged: bool) -> Vec<Record> {
         let mut said = Vec::new();
         for line in self.known.values_mut().filter(|line| line.is_ended_by(record)) {
+            if let Some(waiting) = &mut line.waiting {
+                waiting.is_over = true;
+            }
             if is_logged {
                 line.is_open = false;
                 said.extend(line.waiting.take().map(summary));
-            } else if let Some(waiting) = &mut line.waiting {
-                waiting.is_over = true;
             }
         }
         said
@@ -211,6 +214,7 @@ fn summary(waiting: Waiting) -> Record {
     let Waiting { mut last, first_at, last_at, count, is_over } = waiting;
     if is_over {
         last.level = Level::Info;
+        last.fields.retain(|(name, _)| !AHEAD.contains(name));
     }
     last.with("repeated", count).with("first", first_at).with("last", last_at)
 }
@@ -385,13 +389,13 @@ mod tests {
             repeats.hear(at(second), other());
         }
         let said = repeats.hear(at(5), ended());
-        let summary = format!("{} reload not acknowledged 3", Level::Error.name());
+        let summary = |level: Level| format!("{} reload not acknowledged 3", level.name());
         let end = format!("{} reload acknowledged 0", Level::Info.name());
-        assert_eq!(texts(&said), [summary.clone(), end]);
+        assert_eq!(texts(&said), [summary(Level::Info), end], "it is no error any more");
         assert_eq!(field(&said[0], "first"), Some(at(1).wall.to_string()));
         // Only the one that has not ended is left.
         let rest = repeats.take_due(at(600).mono);
-        assert_eq!(texts(&rest), [summary]);
+        assert_eq!(texts(&rest), [summary(Level::Error)]);
         assert_eq!(field(&rest[0], "address"), Some("10.0.0.2".into()));
     }
 

@@ -348,11 +348,12 @@ fn challenges(route: &Route, site: Site<'_>) -> Finding {
     let is_barred = |host: &&String| wanted(host);
     if let Some(host) = locked.iter().flatten().find(is_barred) {
         let seen = format!("{seen} only behind a password for {host} (HAPROXY_n_AUTH of its app)");
-        return Finding::fail(SUBJECT, seen, cause::allow(site.found, false));
+        let is_behind = behind.iter().any(|hosts| hosts.is_empty() || hosts.contains(host));
+        return Finding::fail(SUBJECT, seen, cause::allow(site.found, false, is_behind));
     }
     if locked.iter().any(Vec::is_empty) {
         let seen = format!("{seen} only behind a password for every host");
-        return Finding::fail(SUBJECT, seen, cause::allow(site.found, false));
+        return Finding::fail(SUBJECT, seen, cause::allow(site.found, false, !behind.is_empty()));
     }
     let mut hidden = behind.iter().flatten().filter(|host| wanted(host));
     if behind.iter().any(Vec::is_empty) {

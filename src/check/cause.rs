@@ -3,7 +3,8 @@
 
 use crate::domain::Domain;
 use crate::lb::configuration::{Route, Rule};
-use crate::marathon::{Barriers, ChallengeApp, challenge_app};
+use crate::marathon::challenge_app::{self, Passage};
+use crate::marathon::{Barriers, ChallengeApp};
 
 use super::apps::Found;
 use super::balancers::Challenges;
@@ -43,12 +44,23 @@ pub(super) fn labels(found: Option<&Found>) -> String {
     }
 }
 
-/// What helps where a password is asked for before challenges pass.
-pub(super) fn allow(found: Option<&Found>, is_secure: bool) -> String {
+/// What helps where a password is asked for before challenges pass; `is_behind`: the rules of the app that
+/// asks for it come before ours.
+pub(super) fn allow(found: Option<&Found>, is_secure: bool, is_behind: bool) -> String {
     let front = if is_secure { "HTTPS" } else { "HTTP" };
     let what = format!("{front}_FRONTEND_ACL_WITH_PATH");
     let app = found.and_then(|it| it.challenge_apps.first());
     let label = app.map_or_else(|| format!("HAPROXY_0_{what}"), |app| app.label(&what));
+    let passage = app.map(|app| if is_secure { app.https } else { app.http });
+    match (passage, is_behind) {
+        (Some(Passage::Allow), true) => return WEIGHT.into(),
+        (Some(Passage::Allow), false) => {
+            return format!(
+                "{label} is right, so look into marathon-lb's log why it does not use it"
+            );
+        }
+        _ => {}
+    }
     challenge_app::allow(&label, app.map_or(OURS, |app| &app.id))
 }
 
@@ -88,7 +100,9 @@ impl Facts<'_> {
         let is_locked = rule.is_some_and(|rule| self.is_among(&rule.locked));
         if status == Some(UNAUTHORIZED) && (is_locked || self.barriers().auth.is_some()) {
             let app = self.app().unwrap_or("an app");
-            return format!("HAPROXY_n_AUTH of {app} comes first; {}", allow(self.found, false));
+            let is_behind = rule.is_some_and(|rule| self.is_behind(rule));
+            let remedy = allow(self.found, false, is_behind);
+            return format!("HAPROXY_n_AUTH of {app} comes first; {remedy}");
         }
         match rule {
             Some(rule) if rule.some_hosts_only => labels(self.found),
@@ -140,7 +154,8 @@ impl Facts<'_> {
                 if status == Some(UNAUTHORIZED)
                     && (self.is_among(&rule.locked) || self.barriers().auth.is_some()) =>
             {
-                format!("HAPROXY_n_AUTH of {app} comes first; {}", allow(self.found, true))
+                let remedy = allow(self.found, true, self.is_behind(rule));
+                format!("HAPROXY_n_AUTH of {app} comes first; {remedy}")
             }
             Route::Rule(rule) if self.is_behind(rule) => format!("{first}; {WEIGHT}"),
             Route::Rule(_) if status.is_none() => {
@@ -215,6 +230,24 @@ mod tests {
         }
         let unknown = Facts { domain: &domain, found: None, challenges: None }.plain(Some(404));
         assert!(!unknown.contains("WEIGHT"), "{unknown}");
+    }
+
+    #[test]
+    fn a_label_that_lets_challenges_pass_is_no_cause() {
+        let domain = Domain::parse("a.org").unwrap();
+        let allows = r#","HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH":"  http-request allow if x""#;
+        let found = found(r#","HAPROXY_0_AUTH":"r:u:p""#, allows);
+        let told = |rule| {
+            let plain = Route::Rule(Rule { locked: hosts(), ..rule });
+            let challenges = Challenges { plain, secure: Route::NoRule, is_grouped: false };
+            let (found, challenges) = (Some(&found), Some(&challenges));
+            Facts { domain: &domain, found, challenges }.plain(Some(401))
+        };
+        let first = "HAPROXY_n_AUTH of /shop comes first; ";
+        let behind = told(Rule { behind: hosts(), ..rule() });
+        assert_eq!(behind, format!("{first}{WEIGHT}"));
+        let stale = told(rule());
+        assert!(stale.starts_with(first) && stale.contains("is right, so look into"), "{stale}");
     }
 
     #[test]
