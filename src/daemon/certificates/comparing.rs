@@ -106,7 +106,10 @@ impl Certificates {
         let keeps_place = entry.wish.as_ref().is_some_and(|before| {
             before.names == wish.names && before.source.app == wish.source.app
         });
-        entry.take_wish(turn.now.wall, wish);
+        if let Some(until) = entry.take_wish(turn.now.wall, wish) {
+            let line = Record::info("order", "label changed again, its order waits");
+            turn.log(line.with("name", name).with("until", until));
+        }
         if !keeps_place {
             self.leave_queue(name);
         }

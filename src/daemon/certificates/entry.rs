@@ -347,11 +347,14 @@ impl Entry {
     }
 
     /// Takes in what the label says now. Names that it has no longer are not tried any more; what
-    /// failed may work once an operator has acted.
-    pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Arc<Wish>) {
+    /// failed may work once an operator has acted. Until when other names wait for their order, where the
+    /// label has changed again too soon.
+    pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Arc<Wish>) -> Option<UnixTime> {
         self.memory.keep_removed(now, &wish.names);
+        let mut waits_until = None;
         if self.is_to_be_replaced(wish) {
             let changes = NameChanges::changed(self.memory.name_changes.as_deref(), now);
+            waits_until = (changes.order_at > now).then_some(changes.order_at);
             self.memory.name_changes = Some(Box::new(changes));
         }
         let before = self.memory.source.as_ref();
@@ -377,6 +380,7 @@ impl Entry {
         };
         self.wish = Some(Arc::clone(wish));
         self.superseded = false;
+        waits_until
     }
 
     /// Whether a label has other names than it had, so that the certificate in service no longer fits.
