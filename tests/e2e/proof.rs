@@ -308,7 +308,8 @@ fn late() -> Outcome {
         pair.second.serves(name, &pair.real.trust)?;
     }
     let status = crate::process::get(site.port, "/status.json")?;
-    expect(status.contains("it serves another certificate for a.example.com"), || status.clone())?;
+    let lagging = "it is lagging: it serves the earlier certificate for a.example.com";
+    expect(status.contains(lagging), || status.clone())?;
     let health = crate::process::get(site.port, "/health")?;
     expect(health.contains("degraded"), || health.clone())?;
     // It sees the storage again: both generations are served, and nothing was rolled back.
