@@ -181,7 +181,10 @@ fn a_label_that_flaps_is_ordered_ever_more_rarely() {
         case.bench.pass(SECOND);
     }
     assert_eq!(orders[0], 0, "the first change counts at once");
-    assert!(case.bench.logged("label changed again, its order waits") > 0, "and what waits is told");
+    assert!(
+        case.bench.logged("label changed again, its order waits") > 0,
+        "and what waits is told"
+    );
     assert!(orders.len() <= 10, "{} orders", orders.len());
     let pauses: Vec<u64> = orders.windows(2).map(|two| two[1] - two[0]).collect();
     assert!(pauses.iter().all(|pause| *pause >= 60) && pauses.is_sorted(), "{pauses:?}");
