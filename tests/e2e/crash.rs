@@ -273,7 +273,8 @@ impl Yard {
             wait_until(&format!("nothing is left in {folder:?}"), empty).map_err(said)?;
         }
         let health = || get(site.port, "/health").ok().filter(|it| it.contains("\"ok\""));
-        wait_until("the health is good", health).map_err(said)?;
+        let shown = |error| said(format!("{error}: {:?}", get(site.port, "/health")));
+        wait_until("the health is good", health).map_err(shown)?;
         drop(daemon);
         self.judge(None, true)
     }

@@ -47,8 +47,9 @@ impl LbTarget {
         let pending = self.pending;
         if let Some(instance) = self.instances.get_mut(&address) {
             (instance.reloaded, instance.problem) = (Some(turn.now.wall), None);
+            // What came after that signal is pending since no earlier time than its answer, or hardly.
             let late = instance.acknowledged < pending;
-            instance.pending_since = instance.pending_since.filter(|_| late);
+            instance.pending_since = late.then_some(turn.now.mono);
         }
         let line = Record::info("lb", "reload acknowledged").ends(&PROBLEMS);
         let line = self.about(line, address);

@@ -63,6 +63,21 @@ fn an_operator_who_asks_has_every_file_probed_everywhere() {
     assert!(signals > 1 && proof.serves[&ip(2)] == "new", "{:?}", proof.signals);
 }
 
+#[test]
+fn one_that_acknowledges_each_of_many_writes_is_not_overdue() {
+    for verify in [true, false] {
+        let mut proof = Proof::new(1, verify);
+        for round in 0..60 {
+            let text = ["new", "newer", "newest"][round % 3];
+            proof.loads.insert(ip(1), text);
+            proof.write(text);
+            proof.pass(SECOND);
+            let now = proof.case.wire.bench.now.mono;
+            assert_eq!(proof.case.reloader.failing(now), Vec::<String>::new(), "round {round}");
+        }
+    }
+}
+
 /// What kept HAProxy from reloading is gone: the daemon changes nothing, and another reload is due.
 #[test]
 fn a_later_generation_does_not_wait_for_the_pause_of_an_ignored_signal() {
