@@ -2,6 +2,7 @@
 //! cannot load, and started again with an old directory.
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,6 +67,13 @@ impl Balancer {
         let haproxy = HaProxy::start_on(&self.folder, &storage, self.ports, &[daemon], control)?;
         self.haproxy = Some(haproxy);
         Ok(())
+    }
+
+    /// Ends it; its ports are free then.
+    fn stop(&mut self) -> Outcome {
+        self.haproxy = None;
+        let is_free = |port: &u16| TcpStream::connect(local(*port)).is_err();
+        wait_until("HAProxy has ended", || self.ports.iter().all(is_free).then_some(()))
     }
 
     /// From its next reload on it loads what is there.
@@ -171,7 +179,7 @@ fn healed() -> Outcome {
         metrics.lines().filter(|it| it.starts_with(ends) && it.contains("\"a.example.com\""));
     expect(seen.count() == 2, || metrics.clone())?;
     // One of them is stopped.
-    pair.second.haproxy = None;
+    pair.second.stop()?;
     pair.look()?;
     pair.daemon.wait_for("load balancer cannot be probed")?;
     // It comes back with a directory of long ago, and later sees the real one again.
@@ -274,7 +282,7 @@ fn checked() -> Outcome {
     // One has a copy from before the second certificate, and nobody signals it.
     crate::stand::stop(&mut pair.daemon)?;
     freeze(&pair, &pair.real.site.certificate("a.example.com"))?;
-    pair.first.haproxy = None;
+    pair.first.stop()?;
     pair.first.start_again(pair.real.site.port)?;
     let wrong = "shows the certificate of certs/a.example.com.pem in place of what is stored for \
                  b.example.com; it has not loaded our file";
