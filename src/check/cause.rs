@@ -53,15 +53,12 @@ pub(super) fn allow(found: Option<&Found>, is_secure: bool, is_behind: bool) -> 
     let label = app.map_or_else(|| format!("HAPROXY_0_{what}"), |app| app.label(&what));
     let passage = app.map(|app| if is_secure { app.https } else { app.http });
     match (passage, is_behind) {
-        (Some(Passage::Allow), true) => return WEIGHT.into(),
+        (Some(Passage::Allow), true) => WEIGHT.into(),
         (Some(Passage::Allow), false) => {
-            return format!(
-                "{label} is right, so look into marathon-lb's log why it does not use it"
-            );
+            format!("{label} is right, so look into marathon-lb's log why it does not use it")
         }
-        _ => {}
+        _ => challenge_app::allow(&label, app.map_or(OURS, |app| &app.id)),
     }
-    challenge_app::allow(&label, app.map_or(OURS, |app| &app.id))
 }
 
 impl Facts<'_> {

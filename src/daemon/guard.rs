@@ -73,7 +73,8 @@ impl Guard {
         }
     }
 
-    /// Takes in what was found; whether a reload makes good again what a file did that is gone.
+    /// Processes what was found. Returns whether a file that blocked or shadowed others is gone, which
+    /// needs a reload.
     pub fn looked(
         &mut self,
         turn: &mut Turn<'_>,
@@ -111,10 +112,10 @@ impl Guard {
         self.say(turn, &found, look.more);
         let harms = |it: &&Judgement| matches!(it.verdict, Verdict::Blocks | Verdict::Shadows);
         let still = |known: &Judgement| found.iter().filter(harms).any(|it| it.file == known.file);
-        let is_healed = self.found.iter().filter(harms).any(|known| !still(known));
+        let needs_reload = self.found.iter().filter(harms).any(|known| !still(known));
         (self.found, self.more) = (found, look.more);
         self.plan_blocked(turn.now.mono, pause);
-        is_healed
+        needs_reload
     }
 
     /// Looks sooner than after `pause` while a file keeps HAProxy from reloading.

@@ -229,9 +229,9 @@ impl Daemon {
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
             Loaded::Guard(result) => {
-                let is_healed = self.guard.looked(turn, result, &mut self.certificates);
+                let needs_reload = self.guard.looked(turn, result, &mut self.certificates);
                 self.reloader.set_blocking(turn, self.guard.blocking().as_deref());
-                if is_healed {
+                if needs_reload {
                     self.reloader.changed(turn);
                 }
             }

@@ -382,7 +382,7 @@ impl Transport {
             Progress::Over(event, _) => Some(event),
             _ => None,
         };
-        events.iter().chain(last).for_each(|event| self.tell_skipped(turn, id, event));
+        events.iter().chain(last).for_each(|event| self.log_skipped_fields(turn, id, event));
         self.events.extend(events.into_iter().map(|event| (id, event)));
         match progress {
             Progress::Going => {}
@@ -391,8 +391,8 @@ impl Transport {
         }
     }
 
-    /// Names the fields of a response that were malformed and left out.
-    fn tell_skipped(&self, turn: &mut Turn<'_>, id: RequestId, event: &TransportEvent) {
+    /// Logs the names of malformed fields of a response that were skipped.
+    fn log_skipped_fields(&self, turn: &mut Turn<'_>, id: RequestId, event: &TransportEvent) {
         let (TransportEvent::Head(head) | TransportEvent::Response(Response { head, .. })) = event
         else {
             return;

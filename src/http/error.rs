@@ -9,7 +9,7 @@ use super::head::FIELDS_MAX;
 /// How a peer broke HTTP/1.1. The connection is of no more use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpError {
-    /// The head is not what RFC 9112 sections 2 to 5 describe; obsolete line folding included.
+    /// The head is not what RFC 9112 sections 2 to 5 describe; in a request, obsolete line folding included.
     Malformed(httparse::Error),
     /// Neither HTTP/1.0 nor HTTP/1.1, or no HTTP at all.
     Version,

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 
 use super::error::HttpError;
-use super::lenient::{Mended, mend};
+use super::lenient::{Normalized, normalize};
 use super::message::{Headers, ResponseHead};
 
 /// The longest request head read, in bytes, its empty line included.
@@ -68,7 +68,7 @@ pub(crate) fn parse_response(
         Err(HttpError::Malformed(HeaderName | HeaderValue | NewLine)) => {}
         other => return other,
     }
-    let Some(Mended { head, length, skipped }) = mend(bounded)? else {
+    let Some(Normalized { head, length, skipped }) = normalize(bounded)? else {
         return match bounded.len() {
             RESPONSE_HEAD_BYTES_MAX => Err(HttpError::HeadTooLong(RESPONSE_HEAD_BYTES_MAX)),
             _ => Ok(None),

@@ -1,4 +1,4 @@
-//! Response heads with field lines that RFC 9112 section 5 does not allow, as other clients take them: a
+//! Response heads with field lines that RFC 9112 section 5 does not allow, as other clients accept them: a
 //! folded line is one with spaces in place of its line breaks (section 5.2), and a line that is no field is
 //! left out. Never lets one pass that may be about the length of the body: two readers could disagree
 //! about where the message ends.
@@ -16,7 +16,7 @@ const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 
 /// A head in the form that the RFC wants.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mended {
+pub(super) struct Normalized {
     /// It, its empty line included.
     pub(super) head: Vec<u8>,
     /// How many bytes of the input it was.
@@ -25,11 +25,11 @@ pub(super) struct Mended {
     pub(super) skipped: Vec<String>,
 }
 
-/// Mends the head at the start of `bytes`; `None` while its end has not come.
+/// Normalizes the head at the start of `bytes`; `None` while its end has not come.
 ///
 /// # Errors
 /// A line that is no field may be about the length of the body.
-pub(super) fn mend(bytes: &[u8]) -> Result<Option<Mended>, HttpError> {
+pub(super) fn normalize(bytes: &[u8]) -> Result<Option<Normalized>, HttpError> {
     let ends = [&b"\n\r\n"[..], b"\n\n"];
     let ends = ends.iter().filter_map(|end| Some(find(bytes, end)? + end.len()));
     let Some(length) = ends.min() else { return Ok(None) };
@@ -55,7 +55,7 @@ pub(super) fn mend(bytes: &[u8]) -> Result<Option<Mended>, HttpError> {
         }
     }
     head.extend(b"\r\n\r\n");
-    Ok(Some(Mended { head, length, skipped }))
+    Ok(Some(Normalized { head, length, skipped }))
 }
 
 fn is_field_line(line: &[u8]) -> bool {
@@ -80,9 +80,9 @@ fn name(line: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn mended(fields: &str) -> Option<(String, Vec<String>)> {
+    fn normalized(fields: &str) -> Option<(String, Vec<String>)> {
         let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nbody");
-        let Mended { head, length, skipped } = mend(text.as_bytes()).ok()??;
+        let Normalized { head, length, skipped } = normalize(text.as_bytes()).ok()??;
         assert_eq!(&text[length..], "body");
         let head = String::from_utf8(head).unwrap();
         let fields = head.strip_prefix("HTTP/1.1 200 OK\r\n")?.strip_suffix("\r\n\r\n")?;
@@ -98,7 +98,7 @@ mod tests {
             ("Transfer-Encoding:\r\n chunked", "Transfer-Encoding: chunked"),
         ];
         for (fields, expected) in cases {
-            assert_eq!(mended(fields), Some((expected.into(), vec![])), "{fields:?}");
+            assert_eq!(normalized(fields), Some((expected.into(), vec![])), "{fields:?}");
         }
     }
 
@@ -114,11 +114,11 @@ mod tests {
         ];
         for (fields, kept, skipped) in cases {
             let expected = (kept.to_string(), vec![skipped.to_string()]);
-            assert_eq!(mended(fields), Some(expected), "{fields:?}");
+            assert_eq!(normalized(fields), Some(expected), "{fields:?}");
         }
         // What precedes every field goes on with nothing (RFC 9112 section 2.2).
-        assert_eq!(mended(" A: b\r\nC: d"), Some(("C: d".into(), vec![])));
-        let long = mended(&format!("{}: b\r\nC: d", "(".repeat(500)));
+        assert_eq!(normalized(" A: b\r\nC: d"), Some(("C: d".into(), vec![])));
+        let long = normalized(&format!("{}: b\r\nC: d", "(".repeat(500)));
         assert!(long.is_some_and(|(_, skipped)| skipped[0].len() == NAME_CHARS_MAX));
     }
 
@@ -134,17 +134,19 @@ mod tests {
             "Transfer -Encoding: chunked",
             "X Y: z\r\n Content-Length: 5",
         ] {
-            assert_eq!(mended(&format!("A: b\r\n{line}\r\nC: d")), None, "{line:?}");
+            assert_eq!(normalized(&format!("A: b\r\n{line}\r\nC: d")), None, "{line:?}");
         }
-        assert_eq!(mended(" Content-Length: 5\r\nC: d"), None);
+        assert_eq!(normalized(" Content-Length: 5\r\nC: d"), None);
     }
 
     #[test]
     fn a_head_without_its_end_is_waited_for() {
         let whole = b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n";
         for length in 0..whole.len() {
-            assert_eq!(mend(&whole[..length]), Ok(None));
+            assert_eq!(normalize(&whole[..length]), Ok(None));
         }
-        assert!(mend(whole).is_ok_and(|mended| mended.is_some_and(|it| it.length == whole.len())));
+        assert!(
+            normalize(whole).is_ok_and(|found| found.is_some_and(|it| it.length == whole.len()))
+        );
     }
 }

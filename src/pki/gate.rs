@@ -34,7 +34,7 @@ pub enum GateError {
     /// The signature of the certificate at that place of the chain is not of the key of the next one.
     Signature(usize),
     /// A TLS client does not take it; the text is the TLS library's.
-    NotTaken(String),
+    NotAccepted(String),
 }
 
 impl GateError {
@@ -64,8 +64,8 @@ pub fn admit(pem: &Secret, names: &[Domain], now: UnixTime) -> Result<Bundle, Ga
     let anchor = anchor(&bundle)?;
     // Every name is in the leaf, as was seen above; which of them a client asks for changes no more.
     if let Some(name) = names.first() {
-        let taken = is_taken(&bundle, anchor, name, at);
-        taken.map_err(|error| GateError::NotTaken(printable(&error.to_string())))?;
+        let verified = verify_leaf(&bundle, anchor, name, at);
+        verified.map_err(|error| GateError::NotAccepted(printable(&error.to_string())))?;
     }
     Ok(bundle)
 }
@@ -116,10 +116,10 @@ fn is_signed_by(der: &[u8], issuer: &[u8]) -> Option<bool> {
     Some(algorithm.verify_signature(key, signed, signature).is_ok())
 }
 
-/// Whether a TLS client that trusts that certificate of the chain, and no other, takes the leaf for this
-/// name. Of a leaf that is its own anchor nothing of the chain can say more: it came alone, self-signed or
+/// Verifies the leaf for this name as a TLS client does that trusts only that certificate of the chain.
+/// Of a leaf that is its own anchor nothing of the chain can say more: it came alone, self-signed or
 /// from a root that is not in the chain, or its signature is of a kind that ring does not know.
-fn is_taken(bundle: &Bundle, anchor: usize, name: &Domain, at: UnixTime) -> Result<(), Error> {
+fn verify_leaf(bundle: &Bundle, anchor: usize, name: &Domain, at: UnixTime) -> Result<(), Error> {
     let none = || Error::General("there is no certificate".into());
     let (leaf, others) = bundle.chain().split_first().ok_or_else(none)?;
     let parsed = ParsedCertificate::try_from(leaf)?;
@@ -152,7 +152,7 @@ impl fmt::Display for GateError {
                 f,
                 "the signature of certificate {place} of its chain is not that of the next one's key"
             ),
-            GateError::NotTaken(text) => write!(f, "a TLS client does not take it: {text}"),
+            GateError::NotAccepted(text) => write!(f, "a TLS client does not take it: {text}"),
         }
     }
 }

@@ -17,7 +17,7 @@
 //! | `archived-key-kept` | 1 | keys of expired certificates stay in `archive/` |
 //! | `archived-key-lost` | 1 | a valid certificate in `archive/` has lost its key |
 //! | `bad-nonce-for-ever` | 170 | 13 refusals of a nonce, at most 10 expected |
-//! | `chain-not-checked` | 1 | a written certificate is not valid at the time |
+//! | `chain-not-checked` | 8 | a written certificate is not valid at the time |
 //! | `challenge-in-memory` | 1 | no certificate for a domain |
 //! | `cut-list-believed` | 18 | a domain is wanted no longer, which no list said |
 //! | `dns-id-unchecked` | 1 | the daemon believes a forged answer of the name server |
@@ -32,18 +32,18 @@
 //! | `late-answer-kept-open` | 2 | an event stream is kept that is silent |
 //! | `lock-of-the-living` | 1 | no certificate for a domain |
 //! | `never-back` | - | `lying_load_balancers_are_found_out` |
-//! | `newest-generation` | - | `late_storage_rolls_nothing_back` |
+//! | `newest-generation` | 8 | a load balancer has no reload |
 //! | `no-fence` | 2 | a process without the lock writes |
-//! | `no-sync-by-itself` | 16 | no certificate for a domain |
+//! | `no-sync-by-itself` | - | `fairness::a_change_that_nobody_tells_of_is_found_within_ten_minutes` |
 //! | `old-listing-believed` | 1 | no certificate for a domain |
 //! | `order-url-forgotten` | 1 | an order that was heard of is not remembered |
 //! | `pause-without-growth` | 9 | an order too early |
-//! | `reload-debt-forgotten` | 201 | a load balancer has no reload |
+//! | `reload-debt-forgotten` | 11 | a load balancer has no reload |
 //! | `renewals-counted` | - | `no_renewal_is_held_back` |
-//! | `retry-after-ignored` | 15 | the directory is read before its `Retry-After` |
+//! | `retry-after-ignored` | 51 | a request before its `Retry-After` |
 //! | `rolled-back-on-lag` | - | `late_storage_rolls_nothing_back` |
 //! | `served-unseen` | 12 | a load balancer has no reload |
-//! | `silence-ignored` | 1 | an event stream is kept that is silent |
+//! | `silence-ignored` | 35 | an event stream is kept that is silent |
 //! | `state-lost` | 18 | an order too early |
 //! | `swallowed-reload` | 3 | a load balancer has no reload |
 //! | `truncated-taken-for-whole` | 720 | a written certificate was not issued by the next one |

@@ -14,7 +14,7 @@ struct Case {
     guard: Guard,
     certificates: Certificates,
     /// What the last look said of a reload.
-    healed: bool,
+    needs_reload: bool,
 }
 
 fn stranger(file: &str, found: Found) -> Stranger {
@@ -33,7 +33,7 @@ impl Case {
     fn new() -> Case {
         let (bench, guard) = (Bench::new(), Guard::default());
         let certificates = Certificates::new(&config());
-        let mut case = Case { bench, guard, certificates, healed: false };
+        let mut case = Case { bench, guard, certificates, needs_reload: false };
         case.guard.look_soon(case.bench.now.mono);
         case
     }
@@ -44,7 +44,8 @@ impl Case {
         assert!(!self.guard.is_due(self.bench.now.mono) && self.guard.poll_timeout().is_none());
         let is_seen = found.is_ok();
         self.bench.log.clear();
-        self.healed = self.guard.looked(&mut self.bench.turn(), found, &mut self.certificates);
+        self.needs_reload =
+            self.guard.looked(&mut self.bench.turn(), found, &mut self.certificates);
         let said = self.bench.log.iter().map(|record| {
             let fields = record.fields.iter().map(|(name, value)| format!(" {name}={value}"));
             format!("{} {}{}", record.level.name(), record.message, fields.collect::<String>())
@@ -100,10 +101,10 @@ fn each_is_said_when_it_comes_changes_and_goes() {
 }
 
 #[test]
-fn what_did_harm_and_is_gone_is_made_good_by_a_reload() {
+fn a_harmful_file_that_is_gone_needs_a_reload() {
     let mut case = Case::new();
     let empty = || stranger("empty.pem", Found::File(Secret::new(String::new())));
-    for (found, healed) in [
+    for (found, needs_reload) in [
         (vec![readme(), empty()], false),
         (vec![readme(), empty()], false),
         (vec![empty()], true),
@@ -112,7 +113,7 @@ fn what_did_harm_and_is_gone_is_made_good_by_a_reload() {
         (vec![], false),
     ] {
         case.look(strangers(found, 0));
-        assert_eq!(case.healed, healed);
+        assert_eq!(case.needs_reload, needs_reload);
     }
 }
 

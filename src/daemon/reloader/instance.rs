@@ -399,13 +399,14 @@ impl LbInstance {
         event: TransportEvent,
     ) -> Progress {
         let now = turn.now.mono;
-        let answer = pids(event);
-        let shown = answer.as_ref().ok().cloned().flatten().unwrap_or_default();
-        match answer {
+        let shown = match pids(event) {
+            Ok(shown) => {
+                verification.is_lost(true);
+                shown.unwrap_or_default()
+            }
             Err(problem) if verification.is_lost(false) => return Progress::Lost(problem),
-            Err(_) => {}
-            Ok(_) => drop(verification.is_lost(true)),
-        }
+            Err(_) => Pids::new(),
+        };
         verification.count(now, &shown);
         if verification.reloaded {
             self.processes.reloaded(&verification, &shown);

@@ -87,12 +87,12 @@ impl TransportError {
 
     /// Whether the peer was reached, and its answer did not come or is of no use.
     pub fn is_reached(&self) -> bool {
-        let came = |awaited| matches!(awaited, Awaited::Head | Awaited::Body);
-        match self.fault {
-            Fault::Timeout { awaited, .. } => came(awaited),
-            Fault::Http(_) | Fault::TooLarge { .. } => true,
-            _ => false,
-        }
+        matches!(
+            self.fault,
+            Fault::Timeout { awaited: Awaited::Head | Awaited::Body, .. }
+                | Fault::Http(_)
+                | Fault::TooLarge { .. }
+        )
     }
 
     /// Its words, with what may help a peer that is trusted so.

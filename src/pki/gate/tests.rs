@@ -87,8 +87,8 @@ fn forged(der: &[u8]) -> Vec<u8> {
     forged
 }
 
-fn is_not_taken(result: &Result<(), GateError>, word: &str) -> bool {
-    matches!(result, Err(GateError::NotTaken(text)) if text.contains(word))
+fn is_not_accepted(result: &Result<(), GateError>, word: &str) -> bool {
+    matches!(result, Err(GateError::NotAccepted(text)) if text.contains(word))
 }
 
 #[test]
@@ -197,15 +197,15 @@ fn the_dates_of_all_of_the_chain_count() {
 fn what_only_a_client_finds_is_found() {
     let made = Made::new(|[_, middle, _]| middle.is_ca = IsCa::ExplicitNoCa);
     let [short, long, alone] = made.ways();
-    assert!(is_not_taken(&long, "CaUsedAsEndEntity") || is_not_taken(&long, "certificate"));
+    assert!(is_not_accepted(&long, "CaUsedAsEndEntity") || is_not_accepted(&long, "certificate"));
     assert_eq!((short, alone), (Ok(()), Ok(())), "an anchor is trusted by its key alone");
     let made = Made::new(|[leaf, _, _]| {
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
     let [short, long, _] = made.ways();
-    assert!(is_not_taken(&short, "certificate") && is_not_taken(&long, "certificate"));
+    assert!(is_not_accepted(&short, "certificate") && is_not_accepted(&long, "certificate"));
     let made = Made::new(|[leaf, _, _]| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
-    assert!(is_not_taken(&made.ways()[0], "certificate"));
+    assert!(is_not_accepted(&made.ways()[0], "certificate"));
 }
 
 #[test]
