@@ -5,8 +5,9 @@
 //!   or at renewal information was answered with one. Then the same URL (for a new order: the same
 //!   names) is not asked for before that time. It binds for an hour at most while the CA is registered
 //!   with, for a minute at most between looks at an order, and for a day at most between questions
-//!   about a renewal. An instance that something
-//!   befell meanwhile ([`World::disturbed`]) may have forgotten it.
+//!   about a renewal. It binds the instance that heard it: one that was frozen goes on from where it
+//!   stood until it sees that another has the lease. An instance that something befell meanwhile
+//!   ([`World::disturbed`]) may have forgotten it.
 //! - [`orders`]: from one order of a domain that the daemon heard of to the next lies the pause of the
 //!   table, less a quarter, unless the certificate was stored meanwhile, something befell an instance,
 //!   the CA did not know the account meanwhile, or the order is one of those that were allowed: one for
@@ -67,7 +68,7 @@ fn exchanges(world: &World) -> Vec<Exchange<'_>> {
         let place = answered.entry(request.conn).or_default();
         *place += 1;
         let end = ca.answer_ends(request.conn).get(*place - 1);
-        end.and_then(|end| world.heard_at(request.conn, *end))
+        end.and_then(|end| world.ca_connections.heard_at(request.conn, *end))
     };
     let heard: Vec<Option<Nanos>> = ca.seen().iter().map(exchange).collect();
     ca.seen().iter().zip(heard).map(|(request, heard)| Exchange { request, heard }).collect()
@@ -77,6 +78,9 @@ fn exchanges(world: &World) -> Vec<Exchange<'_>> {
 fn disturbed(world: &World, from: Nanos, to: Nanos) -> bool {
     world.disturbed.iter().any(|at| (from..=to).contains(at))
 }
+
+/// What a `Retry-After` binds: the machine that asked, the path, and the names of a new order.
+type Asked<'a> = (Option<usize>, &'a str, &'a [String]);
 
 /// How long an answer binds, in milliseconds.
 fn binding_ms(request: &AcmeRequest) -> Option<u64> {
@@ -95,13 +99,18 @@ fn binding_ms(request: &AcmeRequest) -> Option<u64> {
 
 /// No `Retry-After` was ignored.
 pub(crate) fn retry_after(world: &World) -> Result<u64, String> {
-    let mut bound: BTreeMap<(&str, &[String]), (Nanos, Nanos)> = BTreeMap::new();
+    let mut bound: BTreeMap<Asked<'_>, (Nanos, Nanos)> = BTreeMap::new();
     let mut kept = 0;
     for Exchange { request, heard } in exchanges(world) {
         let at = request.at.mono_ms * MILLISECOND;
-        let key = (request.path.as_str(), request.names.as_slice());
+        let key = (
+            world.ca_connections.sender(request.conn),
+            request.path.as_str(),
+            request.names.as_slice(),
+        );
         // What was on its way when its process ended was sent before.
-        let sent_later = |since| world.left_at(request.conn).is_none_or(|left| left > since);
+        let sent_later =
+            |since| world.ca_connections.left_at(request.conn).is_none_or(|left| left > since);
         if let Some((since, until)) = bound.get(&key).copied().filter(|it| sent_later(it.0)) {
             bound.remove(&key);
             if at < until && !disturbed(world, since, at) {
@@ -184,7 +193,7 @@ pub(crate) fn remembered(world: &World) -> Result<(), String> {
             let Some((last, heard)) = last else { continue };
             let mut since = world.log.iter().filter(|(line, _)| (heard..=*at).contains(line));
             let is_over = since.any(|(_, record)| memory::is_over(record, name));
-            let by_it = world.hearer(last.request.conn) == Some(*machine);
+            let by_it = world.ca_connections.sender(last.request.conn) == Some(*machine);
             if by_it && !is_over && !disturbed(world, heard, *at) {
                 let (heard, at) = (heard / MILLISECOND, at / MILLISECOND);
                 return Err(format!(

@@ -51,6 +51,7 @@
 //! | `withdraw-forgotten` | 1 | challenges are left published |
 
 mod archive;
+mod ca_connections;
 mod crash_loop;
 mod disk;
 mod fairness;

@@ -13,6 +13,7 @@ use marathon_acme::time::UnixTime;
 use stand_ins::random::Random;
 use stand_ins::{Action, Time};
 
+use crate::ca_connections::CaConnections;
 use crate::disk::{Disk, Validity};
 use crate::faults::Toll;
 use crate::fronts::Fronts;
@@ -71,12 +72,8 @@ pub(crate) struct World {
     pub(crate) keys: SimKeys,
     /// The longest that each of the daemon's queues has been, and the most outputs of one turn.
     pub(crate) longest: (Queues, usize),
-    /// How many bytes the daemon had of each of the CA's connections, and when; as long as the log.
-    heard: BTreeMap<u64, Vec<(u64, Nanos)>>,
-    /// When the daemon closed each of the CA's connections, or its process ended; as long as the log.
-    left: BTreeMap<u64, Nanos>,
-    /// The machine that each of these connections is of.
-    hearers: BTreeMap<u64, usize>,
+    /// What passed on the connections with the CA; as long as the log.
+    pub(crate) ca_connections: CaConnections,
     /// Every `state.json` that was written; as long as the log.
     pub(crate) remembered: Vec<Remembered>,
     /// Whether the lock is a lease, kept by beats: a year has no second instance, and no time for them.
@@ -133,9 +130,7 @@ impl World {
             digest: 0,
             keys: SimKeys::new(chance.fork()),
             longest: (Queues::default(), 0),
-            heard: BTreeMap::new(),
-            left: BTreeMap::new(),
-            hearers: BTreeMap::new(),
+            ca_connections: CaConnections::default(),
             remembered: Vec::new(),
             leased: false,
             disturbed: Vec::new(),
@@ -260,7 +255,9 @@ impl World {
             Delivery::Connected(conn) => return self.connected(conn),
             Delivery::Accepted(conn) => return self.hear_of(conn, Heard::Accepted),
             Delivery::ToDaemon(conn, bytes) => {
-                self.hears(conn, bytes.len());
+                if let Some(number) = self.ca_number(conn) {
+                    self.ca_connections.hears(number, bytes.len(), self.now);
+                }
                 return self.hear_of(conn, |conn| Heard::Received(conn, bytes));
             }
             Delivery::DaemonClosed(conn, reason) => {
@@ -291,41 +288,19 @@ impl World {
         self.drain_peer(id);
     }
 
-    /// The daemon gets so many bytes of the CA.
-    fn hears(&mut self, conn: ConnId, bytes: usize) {
-        if let Some((PeerId::Ca, number)) = self.network.peer_of(conn)
-            && self.keep_log
-        {
-            let pieces = self.heard.entry(number).or_default();
-            let before = pieces.last().map_or(0, |(total, _)| *total);
-            pieces.push((before + bytes as u64, self.now));
-            self.hearers.insert(number, machine::owner(conn));
+    /// The CA's number for a connection with it, where it is recorded.
+    fn ca_number(&self, conn: ConnId) -> Option<u64> {
+        match self.network.peer_of(conn) {
+            Some((PeerId::Ca, number)) if self.keep_log => Some(number),
+            _ => None,
         }
-    }
-
-    /// When the daemon had so many bytes of a connection with the CA, by the CA's number for it.
-    pub(crate) fn heard_at(&self, number: u64, bytes: u64) -> Option<Nanos> {
-        let pieces = self.heard.get(&number)?;
-        pieces.iter().find(|(total, _)| *total >= bytes).map(|(_, at)| *at)
     }
 
     /// The daemon has nothing more to do with a connection.
     pub(crate) fn leaves(&mut self, conn: ConnId) {
-        if let Some((PeerId::Ca, number)) = self.network.peer_of(conn)
-            && self.keep_log
-        {
-            self.left.insert(number, self.now);
+        if let Some(number) = self.ca_number(conn) {
+            self.ca_connections.leaves(number, self.now);
         }
-    }
-
-    /// When the daemon left a connection with the CA, if it did: what comes on it later was sent before.
-    pub(crate) fn left_at(&self, number: u64) -> Option<Nanos> {
-        self.left.get(&number).copied()
-    }
-
-    /// The machine whose daemon has heard something on a connection with the CA.
-    pub(crate) fn hearer(&self, number: u64) -> Option<usize> {
-        self.hearers.get(&number).copied()
     }
 
     /// `state.json` was written.
@@ -404,6 +379,9 @@ impl World {
                 assert!(!bytes.is_empty(), "an empty send");
                 assert!(!holds_a_key(&String::from_utf8_lossy(&bytes)), "a key leaves: {conn:?}");
                 self.fold(&bytes);
+                if let Some(number) = self.ca_number(conn) {
+                    self.ca_connections.sends(number, machine::owner(conn));
+                }
                 self.network.send_from_daemon(self.now, conn, &bytes);
             }
             Output::Close { conn, .. } => {
