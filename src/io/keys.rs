@@ -12,12 +12,11 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256,
 };
 use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
-use crate::pki::pem;
+use crate::pki::{pem, read_private_key};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
@@ -150,8 +149,7 @@ impl Keys for RingKeys {
     }
 
     fn read_account_key(&mut self, pem: &Secret) -> Result<AccountKey, KeyError> {
-        let der = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes());
-        let der = Zeroizing::new(der.map_err(|_| KeyError::Unsupported)?);
+        let der = read_private_key(pem.expose()).map_err(|_| KeyError::Unsupported)?;
         let key = self.parse(&der)?;
         let public = key.public()?;
         let id = u32::try_from(self.account_keys.len()).map_err(|_| KeyError::Failed)?;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
 use crate::config::Config;
+use crate::pki::read_certificates;
 use crate::seam::{CloseReason, Tls, Trust};
 use crate::url::Host;
 
@@ -181,8 +181,8 @@ fn read_system_bundle(pem: &[u8]) -> Result<RootCertStore, String> {
 
 /// At least one.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = certificates.map_err(|error| format!("it is not PEM: {error}"))?;
+    let certificates = read_certificates(&String::from_utf8_lossy(pem));
+    let certificates = certificates.map_err(|error| error.to_string())?;
     if certificates.is_empty() {
         return Err("it holds no certificate in PEM".into());
     }
@@ -252,7 +252,7 @@ mod tests {
         let cases = [
             ("", "it holds no certificate in PEM"),
             ("no PEM at all", "it holds no certificate in PEM"),
-            ("-----BEGIN CERTIFICATE-----\n!", "it is not PEM"),
+            ("-----BEGIN CERTIFICATE-----\n!", "is cut off: it has no END line"),
             (&garbage, "it holds no certificate that can be read"),
         ];
         for (content, words) in cases {

@@ -2,13 +2,12 @@
 //! Judges the text by its PEM labels (RFC 7468), so that damaged files lose their keys, too. Knows nothing
 //! of where the file is.
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
+use super::bundle::certificate;
 use super::leaf::Leaf;
+use super::pem;
 
 const BEGIN: &str = "-----BEGIN ";
 const DASHES: &str = "-----";
@@ -39,8 +38,9 @@ pub fn key_removal(text: &Secret, now: UnixTime) -> KeyRemoval {
     }
     // A piece of a key need not be PEM, so that it is not among what is read.
     let rest = kept.concat();
-    let sections = CertificateDer::pem_slice_iter(rest.as_bytes()).take(SECTIONS_MAX);
-    let Some(leaf) = sections.filter_map(Result::ok).find_map(|der| Leaf::parse(&der)) else {
+    let sections = pem::sections(&rest).take(SECTIONS_MAX).filter_map(Result::ok);
+    let mut certificates = sections.filter(|section| pem::is_certificate(&section.label));
+    let Some(leaf) = certificates.find_map(|section| Leaf::parse(&certificate(&section))) else {
         return KeyRemoval::Unknown;
     };
     if leaf.not_after >= now {

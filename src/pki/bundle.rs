@@ -5,20 +5,20 @@ use std::fmt;
 use std::time::Duration;
 
 use rustls::crypto::ring::sign::any_supported_type;
-use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
-use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use crate::domain::Domain;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
-use super::kinship::{Kinship, kinship};
-use super::leaf::{Leaf, issuer_and_subject, subject_key};
-use super::pem;
+use super::der::{self, Elements};
+use super::leaf::{Leaf, issuer_and_subject, subject_key, subject_key_info};
+use super::pem::{self, PemError, Section};
+use super::private_key::{self, KeyMatch};
 use super::signatures::SIGNATURES;
+use super::strength::{self, Weakness};
 
 /// Certificates in one file at most; a real chain has two to four.
 const CERTIFICATES_MAX: usize = 16;
@@ -30,13 +30,14 @@ pub struct Bundle {
     key: Zeroizing<PrivateKeyDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
     leaf: Leaf,
+    cut: Option<PemError>,
 }
 
 /// Why a file or an answer is no usable certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BundleError {
-    /// The text is no PEM.
-    Pem,
+    /// A section is no PEM.
+    Pem(PemError),
     /// There is no private key.
     NoKey,
     /// There is more than one private key.
@@ -45,8 +46,16 @@ pub enum BundleError {
     NoCertificate,
     /// There are more certificates than any chain has.
     TooManyCertificates,
+    /// The private key is not whole, or of another form than its label says.
+    MalformedKey,
+    /// The private key can be read with a password only.
+    EncryptedKey,
     /// The leaf is no X.509 certificate.
     MalformedLeaf,
+    /// The certificate at that place, counted from 1, is no X.509 certificate.
+    MalformedChain(usize),
+    /// The certificate at that place is too weak for OpenSSL.
+    Weak(usize, Weakness),
     /// The private key is of no kind that can be used.
     UnusableKey,
     /// The private key is not that of the leaf.
@@ -62,45 +71,62 @@ pub enum BundleError {
 }
 
 impl Bundle {
-    /// Reads a file: a private key (PKCS#8, PKCS#1 or SEC1) and certificates, the leaf first, in any
-    /// order to each other (RFC 7468).
+    /// Reads what a CA or we have made: a private key (PKCS#8, PKCS#1 or SEC1) and certificates, the leaf
+    /// first, in any order to each other (RFC 7468). Sections of other kinds are passed over.
     ///
     /// # Errors
     /// The file is not whole. Whether its parts fit together is asked separately.
     pub fn parse(pem: &str) -> Result<Bundle, BundleError> {
-        Bundle::read(pem, true)
+        let (mut key, mut chain) = (None, Vec::new());
+        for section in pem::read_all(pem).map_err(BundleError::Pem)? {
+            if pem::is_certificate(&section.label) {
+                chain.push(certificate(&section));
+            } else if pem::is_private_key(&section.label)
+                && key.replace(private_key(section)?).is_some()
+            {
+                return Err(BundleError::SeveralKeys);
+            }
+        }
+        if chain.len() > CERTIFICATES_MAX {
+            return Err(BundleError::TooManyCertificates);
+        }
+        Bundle::of(key.ok_or(BundleError::NoKey)?, chain, None)
     }
 
-    /// The same of what others may have written, as HAProxy takes it: of several keys the first counts,
-    /// and what stands at the end of a long chain does not matter.
+    /// Reads what others may have written, as HAProxy does: of several keys the first counts, and what
+    /// stands at the end of a long chain does not matter. A chain ends where it can be read no further.
     ///
     /// # Errors
     /// HAProxy cannot read it. Whether its parts fit together is asked separately.
     pub fn as_haproxy_reads(pem: &str) -> Result<Bundle, BundleError> {
-        Bundle::read(pem, false)
+        let key = first_key(pem)?;
+        let (mut chain, mut cut) = (Vec::new(), None);
+        for section in pem::sections(pem) {
+            let section = match section {
+                Ok(section) if !is_next_of(&chain, &section.label) => continue,
+                Ok(section) if section.has_header => Err(PemError::Header(section.label)),
+                section => section,
+            };
+            match section {
+                Ok(section) => chain.extend(next_of(&chain, &section)?),
+                Err(error) if chain.is_empty() => return Err(BundleError::Pem(error)),
+                Err(error) => {
+                    cut = Some(error);
+                    break;
+                }
+            }
+        }
+        Bundle::of(key, chain, cut)
     }
 
-    fn read(pem: &str, strict: bool) -> Result<Bundle, BundleError> {
-        let (mut key, mut chain) = (None, Vec::new());
-        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()) {
-            let (kind, der) = section.map_err(|_| BundleError::Pem)?;
-            if kind == SectionKind::Certificate {
-                chain.push(CertificateDer::from(der));
-            } else if let Some(found) = private_key(kind, der) {
-                if key.is_some() && strict {
-                    return Err(BundleError::SeveralKeys);
-                }
-                key.get_or_insert(found);
-            }
-            if chain.len() > CERTIFICATES_MAX && strict {
-                return Err(BundleError::TooManyCertificates);
-            }
-            chain.truncate(CERTIFICATES_MAX);
-        }
-        let key = key.ok_or(BundleError::NoKey)?;
+    fn of(
+        key: Zeroizing<PrivateKeyDer<'static>>,
+        chain: Vec<CertificateDer<'static>>,
+        cut: Option<PemError>,
+    ) -> Result<Bundle, BundleError> {
         let first = chain.first().ok_or(BundleError::NoCertificate)?;
         let leaf = Leaf::parse(first).ok_or(BundleError::MalformedLeaf)?;
-        Ok(Bundle { key, chain, leaf })
+        Ok(Bundle { key, chain, leaf, cut })
     }
 
     /// Makes the file of a new certificate: key, leaf, chain, in that order, in one writing.
@@ -111,8 +137,8 @@ impl Bundle {
         let bundle = Bundle::parse(&Zeroizing::new([key.expose(), "\n", chain_pem].concat()))?;
         bundle.key_matches()?;
         let label = match *bundle.key {
-            PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
-            PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+            PrivateKeyDer::Pkcs1(_) => pem::RSA_PRIVATE_KEY,
+            PrivateKeyDer::Sec1(_) => pem::EC_PRIVATE_KEY,
             _ => pem::PRIVATE_KEY,
         };
         let mut sections = vec![(label, bundle.key.secret_der())];
@@ -123,6 +149,19 @@ impl Bundle {
     /// Leaf and chain.
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// Whether the chain holds a certificate that, by its name, issued the leaf.
+    pub fn has_issuer(&self) -> bool {
+        let Some((issuer, _)) = issuer_and_subject(self.leaf_der()) else { return false };
+        let others = self.chain.iter().skip(1).filter_map(|der| issuer_and_subject(der));
+        others.into_iter().any(|(_, subject)| subject == issuer)
+    }
+
+    /// Where the file can be read no further: HAProxy up to 2.6 leaves out what follows in the chain, and
+    /// later ones refuse the file.
+    pub fn cut(&self) -> Option<&PemError> {
+        self.cut.as_ref()
     }
 
     /// What the leaf says.
@@ -142,8 +181,11 @@ impl Bundle {
     /// It is not, or it is of a kind that cannot be used.
     pub fn key_matches(&self) -> Result<(), BundleError> {
         let key = any_supported_type(&self.key).map_err(|_| BundleError::UnusableKey)?;
-        let certified = CertifiedKey::new(self.chain.clone(), key);
-        certified.keys_match().map_err(|_| BundleError::KeyMismatch)
+        // Compared by itself: what else the TLS library cannot read of the leaf is no matter of its key.
+        let public = key.public_key();
+        let public = public.as_ref().map(|it| it.as_ref());
+        let is_own = public.is_some() && public == subject_key_info(self.leaf_der());
+        if is_own { Ok(()) } else { Err(BundleError::KeyMismatch) }
     }
 
     /// Whether HAProxy loads it. It knows more kinds of keys than we do, and certificates that our TLS
@@ -153,12 +195,15 @@ impl Bundle {
     /// # Errors
     /// With it HAProxy neither starts nor reloads.
     pub fn can_be_loaded(&self) -> Result<(), BundleError> {
+        for (place, der) in (1..).zip(&self.chain) {
+            strength::check(der).map_err(|weakness| BundleError::Weak(place, weakness))?;
+        }
         let Err(error) = self.key_matches() else { return Ok(()) };
-        match kinship(self.key.secret_der(), self.leaf_der()) {
-            Kinship::Own => Ok(()),
-            Kinship::Unknown if error == BundleError::UnusableKey => Ok(()),
-            Kinship::Another => Err(BundleError::KeyMismatch),
-            Kinship::Unknown | Kinship::Malformed => Err(error),
+        match private_key::compare(&self.key, self.leaf_der()) {
+            KeyMatch::Same => Ok(()),
+            KeyMatch::Unknown if error == BundleError::UnusableKey => Ok(()),
+            KeyMatch::Other => Err(BundleError::KeyMismatch),
+            KeyMatch::Unknown | KeyMatch::Malformed => Err(error),
         }
     }
 
@@ -228,21 +273,96 @@ pub fn same_leaf(chain_pem: &str, other_pem: &str) -> bool {
     leaf(chain_pem).is_some_and(|it| leaf(other_pem) == Some(it))
 }
 
-/// The certificates of a chain; `None` where the text is no PEM, or too long for a chain.
-fn certificates(chain_pem: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let sections = CertificateDer::pem_slice_iter(chain_pem.as_bytes());
-    let all: Vec<_> = sections.take(CERTIFICATES_MAX + 1).collect::<Result<_, _>>().ok()?;
-    (all.len() <= CERTIFICATES_MAX).then_some(all)
+/// The private key of a text that is there for it, as `client.key`; the first of several.
+///
+/// # Errors
+/// It holds none that can be read.
+pub fn read_private_key(pem: &str) -> Result<Zeroizing<PrivateKeyDer<'static>>, BundleError> {
+    let all = pem::read_all(pem).map_err(BundleError::Pem)?;
+    let key = all.into_iter().find(|section| pem::is_private_key(&section.label));
+    private_key(key.ok_or(BundleError::NoKey)?)
 }
 
-fn private_key(kind: SectionKind, der: Vec<u8>) -> Option<Zeroizing<PrivateKeyDer<'static>>> {
-    let key = match kind {
-        SectionKind::PrivateKey => Some(PrivateKeyDer::Pkcs8(der.into())),
-        SectionKind::RsaPrivateKey => Some(PrivateKeyDer::Pkcs1(der.into())),
-        SectionKind::EcPrivateKey => Some(PrivateKeyDer::Sec1(der.into())),
-        _ => None,
+/// All certificates of a text that is there for them, as a file of CAs.
+///
+/// # Errors
+/// A section cannot be read.
+pub fn read_certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, BundleError> {
+    let mut all = pem::read_all(pem).map_err(BundleError::Pem)?;
+    all.retain(|section| pem::is_certificate(&section.label));
+    Ok(all.iter().map(certificate).collect())
+}
+
+/// The certificates of a chain; `None` where the text is no PEM, or too long for a chain.
+fn certificates(chain_pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    read_certificates(chain_pem).ok().filter(|all| all.len() <= CERTIFICATES_MAX)
+}
+
+/// The certificate of a section, without what OpenSSL trusts it for: that stands behind it.
+pub(super) fn certificate(section: &Section) -> CertificateDer<'static> {
+    let whole = Elements::of(&section.der).whole();
+    CertificateDer::from(whole.unwrap_or(&section.der).to_vec())
+}
+
+/// Whether HAProxy takes a section for the next certificate.
+fn is_next_of(chain: &[CertificateDer<'_>], label: &str) -> bool {
+    pem::is_certificate(label) && (chain.is_empty() || label != pem::TRUSTED_CERTIFICATE)
+}
+
+/// The next certificate of a chain as HAProxy reads it; `None` behind the longest chain that is kept.
+fn next_of(
+    chain: &[CertificateDer<'_>],
+    section: &Section,
+) -> Result<Option<CertificateDer<'static>>, BundleError> {
+    let malformed = match chain.len() {
+        0 => BundleError::MalformedLeaf,
+        before => BundleError::MalformedChain(before + 1),
     };
-    key.map(Zeroizing::new)
+    let der = certificate(section);
+    // Behind the leaf there may be what it is trusted for, and nothing else.
+    let behind = section.der.get(der.len()..).unwrap_or_default();
+    let is_alone = behind.is_empty() || Elements::of(behind).expect(der::SEQUENCE).is_some();
+    if Leaf::parse(&der).is_none() || chain.is_empty() && !is_alone {
+        return Err(malformed);
+    }
+    Ok((chain.len() < CERTIFICATES_MAX).then_some(der))
+}
+
+/// The private key that HAProxy takes: the first one. OpenSSL 3 passes over sections of other kinds that it
+/// cannot read, and over some keys, too; 1.1 over none.
+fn first_key(pem: &str) -> Result<Zeroizing<PrivateKeyDer<'static>>, BundleError> {
+    let mut error = BundleError::NoKey;
+    for section in pem::sections(pem) {
+        match section {
+            Ok(section) if pem::is_private_key(&section.label) => {
+                let is_dsa = section.label == pem::DSA_PRIVATE_KEY;
+                let key = private_key(section)?;
+                let is_whole = private_key::is_whole(&key, is_dsa);
+                return if is_whole { Ok(key) } else { Err(BundleError::MalformedKey) };
+            }
+            Ok(_) => {}
+            Err(found) if pem::is_private_key(found.label()) => {
+                return Err(BundleError::Pem(found));
+            }
+            Err(found) => error = BundleError::Pem(found),
+        }
+    }
+    Err(error)
+}
+
+fn private_key(section: Section) -> Result<Zeroizing<PrivateKeyDer<'static>>, BundleError> {
+    if section.has_header || section.label == pem::ENCRYPTED_PRIVATE_KEY {
+        return Err(BundleError::EncryptedKey);
+    }
+    // The key moves: its own memory is wiped by the new owner.
+    let mut section = section;
+    let der = std::mem::take(&mut *section.der);
+    Ok(Zeroizing::new(match section.label.as_str() {
+        pem::PRIVATE_KEY => PrivateKeyDer::Pkcs8(der.into()),
+        pem::EC_PRIVATE_KEY => PrivateKeyDer::Sec1(der.into()),
+        // Of DSA too: no number of it is looked at.
+        _ => PrivateKeyDer::Pkcs1(der.into()),
+    }))
 }
 
 impl fmt::Debug for Bundle {
@@ -254,14 +374,23 @@ impl fmt::Debug for Bundle {
 impl fmt::Display for BundleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BundleError::Pem => f.write_str("it is not PEM"),
+            BundleError::Pem(error) => error.fmt(f),
             BundleError::NoKey => f.write_str("it holds no private key"),
             BundleError::SeveralKeys => f.write_str("it holds more than one private key"),
             BundleError::NoCertificate => f.write_str("it holds no certificate"),
             BundleError::TooManyCertificates => {
                 write!(f, "it holds more than {CERTIFICATES_MAX} certificates")
             }
+            BundleError::MalformedKey => f.write_str("its private key is malformed"),
+            BundleError::EncryptedKey => f.write_str("its private key is encrypted"),
             BundleError::MalformedLeaf => f.write_str("its first certificate is malformed"),
+            BundleError::MalformedChain(place) => {
+                write!(f, "certificate {place} of its chain is malformed")
+            }
+            BundleError::Weak(1, weakness) => write!(f, "the first certificate's {weakness}"),
+            BundleError::Weak(place, weakness) => {
+                write!(f, "certificate {place} of its chain: its {weakness}")
+            }
             BundleError::UnusableKey => f.write_str("its private key is of no kind that works"),
             BundleError::KeyMismatch => {
                 f.write_str("the private key is not that of the first certificate")
@@ -281,113 +410,4 @@ impl fmt::Display for BundleError {
 impl std::error::Error for BundleError {}
 
 #[cfg(test)]
-mod tests {
-    use rcgen::{CertificateParams, KeyPair};
-
-    use super::*;
-
-    fn domain(name: &str) -> Domain {
-        Domain::parse(name).unwrap()
-    }
-
-    /// A key, and a chain of two whose leaf is for these names.
-    fn issue(names: &[&str]) -> (Secret, String) {
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let leaf = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-        let other = KeyPair::generate().unwrap();
-        let issuer = CertificateParams::default().self_signed(&other).unwrap();
-        (Secret::new(key.serialize_pem()), format!("{}{}", leaf.pem(), issuer.pem()))
-    }
-
-    #[test]
-    fn key_leaf_and_chain_in_one_writing() {
-        let (key, chain) = issue(&["a.org", "b.org"]);
-        let file = Bundle::assemble(&key, &chain).unwrap();
-        let untidy = format!("# a comment\r\n{}", chain.replace('\n', "\r\n"));
-        assert_eq!(Bundle::assemble(&key, &untidy).unwrap(), file);
-        let marks: Vec<&str> =
-            file.expose().lines().filter(|line| line.starts_with("-----BEGIN")).collect();
-        let certificate = "-----BEGIN CERTIFICATE-----";
-        assert_eq!(marks, ["-----BEGIN PRIVATE KEY-----", certificate, certificate]);
-        assert!(file.expose().ends_with("-----END CERTIFICATE-----\n"));
-        assert!(file.expose().lines().all(|line| line.len() <= 64));
-        let bundle = Bundle::parse(file.expose()).unwrap();
-        assert_eq!(bundle.key_matches(), Ok(()));
-        let first = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
-        assert_eq!(bundle.leaf_der(), first.as_ref());
-        assert_eq!(bundle.covers(&[domain("a.org"), domain("b.org")]), Ok(()));
-        let missing = BundleError::MissingName(domain("c.org"));
-        assert_eq!(bundle.covers(&[domain("a.org"), domain("c.org")]), Err(missing));
-        let shown = format!("{bundle:?}");
-        assert!(
-            shown.starts_with("Bundle { leaf: Leaf {") && shown.ends_with("}, .. }"),
-            "{shown}"
-        );
-    }
-
-    /// A certificate that says who issued it.
-    fn issued_by(issuer: &str) -> String {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(["a.org".to_string()]).unwrap();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        if !issuer.is_empty() {
-            params.distinguished_name.push(rcgen::DnType::CommonName, issuer);
-        }
-        params.self_signed(&key).unwrap().pem()
-    }
-
-    #[test]
-    fn the_topmost_issuer_is_that_of_the_last_certificate() {
-        let chain = [issued_by("Low CA"), issued_by("Middle CA"), issued_by("Top Root")].concat();
-        assert_eq!(topmost_issuer(&chain).as_deref(), Some("Top Root"));
-        let untidy = format!("a comment\r\n{}", chain.replace('\n', "\r\n"));
-        assert_eq!(topmost_issuer(&untidy).as_deref(), Some("Top Root"));
-        assert_eq!(topmost_issuer(&format!("{chain}{}", issued_by(""))), None);
-        let rubbish = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        let cut = &chain[..chain.len() - 40];
-        for pem in ["", "rubbish", rubbish, cut, &chain.repeat(CERTIFICATES_MAX)] {
-            assert_eq!(topmost_issuer(pem), None, "{pem}");
-        }
-        for end in 0..chain.len() {
-            let _ = topmost_issuer(&chain[..end]);
-        }
-    }
-
-    #[test]
-    fn chains_of_one_leaf_are_known() {
-        let (leaf, one, two) = (issued_by("L"), issued_by("A"), issued_by("B"));
-        assert!(same_leaf(&format!("{leaf}{one}"), &format!("{leaf}{two}")));
-        assert!(!same_leaf(&format!("{leaf}{one}"), &format!("{two}{leaf}")));
-        assert!(!same_leaf("", "") && !same_leaf(&leaf, ""));
-    }
-
-    #[test]
-    fn a_chain_for_another_key_is_refused() {
-        let (_, chain) = issue(&["a.org"]);
-        let (key, _) = issue(&["a.org"]);
-        assert_eq!(Bundle::assemble(&key, &chain), Err(BundleError::KeyMismatch));
-    }
-
-    #[test]
-    fn damaged_files_say_what_is_wrong() {
-        let (key, chain) = issue(&["a.org"]);
-        let error = |text: &str| Bundle::parse(text).expect_err("damaged");
-        assert_eq!(error(""), BundleError::NoKey);
-        assert_eq!(error(&chain), BundleError::NoKey);
-        assert_eq!(error(key.expose()), BundleError::NoCertificate);
-        let twice = format!("{0}{0}{chain}", key.expose());
-        assert_eq!(error(&twice), BundleError::SeveralKeys);
-        let begin = "-----BEGIN CERTIFICATE-----\n";
-        let end = "-----END CERTIFICATE-----\n";
-        assert_eq!(error(&format!("{}{begin}!!!!\n{end}", key.expose())), BundleError::Pem);
-        let short = format!("{}{begin}AAAA\n{end}", key.expose());
-        assert_eq!(error(&short), BundleError::MalformedLeaf);
-        let many = format!("{}{}", key.expose(), chain.repeat(CERTIFICATES_MAX));
-        assert_eq!(error(&many), BundleError::TooManyCertificates);
-        let whole = Bundle::assemble(&key, &chain).unwrap();
-        for end in 0..whole.expose().len() {
-            let _ = Bundle::parse(&whole.expose()[..end]);
-        }
-    }
-}
+mod tests;

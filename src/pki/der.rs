@@ -14,6 +14,8 @@ pub(super) const SET: u8 = 0x31;
 
 /// The low bits of a tag whose number does not fit into them: no certificate has one.
 const LONG_TAG: u8 = 0x1f;
+/// The bits of a tag that say whose type it is, and whether it holds other elements.
+const CLASS_AND_FORM: u8 = 0xe0;
 /// The longest length, in bytes: no certificate is longer than what they can say.
 const LENGTH_BYTES_MAX: usize = 4;
 
@@ -26,6 +28,13 @@ pub(super) struct Elements<'a>(&'a [u8]);
 pub(super) struct Element<'a> {
     pub(super) tag: u8,
     pub(super) value: &'a [u8],
+}
+
+impl Element<'_> {
+    /// Whether it is of one of the types that ASN.1 itself has, and holds no other elements.
+    pub(super) fn is_universal(self) -> bool {
+        self.tag & CLASS_AND_FORM == 0
+    }
 }
 
 impl<'a> Elements<'a> {

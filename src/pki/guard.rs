@@ -3,6 +3,8 @@
 //! what others have looked at, by the rules of HAProxy 2.0, which marathon-lb's image has: later ones
 //! pass over dot files (2.6) and `.key` (2.2). Looks at nothing itself.
 
+mod companions;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -13,9 +15,9 @@ use crate::time::UnixTime;
 
 use super::bundle::{Bundle, BundleError};
 use super::leaf::subject_common_name;
+use super::pem::PemError;
+use companions::CertificateFiles;
 
-/// HAProxy never loads what ends so.
-const PASSED_OVER: [&str; 3] = [".issuer", ".ocsp", ".sctl"];
 /// So many names of a certificate are named.
 const NAMED_MAX: usize = 3;
 
@@ -78,15 +80,18 @@ impl fmt::Display for Judgement {
 struct Loaded {
     names: Vec<String>,
     not_after: UnixTime,
+    /// Where HAProxy stops to read its chain.
+    cut: Option<PemError>,
 }
 
 /// Judges all that was found. `ours` are our files by the name that each bears, and what they are for.
 pub fn judge<'a>(
     strangers: &[Stranger],
-    ours: impl Iterator<Item = (&'a Domain, &'a [Domain])>,
+    ours: impl Iterator<Item = (&'a Domain, &'a [Domain])> + Clone,
     now: UnixTime,
 ) -> Vec<Judgement> {
-    let looked = strangers.iter().map(|stranger| (stranger, look(stranger)));
+    let certificates = CertificateFiles::new(ours.clone().map(|(owner, _)| owner), strangers);
+    let looked = strangers.iter().map(|stranger| (stranger, look(stranger, &certificates)));
     let looked: Vec<(&Stranger, Result<Loaded, Judgement>)> = looked.collect();
     let shadows = shadows(&looked, ours);
     let judged = looked.into_iter().enumerate().map(|(place, (stranger, found))| match found {
@@ -97,16 +102,22 @@ pub fn judge<'a>(
 }
 
 /// What HAProxy makes of an entry by itself.
-fn look(stranger: &Stranger) -> Result<Loaded, Judgement> {
+fn look(stranger: &Stranger, certificates: &CertificateFiles<'_>) -> Result<Loaded, Judgement> {
     let of =
         |verdict, reason: String| Judgement { file: printable(&stranger.file), verdict, reason };
+    let blocks = |reason: String| Err(of(Verdict::Blocks, reason));
+    if companions::ENDINGS.iter().any(|ending| stranger.file.ends_with(ending)) {
+        return match certificates.trouble(stranger) {
+            Some(reason) => blocks(printable(&reason)),
+            None => Err(of(
+                Verdict::Harmless,
+                "HAProxy loads no certificate from files of that ending".into(),
+            )),
+        };
+    }
     if matches!(stranger.found, Found::Other) {
         return Err(of(Verdict::Harmless, "HAProxy passes over what is no file".into()));
     }
-    if PASSED_OVER.iter().any(|ending| stranger.file.ends_with(ending)) {
-        return Err(of(Verdict::Harmless, "HAProxy does not load files of that ending".into()));
-    }
-    let blocks = |reason: String| Err(of(Verdict::Blocks, reason));
     match &stranger.found {
         Found::Link => Err(of(
             Verdict::Unknown,
@@ -141,7 +152,7 @@ fn load(text: &str) -> Result<Loaded, BundleError> {
     let subject = subject_common_name(bundle.leaf_der()).map(|name| name.to_ascii_lowercase());
     let mut names = bundle.leaf().names.clone();
     names.extend(subject.filter(|name| !bundle.leaf().names.contains(name)));
-    Ok(Loaded { names, not_after: bundle.leaf().not_after })
+    Ok(Loaded { names, not_after: bundle.leaf().not_after, cut: bundle.cut().cloned() })
 }
 
 /// For each that has a name of ours, by its place, which file of ours is not served then, and for which
@@ -192,7 +203,10 @@ fn judgement(
         (None, Some(expired)) => (Verdict::Expired, expired),
         (None, None) => {
             let names = listed(loaded.names.iter().map(String::as_str), loaded.names.len());
-            (Verdict::Harmless, format!("HAProxy loads it too, for {names}"))
+            let cut = loaded.cut.as_ref().map_or(String::new(), |cut| {
+                format!("; {cut}, so that its chain is cut there, and HAProxy after 2.6 refuses it")
+            });
+            (Verdict::Harmless, format!("HAProxy loads it too, for {names}{cut}"))
         }
     };
     Judgement { file: printable(&stranger.file), verdict, reason }

@@ -72,7 +72,8 @@ impl Leaf {
         let (names, authority_key) = (Vec::new(), None);
         let mut leaf =
             Leaf { not_before, not_after, issuer_common_name, names, serial, authority_key };
-        // Subject and key, and what may stand before the extensions, are the TLS library's business.
+        let _subject = common_name(fields.expect(der::SEQUENCE)?)?;
+        // The key, and what may stand before the extensions, are the TLS library's business.
         for rest in fields.all()? {
             if rest.tag == EXTENSIONS {
                 let mut extensions = Elements::of(rest.value);
@@ -133,8 +134,8 @@ pub(super) fn signed_parts(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((signed, certificate.expect(der::SEQUENCE)?, bits(certificate.expect(der::BIT_STRING)?)?))
 }
 
-/// The kind and the bytes of the key that a certificate is for (RFC 5280 section 4.1.2.7).
-pub(super) fn subject_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The key that a certificate is for, as it stands there (RFC 5280 section 4.1.2.7).
+pub(super) fn subject_key_info(der: &[u8]) -> Option<&[u8]> {
     let mut certificate = Elements::of(Elements::of(der).expect(der::SEQUENCE)?);
     let mut fields = Elements::of(certificate.expect(der::SEQUENCE)?);
     fields.skip(VERSION)?;
@@ -142,7 +143,13 @@ pub(super) fn subject_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
     for _ in 0..5 {
         fields.next()?;
     }
-    let mut key = Elements::of(fields.expect(der::SEQUENCE)?);
+    fields.whole()
+}
+
+/// The kind of that key, and its bytes.
+pub(super) fn subject_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let info = Elements::of(subject_key_info(der)?).expect(der::SEQUENCE)?;
+    let mut key = Elements::of(info);
     Some((key.expect(der::SEQUENCE)?, bits(key.expect(der::BIT_STRING)?)?))
 }
 
@@ -172,12 +179,12 @@ fn common_name(name: &[u8]) -> Option<Option<String>> {
         }
         for attribute in Elements::of(set.value).all()? {
             let mut parts = Elements::of(sequence(attribute)?);
-            let (kind, value) = (parts.expect(der::OBJECT_IDENTIFIER)?, parts.next()?.value);
-            if !parts.is_empty() {
+            let (kind, text) = (parts.expect(der::OBJECT_IDENTIFIER)?, parts.next()?);
+            if !parts.is_empty() || !text.is_universal() {
                 return None;
             }
             if kind == COMMON_NAME {
-                common_name = Some(shown(value));
+                common_name = Some(shown(text.value));
             }
         }
     }

@@ -6,12 +6,16 @@ mod der;
 mod fingerprint;
 pub mod gate;
 pub mod guard;
-mod kinship;
 pub mod leaf;
+mod oid;
 pub mod pem;
+mod private_key;
 pub mod signatures;
+mod strength;
 
-pub use bundle::{Bundle, BundleError, same_leaf, topmost_issuer};
+pub use bundle::{
+    Bundle, BundleError, read_certificates, read_private_key, same_leaf, topmost_issuer,
+};
 pub use fingerprint::Fingerprint;
 pub use gate::{GateError, admit};
 pub use leaf::Leaf;

@@ -24,6 +24,7 @@ mod marathon;
 mod memory;
 mod names;
 mod pebble;
+mod pem;
 mod privileges;
 mod process;
 mod proof;
@@ -203,6 +204,7 @@ fn main() -> ExitCode {
         limits::TESTS,
         gate::TESTS,
         guard::TESTS,
+        pem::TESTS,
         instances::TESTS,
         instances::partition::TESTS,
         instances::rolling::TESTS,

@@ -169,7 +169,7 @@ impl<'a> View<'a> {
 
 impl Certificates {
     /// What is stored, by the names of the files, and what each is for.
-    pub fn served(&self) -> impl Iterator<Item = (&Domain, &[Domain])> {
+    pub fn served(&self) -> impl Iterator<Item = (&Domain, &[Domain])> + Clone {
         let all = self.entries.iter();
         all.filter_map(|(name, entry)| Some((name, entry.stored.as_ref()?.names.as_slice())))
     }

@@ -10,6 +10,8 @@ use crate::testing::{ODD_CERTIFICATE, ODD_KEY, OTHER_ODD_KEY};
 
 const EXPIRED: &str = "it has expired at 2026-11-01T00:00:00Z";
 
+const NO_END: &str = "its section \"CERTIFICATE\" is cut off: it has no END line";
+
 fn now() -> UnixTime {
     UnixTime::from_rfc3339("2026-11-28T00:00:00Z").expect("a time")
 }
@@ -74,8 +76,8 @@ fn each_of_the_fatal_kinds_blocks() {
             format!("{other_key}{certificate}"),
             "the private key is not that of the first certificate",
         ),
-        ("cut.pem", whole[..whole.len() - 40].into(), "it is not PEM"),
-        ("half.pem", whole[..whole.len() / 2].into(), "it is not PEM"),
+        ("cut.pem", whole[..whole.len() - 40].into(), NO_END),
+        ("half.pem", whole[..whole.len() / 2].into(), NO_END),
         (".hidden.pem", certificate.replace("CERTIFICATE", "CRL"), "it holds no private key"),
         (
             "odd.pem",
@@ -121,8 +123,8 @@ fn what_has_expired_and_what_does_nothing() {
     expect(file("a.pem", good(&many)), Verdict::Harmless, expected);
     let folder = Stranger { file: "old".into(), found: Found::Other };
     expect(folder, Verdict::Harmless, "HAProxy passes over what is no file");
-    for ending in PASSED_OVER {
-        let reason = "HAProxy does not load files of that ending";
+    for ending in companions::ENDINGS {
+        let reason = "HAProxy loads no certificate from files of that ending";
         expect(file(&format!("a.pem{ending}"), ""), Verdict::Harmless, reason);
     }
     expect(file(".ocsp.pem", ""), Verdict::Blocks, "it is empty");
@@ -180,4 +182,60 @@ fn all_that_is_found_is_judged_in_its_order() {
         Verdict::ALL.map(Verdict::name),
         ["blocks", "shadows", "unknown", "expired", "harmless"]
     );
+}
+
+#[test]
+fn a_chain_that_is_cut_is_served_as_far_as_it_goes() {
+    let (_, other) = pair(&["y.org"], "nobody", (2027, 1, 1));
+    let whole = good(&["z.org"]) + &other;
+    let joined = whole.replace("-----\n-----BEGIN PRIV", "-----\n\n-----BEGIN PRIV");
+    expect(file("z.pem", joined), Verdict::Harmless, "HAProxy loads it too, for z.org, nobody");
+    let cut = &whole[..whole.len() - 40];
+    let reason = format!(
+        "HAProxy loads it too, for z.org, nobody; {NO_END}, so that its chain is cut there, and HAProxy \
+         after 2.6 refuses it"
+    );
+    expect(file("z.pem", cut), Verdict::Harmless, &reason);
+    let odd =
+        whole.replace(&other, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    expect(file("z.pem", odd), Verdict::Blocks, "certificate 2 of its chain is malformed");
+}
+
+/// What is thought of the last of these, beside `m.org.pem`, which is ours.
+fn last_of(files: Vec<Stranger>) -> (Verdict, String) {
+    let (owner, names) = (&domains("m.org")[0], domains("m.org"));
+    let mut found = judge(&files, [(owner, names.as_slice())].into_iter(), now());
+    let judgement = found.pop().unwrap();
+    (judgement.verdict, judgement.reason)
+}
+
+#[test]
+fn files_beside_a_certificate_block_when_haproxy_cannot_use_them() {
+    let harmless =
+        || (Verdict::Harmless, "HAProxy loads no certificate from files of that ending".into());
+    let blocks = |reason: &str| (Verdict::Blocks, reason.to_string());
+    let list = |name: &str, text: &str| vec![file("z.pem", good(&["z.org"])), file(name, text)];
+    for base in ["m.org.pem", "z.pem"] {
+        let sctl = format!("{base}.sctl");
+        let no_list = format!(
+            "HAProxy reads it with {base}, and it is no list of signed certificate timestamps"
+        );
+        for text in ["", "junk", "\0\0", "\0\u{2}\0\0", "\0\u{4}\0\u{3}x", "\0\u{4}\0\u{1}x\0"] {
+            assert_eq!(last_of(list(&sctl, text)), blocks(&no_list), "{text:?}");
+        }
+        for text in ["\0\u{3}\0\u{1}x", "\0\u{7}\0\u{1}x\0\u{2}xy", "\0\u{fffd}"] {
+            assert_eq!(last_of(list(&sctl, text)), harmless(), "{text:?}");
+        }
+    }
+    assert_eq!(last_of(list("m.org.pem.ocsp", "junk")), harmless());
+    let folder = Stranger { file: "m.org.pem.ocsp".into(), found: Found::Other };
+    assert_eq!(last_of(vec![folder]), blocks("HAProxy reads it with m.org.pem, and cannot"));
+    let lonely =
+        "HAProxy reads it with z.pem, which is without its issuer, and there is no z.pem.issuer";
+    assert_eq!(last_of(list("z.pem.ocsp", "junk")), blocks(lonely));
+    let issuer = file("z.pem.issuer", "");
+    let mut files = list("z.pem.ocsp", "junk");
+    files.insert(0, issuer);
+    assert_eq!(last_of(files), harmless());
+    assert_eq!(last_of(list("y.pem.sctl", "junk")), harmless());
 }

@@ -1,0 +1,109 @@
+//! Files that HAProxy reads beside a certificate file, by its name and one more ending. Knows what of them
+//! keeps HAProxy from reloading; what else they do, it does not care.
+
+use std::collections::BTreeSet;
+
+use crate::domain::Domain;
+use crate::pki::Bundle;
+use crate::survey::{Found, Stranger};
+
+/// A response of OCSP. HAProxy must find the certificate's issuer, in its chain or in a file of its own.
+const OCSP: &str = ".ocsp";
+/// The certificate's issuer.
+const ISSUER: &str = ".issuer";
+/// A list of signed certificate timestamps (RFC 6962 section 3.3).
+const SCT_LIST: &str = ".sctl";
+
+/// HAProxy never loads what ends so as a certificate.
+pub(super) const ENDINGS: [&str; 3] = [ISSUER, OCSP, SCT_LIST];
+
+/// The certificate files that HAProxy loads.
+pub(super) struct CertificateFiles<'a> {
+    /// Those of ours that something lies beside; their chains hold their issuers.
+    ours: Vec<String>,
+    strangers: &'a [Stranger],
+}
+
+impl<'a> CertificateFiles<'a> {
+    pub(super) fn new<'b>(
+        ours: impl Iterator<Item = &'b Domain>,
+        strangers: &'a [Stranger],
+    ) -> CertificateFiles<'a> {
+        let mut bases: BTreeSet<&str> = BTreeSet::new();
+        for ending in ENDINGS {
+            let files = strangers.iter().filter_map(|stranger| stranger.file.strip_suffix(ending));
+            bases.extend(files.filter_map(|file| file.strip_suffix(".pem")));
+        }
+        let ours = if bases.is_empty() {
+            Vec::new()
+        } else {
+            let beside = ours.filter(|name| bases.contains(name.as_str()));
+            beside.map(|name| format!("{name}.pem")).collect()
+        };
+        CertificateFiles { ours, strangers }
+    }
+
+    /// Why a file of such an ending keeps HAProxy from reloading, if it does.
+    pub(super) fn trouble(&self, companion: &Stranger) -> Option<String> {
+        let (base, ending) = companion.file.rsplit_once('.')?;
+        let is_ours = self.ours.iter().any(|file| file == base);
+        let bundle = self.bundle(base);
+        if !is_ours && bundle.is_none() {
+            return None;
+        }
+        match ending {
+            "ocsp" if let Found::Other | Found::Unreadable(_) = companion.found => {
+                Some(format!("HAProxy reads it with {base}, and cannot"))
+            }
+            "ocsp" if !is_ours && !self.has_issuer(base, &bundle?) => Some(format!(
+                "HAProxy reads it with {base}, which is without its issuer, and there is no {base}{ISSUER}"
+            )),
+            "sctl" if !may_be_sct_list(&companion.found) => Some(format!(
+                "HAProxy reads it with {base}, and it is no list of signed certificate timestamps"
+            )),
+            _ => None,
+        }
+    }
+
+    fn bundle(&self, file: &str) -> Option<Bundle> {
+        let stranger = self.strangers.iter().find(|stranger| stranger.file == file)?;
+        let Found::File(text) = &stranger.found else { return None };
+        Bundle::as_haproxy_reads(text.expose()).ok()
+    }
+
+    fn has_issuer(&self, base: &str, bundle: &Bundle) -> bool {
+        let issuer = [base, ISSUER].concat();
+        bundle.has_issuer() || self.strangers.iter().any(|stranger| stranger.file == issuer)
+    }
+}
+
+/// What is no text is not looked at: a list of them is none.
+fn may_be_sct_list(found: &Found) -> bool {
+    match found {
+        Found::File(text) if text.expose().contains(char::REPLACEMENT_CHARACTER) => true,
+        Found::File(text) => is_sct_list(text.expose().as_bytes()),
+        Found::Link => true,
+        Found::Other | Found::Unreadable(_) => false,
+    }
+}
+
+/// A vector of vectors, none of them empty.
+fn is_sct_list(bytes: &[u8]) -> bool {
+    let Some((mut list, [])) = vector(bytes) else { return false };
+    while let Some((timestamp, rest)) = vector(list) {
+        if timestamp.is_empty() {
+            return false;
+        }
+        if rest.is_empty() {
+            return true;
+        }
+        list = rest;
+    }
+    false
+}
+
+/// What follows two bytes that say how long it is, and what is behind it.
+fn vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
