@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::daemon::certificates::Certificates;
+use crate::daemon::reloader::Shadowed;
 use crate::hint::{Hint, advised};
 use crate::keys::jittered;
 use crate::log::{Level, Record};
@@ -16,9 +17,9 @@ use crate::turn::Turn;
 
 /// From one look to the next.
 const PAUSE: Duration = Duration::from_secs(5 * 60);
-/// The first pauses after a file was found that keeps HAProxy from reloading, since an operator who removes
-/// it waits for the reload; they grow to a quarter of the time that has passed.
-const BLOCKED_PAUSE: Duration = Duration::from_secs(5);
+/// The first pauses after a file was found that keeps certificates from being served, since an operator who
+/// removes it waits for the reload; they grow to a quarter of the time that has passed.
+const HARMED_PAUSE: Duration = Duration::from_secs(5);
 /// So many files are named where all is said in one answer.
 const REASONS_MAX: usize = 8;
 
@@ -27,8 +28,8 @@ const REASONS_MAX: usize = 8;
 pub struct Guard {
     state: State,
     found: Vec<Judgement>,
-    /// Since when one of them keeps HAProxy from reloading.
-    blocked_since: Option<Instant>,
+    /// Since when one of them keeps certificates from being served.
+    harmed_since: Option<Instant>,
     /// How many more there are that are not ours.
     more: usize,
     /// The next look is made at once, when files that the last one found are read.
@@ -110,23 +111,22 @@ impl Guard {
         }
         let found = judge(&look.strangers, certificates.served(), turn.now.wall);
         self.say(turn, &found, look.more);
-        let harms = |it: &&Judgement| matches!(it.verdict, Verdict::Blocks | Verdict::Shadows);
         let still = |known: &Judgement| found.iter().filter(harms).any(|it| it.file == known.file);
         let needs_reload = self.found.iter().filter(harms).any(|known| !still(known));
         (self.found, self.more) = (found, look.more);
-        self.plan_blocked(turn.now.mono, pause);
+        self.plan_harmed(turn.now.mono, pause);
         needs_reload
     }
 
-    /// Looks sooner than after `pause` while a file keeps HAProxy from reloading.
-    fn plan_blocked(&mut self, now: Instant, pause: Duration) {
-        if self.blocking().is_none() {
-            self.blocked_since = None;
+    /// Looks sooner than after `pause` while a file keeps certificates from being served.
+    fn plan_harmed(&mut self, now: Instant, pause: Duration) {
+        if !self.found.iter().any(|it| harms(&it)) {
+            self.harmed_since = None;
             return;
         }
-        let passed = now.since(*self.blocked_since.get_or_insert(now));
+        let passed = now.since(*self.harmed_since.get_or_insert(now));
         if !self.follows_up {
-            self.state = State::Due(now + (passed / 4).clamp(BLOCKED_PAUSE, PAUSE).min(pause));
+            self.state = State::Due(now + (passed / 4).clamp(HARMED_PAUSE, PAUSE).min(pause));
         }
     }
 
@@ -175,6 +175,12 @@ impl Guard {
         self.found.iter().find(|it| it.verdict == Verdict::Blocks).map(ToString::to_string)
     }
 
+    /// The names that are served from files which are not ours, and a sentence about each file.
+    pub fn shadowed(&self) -> Shadowed {
+        let each = self.found.iter().flat_map(|it| it.shadowed.iter().map(move |name| (name, it)));
+        each.map(|(name, found)| (name.clone(), found.to_string())).collect()
+    }
+
     /// What keeps certificates from being served, a sentence each.
     pub fn troubles(&self) -> impl Iterator<Item = String> {
         let bad = || {
@@ -190,6 +196,11 @@ impl Guard {
         let trouble = trouble.map(|error| format!("certs/ cannot be looked through: {error}"));
         trouble.into_iter().chain(named).chain(rest)
     }
+}
+
+/// Whether it keeps HAProxy from reloading, or is served in place of a file of ours.
+fn harms(found: &&Judgement) -> bool {
+    matches!(found.verdict, Verdict::Blocks | Verdict::Shadows)
 }
 
 /// What may help.

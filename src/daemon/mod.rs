@@ -230,7 +230,8 @@ impl Daemon {
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
             Loaded::Guard(result) => {
                 let needs_reload = self.guard.looked(turn, result, &mut self.certificates);
-                self.reloader.set_blocking(turn, self.guard.blocking().as_deref());
+                let blocking = self.guard.blocking();
+                self.reloader.looked(turn, blocking.as_deref(), self.guard.shadowed());
                 if needs_reload {
                     self.reloader.changed(turn);
                 }
@@ -364,7 +365,7 @@ impl Daemon {
                     self.reloader.decided(turn, rolled_back);
                 }
                 News::Futile => self.certificates.restore_rolled_back(turn),
-                News::Ignored => self.guard.look_soon(turn.now.mono),
+                News::Unexplained => self.guard.look_soon(turn.now.mono),
             }
             moved = true;
         }

@@ -29,15 +29,15 @@ mod view;
 use drift::Drift;
 use rollout::{Rollout, Which};
 use sighting::Writes;
-pub use sighting::{Catalog, Served};
+pub use sighting::{Catalog, Served, Shadowed};
 use target::{LbTarget, Outcome};
 pub use view::{BalancerView, NameView, ReloadCounts};
 
 /// The first write after so quiet a time is signaled at once; writes within it share one more reload.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
-/// An operator who asks has so many files probed at most, those written last: each is a handshake of every
-/// load balancer, one after another.
+/// So many files are probed at most at the start and when an operator asks, those written last: each is a
+/// handshake of every load balancer, one after another.
 const PROBED_MAX: usize = 1000;
 
 /// The most sentences that [`Reloader::troubles`] returns.
@@ -61,8 +61,9 @@ pub enum News {
     },
     /// A rollback has not helped: the files were not the cause.
     Futile,
-    /// A signal started no process: HAProxy may refuse a file in `certs/`.
-    Ignored,
+    /// A signal started no process, or a reload brought another certificate to light: a file in `certs/`
+    /// may be the cause.
+    Unexplained,
 }
 
 /// What the reloader works with.
@@ -70,6 +71,7 @@ pub(super) struct ReloadContext<'a> {
     pub(super) transport: &'a mut Transport,
     pub(super) catalog: &'a dyn Catalog,
     writes: &'a Writes,
+    shadowed: &'a Shadowed,
 }
 
 /// Everything about the load balancers.
@@ -85,6 +87,8 @@ pub struct Reloader {
     /// [`Reloader::up_to_date`] has changed since it was saved.
     unsaved: bool,
     writes: Writes,
+    /// Names for which the guard has found the cause why others are served.
+    shadowed: Shadowed,
     /// Names of new certificates that no load balancer is known to serve.
     unproven: BTreeSet<Domain>,
     rollout: Rollout,
@@ -110,6 +114,7 @@ impl Reloader {
             reloaded_at: None,
             unsaved: false,
             writes: Writes::default(),
+            shadowed: Shadowed::new(),
             unproven: BTreeSet::new(),
             rollout: Rollout::default(),
             drift: Drift::default(),
@@ -193,7 +198,8 @@ impl Reloader {
         event: TransportEvent,
     ) {
         let Some(place) = self.targets.iter().position(|it| it.awaits(request)) else { return };
-        let mut cx = ReloadContext { transport, catalog, writes: &self.writes };
+        let mut cx =
+            ReloadContext { transport, catalog, writes: &self.writes, shadowed: &self.shadowed };
         let outcome = self.targets.get_mut(place);
         let outcome = outcome.map(|it| it.handle_event(turn, &mut cx, request, event));
         outcome.into_iter().for_each(|outcome| self.came_out(turn, place, outcome));
@@ -221,10 +227,9 @@ impl Reloader {
                 self.rejected(now, (place, address), problem, names);
             }
             // It says nothing about the files: another one is the canary.
-            Outcome::Late(address) => self.rollout.failed(now, (place, address)),
-            Outcome::Ignored(address) => {
+            Outcome::Unexplained(address) => {
                 self.rollout.failed(now, (place, address));
-                self.news.push_back(News::Ignored);
+                self.news.push_back(News::Unexplained);
             }
         }
     }
@@ -248,9 +253,10 @@ impl Reloader {
         self.rollout.decided(turn.now.mono, rolled_back);
     }
 
-    /// A look at `certs/` found a file that HAProxy refuses, or none.
-    pub fn set_blocking(&mut self, turn: &mut Turn<'_>, blocking: Option<&str>) {
+    /// What a look at `certs/` found: a file that HAProxy refuses, and those that it prefers to ours.
+    pub fn looked(&mut self, turn: &mut Turn<'_>, blocking: Option<&str>, shadowed: Shadowed) {
         self.targets.iter_mut().for_each(|target| target.set_blocking(turn, blocking));
+        self.shadowed = shadowed;
     }
 
     /// What the daemon has to know, until there is no more.
@@ -273,7 +279,8 @@ impl Reloader {
     ) {
         let now = turn.now.mono;
         let due = self.scheduled.take_if(|scheduled| scheduled.at <= now);
-        let mut cx = ReloadContext { transport, catalog, writes: &self.writes };
+        let mut cx =
+            ReloadContext { transport, catalog, writes: &self.writes, shadowed: &self.shadowed };
         if let Some(Scheduled { rollout, .. }) = due {
             self.reloaded_at = Some(now);
             if rollout {
@@ -291,6 +298,7 @@ impl Reloader {
         for (place, outcome) in outcomes {
             self.came_out(turn, place, outcome);
         }
+        self.confirm(turn, catalog);
         self.watch_drift(turn, catalog);
         self.signal(turn, (transport, catalog));
         let acknowledged =
@@ -310,7 +318,8 @@ impl Reloader {
             let count = self.count();
             self.rollout.choose(turn.now.mono, all_known, &pending, count);
         }
-        let mut cx = ReloadContext { transport, catalog, writes: &self.writes };
+        let mut cx =
+            ReloadContext { transport, catalog, writes: &self.writes, shadowed: &self.shadowed };
         for (place, target) in self.targets.iter_mut().enumerate() {
             target.begin_permitted(turn, &mut cx, self.rollout.permit(place));
         }
@@ -341,6 +350,18 @@ impl Reloader {
             && let Some(target) = self.targets.get_mut(place)
         {
             target.probe(turn.now.mono, address, &[domain]);
+        }
+    }
+
+    /// Probes what those serve of which only an earlier run knows that they have loaded everything.
+    fn confirm(&mut self, turn: &Turn<'_>, catalog: &dyn Catalog) {
+        if !self.targets.iter().any(LbTarget::is_unconfirmed) {
+            return;
+        }
+        let names = catalog.latest(PROBED_MAX);
+        // Before the first sync nobody knows what matters.
+        if !names.is_empty() {
+            self.targets.iter_mut().for_each(|target| target.confirm(turn.now.mono, &names));
         }
     }
 

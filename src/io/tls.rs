@@ -252,7 +252,10 @@ mod tests {
         let cases = [
             ("", "it holds no certificate in PEM"),
             ("no PEM at all", "it holds no certificate in PEM"),
-            ("-----BEGIN CERTIFICATE-----\n!", "is cut off: it has no END line"),
+            (
+                "-----BEGIN CERTIFICATE-----\n!",
+                "its section \"CERTIFICATE\" is cut off: it has no END line",
+            ),
             (&garbage, "it holds no certificate that can be read"),
         ];
         for (content, words) in cases {

@@ -62,6 +62,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why, in words.
     pub reason: String,
+    /// The names for which it is served in place of ours.
+    pub shadowed: Vec<Domain>,
 }
 
 impl fmt::Display for Judgement {
@@ -103,8 +105,12 @@ pub fn judge<'a>(
 
 /// What HAProxy makes of an entry by itself.
 fn look(stranger: &Stranger, certificates: &CertificateFiles<'_>) -> Result<Loaded, Judgement> {
-    let of =
-        |verdict, reason: String| Judgement { file: printable(&stranger.file), verdict, reason };
+    let of = |verdict, reason: String| Judgement {
+        file: printable(&stranger.file),
+        verdict,
+        reason,
+        shadowed: Vec::new(),
+    };
     let blocks = |reason: String| Err(of(Verdict::Blocks, reason));
     if companions::ENDINGS.iter().any(|ending| stranger.file.ends_with(ending)) {
         return match certificates.trouble(stranger) {
@@ -209,7 +215,9 @@ fn judgement(
             (Verdict::Harmless, format!("HAProxy loads it too, for {names}{cut}"))
         }
     };
-    Judgement { file: printable(&stranger.file), verdict, reason }
+    let shadowed = shadowed.map(|(_, names)| names.iter().map(|name| (*name).clone()).collect());
+    let file = printable(&stranger.file);
+    Judgement { file, verdict, reason, shadowed: shadowed.unwrap_or_default() }
 }
 
 /// The first of them, and how many more there are.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::domain::Domain;
 use crate::printable::printable;
 use crate::time::{Calendar, UnixTime};
 
@@ -60,6 +61,16 @@ impl Leaf {
         certificate.next()?;
         certificate.next()?;
         (whole.is_empty() && certificate.is_empty()).then_some(leaf)
+    }
+
+    /// Whether HAProxy serves the certificate, which is this DER, where this name is asked for: by its names
+    /// or by its subject's, exactly or by a wildcard.
+    pub fn is_for(&self, der: &[u8], name: &Domain) -> bool {
+        let name = name.as_str();
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        let subject = subject_common_name(der).map(|subject| subject.to_ascii_lowercase());
+        let mut names = self.names.iter().chain(&subject);
+        names.any(|it| it == name || it.strip_prefix("*.").is_some_and(|it| Some(it) == parent))
     }
 
     fn read(mut fields: Elements<'_>) -> Option<Leaf> {

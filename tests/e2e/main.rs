@@ -175,6 +175,7 @@ fn main() -> ExitCode {
         // First, since they take long: the image's program is built while others wait.
         shipping::TESTS,
         proof::TESTS,
+        proof::foreign::TESTS,
         pebble::TESTS,
         life::TESTS,
         crash::TESTS,

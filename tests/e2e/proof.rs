@@ -1,6 +1,8 @@
 //! The proof at the load balancer, with two real HAProxies: one of them stopped, given a file that it
 //! cannot load, and started again with an old directory.
 
+pub(crate) mod foreign;
+
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
@@ -127,14 +129,21 @@ impl Pair {
         let second = Balancer::start(site.folder().join("second"), storage, site.port)?;
         daemon.signal(Signal::TERM)?;
         daemon.wait(Duration::from_secs(5))?;
-        let both = [&first, &second];
+        let mut pair = Pair { first, second, daemon, real };
+        pair.start_daemon(verify)?;
+        Ok(pair)
+    }
+
+    /// One that knows both, in place of one that has ended.
+    fn start_daemon(&mut self, verify: bool) -> Outcome {
+        let both = self.both();
         let urls = both.map(|it| format!("http://{}", it.origin())).join(",");
         let places = both.map(|it| format!("{}={}", it.origin(), local(it.ports[1]))).join(",");
         let mut more = vec![format!("--lb={urls}")];
         more.extend(verify.then(|| format!("--lb-verify={places}")));
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
-        let daemon = site.daemon("looking", &real.arguments, &more)?;
-        Ok(Pair { first, second, daemon, real })
+        self.daemon = self.real.site.daemon("looking", &self.real.arguments, &more)?;
+        Ok(())
     }
 
     fn both(&self) -> [&Balancer; 2] {

@@ -55,7 +55,7 @@ impl Case {
         let pause = next.since(self.bench.now.mono);
         let usual = PAUSE * 3 / 4..=PAUSE * 5 / 4 + Duration::from_secs(3);
         let is_blocked = is_seen && self.guard.blocking().is_some();
-        let is_soon = (BLOCKED_PAUSE..=PAUSE).contains(&pause);
+        let is_soon = (HARMED_PAUSE..=PAUSE).contains(&pause);
         assert!(if is_blocked { is_soon } else { usual.contains(&pause) });
         self.bench.pass(pause);
         said
@@ -126,7 +126,7 @@ fn a_file_that_blocks_is_looked_at_again_soon_at_first() {
         looks.push(case.bench.now.mono.since(start));
         case.look(strangers(vec![readme()], 0));
     }
-    assert!(looks.windows(2).take(4).all(|pair| pair[1] - pair[0] == BLOCKED_PAUSE), "{looks:?}");
+    assert!(looks.windows(2).take(4).all(|pair| pair[1] - pair[0] == HARMED_PAUSE), "{looks:?}");
     let last = looks[59] - looks[58];
     assert!(last >= PAUSE * 3 / 4, "{last:?}");
 }

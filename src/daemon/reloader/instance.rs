@@ -60,6 +60,8 @@ pub(super) struct LbInstance {
     pub(super) old_workers: usize,
     /// A name for which the drift watch has seen something wrong.
     pub(super) suspect: Option<Domain>,
+    /// An earlier run has seen it load everything; this one has not probed it.
+    pub(super) is_unconfirmed: bool,
     /// When it is signaled again after a failure.
     retry_at: Option<Instant>,
     pub(super) backoff: Backoff,
@@ -150,8 +152,8 @@ pub(super) enum Progress {
     Lost(Complaint),
     /// Something is wrong, which the next signal may fix.
     Problem(Complaint),
-    /// Likewise: it serves an earlier certificate after a reload.
-    Late(Complaint),
+    /// Likewise: it serves another certificate after a reload, and the new file is not the cause.
+    Another(Complaint),
     /// Its last signal started no process, after that time.
     Ignored(Duration),
     /// Likewise wrong; the evidence is against the files of these names.
@@ -167,7 +169,7 @@ pub(super) enum Progress {
 impl LbInstance {
     /// One that has acknowledged everything up to `generation`.
     pub(super) fn up_to_date(generation: u64) -> LbInstance {
-        LbInstance { acknowledged: generation, ..LbInstance::default() }
+        LbInstance { acknowledged: generation, is_unconfirmed: true, ..LbInstance::default() }
     }
 
     /// One for which everything is pending.

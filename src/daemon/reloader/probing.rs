@@ -40,10 +40,9 @@ impl LbInstance {
         match event {
             TransportEvent::Presented(der) => {
                 let generation = verification.generation;
-                let leaf = Fingerprint::of(&der);
                 let worked = verification.worked.get(&name).copied();
                 let asked = (&name, generation, worked);
-                let verdict = sighting::judge(cx.catalog, cx.writes, asked, leaf);
+                let verdict = sighting::judge(cx.catalog, cx.writes, asked, &der);
                 if cx.catalog.matters(&name) {
                     self.note(&name, verdict == Verdict::Right, &der);
                 } else {
@@ -55,7 +54,7 @@ impl LbInstance {
                     let is_earlier = verdict == Verdict::Earlier;
                     let seen = Sighting::another(&name, place, &der, is_earlier);
                     let file = cx.catalog.stored(&name);
-                    verification.wrong(seen, file, verdict == Verdict::Other);
+                    verification.wrong(seen, file, verdict == Verdict::NotForName);
                 }
             }
             TransportEvent::Failed(error) => {
@@ -73,7 +72,7 @@ impl LbInstance {
             return Progress::Going;
         }
         match verification.generation {
-            None => self.drifted(turn.now.mono, verification),
+            None => self.drifted(turn.now.mono, cx, verification),
             Some(_) => self.ask_pids(turn, cx, at, verification),
         }
     }
@@ -148,7 +147,8 @@ impl LbInstance {
         }
         let reloaded = verification.reloaded;
         let rejected = std::mem::take(&mut verification.rejected);
-        let problem = verification.seen.as_ref().map(|seen| sighting::wrong(seen, reloaded));
+        let seen = verification.seen.as_ref();
+        let problem = seen.map(|seen| sighting::wrong(seen, reloaded, cx.shadowed));
         let after = now.since(verification.began_at);
         verification.aim(now, at.pending);
         verification.before = shown.or(verification.before.take());
@@ -158,7 +158,7 @@ impl LbInstance {
             (Next::SignalWrong, Some(problem)) if !rejected.is_empty() => {
                 Progress::Rejected(problem, rejected)
             }
-            (Next::SignalLate, Some(problem)) => Progress::Late(problem),
+            (Next::SignalLate, Some(problem)) => Progress::Another(problem),
             (Next::SignalWrong, Some(problem)) => Progress::Problem(problem),
             _ => Progress::Going,
         }
@@ -202,12 +202,17 @@ impl LbInstance {
 
     /// The drift watch sees something wrong. It looks again until it is sure, and where nothing is seen until
     /// something is.
-    fn drifted(&mut self, now: Instant, verification: Box<Verification>) -> Progress {
+    fn drifted(
+        &mut self,
+        now: Instant,
+        cx: &ReloadContext<'_>,
+        verification: Box<Verification>,
+    ) -> Progress {
         let is_sure = now >= verification.began_at + DRIFT_PATIENCE;
         let seen = verification.seen.clone().filter(|_| is_sure);
         match (seen, verification.left.front().cloned()) {
             (Some(seen @ Sighting::Another { .. }), Some((name, _))) => {
-                Progress::Drifted(seen.complaint(), name)
+                Progress::Drifted(seen.explained(cx.shadowed), name)
             }
             (Some(seen), _) => {
                 let _ = self.look_again(now, verification);

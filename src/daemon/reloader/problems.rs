@@ -105,6 +105,10 @@ impl LbTarget {
             return;
         }
         self.blocking = blocking.map(str::to_string);
+        if blocking.is_none() {
+            // A reload is on its way: what it shows is news.
+            return;
+        }
         let now = turn.now.mono;
         let hint = |it: &LbInstance| it.problem.as_ref().and_then(|problem| problem.hint);
         let stuck =

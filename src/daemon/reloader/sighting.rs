@@ -94,9 +94,15 @@ pub(super) enum Verdict {
     Right,
     /// An earlier one: it has not loaded the new file, or does not see it.
     Earlier,
-    /// Neither.
-    Other,
+    /// One that is for the name, and that no file of ours has: HAProxy prefers another file. The new file
+    /// is not the cause.
+    Foreign,
+    /// One that is not for the name: HAProxy has no certificate for it.
+    NotForName,
 }
+
+/// By names that a file in `certs/` which is not ours is served for, a sentence about that file.
+pub type Shadowed = BTreeMap<Domain, String>;
 
 /// Judges a leaf that is served for a name after a signal for `generation`, or by now; `worked` was served
 /// before.
@@ -104,16 +110,19 @@ pub(super) fn judge(
     catalog: &dyn Catalog,
     writes: &Writes,
     (name, generation, worked): (&Domain, Option<u64>, Option<Fingerprint>),
-    leaf: Fingerprint,
+    der: &[u8],
 ) -> Verdict {
+    let leaf = Fingerprint::of(der);
     let expected = catalog.expected(name);
     let of_generation = |generation| writes.is_of(name, generation, leaf);
     if expected.is_none_or(|expected| expected == leaf) || generation.is_some_and(of_generation) {
         Verdict::Right
     } else if worked == Some(leaf) || is_ours(catalog, writes, name, leaf) {
         Verdict::Earlier
+    } else if Leaf::parse(der).is_some_and(|it| it.is_for(der, name)) {
+        Verdict::Foreign
     } else {
-        Verdict::Other
+        Verdict::NotForName
     }
 }
 
@@ -167,6 +176,17 @@ impl Sighting {
         Sighting::Nothing { error: error.to_string() }
     }
 
+    /// In words, and what may help; a file that is known to be the cause is named.
+    pub(super) fn explained(&self, shadowed: &Shadowed) -> Complaint {
+        if let Sighting::Another { name, at, .. } = self
+            && let Some(file) = shadowed.get(name)
+        {
+            let text = format!("it serves another certificate for {name} at {at}: {file}");
+            return Complaint::new(text, Some(Hint::ForeignFile));
+        }
+        self.complaint()
+    }
+
     /// In words, and what may help.
     pub(super) fn complaint(&self) -> Complaint {
         match self {
@@ -200,8 +220,8 @@ impl Sighting {
 }
 
 /// In words what is wrong after a reload, or, where no process ids are shown, after a signal.
-pub(super) fn wrong(seen: &Sighting, reloaded: bool) -> Complaint {
-    let Complaint { text, hint } = seen.complaint();
+pub(super) fn wrong(seen: &Sighting, reloaded: bool, shadowed: &Shadowed) -> Complaint {
+    let Complaint { text, hint } = seen.explained(shadowed);
     let begin = if reloaded { "it reloaded, but" } else { "it acknowledged the signal, but" };
     Complaint::new(format!("{begin} {text}"), hint)
 }

@@ -46,10 +46,8 @@ pub(super) enum Outcome {
     Lost(IpAddr, Complaint),
     /// There is evidence that the files of these names are the cause of what is wrong.
     Rejected(IpAddr, Complaint, Vec<Domain>),
-    /// It reloaded, and sees the storage late.
-    Late(IpAddr),
-    /// A signal started no process.
-    Ignored(IpAddr),
+    /// A signal started no process, or a reload brought another certificate to light.
+    Unexplained(IpAddr),
 }
 
 /// One `--lb` URL and its load balancers.
@@ -163,6 +161,29 @@ impl LbTarget {
         let ready = |it: &LbInstance| it.is_idle() && it.acknowledged >= self.pending;
         let ready = self.instances.iter().filter(move |(_, it)| self.is_verified() && ready(it));
         ready.map(|(address, _)| *address)
+    }
+
+    /// Those at rest of which only an earlier run has seen what they serve, where it is known where they are
+    /// probed.
+    fn unconfirmed(&self) -> impl Iterator<Item = IpAddr> {
+        let unseen = |at: &IpAddr| self.instances.get(at).is_some_and(|it| it.is_unconfirmed);
+        self.at_rest().filter(move |at| unseen(at) && !self.places(*at).is_empty())
+    }
+
+    /// Whether there is one of those.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed().next().is_some()
+    }
+
+    /// Probes those.
+    pub(super) fn confirm(&mut self, now: Instant, names: &[Domain]) {
+        let addresses: Vec<IpAddr> = self.unconfirmed().collect();
+        for address in addresses {
+            if let Some(instance) = self.instances.get_mut(&address) {
+                instance.is_unconfirmed = false;
+            }
+            self.probe(now, address, names);
+        }
     }
 
     /// The last generation that all its load balancers have acknowledged.
@@ -328,14 +349,14 @@ impl LbTarget {
                 self.set_problem(turn, address, problem);
                 Outcome::Going
             }
-            Progress::Late(problem) => {
+            Progress::Another(problem) => {
                 self.set_problem(turn, address, problem);
-                Outcome::Late(address)
+                Outcome::Unexplained(address)
             }
             Progress::Ignored(after) => {
                 let problem = sighting::ignored(after, self.blocking.as_deref());
                 self.set_problem(turn, address, problem);
-                Outcome::Ignored(address)
+                Outcome::Unexplained(address)
             }
             Progress::Rejected(problem, names) => {
                 self.set_problem(turn, address, problem.clone());

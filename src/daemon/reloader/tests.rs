@@ -10,6 +10,7 @@ use crate::testing::config;
 use crate::url::Url;
 
 mod drift;
+mod foreign;
 mod hanging;
 mod verification;
 
@@ -279,10 +280,11 @@ fn a_signal_that_starts_no_process_is_repeated() {
     }
     assert_eq!(repeated, [3, 9, 21, 45]);
     assert_eq!(case.wire.bench.logged("reload not acknowledged"), 1);
-    assert_eq!(case.reloader.poll_news(), Some(News::Ignored));
+    assert_eq!(case.reloader.poll_news(), Some(News::Unexplained));
     // A look at certs/ finds the cause.
     let Case { wire, reloader, .. } = &mut case;
-    reloader.set_blocking(&mut wire.bench.turn(), Some("broken.pem: it is empty"));
+    let blocking = Some("broken.pem: it is empty");
+    reloader.looked(&mut wire.bench.turn(), blocking, Shadowed::new());
     let trouble = reloader.troubles(wire.bench.now.mono).concat();
     assert!(
         trouble.contains("no new HAProxy process") && trouble.contains("broken.pem"),

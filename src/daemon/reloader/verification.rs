@@ -72,7 +72,7 @@ pub(super) struct Verification {
     pub(super) seen: Option<Sighting>,
     /// What was served before the first signal, where that was a certificate of ours.
     pub(super) worked: Files,
-    /// Names for which the last reload serves neither the new nor the previous certificate.
+    /// Names for which the last reload serves no certificate.
     rejecting: Files,
     /// Names for which the reload before it did so.
     rejecting_before: Files,
@@ -163,13 +163,13 @@ impl Verification {
         }
     }
 
-    /// The front of what is left was seen to be wrong: the others are probed first. `is_other`: neither the
-    /// new certificate nor an earlier one is served.
-    pub(super) fn wrong(&mut self, seen: Sighting, file: Option<Fingerprint>, is_other: bool) {
+    /// The front of what is left was seen to be wrong: the others are probed first. `is_missing`: HAProxy has
+    /// no certificate for the name, as if it could not use the file.
+    pub(super) fn wrong(&mut self, seen: Sighting, file: Option<Fingerprint>, is_missing: bool) {
         self.seen = Some(seen);
         self.misses += 1;
         if let Some((name, at)) = self.left.pop_front() {
-            if is_other {
+            if is_missing {
                 self.reject(&name, file);
             }
             self.left.push_back((name, at));

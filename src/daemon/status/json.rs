@@ -325,7 +325,7 @@ impl Skipped {
 
 impl<'a> Foreign<'a> {
     fn of(found: &'a Judgement) -> Foreign<'a> {
-        let Judgement { file, verdict, reason } = found;
+        let Judgement { file, verdict, reason, .. } = found;
         let hint = guard::hint(found).map(Hint::text);
         Foreign { file, verdict: verdict.name(), reason, hint }
     }
