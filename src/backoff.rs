@@ -16,11 +16,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Counts a failure; the pause before the next try: 1 s doubled each time up to 60 s, jittered.
+    /// Counts a failure; the pause before the next try: 1 s doubled each time and jittered, 60 s at most.
     pub fn pause(&mut self, keys: &mut dyn Keys) -> Duration {
         let doublings = self.failures.min(6);
         self.failures = self.failures.saturating_add(1);
-        jittered(keys, (PAUSE_MIN * 2u32.pow(doublings)).min(PAUSE_MAX))
+        jittered(keys, (PAUSE_MIN * 2u32.pow(doublings)).min(PAUSE_MAX * 4 / 5))
     }
 
     /// Forgets the failures: it worked.

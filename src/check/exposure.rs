@@ -40,6 +40,8 @@ pub(super) struct Exposure {
     seen: Vec<(String, Vec<IpAddr>)>,
     /// How many load balancers were asked.
     asked: usize,
+    /// How many questions had an answer of any kind, but for the page.
+    answered: usize,
     begun: bool,
 }
 
@@ -102,7 +104,8 @@ impl Exposure {
         let Some(question) = self.open.take(request) else { return };
         match event {
             TransportEvent::Response(response) if is_page(&response) => self.note(question),
-            // Where nobody listens, or something else answers, nothing is exposed.
+            TransportEvent::Response(_) => self.answered += 1,
+            // Where nobody listens nothing is exposed.
             _ => {}
         }
         self.advance(turn, transport);
@@ -142,6 +145,10 @@ impl Exposure {
         };
         match (self.seen.is_empty(), self.asked) {
             (true, 0) => Vec::new(),
+            (true, _) if self.answered == 0 => {
+                let seen = "nobody answers at the load balancers' ports: nothing was asked";
+                vec![Finding::warn(SUBJECT, seen, "check again when they run")]
+            }
             (true, _) => {
                 vec![Finding::ok(SUBJECT, "no status page is answered by way of a load balancer")]
             }
@@ -237,6 +244,9 @@ mod tests {
             [[10, 0, 0, 1], [10, 0, 0, 2]].map(|address| (&url, address.into(), published()));
         exposure.start(balancers.into_iter());
         assert_eq!((exposure.left(), exposure.is_done()), (14, false));
+        // Where nobody answers nothing is known.
+        assert_eq!(exposure.findings()[0].verdict, Verdict::Warn);
+        exposure.answered = 1;
         assert_eq!(exposure.findings()[0].verdict, Verdict::Ok);
         let first: Vec<Question> = exposure.waiting.iter().step_by(7).cloned().collect();
         first.into_iter().for_each(|question| exposure.note(question));

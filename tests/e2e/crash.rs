@@ -22,6 +22,7 @@ use stand_ins::random::Random;
 use stand_ins::tls::shown;
 
 use crate::process::{Outcome, Process, Signal, expect, get, local, wait_until};
+use crate::proof::within;
 use crate::real_site::RealSite;
 use crate::site::{Site, text};
 use crate::trace::injected;
@@ -51,6 +52,9 @@ const APPS: u64 = 6;
 const DOMAINS: u64 = 16;
 /// A daemon whose moment does not come is killed after this.
 const LIFE_MAX: Duration = Duration::from_secs(2);
+/// An app that was deployed again and again, each time to have a failed order tried again, waits longer each
+/// time: up to so long after as many minutes.
+const CHANGE_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// The pause before each step of a write where the daemon is killed at one.
 const PAUSE_MICROS: u32 = 2000;
 
@@ -264,8 +268,8 @@ impl Yard {
         expect(!wanted.is_empty(), || "nothing is wanted".into())?;
         for number in wanted {
             let domain = domain(number);
-            let served = || shown(local(haproxy.https_port), &domain, trust).ok();
-            wait_until(&format!("HAProxy serves {domain}"), served).map_err(said)?;
+            let served = || shown(local(haproxy.https_port), &domain, trust).is_ok();
+            within(CHANGE_PAUSE, &format!("HAProxy serves {domain}"), served).map_err(said)?;
         }
         for folder in [Folder::Challenges, Folder::Tmp] {
             let path = site.storage.join(folder.path());

@@ -104,7 +104,7 @@ impl Balancer {
 }
 
 /// Waits longer than is usual.
-fn within(limit: Duration, what: &str, fits: impl Fn() -> bool) -> Outcome {
+pub(crate) fn within(limit: Duration, what: &str, fits: impl Fn() -> bool) -> Outcome {
     let begin = Instant::now();
     while !fits() {
         expect(begin.elapsed() < limit, || format!("{what}: not within {limit:?}"))?;

@@ -13,6 +13,8 @@ use super::Target;
 
 const NOT_LOADED: &str = "it has not loaded our file: check that its --ssl-certs is this storage \
                           directory, that it was reloaded since, and its log";
+const FOREIGN_FIRST: &str = "where no certificate is for a name HAProxy shows the first file that it loads: \
+                             move that file out of certs/";
 const NOT_RELOADED: &str = "it has not reloaded since, or reads an old copy of the storage directory: \
                             look into its log and the daemon's";
 const NEWER: &str = "it reads another storage directory, or the file was renewed during this check: \
@@ -50,6 +52,8 @@ pub(super) struct Difference {
 pub(super) struct DefaultLeaf {
     pub(super) is_ours: bool,
     pub(super) shown: String,
+    /// What to do about another's, where that is more than to load default.pem.
+    pub(super) remedy: Option<&'static str>,
 }
 
 impl Comparison {
@@ -86,7 +90,7 @@ impl Comparison {
             return Some(Difference { shown, ..difference });
         };
         let expired = if leaf.not_after < now { "an expired" } else { "a" };
-        if is_self_issued(der) || !is_for(&leaf, target.name.as_str()) {
+        if is_self_issued(der) || !leaf.is_for(der, &target.name) {
             let (what, names) = (kind(der), names(&leaf, der));
             let shown = instead(&format_args!("{expired} {what} for {names},"));
             return Some(Difference { shown, ..difference });
@@ -108,14 +112,16 @@ impl Comparison {
         match (self.origin(Fingerprint::of(der)), Leaf::parse(der)) {
             (Some(origin), _) => {
                 let is_ours = !matches!(origin, Origin::Foreign(_));
-                DefaultLeaf { is_ours, shown: origin.to_string() }
+                let remedy = (!is_ours).then_some(FOREIGN_FIRST);
+                DefaultLeaf { is_ours, shown: origin.to_string(), remedy }
             }
             (None, Some(leaf)) => {
                 let shown = format!("a {} for {}", kind(der), names(&leaf, der));
-                DefaultLeaf { is_ours: false, shown }
+                DefaultLeaf { is_ours: false, shown, remedy: None }
             }
             (None, None) => {
-                DefaultLeaf { is_ours: false, shown: "what is not a certificate".into() }
+                let shown = "what is not a certificate".into();
+                DefaultLeaf { is_ours: false, shown, remedy: None }
             }
         }
     }
@@ -145,11 +151,4 @@ fn names(leaf: &Leaf, der: &[u8]) -> String {
     let names: Vec<&str> =
         leaf.names.iter().map(String::as_str).chain(subject.as_deref()).collect();
     if names.is_empty() { "no name".into() } else { printable(&listed(&names)) }
-}
-
-/// Whether HAProxy would choose it for that name: by the name itself, or by the wildcard of its parent.
-fn is_for(leaf: &Leaf, name: &str) -> bool {
-    let parent = name.split_once('.').map(|(_, parent)| parent);
-    let by_wildcard = |it: &String| it.strip_prefix("*.").is_some_and(|it| Some(it) == parent);
-    leaf.names.iter().any(|it| it == name || by_wildcard(it))
 }

@@ -87,7 +87,8 @@ impl Tally {
             if shown.is_ours {
                 Finding::ok(SUBJECT, seen)
             } else {
-                Finding::warn(SUBJECT, format!("{seen}, and not default.pem"), default)
+                let remedy = shown.remedy.unwrap_or(default);
+                Finding::warn(SUBJECT, format!("{seen}, and not default.pem"), remedy)
             }
         }));
         findings
