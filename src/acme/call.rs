@@ -134,6 +134,14 @@ impl CallError {
         self.problem_kind() == Some(ProblemKind::RateLimited)
     }
 
+    /// The HTTP status of an answer that says that something is wrong.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            CallError::Problem { status, .. } | CallError::Status { status, .. } => Some(*status),
+            CallError::Malformed(_) | CallError::Transport { .. } | CallError::Key(_) => None,
+        }
+    }
+
     /// When the CA wants to be asked again.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -49,6 +49,11 @@ const POLL_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// A call that the CA wants made again later than this is not waited for: the whole order is. Once it
 /// is finalized, this does not hold: the certificate's key is nowhere but here.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Some CAs answer 404 at a URL that they have just given, until all their machines know it: that passes
+/// within this time after their last good answer …
+const REPLICATION: Duration = Duration::from_secs(60);
+/// … and where a new order is made within this time: the CA may have moved.
+const REPLICATION_NEW_ORDER: Duration = Duration::from_secs(10);
 /// So long before its deadline a finalized order makes its last try, whatever the CA asked for.
 const LAST_TRY: Duration = Duration::from_secs(30);
 
@@ -135,6 +140,8 @@ pub struct Order {
     /// When the step's call is to be made; nothing while it is under way.
     call_at: Option<Instant>,
     failures: Backoff,
+    /// When the CA last gave a good answer; at first, when the order began.
+    answered_at: Instant,
     published: Vec<String>,
     outputs: VecDeque<OrderOutput>,
 }
@@ -152,6 +159,7 @@ impl Order {
             step,
             call_at: Some(now),
             failures: Backoff::default(),
+            answered_at: now,
             published: Vec::new(),
             outputs: VecDeque::new(),
         }
@@ -228,6 +236,7 @@ impl Order {
             Ok(response) => response,
             Err(error) => return self.failed(turn, step, error),
         };
+        self.answered_at = turn.now.mono;
         match step {
             Step::Over => {}
             Step::Creating { replaces } => self.created(turn, replaces, &response),
@@ -264,7 +273,8 @@ impl Order {
     /// A call failed: it is made again when that can help, else the order is over.
     fn failed(&mut self, turn: &mut Turn<'_>, step: Step, error: CallError) {
         let asked = error.retry_after();
-        let passing = step.is_passing(&error);
+        let not_there_yet = self.is_not_there_yet(turn.now.mono, &step, &error);
+        let passing = not_there_yet || step.is_passing(&error);
         // What became of a call whose answer was lost, the object that it was about knows; so does an
         // order that is not ready after all.
         let not_ready = error.problem_kind() == Some(ProblemKind::OrderNotReady);
@@ -303,6 +313,17 @@ impl Order {
         turn.log(line.with("step", step.name()).with("error", &error));
         self.step = step;
         self.call_at = Some(at);
+    }
+
+    /// Whether the CA does not know yet what it has just made. An order of an earlier run it should know, and
+    /// other chains and reasons are not worth it.
+    fn is_not_there_yet(&self, now: Instant, step: &Step, error: &CallError) -> bool {
+        let patience = match step {
+            Step::Resuming { .. } | Step::Choosing { .. } | Step::Diagnosing(_) => return false,
+            Step::Creating { .. } => REPLICATION_NEW_ORDER,
+            _ => REPLICATION,
+        };
+        error.status() == Some(404) && now < self.answered_at + patience
     }
 
     /// When a call that failed in passing is made again, if at all.

@@ -1,6 +1,7 @@
 //! The real binary against real peers on loopback. A test whose tools this machine does not have is
 //! reported as ignored, with what is missing, never as passed.
 
+mod answers;
 mod attack;
 mod ca;
 mod causes;
@@ -213,6 +214,7 @@ fn main() -> ExitCode {
         memory::TESTS,
         trust::TESTS,
         proxy::TESTS,
+        answers::TESTS,
         attack::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();

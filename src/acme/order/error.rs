@@ -132,13 +132,7 @@ impl OrderError {
 
     /// Whether the CA has nothing at a URL that it was asked at: it may have moved.
     pub fn is_nothing_there(&self) -> bool {
-        matches!(
-            self,
-            OrderError::Call(
-                CallError::Problem { status: 404 | 405 | 410, .. }
-                    | CallError::Status { status: 404 | 405 | 410, .. }
-            )
-        )
+        matches!(self, OrderError::Call(error) if matches!(error.status(), Some(404 | 405 | 410)))
     }
 
     /// Whether one of the CA's rate limits was hit.

@@ -4,6 +4,7 @@ mod busy;
 mod chains;
 mod refusals;
 mod requests;
+mod statuses;
 
 use super::*;
 use crate::acme::types::{Problem, ProblemKind};

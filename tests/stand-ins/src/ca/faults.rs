@@ -144,6 +144,8 @@ pub enum Effect {
     Invalid,
     /// The certificate's chain is of no use.
     Chain(BadChain),
+    /// The certificates of the chain follow each other without a line's end.
+    JoinedChain,
 }
 
 /// What is wrong with a chain.
@@ -242,11 +244,12 @@ impl Ca {
             Effect::Body(text) => Some((*text).to_string()),
             Effect::Member(name, value) => with_member(&answer.reply, name, value.as_ref()),
             Effect::Chain(bad) => self.bad_chain(now, request, *bad),
+            Effect::JoinedChain => joined(&answer.reply),
             Effect::Refuse(..) | Effect::Page { .. } => return answer,
             Effect::Unproved { .. } | Effect::Invalid => return answer,
         };
         match (body, effect) {
-            (None, Effect::Member(..) | Effect::Chain(_)) => return answer,
+            (None, Effect::Member(..) | Effect::Chain(_) | Effect::JoinedChain) => return answer,
             (None, _) => {}
             (Some(body), _) => answer.reply.body = Body::Counted(body.into_bytes()),
         }
@@ -306,6 +309,13 @@ impl Ca {
         let lifetime_seconds = u32::try_from(2 * DAY_MS / 1000).ok()?;
         Some(self.pki.issue(key, &names?, now, lifetime_seconds).ok()?.chain_pem)
     }
+}
+
+/// The text of a reply whose sections follow each other without a line's end.
+fn joined(reply: &Reply) -> Option<String> {
+    let Body::Counted(body) = &reply.body else { return None };
+    let text = String::from_utf8(body.clone()).ok()?;
+    Some(text.replace("-----\n-----BEGIN", "----------BEGIN"))
 }
 
 fn back(now: Time, ms: u64) -> Time {

@@ -1,0 +1,141 @@
+//! Every status at every step: what is asked again, by which call, and what ends the order.
+
+use super::*;
+
+/// The statuses of refusals, with the kind of the problem, where there is one.
+const REFUSALS: [(u16, Option<ProblemKind>); 12] = [
+    (400, Some(ProblemKind::Malformed)),
+    (401, None),
+    (403, None),
+    (403, Some(ProblemKind::Unauthorized)),
+    (404, None),
+    (404, Some(ProblemKind::Malformed)),
+    (405, None),
+    (409, None),
+    (410, None),
+    (429, None),
+    (500, None),
+    (503, Some(ProblemKind::RateLimited)),
+];
+
+fn refusal((status, kind): (u16, Option<ProblemKind>)) -> CallError {
+    match kind {
+        Some(kind) => problem(kind, status, None),
+        None => CallError::Status { status, near: "no".into(), retry_after: None },
+    }
+}
+
+/// An order at each step: its name, and the call that is made again after it failed in passing.
+fn steps() -> [(&'static str, Case, &'static str); 8] {
+    let case = |request: OrderRequest| {
+        let mut case = Case::of(request);
+        case.due();
+        case
+    };
+    let names = || vec![Domain::parse("a.org").unwrap()];
+    let resume = Some(Url::parse("https://ca/o/1").unwrap());
+    let resuming = OrderRequest { resume, ..OrderRequest::plain(names()) };
+    let placed = |body: &str| {
+        let mut case = Case::new(&["a.org"]);
+        case.created(body);
+        case
+    };
+    let mut answering = placed(PENDING);
+    answering.answer(authorization("pending", "t1"));
+    let mut validating = Case::new(&["a.org"]);
+    validating.answered();
+    validating.wait(SOON);
+    let mut collecting = placed(READY);
+    collecting.answer(PROCESSING);
+    collecting.wait(SOON);
+    let mut downloading = placed(READY);
+    downloading.answer(VALID);
+    [
+        ("creating", case(OrderRequest::plain(names())), "https://ca/order "),
+        ("resuming", case(resuming), "https://ca/o/1"),
+        ("authorizing", placed(PENDING), "https://ca/z/1"),
+        ("answering", answering, "https://ca/z/1"),
+        ("validating", validating, "https://ca/o/1"),
+        ("finalizing", placed(READY), "https://ca/o/1"),
+        ("collecting", collecting, "https://ca/o/1"),
+        ("downloading", downloading, "https://ca/c"),
+    ]
+}
+
+/// Whether the call is made again, by the table of RFC 8555 section 6.7 and by what CAs do.
+fn is_asked_again(step: &str, (status, kind): (u16, Option<ProblemKind>)) -> bool {
+    match (step, status) {
+        ("downloading", _) | (_, 429 | 500 | 503) => true,
+        // An order of an earlier run the CA has known for a while.
+        ("resuming", _) => false,
+        (_, 404) => true,
+        // The order is asked whether it is ready.
+        ("finalizing", _) => kind == Some(ProblemKind::OrderNotReady),
+        _ => false,
+    }
+}
+
+#[test]
+fn each_status_at_each_step() {
+    for answer in REFUSALS {
+        for (step, mut case, call) in steps() {
+            let wishes = case.reply(Err(refusal(answer)));
+            if is_asked_again(step, answer) {
+                assert_eq!(wishes, Wishes::new(), "{answer:?} {step}");
+                let wishes = case.wait(2 * SOON);
+                assert!(
+                    wishes.len() == 1 && wishes[0].starts_with(call),
+                    "{answer:?} {step}: {wishes:?}"
+                );
+            } else {
+                let last = wishes.last().expect("it says that it is over");
+                assert!(last.starts_with("failed: "), "{answer:?} {step}: {wishes:?}");
+            }
+        }
+    }
+}
+
+/// It is asked again while the CA says so, but not for ever.
+#[test]
+fn what_is_not_there_for_a_minute_is_not_there() {
+    for (step, mut case, _) in steps() {
+        let begin = case.bench.now.mono;
+        let mut calls = 0;
+        let seconds = loop {
+            let wishes = case.reply(Err(refusal((404, None))));
+            let seconds = case.bench.now.mono.since(begin).as_secs();
+            if wishes.last().is_some_and(|it| it.starts_with("failed: ")) {
+                break seconds;
+            }
+            calls += 1;
+            assert!(calls < 40, "{step}");
+            while case.wait(61 * SOON).is_empty() {
+                assert!(case.order.poll_timeout().is_some(), "{step}");
+            }
+            if case.order.poll_timeout().is_none() {
+                break case.bench.now.mono.since(begin).as_secs();
+            }
+        };
+        let expected = match step {
+            "resuming" => 0..=0,
+            "creating" => 5..=30,
+            "downloading" => 570..=600,
+            _ => 30..=130,
+        };
+        assert!(expected.contains(&seconds), "{step}: {seconds} s, {calls} more calls");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_there_yet_is_not_ordered_twice() {
+    for answer in [(404, None), (403, Some(ProblemKind::Unauthorized))] {
+        let mut case = Case::new(&["a.org"]);
+        case.created(READY);
+        case.answer(VALID);
+        for _ in 0..5 {
+            case.reply(Err(refusal(answer)));
+            assert_eq!(case.wait(20 * SOON), ["https://ca/c"]);
+        }
+        assert_eq!(case.answer(CHAIN), ["issued a.org"]);
+    }
+}

@@ -1,0 +1,79 @@
+//! Answers of a CA that are unlike those of RFC 8555, and from which a certificate comes all the same.
+
+use std::fs;
+
+use stand_ins::ca::{Effect, Fault, Problem, RetryAfter, Settings, Step};
+
+use crate::Test;
+use crate::process::{Outcome, expect};
+use crate::site::{check_file, text};
+use crate::stand::Stand;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("what_the_ca_does_not_know_yet_is_asked_for_again", &[], not_there_yet),
+    ("a_chain_whose_certificates_are_joined_is_stored_whole", &[], joined),
+];
+
+/// The steps of an order.
+const STEPS: [Step; 6] = [
+    Step::NewOrder,
+    Step::Authorization,
+    Step::Challenge,
+    Step::Order,
+    Step::Finalize,
+    Step::Certificate,
+];
+
+fn not_there_yet() -> Outcome {
+    let stand = Stand::new(Settings::default())?;
+    let daemon = stand.start("daemon", &[])?;
+    let none = RetryAfter::None;
+    let problem = || Problem::new(404, "malformed", "no such object");
+    let effects = [
+        Effect::Refuse(problem(), none),
+        Effect::Page { status: 404, html: true, retry_after: none },
+        // Some answer so before all their machines know of a certificate.
+        Effect::Refuse(Problem::new(403, "unauthorized", "not yours"), none),
+    ];
+    let mut issued = 0;
+    for (place, effect) in effects.into_iter().enumerate() {
+        for step in STEPS {
+            if place == 2 && step != Step::Certificate {
+                continue;
+            }
+            let times = if step == Step::Certificate { 2 } else { 1 };
+            let fault = Fault { step, effect: effect.clone(), times, tag: issued };
+            stand.with_ca(|ca| ca.settings.faults.push(fault));
+            let name = format!("n{issued}.example.com");
+            stand.site.deploy(&format!("/n{issued}"), &name);
+            stand.site.wait_for_certificate(&daemon, &name)?;
+            issued += 1;
+            let fired = stand.with_ca(|ca| ca.fired().len());
+            expect(stand.with_ca(|ca| ca.settings.faults.iter().all(|it| it.times == 0)), || {
+                format!("{step:?} did not fail, {fired} fired")
+            })?;
+            let orders = stand.count("POST", "/new-order", 201);
+            let counts = (orders, stand.issued());
+            expect(counts == (issued, issued), || {
+                format!("{step:?}: {counts:?}\n{}", daemon.output())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn joined() -> Outcome {
+    const NAME: &str = "a.example.com";
+    let stand = Stand::new(Settings::default())?;
+    let fault = Fault { step: Step::Certificate, effect: Effect::JoinedChain, times: 1, tag: 0 };
+    stand.with_ca(|ca| ca.settings.faults.push(fault));
+    stand.site.deploy("/a", NAME);
+    let daemon = stand.start("daemon", &[])?;
+    stand.site.wait_for_certificate(&daemon, NAME)?;
+    let path = stand.site.certificate(NAME);
+    check_file(&path, 0o600)?;
+    let file = fs::read_to_string(&path).map_err(text)?;
+    let sections = file.matches("-----BEGIN CERTIFICATE-----\n").count();
+    expect(stand.with_ca(|ca| ca.fired().len()) == 1, || "the chain was as usual".into())?;
+    expect(sections == 2 && stand.issued() == 1, || file.clone())
+}
