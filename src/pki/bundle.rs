@@ -14,7 +14,7 @@ use crate::secret::Secret;
 use crate::time::UnixTime;
 
 use super::der::{self, Elements};
-use super::leaf::{Leaf, issuer_and_subject, subject_key, subject_key_info};
+use super::leaf::{Leaf, is_self_issued, issuer_and_subject, subject_key, subject_key_info};
 use super::pem::{self, PemError, Section};
 use super::private_key::{self, KeyMatch};
 use super::signatures::SIGNATURES;
@@ -149,6 +149,11 @@ impl Bundle {
     /// Leaf and chain.
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// Whether the leaf came alone, and is not its own issuer: most clients want its issuers, too.
+    pub fn lacks_chain(&self) -> bool {
+        self.chain.len() == 1 && !is_self_issued(self.leaf_der())
     }
 
     /// Whether the chain holds a certificate that, by its name, issued the leaf.

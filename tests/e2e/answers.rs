@@ -12,6 +12,7 @@ use crate::stand::Stand;
 pub(crate) const TESTS: &[Test] = &[
     ("what_the_ca_does_not_know_yet_is_asked_for_again", &[], not_there_yet),
     ("a_chain_whose_certificates_are_joined_is_stored_whole", &[], joined),
+    ("a_leaf_without_its_chain_is_stored_and_warned_of", &[], lone),
 ];
 
 /// The steps of an order.
@@ -62,18 +63,38 @@ fn not_there_yet() -> Outcome {
     Ok(())
 }
 
-fn joined() -> Outcome {
+/// A certificate of which the CA rewrites the chain, and the log; so many sections are stored.
+fn rewritten(rewrite: fn(&str) -> String, expected: usize) -> Outcome<String> {
     const NAME: &str = "a.example.com";
     let stand = Stand::new(Settings::default())?;
-    let fault = Fault { step: Step::Certificate, effect: Effect::JoinedChain, times: 1, tag: 0 };
+    let effect = Effect::Rewritten(rewrite);
+    let fault = Fault { step: Step::Certificate, effect, times: 1, tag: 0 };
     stand.with_ca(|ca| ca.settings.faults.push(fault));
     stand.site.deploy("/a", NAME);
-    let daemon = stand.start("daemon", &[])?;
+    let mut daemon = stand.start("daemon", &[])?;
     stand.site.wait_for_certificate(&daemon, NAME)?;
+    daemon.wait_for("issued name=a.example.com")?;
     let path = stand.site.certificate(NAME);
-    check_file(&path, 0o600)?;
+    if expected > 1 {
+        check_file(&path, 0o600)?;
+    }
     let file = fs::read_to_string(&path).map_err(text)?;
     let sections = file.matches("-----BEGIN CERTIFICATE-----\n").count();
     expect(stand.with_ca(|ca| ca.fired().len()) == 1, || "the chain was as usual".into())?;
-    expect(sections == 2 && stand.issued() == 1, || file.clone())
+    expect(sections == expected && stand.issued() == 1, || file.clone())?;
+    Ok(daemon.output())
+}
+
+const LONE: &str = "the CA sent no chain with the certificate";
+
+fn joined() -> Outcome {
+    let said = rewritten(|chain| chain.replace("-----\n-----BEGIN", "----------BEGIN"), 2)?;
+    expect(!said.contains(LONE), || said)
+}
+
+fn lone() -> Outcome {
+    let first =
+        |chain: &str| chain.split_inclusive("-----END CERTIFICATE-----\n").take(1).collect();
+    let said = rewritten(first, 1)?;
+    expect(said.contains(LONE), || said)
 }

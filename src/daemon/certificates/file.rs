@@ -32,6 +32,15 @@ pub fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
     Ok(stored)
 }
 
+/// A new file.
+#[derive(Debug)]
+pub(super) struct Assembled {
+    pub(super) pem: Secret,
+    pub(super) stored: Stored,
+    /// The CA sent the leaf alone.
+    pub(super) lacks_chain: bool,
+}
+
 /// What may not enter `certs/`.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -42,7 +51,7 @@ pub(super) struct Refused {
 
 /// Key, leaf and chain as one file, when they pass the gate. The CA's own clock says what is now, where
 /// it tells: ours may be wrong.
-pub(super) fn assemble(now: UnixTime, issued: &Issued) -> Result<(Secret, Stored), Refused> {
+pub(super) fn assemble(now: UnixTime, issued: &Issued) -> Result<Assembled, Refused> {
     let pem = match Bundle::assemble(&issued.key, &issued.chain_pem) {
         Ok(pem) => pem,
         Err(error) => {
@@ -50,7 +59,10 @@ pub(super) fn assemble(now: UnixTime, issued: &Issued) -> Result<(Secret, Stored
         }
     };
     match admit(&pem, &issued.names, issued.told_time.unwrap_or(now)) {
-        Ok(bundle) => Ok((pem, Stored::of(&bundle))),
+        Ok(bundle) => {
+            let (stored, lacks_chain) = (Stored::of(&bundle), bundle.lacks_chain());
+            Ok(Assembled { pem, stored, lacks_chain })
+        }
         Err(error) => Err(Refused { error, pem }),
     }
 }

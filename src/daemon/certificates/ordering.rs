@@ -17,7 +17,7 @@ use crate::turn::Turn;
 use crate::url::Url;
 
 use super::entry::Step;
-use super::file::Refused;
+use super::file::{Assembled, Refused};
 use super::held::Held;
 use super::life::{Life, Stored};
 use super::schedule::Why;
@@ -207,7 +207,11 @@ impl Certificates {
                 self.blame(turn, &name, FlatMap::new(), &failure);
                 self.outputs.push_back(CertificatesOutput::Reject(name, pem, reason));
             }
-            Ok((pem, stored)) => {
+            Ok(Assembled { pem, stored, lacks_chain }) => {
+                if lacks_chain {
+                    let line = Record::warn("order", "the CA sent no chain with the certificate");
+                    turn.log(line.with("name", &name));
+                }
                 self.place(turn.now.wall, &name, (pem, stored), Origin::Issued);
             }
         }

@@ -144,8 +144,8 @@ pub enum Effect {
     Invalid,
     /// The certificate's chain is of no use.
     Chain(BadChain),
-    /// The certificates of the chain follow each other without a line's end.
-    JoinedChain,
+    /// The text of the answer is written anew.
+    Rewritten(fn(&str) -> String),
 }
 
 /// What is wrong with a chain.
@@ -244,12 +244,12 @@ impl Ca {
             Effect::Body(text) => Some((*text).to_string()),
             Effect::Member(name, value) => with_member(&answer.reply, name, value.as_ref()),
             Effect::Chain(bad) => self.bad_chain(now, request, *bad),
-            Effect::JoinedChain => joined(&answer.reply),
+            Effect::Rewritten(rewrite) => text(&answer.reply).map(|text| rewrite(&text)),
             Effect::Refuse(..) | Effect::Page { .. } => return answer,
             Effect::Unproved { .. } | Effect::Invalid => return answer,
         };
         match (body, effect) {
-            (None, Effect::Member(..) | Effect::Chain(_) | Effect::JoinedChain) => return answer,
+            (None, Effect::Member(..) | Effect::Chain(_) | Effect::Rewritten(_)) => return answer,
             (None, _) => {}
             (Some(body), _) => answer.reply.body = Body::Counted(body.into_bytes()),
         }
@@ -311,11 +311,10 @@ impl Ca {
     }
 }
 
-/// The text of a reply whose sections follow each other without a line's end.
-fn joined(reply: &Reply) -> Option<String> {
+/// The text of a reply.
+fn text(reply: &Reply) -> Option<String> {
     let Body::Counted(body) = &reply.body else { return None };
-    let text = String::from_utf8(body.clone()).ok()?;
-    Some(text.replace("-----\n-----BEGIN", "----------BEGIN"))
+    String::from_utf8(body.clone()).ok()
 }
 
 fn back(now: Time, ms: u64) -> Time {
