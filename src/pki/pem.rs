@@ -74,8 +74,7 @@ pub fn is_private_key(label: &str) -> bool {
 /// # Errors
 /// A section cannot be read, or there are more BEGIN lines than sections: one would be lost.
 pub fn read_all(text: &str) -> Result<Vec<Section>, PemError> {
-    let text = separated(text);
-    let all: Vec<Section> = sections(&text).collect::<Result<_, _>>()?;
+    let all: Vec<Section> = sections(&separated(text)).collect::<Result<_, _>>()?;
     if let Some(section) = all.iter().find(|section| section.has_header) {
         return Err(PemError::Header(section.label.clone()));
     }

@@ -120,6 +120,8 @@ fn markers_may_be_joined_and_no_section_is_lost() {
         ),
         (joined.replace("-----BEGIN CERTIFICATE-----\nB", "-----BEGIN\nB"), PemError::Begin),
         (joined[..joined.len() - 30].into(), PemError::NoEnd(CERTIFICATE.into())),
+        // The dashes of one marker may be those of the next.
+        ("-----BEGIN -----\nAAAA\n-----END -----BEGIN X".into(), PemError::Begin),
     ] {
         assert_eq!(all(&text), Err(error), "{text}");
     }

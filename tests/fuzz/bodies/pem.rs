@@ -1,7 +1,8 @@
-//! Files of `certs/` and chains of a CA: what is taken for whole stays so when it is written anew, and
-//! a key that is not the certificate's never gets in.
+//! Files of `certs/` and chains of a CA: no section is lost, what is taken for whole stays so when it is
+//! written anew, and a key that is not the certificate's never gets in.
 
 use marathon_acme::domain::Domain;
+use marathon_acme::pki::pem::{self, Section};
 use marathon_acme::pki::{Bundle, same_leaf, topmost_issuer};
 use marathon_acme::secret::Secret;
 
@@ -10,6 +11,12 @@ use super::{keys::KEY_PEM, leaf};
 /// A file, or a chain.
 pub fn run(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
+    sections(&text);
+    if let Ok(bundle) = Bundle::as_haproxy_reads(&text) {
+        leaf::check(bundle.leaf());
+        let _ = (bundle.can_be_loaded(), bundle.lacks_chain(), bundle.has_issuer());
+        assert!(bundle.cut().is_none_or(|error| !error.to_string().contains(char::is_control)));
+    }
     let issuer = topmost_issuer(&text);
     assert!(issuer.is_none_or(|issuer| !issuer.contains(char::is_control)));
     let has_leaf = same_leaf(&text, &text);
@@ -29,6 +36,24 @@ pub fn run(bytes: &[u8]) {
     if has_leaf {
         assemble(&text);
     }
+}
+
+/// Every marker is accounted for, and what was read is read again from what is written.
+fn sections(text: &str) {
+    let begun = text.matches("-----BEGIN").count();
+    assert!(pem::sections(text).count() <= begun, "more sections than markers");
+    let Ok(all) = pem::read_all(text) else { return };
+    assert_eq!(all.len(), begun, "a section is lost");
+    let pairs = |all: &[Section]| -> Vec<(String, Vec<u8>)> {
+        all.iter().map(|it| (it.label.clone(), it.der.to_vec())).collect()
+    };
+    let read = pairs(&all);
+    let parts: Vec<(&str, &[u8])> =
+        read.iter().map(|(label, der)| (label.as_str(), &der[..])).collect();
+    let written = pem::write(&parts);
+    let again: Vec<Section> =
+        pem::sections(written.expose()).map(|it| it.expect("whole")).collect();
+    assert_eq!(pairs(&again), read);
 }
 
 /// Whether the certificate is for every name of some zone.
