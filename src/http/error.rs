@@ -24,6 +24,8 @@ pub enum HttpError {
     AmbiguousLength,
     /// A transfer coding before `chunked` (RFC 9112 section 7).
     TransferCoding,
+    /// A content coding, as by compression, though the request named none (RFC 9110 section 8.4).
+    ContentCoding(&'static str),
     /// Broken chunk framing (RFC 9112 section 7.1).
     Chunk,
     /// A chunk's size line is longer than [`CHUNK_LINE_BYTES_MAX`].
@@ -63,6 +65,12 @@ impl fmt::Display for HttpError {
                 f.write_str("Transfer-Encoding with Content-Length, HTTP/1.0 or no chunked end")
             }
             HttpError::TransferCoding => f.write_str("a transfer coding other than chunked"),
+            HttpError::ContentCoding(name) => {
+                write!(
+                    f,
+                    "the body is compressed, which was not asked for: Content-Encoding {name}"
+                )
+            }
             HttpError::Chunk => f.write_str("broken chunked coding"),
             HttpError::ChunkLineTooLong => {
                 write!(f, "a chunk size line longer than {CHUNK_LINE_BYTES_MAX} bytes")

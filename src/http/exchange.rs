@@ -8,7 +8,7 @@
 use super::body::{BodyReader, Framing};
 use super::error::HttpError;
 use super::head::{self, Version};
-use super::message::{Method, ResponseHead};
+use super::message::{Headers, Method, ResponseHead};
 
 /// The most responses of class 1xx before the final one.
 pub const INTERIM_RESPONSES_MAX: u32 = 8;
@@ -139,13 +139,28 @@ fn final_head(
 ) -> Result<State, HttpError> {
     let framing = Framing::of_response(method, version, head.status, &head.headers)?;
     let keeps_alive = version == Version::Http11 && !head.headers.has_token("connection", "close");
+    let (status, coding) = (head.status, content_coding(&head.headers));
     events.push(ExchangeEvent::Head(head));
     let reader = BodyReader::new(framing);
+    // What is no success is told by its status.
+    if (200..300).contains(&status) && !reader.is_done() {
+        coding.map_or(Ok(()), |name| Err(HttpError::ContentCoding(name)))?;
+    }
     if reader.is_done() {
         events.push(ExchangeEvent::End { reusable: keeps_alive });
         return Ok(State::Done);
     }
     Ok(State::Body { reader, keeps_alive })
+}
+
+/// The coding of a body, where it has one: of the IANA registry by name.
+fn content_coding(headers: &Headers) -> Option<&'static str> {
+    let coding = headers.first("content-encoding")?.trim().to_ascii_lowercase();
+    let known = ["gzip", "x-gzip", "br", "zstd", "deflate", "compress"];
+    match coding.as_str() {
+        "" | "identity" => None,
+        coding => Some(known.into_iter().find(|it| *it == coding).unwrap_or("of another kind")),
+    }
 }
 
 #[cfg(test)]

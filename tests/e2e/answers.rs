@@ -1,17 +1,23 @@
-//! Answers of a CA that are unlike those of RFC 8555, and from which a certificate comes all the same.
+//! Answers that are unlike those of the RFCs, and of which the best is made: of a CA, from which a
+//! certificate comes all the same, and of a load balancer.
 
 use std::fs;
 
+use serde_json::Value;
 use stand_ins::ca::{Effect, Fault, Problem, RetryAfter, Settings, Step};
+use stand_ins::driver::Options;
+use stand_ins::http::{Reply, Request};
 
 use crate::Test;
-use crate::process::{Outcome, expect};
-use crate::site::{check_file, text};
+use crate::fixed::Fixed;
+use crate::process::{Outcome, expect, get, wait_until};
+use crate::site::{check_file, play, text};
 use crate::stand::Stand;
 
 pub(crate) const TESTS: &[Test] = &[
     ("what_the_ca_does_not_know_yet_is_asked_for_again", &[], not_there_yet),
     ("a_chain_whose_certificates_are_joined_is_stored_whole", &[], joined),
+    ("odd_fields_of_an_answer_are_passed_over_and_compression_is_named", &[], fields),
     ("a_leaf_without_its_chain_is_stored_and_warned_of", &[], lone),
 ];
 
@@ -97,4 +103,34 @@ fn lone() -> Outcome {
         |chain: &str| chain.split_inclusive("-----END CERTIFICATE-----\n").take(1).collect();
     let said = rewritten(first, 1)?;
     expect(said.contains(LONE), || said)
+}
+
+/// Load balancers behind proxies that send what no RFC allows any more, or compress what nobody asked for.
+fn fields() -> Outcome {
+    let stand = Stand::new(Settings::default())?;
+    let odd = |_: &Request| {
+        let reply = Reply::new(200, "text/plain", "Sent");
+        reply.with("X-Folded", "a\r\n b").with("X Odd", "c").with("Bad[name]", "d")
+    };
+    let compressed =
+        |_: &Request| Reply::new(200, "text/plain", "Sent").with("Content-Encoding", "gzip");
+    let odd = play(Fixed::new(odd), Options::default())?;
+    let compressed = play(Fixed::new(compressed), Options::default())?;
+    let urls = format!("--lb=http://{},http://{}", odd.address(), compressed.address());
+    stand.site.deploy("/a", "a.example.com");
+    let daemon = stand.start("daemon", &[&urls])?;
+    stand.site.wait_for_certificate(&daemon, "a.example.com")?;
+    let status = || -> Outcome<Value> {
+        let answer = get(stand.site.port, "/status.json")?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or("no body")?;
+        serde_json::from_str(body).map_err(text)
+    };
+    let told = || {
+        let balancers = status().ok()?["load_balancers"].clone();
+        let problem = balancers[1]["addresses"][0].to_string();
+        let fits = balancers[0]["in_sync"] == true && problem.contains("Content-Encoding gzip");
+        fits.then_some(())
+    };
+    let seen = wait_until("one is in sync, and the other's encoding is named", told);
+    seen.map_err(|error| format!("{error}\n{:?}\n{}", status(), daemon.output()))
 }

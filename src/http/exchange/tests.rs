@@ -151,3 +151,24 @@ fn an_endless_head_is_refused() {
     let pieces: Vec<_> = endless.as_bytes().chunks(1000).collect();
     assert_eq!(read(Method::Get, &pieces), too_long);
 }
+
+#[test]
+fn a_body_that_is_compressed_is_told_as_such() {
+    let answer = |status: u16, coding: &str| {
+        let text = format!(
+            "HTTP/1.1 {status} x\r\nContent-Encoding: {coding}\r\nContent-Length: 1\r\n\r\nx"
+        );
+        read(Method::Get, &[text.as_bytes()])
+    };
+    for (coding, name) in [("gzip", "gzip"), (" BR", "br"), ("gzip, br", "of another kind")] {
+        let error = answer(200, coding).unwrap_err();
+        assert_eq!(error, HttpError::ContentCoding(name));
+        assert!(error.to_string().ends_with(&format!("Content-Encoding {name}")), "{error}");
+        // An error is told by its status, and what has no body has none that is compressed.
+        assert_eq!(answer(502, coding).map(|it| it.0), Ok(502));
+        let none =
+            format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: 0\r\n\r\n");
+        assert!(read(Method::Get, &[none.as_bytes()]).is_ok());
+    }
+    assert!(answer(200, "identity").is_ok() && answer(200, "").is_ok());
+}
