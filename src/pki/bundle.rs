@@ -13,6 +13,7 @@ use crate::domain::Domain;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
+use super::chain;
 use super::der::{self, Elements};
 use super::leaf::{Leaf, is_self_issued, issuer_and_subject, subject_key, subject_key_info};
 use super::pem::{self, PemError, Section};
@@ -129,12 +130,19 @@ impl Bundle {
         Ok(Bundle { key, chain, leaf, cut })
     }
 
-    /// Makes the file of a new certificate: key, leaf, chain, in that order, in one writing.
+    /// Makes the file of a new certificate: key, leaf, chain, in that order, in one writing. A chain that
+    /// came in another order, or with more than belongs to it at this time, is put in order.
     ///
     /// # Errors
     /// The chain is none, or its leaf is not for this key.
-    pub fn assemble(key: &Secret, chain_pem: &str) -> Result<Secret, BundleError> {
-        let bundle = Bundle::parse(&Zeroizing::new([key.expose(), "\n", chain_pem].concat()))?;
+    pub fn assemble(key: &Secret, chain_pem: &str, now: UnixTime) -> Result<Secret, BundleError> {
+        let mut bundle = Bundle::parse(&Zeroizing::new([key.expose(), "\n", chain_pem].concat()))?;
+        if let Ok(key) = any_supported_type(&bundle.key) {
+            let public = key.public_key();
+            let public = public.as_ref().map(|it| it.as_ref());
+            let chain = chain::in_order(&bundle.chain, public, now);
+            bundle = Bundle::of(bundle.key, chain, None)?;
+        }
         bundle.key_matches()?;
         let label = match *bundle.key {
             PrivateKeyDer::Pkcs1(_) => pem::RSA_PRIVATE_KEY,
@@ -149,6 +157,11 @@ impl Bundle {
     /// Leaf and chain.
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// Whether leaf and chain are those of this text, in its order.
+    pub fn is_as_sent(&self, chain_pem: &str) -> bool {
+        certificates(chain_pem).is_some_and(|sent| sent == self.chain)
     }
 
     /// Whether the leaf came alone, and is not its own issuer: most clients want its issuers, too.

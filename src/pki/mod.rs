@@ -2,6 +2,7 @@
 
 pub mod archived;
 pub mod bundle;
+mod chain;
 mod der;
 mod fingerprint;
 pub mod gate;

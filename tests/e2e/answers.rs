@@ -17,6 +17,7 @@ use crate::stand::Stand;
 pub(crate) const TESTS: &[Test] = &[
     ("what_the_ca_does_not_know_yet_is_asked_for_again", &[], not_there_yet),
     ("a_chain_whose_certificates_are_joined_is_stored_whole", &[], joined),
+    ("a_chain_out_of_order_is_stored_in_order", &[], out_of_order),
     ("odd_fields_of_an_answer_are_passed_over_and_compression_is_named", &[], fields),
     ("a_leaf_without_its_chain_is_stored_and_warned_of", &[], lone),
 ];
@@ -103,6 +104,17 @@ fn lone() -> Outcome {
         |chain: &str| chain.split_inclusive("-----END CERTIFICATE-----\n").take(1).collect();
     let said = rewritten(first, 1)?;
     expect(said.contains(LONE), || said)
+}
+
+fn out_of_order() -> Outcome {
+    let rewrite = |chain: &str| {
+        let sections = chain.split_inclusive("-----END CERTIFICATE-----\n");
+        let mut sections: Vec<&str> = sections.filter(|it| it.contains("BEGIN")).collect();
+        sections.reverse();
+        [&sections[..], &sections[..]].concat().concat()
+    };
+    let said = rewritten(rewrite, 2)?;
+    expect(said.contains("the CA's chain is stored in another order"), || said)
 }
 
 /// Load balancers behind proxies that send what no RFC allows any more, or compress what nobody asked for.

@@ -32,13 +32,16 @@ pub fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
     Ok(stored)
 }
 
+const LONE_LEAF: &str = "the CA sent no chain with the certificate";
+const OTHER_CHAIN: &str = "the CA's chain is stored in another order or without a part of it";
+
 /// A new file.
 #[derive(Debug)]
 pub(super) struct Assembled {
     pub(super) pem: Secret,
     pub(super) stored: Stored,
-    /// The CA sent the leaf alone.
-    pub(super) lacks_chain: bool,
+    /// What the operator should know of its chain.
+    pub(super) remarks: Vec<&'static str>,
 }
 
 /// What may not enter `certs/`.
@@ -52,16 +55,19 @@ pub(super) struct Refused {
 /// Key, leaf and chain as one file, when they pass the gate. The CA's own clock says what is now, where
 /// it tells: ours may be wrong.
 pub(super) fn assemble(now: UnixTime, issued: &Issued) -> Result<Assembled, Refused> {
-    let pem = match Bundle::assemble(&issued.key, &issued.chain_pem) {
+    let now = issued.told_time.unwrap_or(now);
+    let pem = match Bundle::assemble(&issued.key, &issued.chain_pem, now) {
         Ok(pem) => pem,
         Err(error) => {
             return Err(Refused { error: GateError::Bundle(error), pem: as_it_came(issued) });
         }
     };
-    match admit(&pem, &issued.names, issued.told_time.unwrap_or(now)) {
+    match admit(&pem, &issued.names, now) {
         Ok(bundle) => {
-            let (stored, lacks_chain) = (Stored::of(&bundle), bundle.lacks_chain());
-            Ok(Assembled { pem, stored, lacks_chain })
+            let lone = bundle.lacks_chain().then_some(LONE_LEAF);
+            let other = (!bundle.is_as_sent(&issued.chain_pem)).then_some(OTHER_CHAIN);
+            let remarks = lone.into_iter().chain(other).collect();
+            Ok(Assembled { pem, stored: Stored::of(&bundle), remarks })
         }
         Err(error) => Err(Refused { error, pem }),
     }

@@ -207,10 +207,9 @@ impl Certificates {
                 self.blame(turn, &name, FlatMap::new(), &failure);
                 self.outputs.push_back(CertificatesOutput::Reject(name, pem, reason));
             }
-            Ok(Assembled { pem, stored, lacks_chain }) => {
-                if lacks_chain {
-                    let line = Record::warn("order", "the CA sent no chain with the certificate");
-                    turn.log(line.with("name", &name));
+            Ok(Assembled { pem, stored, remarks }) => {
+                for remark in remarks {
+                    turn.log(Record::warn("order", remark).with("name", &name));
                 }
                 self.place(turn.now.wall, &name, (pem, stored), Origin::Issued);
             }

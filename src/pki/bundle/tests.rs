@@ -4,6 +4,10 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 
+fn now() -> UnixTime {
+    UnixTime::from_seconds(1_800_000_000)
+}
+
 fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
 }
@@ -21,9 +25,9 @@ fn issue(names: &[&str]) -> (Secret, String) {
 #[test]
 fn key_leaf_and_chain_in_one_writing() {
     let (key, chain) = issue(&["a.org", "b.org"]);
-    let file = Bundle::assemble(&key, &chain).unwrap();
+    let file = Bundle::assemble(&key, &chain, now()).unwrap();
     let untidy = format!("# a comment\r\n{}", chain.replace('\n', "\r\n"));
-    assert_eq!(Bundle::assemble(&key, &untidy).unwrap(), file);
+    assert_eq!(Bundle::assemble(&key, &untidy, now()).unwrap(), file);
     let marks: Vec<&str> =
         file.expose().lines().filter(|line| line.starts_with("-----BEGIN")).collect();
     let certificate = "-----BEGIN CERTIFICATE-----";
@@ -81,7 +85,7 @@ fn chains_of_one_leaf_are_known() {
 fn a_chain_for_another_key_is_refused() {
     let (_, chain) = issue(&["a.org"]);
     let (key, _) = issue(&["a.org"]);
-    assert_eq!(Bundle::assemble(&key, &chain), Err(BundleError::KeyMismatch));
+    assert_eq!(Bundle::assemble(&key, &chain, now()), Err(BundleError::KeyMismatch));
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn damaged_files_say_what_is_wrong() {
     assert_eq!(error(&short), BundleError::MalformedLeaf);
     let many = format!("{}{}", key.expose(), chain.repeat(CERTIFICATES_MAX));
     assert_eq!(error(&many), BundleError::TooManyCertificates);
-    let whole = Bundle::assemble(&key, &chain).unwrap();
+    let whole = Bundle::assemble(&key, &chain, now()).unwrap();
     for end in 0..whole.expose().len() {
         let _ = Bundle::parse(&whole.expose()[..end]);
     }

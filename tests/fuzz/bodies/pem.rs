@@ -5,6 +5,7 @@ use marathon_acme::domain::Domain;
 use marathon_acme::pki::pem::{self, Section};
 use marathon_acme::pki::{Bundle, same_leaf, topmost_issuer};
 use marathon_acme::secret::Secret;
+use marathon_acme::time::UnixTime;
 
 use super::{keys::KEY_PEM, leaf};
 
@@ -30,12 +31,16 @@ pub fn run(bytes: &[u8]) {
         let other = Domain::parse("other.example").expect("a name");
         assert!(names.contains(&other) || fits_any(&bundle) || bundle.covers(&[other]).is_err());
         assert!(!format!("{bundle:?}").contains("PRIVATE"));
-        let again = Bundle::assemble(&Secret::new(text.to_string()), "");
+        let again = Bundle::assemble(&Secret::new(text.to_string()), "", now());
         assert_eq!(again.is_ok(), fits, "{again:?}");
     }
     if has_leaf {
         assemble(&text);
     }
+}
+
+fn now() -> UnixTime {
+    UnixTime::from_seconds(1_800_000_000)
 }
 
 /// Every marker is accounted for, and what was read is read again from what is written.
@@ -63,11 +68,11 @@ fn fits_any(bundle: &Bundle) -> bool {
 
 /// The text as the answer to an order that was made with our key.
 fn assemble(chain_pem: &str) {
-    let Ok(file) = Bundle::assemble(&Secret::new(KEY_PEM.into()), chain_pem) else { return };
+    let Ok(file) = Bundle::assemble(&Secret::new(KEY_PEM.into()), chain_pem, now()) else { return };
     let bundle = Bundle::parse(file.expose()).expect("what is written is whole");
     bundle.key_matches().expect("it was checked");
     assert!(same_leaf(file.expose(), chain_pem), "another certificate");
     assert_eq!(file.expose().matches("PRIVATE KEY-----").count(), 2, "one key");
-    let again = Bundle::assemble(&Secret::new(String::new()), file.expose()).expect("whole");
+    let again = Bundle::assemble(&Secret::new(String::new()), file.expose(), now()).expect("whole");
     assert!(again == file, "it does not stay as it is");
 }
