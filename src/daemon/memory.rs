@@ -258,11 +258,12 @@ fn read_ca(value: &Value) -> CaMemory {
 }
 
 fn read_certificate(value: &Value) -> CertificateMemory {
-    let source = &value["source"];
-    let names = self::names(&source["names"]);
+    let source = read_source(&value["source"]);
+    // Names that nobody asked for are not written again.
+    let names = source.as_ref().map(|_| names(&value["source"]["names"]));
     CertificateMemory {
-        source: read_source(source),
-        names: names.into(),
+        source,
+        names: names.unwrap_or_default().into(),
         life: read_life(&value["life"]),
         trouble: read_trouble(&value["trouble"]),
         left_out: read_troubles(&value["left_out"]),
