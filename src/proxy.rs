@@ -13,7 +13,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::url::{Authority, Credentials, Host, Origin, Scheme, UrlError};
+use crate::url::{Authority, Credentials, Host, Origin, Scheme, URL_BYTES_MAX, UrlError};
 
 /// The port of a proxy whose URL names none: curl's choice.
 pub const DEFAULT_PORT: u16 = 1080;
@@ -99,7 +99,12 @@ impl Proxy {
         }
         let Authority { credentials, host, port } =
             Authority::parse(rest).map_err(ProxyError::Url)?;
-        Ok(Proxy { host, port: port.unwrap_or(DEFAULT_PORT), credentials })
+        let proxy = Proxy { host, port: port.unwrap_or(DEFAULT_PORT), credentials };
+        // With the port, which may be the default one, as every other URL.
+        if proxy.to_string().len() > URL_BYTES_MAX {
+            return Err(ProxyError::Url(UrlError::TooLong));
+        }
+        Ok(proxy)
     }
 }
 
