@@ -24,6 +24,7 @@ pub mod keys;
 pub mod listener;
 pub mod log;
 pub mod notify;
+mod pins;
 mod provider;
 pub mod signals;
 pub mod storage;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
@@ -16,6 +17,7 @@ use crate::pki::read_certificates;
 use crate::seam::{CloseReason, Tls, Trust};
 use crate::url::Host;
 
+use super::pins::Pinned;
 use super::provider::provider;
 
 /// One configuration for each [`Trust`].
@@ -45,9 +47,9 @@ impl TlsClients {
     /// One cannot be read, or holds no certificate.
     pub fn new(config: &Config) -> Result<TlsClients, BundleUnusable> {
         let web_pki = client(built_in_roots());
-        let read = |option, path: &Path, read: fn(&[u8]) -> Result<RootCertStore, String>| {
+        let read = |option, path: &Path, read: fn(&[u8]) -> Result<Arc<ClientConfig>, String>| {
             let pem = std::fs::read(path).map_err(|error| error.to_string());
-            pem.and_then(|pem| read(&pem)).map(client).map_err(|reason| {
+            pem.and_then(|pem| read(&pem)).map_err(|reason| {
                 let path = path.display().to_string();
                 BundleUnusable { option, path, reason }
             })
@@ -159,24 +161,34 @@ fn built_in_roots() -> RootCertStore {
     webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
 }
 
-/// A bundle that was made for us: every certificate in it counts.
-fn read_bundle(pem: &[u8]) -> Result<RootCertStore, String> {
+/// A bundle that was made for us: every certificate in it counts, as an issuer and as a server's own.
+fn read_bundle(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
+    let (pins, provider) = (certificates(pem)?, Arc::new(provider()));
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(pem)? {
-        roots.add(certificate).map_err(|error| error.to_string())?;
+    for certificate in &pins {
+        roots.add(certificate.clone()).map_err(|error| error.to_string())?;
     }
-    Ok(roots)
+    let issuers =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let issuers = issuers.build().map_err(|error| error.to_string())?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned { issuers, pins }))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// A bundle that was made for every program of a machine: some hold certificates so old or odd that
 /// webpki cannot read them, and those are nobody we would trust.
-fn read_system_bundle(pem: &[u8]) -> Result<RootCertStore, String> {
+fn read_system_bundle(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates(pem)?);
     if added == 0 {
         return Err("it holds no certificate that can be read".into());
     }
-    Ok(roots)
+    Ok(client(roots))
 }
 
 /// At least one.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::json;
 use stand_ins::driver::{Driver, Options, time_now};
 use stand_ins::http::{Reply, Request};
@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_tls_peer_with_another_name_is_told_nothing", &[], other_name),
     ("a_tls_peer_that_is_expired_is_told_nothing", &[], expired),
     ("a_tls_peer_that_vouches_for_itself_is_told_nothing", &[], self_signed),
+    ("a_servers_own_certificate_may_stand_for_its_ca", &[], pinned),
     ("a_tls_peer_of_another_ca_is_told_nothing", &[], another_ca),
     ("tls_below_1_2_is_not_spoken", &[], old_tls),
     ("the_machines_bundle_is_trusted_where_none_is_named", &[], machines_bundle),
@@ -116,6 +117,44 @@ fn self_signed() -> Outcome {
         .map_err(text)?;
     let identity = Identity { chain: vec![certificate.der().to_vec()], key: key.serialize_der() };
     refused(&identity, &pki.root_pem(), "UnknownIssuer")
+}
+
+/// A server with one certificate of its own, as `openssl req -x509` makes it: it is named in place of a CA's.
+fn pinned() -> Outcome {
+    let own = |name: &str, until: i32| -> Outcome<(Identity, String)> {
+        let key = KeyPair::generate().map_err(text)?;
+        let mut params = CertificateParams::new([name.to_string()]).map_err(text)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let certificate = params.self_signed(&key).map_err(text)?;
+        let chain = vec![certificate.der().to_vec()];
+        Ok((Identity { chain, key: key.serialize_der() }, certificate.pem()))
+    };
+    let (identity, file) = own("127.0.0.1", 2100)?;
+    let tls = Some(server_config(&identity).map_err(text)?);
+    let (peer, asked) = noting(Options { tls, route: None }, |_| Reply::empty(404))?;
+    let site = Site::new()?;
+    let path = site.folder().join("own.pem");
+    std::fs::write(&path, &file).map_err(text)?;
+    let mut arguments = site.arguments(&format!("https://{}/directory", peer.address()), &path);
+    arguments.push(format!("--marathon=https://{}", peer.address()));
+    arguments.push(format!("--marathon-ca={}", path.display()));
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    // It is heard as a CA, and as a Marathon.
+    let both = || {
+        asked.all().iter().any(|it| it.contains("/directory"))
+            && asked.all().iter().any(|it| it.contains("/v2/"))
+    };
+    let heard = wait_until("it is asked as both", || both().then_some(()));
+    heard.map_err(|error| format!("{error}\n{}", daemon.output()))?;
+    stop(&mut daemon)?;
+    // Another one with the same name, one for another name, and one that has expired are not believed.
+    let (other, _) = own("127.0.0.1", 2100)?;
+    refused(&other, &file, "invalid peer certificate")?;
+    let (elsewhere, file) = own("127.0.0.2", 2100)?;
+    refused(&elsewhere, &file, "certificate not valid for name")?;
+    let (expired, file) = own("127.0.0.1", 2020)?;
+    refused(&expired, &file, "invalid peer certificate: Expired")
 }
 
 fn another_ca() -> Outcome {
