@@ -252,8 +252,9 @@ impl Order {
             Step::Finalizing { placed, request, looks } => {
                 self.finalized(turn, placed, request, looks, Asked::ToFinalize, &response);
             }
-            Step::Collecting { placed, request, looks } => {
-                self.finalized(turn, placed, request, looks, Asked::ForTheOrder, &response);
+            Step::Collecting { placed, request, looks, refused } => {
+                let asked = Asked::ForTheOrder(refused);
+                self.finalized(turn, placed, request, looks, asked, &response);
             }
             Step::Downloading { certificate, key, replaced } => {
                 self.downloaded(turn, certificate, key, replaced, &response);
@@ -286,7 +287,11 @@ impl Order {
                 return self.go(turn, Step::Creating { replaces: None });
             }
             Step::Finalizing { placed, request, looks } if not_ready || passing => {
-                Step::Collecting { placed, request, looks }
+                Step::Collecting { placed, request, looks, refused: None }
+            }
+            // Whether that was the last word the order says: what was finalized is issued all the same.
+            Step::Finalizing { placed, request, looks } if error.status().is_some() => {
+                Step::Collecting { placed, request, looks, refused: Some(error.clone()) }
             }
             Step::Answering { placed, mut survey, authorization, .. } if passing => {
                 survey.left.push_front(authorization);

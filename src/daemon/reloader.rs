@@ -253,9 +253,15 @@ impl Reloader {
         self.rollout.decided(turn.now.mono, rolled_back);
     }
 
-    /// What a look at `certs/` found: a file that HAProxy refuses, and those that it prefers to ours.
+    /// What a look at `certs/` found: a file that HAProxy refuses, and those that it prefers to ours. Names
+    /// that are newly among the latter are probed: any reload may have loaded such a file.
     pub fn looked(&mut self, turn: &mut Turn<'_>, blocking: Option<&str>, shadowed: Shadowed) {
         self.targets.iter_mut().for_each(|target| target.set_blocking(turn, blocking));
+        let new = shadowed.keys().filter(|name| !self.shadowed.contains_key(*name));
+        let new: Vec<Domain> = new.take(PROBED_MAX).cloned().collect();
+        if !new.is_empty() {
+            self.probe_at_rest(turn, &new);
+        }
         self.shadowed = shadowed;
     }
 
@@ -367,11 +373,14 @@ impl Reloader {
 
     /// Probes at once what every load balancer serves for each file: the operator has asked.
     pub fn probe_all(&mut self, turn: &Turn<'_>, catalog: &dyn Catalog) {
-        let names = catalog.latest(PROBED_MAX);
+        self.probe_at_rest(turn, &catalog.latest(PROBED_MAX));
+    }
+
+    fn probe_at_rest(&mut self, turn: &Turn<'_>, names: &[Domain]) {
         for target in &mut self.targets {
             let ready: Vec<IpAddr> = target.at_rest().collect();
             for address in ready {
-                target.probe(turn.now.mono, address, &names);
+                target.probe(turn.now.mono, address, names);
             }
         }
     }

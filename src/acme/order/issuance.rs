@@ -22,10 +22,11 @@ use super::{Issued, Order, OrderError, OrderOutput, look_pause};
 const ALTERNATES_MAX: usize = 10;
 
 /// What an order object is the answer to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     ToFinalize,
-    ForTheOrder,
+    /// After the CA has refused to finalize it, with what it said.
+    ForTheOrder(Option<CallError>),
 }
 
 impl Order {
@@ -49,8 +50,12 @@ impl Order {
         asked: Asked,
         response: &Response,
     ) {
-        let again =
-            Step::Collecting { placed: placed.clone(), request: request.clone(), looks: looks + 1 };
+        let again = Step::Collecting {
+            placed: placed.clone(),
+            request: request.clone(),
+            looks: looks + 1,
+            refused: None,
+        };
         let order = match OrderObject::parse(&response.body) {
             Ok(order) => order,
             Err(error) => return self.failed(turn, again, CallError::Malformed(error)),
@@ -61,10 +66,11 @@ impl Order {
                 self.go(turn, Step::Downloading { certificate, key, replaced });
             }
             (Status::Invalid, _) => self.diagnose(turn, placed, order),
-            // The request to finalize was lost. One that was just answered is given its time.
-            (Status::Ready, _) if asked == Asked::ForTheOrder => {
-                self.go(turn, Step::Finalizing { placed, request, looks: looks + 1 });
-            }
+            // The request to finalize was refused, or lost. One that was just answered is given its time.
+            (Status::Ready, _) if asked != Asked::ToFinalize => match asked {
+                Asked::ForTheOrder(Some(error)) => self.give_up(turn, again, error),
+                _ => self.go(turn, Step::Finalizing { placed, request, looks: looks + 1 }),
+            },
             (Status::Ready | Status::Pending | Status::Processing | Status::Valid, _) => {
                 self.wait(turn, looks, again, response);
             }

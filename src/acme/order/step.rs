@@ -59,6 +59,8 @@ pub(super) enum Step {
         placed: Placed,
         request: CertificateRequest,
         looks: u32,
+        /// What the CA said to the request to finalize it, where it refused that.
+        refused: Option<CallError>,
     },
     Downloading {
         certificate: Url,
@@ -128,8 +130,10 @@ impl Step {
             Step::Creating { .. } if error.is_rate_limit() && error.retry_after().is_some() => {
                 false
             }
-            // The certificate is there, whatever this answer says.
-            Step::Downloading { .. } => error.status().is_some() || error.is_passing(),
+            // The certificate is there, or may be, whatever this answer says.
+            Step::Collecting { .. } | Step::Downloading { .. } => {
+                error.status().is_some() || error.is_passing()
+            }
             _ => error.is_passing() || self.is_finalized() && error.is_rate_limit(),
         }
     }

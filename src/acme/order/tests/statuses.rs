@@ -63,14 +63,13 @@ fn steps() -> [(&'static str, Case, &'static str); 8] {
 }
 
 /// Whether the call is made again, by the table of RFC 8555 section 6.7 and by what CAs do.
-fn is_asked_again(step: &str, (status, kind): (u16, Option<ProblemKind>)) -> bool {
+fn is_asked_again(step: &str, (status, _): (u16, Option<ProblemKind>)) -> bool {
     match (step, status) {
-        ("downloading", _) | (_, 429 | 500 | 503) => true,
+        // From then on the CA may have issued: the order knows.
+        ("finalizing" | "collecting" | "downloading", _) | (_, 429 | 500 | 503) => true,
         // An order of an earlier run the CA has known for a while.
         ("resuming", _) => false,
         (_, 404) => true,
-        // The order is asked whether it is ready.
-        ("finalizing", _) => kind == Some(ProblemKind::OrderNotReady),
         _ => false,
     }
 }
@@ -95,7 +94,7 @@ fn each_status_at_each_step() {
     }
 }
 
-/// It is asked again while the CA says so, but not for ever.
+/// It is asked again while the CA says so, but not for ever; what may be issued, as long as the order lasts.
 #[test]
 fn what_is_not_there_for_a_minute_is_not_there() {
     for (step, mut case, _) in steps() {
@@ -119,7 +118,7 @@ fn what_is_not_there_for_a_minute_is_not_there() {
         let expected = match step {
             "resuming" => 0..=0,
             "creating" => 5..=30,
-            "downloading" => 570..=600,
+            "finalizing" | "collecting" | "downloading" => 560..=600,
             _ => 30..=130,
         };
         assert!(expected.contains(&seconds), "{step}: {seconds} s, {calls} more calls");
@@ -136,6 +135,27 @@ fn a_certificate_that_is_not_there_yet_is_not_ordered_twice() {
             case.reply(Err(refusal(answer)));
             assert_eq!(case.wait(20 * SOON), ["https://ca/c"]);
         }
+        assert_eq!(case.answer(CHAIN), ["issued a.org"]);
+    }
+}
+
+#[test]
+fn what_the_order_says_after_a_refusal_to_finalize_it_counts() {
+    for answer in
+        [(400, Some(ProblemKind::Malformed)), (403, Some(ProblemKind::Unauthorized)), (403, None)]
+    {
+        let refused = || {
+            let mut case = Case::new(&["a.org"]);
+            case.created(READY);
+            case.reply(Err(refusal(answer)));
+            assert_eq!(case.wait(2 * SOON), ["https://ca/o/1"]);
+            case
+        };
+        // It is not finalized: the refusal was meant.
+        let last = refused().answer(READY).pop().unwrap_or_default();
+        assert!(last.starts_with("failed: "), "{last}");
+        let mut case = refused();
+        assert_eq!(case.answer(VALID), ["https://ca/c"]);
         assert_eq!(case.answer(CHAIN), ["issued a.org"]);
     }
 }

@@ -69,3 +69,26 @@ fn what_only_an_earlier_run_has_seen_is_seen_again_at_the_start() {
         assert!(proof.case.reloader.is_clean() && proof.serves[&ip(2)] == "new");
     }
 }
+
+#[test]
+fn a_name_that_is_found_shadowed_is_probed_everywhere() {
+    let mut proof = Proof::new(2, true);
+    proof.write("new");
+    proof.pass(MINUTE);
+    assert!(proof.case.reloader.is_clean());
+    // A reload of another's has loaded the file.
+    proof.serves.insert(ip(2), "foreign");
+    proof.loads.insert(ip(2), "foreign");
+    proof.looks.clear();
+    let shadowed = || Shadowed::from([(Domain::parse("a.org").unwrap(), "certs/0: first".into())]);
+    for looks in [2, 0] {
+        let Case { wire, reloader, .. } = &mut proof.case;
+        reloader.looked(&mut wire.bench.turn(), None, shadowed());
+        proof.pass(Duration::from_millis(200));
+        let seen: BTreeSet<_> = proof.looks.drain(..).map(|(at, _)| at.ip()).collect();
+        assert_eq!(seen.len(), looks, "once");
+    }
+    proof.pass(8 * SECOND);
+    assert!(proof.problem(1).ends_with("certs/0: first"), "{}", proof.problem(1));
+    assert_eq!(proof.problem(0), "");
+}
