@@ -11,9 +11,8 @@
 //!
 //! Not wiped, because the crates offer no way: the numbers inside of a key that ring signs with (the
 //! account's for as long as the process lives, a certificate's while its request is made or its file is
-//! checked), ring's HMAC key and its block of a new key; the base64 that the PEM reader of
-//! `rustls-pki-types` collects; what rustls holds to encrypt, and its session keys. Nor are the
-//! command line and the environment, which the system has put into memory.
+//! checked), ring's HMAC key and its block of a new key; what rustls holds to encrypt, and its session
+//! keys. Nor are the command line and the environment, which the system has put into memory.
 //!
 //! So the memory as a whole is kept from others: `io/hardening.rs`.
 

@@ -1,7 +1,7 @@
-//! A server's own certificate where its CA's belongs: a bundle that was made for us may hold it, as
-//! `openssl req -x509` makes it, and it is believed as it is where it is valid and for the name. Whoever
-//! shows another one is judged by the issuers. Believes nobody without the certificate's key: handshakes are
-//! verified as always.
+//! Certificate pinning: `--acme-ca` and `--marathon-ca` may contain the server's own certificate, as
+//! `openssl req -x509` creates it. That certificate is accepted while it is valid and for the server's name;
+//! any other is verified by its issuers. Never accepts a server without the certificate's private key:
+//! handshake signatures are verified as usual.
 
 use std::sync::Arc;
 

@@ -73,7 +73,7 @@ pub enum BundleError {
 
 impl Bundle {
     /// Reads what a CA or we have made: a private key (PKCS#8, PKCS#1 or SEC1) and certificates, the leaf
-    /// first, in any order to each other (RFC 7468). Sections of other kinds are passed over.
+    /// first, in any order to each other (RFC 7468). Sections of other kinds are skipped.
     ///
     /// # Errors
     /// The file is not whole. Whether its parts fit together is asked separately.
@@ -218,9 +218,9 @@ impl Bundle {
         }
         let Err(error) = self.key_matches() else { return Ok(()) };
         match private_key::compare(&self.key, self.leaf_der()) {
-            KeyMatch::Same => Ok(()),
+            KeyMatch::Match => Ok(()),
             KeyMatch::Unknown if error == BundleError::UnusableKey => Ok(()),
-            KeyMatch::Other => Err(BundleError::KeyMismatch),
+            KeyMatch::Mismatch => Err(BundleError::KeyMismatch),
             KeyMatch::Unknown | KeyMatch::Malformed => Err(error),
         }
     }
@@ -346,8 +346,8 @@ fn next_of(
     Ok((chain.len() < CERTIFICATES_MAX).then_some(der))
 }
 
-/// The private key that HAProxy takes: the first one. OpenSSL 3 passes over sections of other kinds that it
-/// cannot read, and over some keys, too; 1.1 over none.
+/// The private key that HAProxy uses: the first one. OpenSSL 3 skips sections of other kinds that it cannot
+/// read, and some keys, too; 1.1 skips none.
 fn first_key(pem: &str) -> Result<Zeroizing<PrivateKeyDer<'static>>, BundleError> {
     let mut error = BundleError::NoKey;
     for section in pem::sections(pem) {

@@ -1,7 +1,6 @@
-//! The chain of a new certificate, put in order: CAs have been seen to send the leaf twice, issuers in any
-//! order, and behind a sound chain what does not belong to it or has expired. Never looks at a signature,
-//! and never makes a lone leaf of a chain: what cannot be put in order stays as it came, and the gate
-//! says what is wrong with it.
+//! Sorts the chain of a new certificate. Some CAs send the leaf twice, the issuers in any order, or unrelated
+//! and expired certificates after a valid chain. Never verifies a signature, and never reduces a chain to
+//! its leaf: a chain that cannot be sorted is returned as it was sent, and the gate reports what is wrong.
 
 use rustls::pki_types::CertificateDer;
 

@@ -19,9 +19,9 @@ const DSA_NUMBERS: usize = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyMatch {
     /// It bears the certificate's public key.
-    Same,
+    Match,
     /// It is of another kind, or bears another one.
-    Other,
+    Mismatch,
     /// It bears none that is found.
     Unknown,
     /// It is not whole.
@@ -59,7 +59,7 @@ pub(super) fn compare(key: &PrivateKeyDer<'_>, certificate: &[u8]) -> KeyMatch {
     let curve = algorithm.expect(der::OBJECT_IDENTIFIER);
     let is_other_curve = key.curve.is_some_and(|own| curve.is_some_and(|other| own != other));
     if key.kind != kind || is_other_curve {
-        return KeyMatch::Other;
+        return KeyMatch::Mismatch;
     }
     // A point may be written in a shorter form than the certificate's.
     let point = key.point.filter(|point| point.len() == public.len());
@@ -68,8 +68,8 @@ pub(super) fn compare(key: &PrivateKeyDer<'_>, certificate: &[u8]) -> KeyMatch {
         (None, point) => point.map(|point| point == public),
     };
     match same {
-        Some(true) => KeyMatch::Same,
-        Some(false) => KeyMatch::Other,
+        Some(true) => KeyMatch::Match,
+        Some(false) => KeyMatch::Mismatch,
         None => KeyMatch::Unknown,
     }
 }
@@ -215,14 +215,14 @@ BYZ70eLyRVpB5pknYgy0RJmVlOzrpUiLxWdQvxJ0ajQCsIsARFIk
     #[test]
     fn a_key_is_known_by_its_public_half() {
         let cases = [
-            (ODD_KEY, ODD_CERTIFICATE, KeyMatch::Same),
-            (WRAPPED, ODD_CERTIFICATE, KeyMatch::Same),
+            (ODD_KEY, ODD_CERTIFICATE, KeyMatch::Match),
+            (WRAPPED, ODD_CERTIFICATE, KeyMatch::Match),
             (BARE, ODD_CERTIFICATE, KeyMatch::Unknown),
-            (OTHER_ODD_KEY, ODD_CERTIFICATE, KeyMatch::Other),
-            (RSA, RSA_CERTIFICATE, KeyMatch::Same),
-            (OTHER_RSA, RSA_CERTIFICATE, KeyMatch::Other),
-            (RSA, ODD_CERTIFICATE, KeyMatch::Other),
-            (ODD_KEY, RSA_CERTIFICATE, KeyMatch::Other),
+            (OTHER_ODD_KEY, ODD_CERTIFICATE, KeyMatch::Mismatch),
+            (RSA, RSA_CERTIFICATE, KeyMatch::Match),
+            (OTHER_RSA, RSA_CERTIFICATE, KeyMatch::Mismatch),
+            (RSA, ODD_CERTIFICATE, KeyMatch::Mismatch),
+            (ODD_KEY, RSA_CERTIFICATE, KeyMatch::Mismatch),
         ];
         for (place, (key_pem, certificate_pem, expected)) in cases.into_iter().enumerate() {
             let found = compare(&key(key_pem), &certificate(certificate_pem));

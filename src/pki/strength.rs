@@ -1,6 +1,6 @@
-//! What OpenSSL refuses as too weak at its security level 2, the default of Debian, on which marathon-lb's
-//! image is built: HAProxy does not load a file with such a certificate in it. Knows no cryptography but
-//! the lengths of keys and the names of algorithms.
+//! Keys and signatures that OpenSSL rejects at security level 2, the default of Debian, which marathon-lb's
+//! image is built on: HAProxy does not load a file that contains such a certificate. Compares key lengths
+//! and algorithm identifiers only; does no cryptography.
 
 use std::fmt;
 

@@ -86,7 +86,11 @@ fn plant(stand: &Stand, certs: &Path) -> Outcome<Vec<Expected>> {
         ("README", "blocks", "it holds neither a private key nor a certificate"),
         ("a copy", "shadows", "its name comes before a.example.com.pem"),
         ("a.copy.pem", "shadows", "its name comes before a.example.com.pem"),
-        ("a.example.com.pem.ocsp", "harmless", "HAProxy does not load files of that ending"),
+        (
+            "a.example.com.pem.ocsp",
+            "harmless",
+            "HAProxy loads no certificate from files of that ending",
+        ),
         ("empty.pem", "blocks", "it is empty"),
         ("folder", "harmless", "HAProxy passes over what is no file"),
         ("link.pem", "unknown", "it is a symbolic link"),

@@ -1,5 +1,5 @@
-//! Files that HAProxy reads beside a certificate file, by its name and one more ending. Knows what of them
-//! keeps HAProxy from reloading; what else they do, it does not care.
+//! Companion files: HAProxy loads them together with a certificate file, whose name they have with one more
+//! ending. Decides only which of them keep HAProxy from reloading. Opens no file.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::domain::Domain;
 use crate::pki::Bundle;
 use crate::survey::{Found, Stranger};
 
-/// A response of OCSP. HAProxy must find the certificate's issuer, in its chain or in a file of its own.
+/// An OCSP response. HAProxy requires the certificate's issuer, in the chain or in an `.issuer` file.
 const OCSP: &str = ".ocsp";
 /// The certificate's issuer.
 const ISSUER: &str = ".issuer";
@@ -19,7 +19,7 @@ pub(super) const ENDINGS: [&str; 3] = [ISSUER, OCSP, SCT_LIST];
 
 /// The certificate files that HAProxy loads.
 pub(super) struct CertificateFiles<'a> {
-    /// Those of ours that something lies beside; their chains hold their issuers.
+    /// Those of ours that have companions; their chains contain their issuers.
     ours: Vec<String>,
     strangers: &'a [Stranger],
 }
@@ -77,7 +77,7 @@ impl<'a> CertificateFiles<'a> {
     }
 }
 
-/// What is no text is not looked at: a list of them is none.
+/// A binary file is accepted without a look: its bytes are not available here.
 fn may_be_sct_list(found: &Found) -> bool {
     match found {
         Found::File(text) if text.expose().contains(char::REPLACEMENT_CHARACTER) => true,
