@@ -96,11 +96,19 @@ impl TlsClients {
 /// served there is all that it is asked.
 fn onlooker() -> Arc<ClientConfig> {
     let provider = Arc::new(provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    verified_by(&provider, Arc::new(Onlooker(Arc::clone(&provider))))
+}
+
+/// A client with a certificate verifier of our own.
+fn verified_by(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for TLS 1.2 and 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Onlooker(provider)))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     Arc::new(config)
 }
@@ -171,13 +179,7 @@ fn read_bundle(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let issuers =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     let issuers = issuers.build().map_err(|error| error.to_string())?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for TLS 1.2 and 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { issuers, pins }))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    Ok(verified_by(&provider, Arc::new(Pinned { issuers, pins })))
 }
 
 /// A bundle that was made for every program of a machine: some hold certificates so old or odd that

@@ -137,12 +137,8 @@ impl Bundle {
     /// The chain is none, or its leaf is not for this key.
     pub fn assemble(key: &Secret, chain_pem: &str, now: UnixTime) -> Result<Secret, BundleError> {
         let mut bundle = Bundle::parse(&Zeroizing::new([key.expose(), "\n", chain_pem].concat()))?;
-        if let Ok(key) = any_supported_type(&bundle.key) {
-            let public = key.public_key();
-            let public = public.as_ref().map(|it| it.as_ref());
-            let chain = chain::in_order(&bundle.chain, public, now);
-            bundle = Bundle::of(bundle.key, chain, None)?;
-        }
+        let chain = chain::in_order(&bundle.chain, bundle.public_key()?.as_deref(), now);
+        bundle = Bundle::of(bundle.key, chain, None)?;
         bundle.key_matches()?;
         let label = match *bundle.key {
             PrivateKeyDer::Pkcs1(_) => pem::RSA_PRIVATE_KEY,
@@ -198,12 +194,16 @@ impl Bundle {
     /// # Errors
     /// It is not, or it is of a kind that cannot be used.
     pub fn key_matches(&self) -> Result<(), BundleError> {
-        let key = any_supported_type(&self.key).map_err(|_| BundleError::UnusableKey)?;
+        let public = self.public_key()?;
         // Compared by itself: what else the TLS library cannot read of the leaf is no matter of its key.
-        let public = key.public_key();
-        let public = public.as_ref().map(|it| it.as_ref());
-        let is_own = public.is_some() && public == subject_key_info(self.leaf_der());
+        let is_own = public.is_some() && public.as_deref() == subject_key_info(self.leaf_der());
         if is_own { Ok(()) } else { Err(BundleError::KeyMismatch) }
+    }
+
+    /// The public key that belongs to the private key, as a `SubjectPublicKeyInfo`.
+    fn public_key(&self) -> Result<Option<Vec<u8>>, BundleError> {
+        let key = any_supported_type(&self.key).map_err(|_| BundleError::UnusableKey)?;
+        Ok(key.public_key().map(|info| info.to_vec()))
     }
 
     /// Whether HAProxy loads it. It knows more kinds of keys than we do, and certificates that our TLS

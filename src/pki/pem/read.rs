@@ -65,7 +65,7 @@ pub enum PemError {
     Begin,
 }
 
-/// The sections of a text, in their order. Whoever reads on after an error gets what OpenSSL would get.
+/// The sections of a text, in their order. Reading continues after an error, as OpenSSL's does.
 pub struct Sections<'a> {
     rest: &'a [u8],
     /// The last line was a part of a longer one.

@@ -94,7 +94,7 @@ fn each_status_at_each_step() {
     }
 }
 
-/// It is asked again while the CA says so, but not for ever; what may be issued, as long as the order lasts.
+/// A 404 is retried for a limited time; from finalize on until the deadline of the order.
 #[test]
 fn what_is_not_there_for_a_minute_is_not_there() {
     for (step, mut case, _) in steps() {
