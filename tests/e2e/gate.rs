@@ -42,7 +42,7 @@ fn forged_renewal() -> Outcome {
     let line = daemon.line("the CA's certificate is not usable name=a.example.com");
     expect(line.contains("ERROR") && line.contains(REASON), || line)?;
     daemon.wait_for("failed name=a.example.com")?;
-    daemon.wait_for("the certificate that is not usable is kept in archive/ name=a.example.com")?;
+    daemon.wait_for("the refused certificate is kept in archive/ name=a.example.com")?;
 
     let now = fs::read(stand.site.certificate(NAME)).map_err(text)?;
     expect(now == in_service && stand.files() == 1, || "certs/ has changed".into())?;

@@ -176,6 +176,7 @@ fn main() -> ExitCode {
         // First, since they take long: the image's program is built while others wait.
         shipping::TESTS,
         proof::TESTS,
+        proof::broken::TESTS,
         proof::foreign::TESTS,
         pebble::TESTS,
         life::TESTS,

@@ -1,6 +1,7 @@
 //! The proof at the load balancer, with two real HAProxies: one of them stopped, given a file that it
 //! cannot load, and started again with an old directory.
 
+pub(crate) mod broken;
 pub(crate) mod foreign;
 
 use std::fs;
@@ -372,17 +373,22 @@ fn edited_twice() -> Outcome {
     expect(!output.contains("reload not acknowledged"), || output.clone())
 }
 
-/// Two load balancers that serve a.example.com, of which the first one serves another certificate from its
-/// next reload on; the label has one more name, and the previous file is restored.
+/// Two load balancers that serve a.example.com and b.example.com, of which the first one serves
+/// another certificate for the former from its next reload on; its label has one more name, and the
+/// previous file is restored.
 fn after_rollback() -> Outcome<Pair> {
     let pair = Pair::start(true)?;
     let site = &pair.real.site;
-    site.deploy("/a", "a.example.com");
-    pair.both_serve("a.example.com")?;
+    for (app, name) in [("/b", "b.example.com"), ("/a", "a.example.com")] {
+        site.deploy(app, name);
+        pair.both_serve(name)?;
+    }
     pair.rests()?;
     let file = site.certificate("a.example.com");
     let before = fs::read(&file).map_err(text)?;
-    freeze(&pair, &site.storage.join("default.pem"))?;
+    let frozen = freeze(&pair, &site.storage.join("default.pem"))?;
+    let other = site.certificate("b.example.com");
+    fs::copy(other, frozen.join("certs/b.example.com.pem")).map_err(text)?;
     let signals = pair.second.signals();
     site.deploy("/a", "a.example.com,c.example.com");
     wait_until("the successor is written", || {

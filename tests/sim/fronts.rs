@@ -31,10 +31,15 @@ pub(crate) enum Lie {
     OldDirectory(u32),
     /// Whatever is new keeps it from reloading, and it says 200.
     Refuses,
-    /// Whatever is new makes it end, until it is gone.
+    /// Whatever is new makes it end, with all its ports: it is started again and again, and stays once
+    /// `certs/` has another content.
     Crashes,
-    /// Whatever is new makes it serve `default.pem` for every name, until it is gone.
+    /// It serves `default.pem` for the names of whatever is new, until it is gone.
     ServesDefault,
+    /// From its next reload on it serves `default.pem` for every name, until it is repaired.
+    Broken,
+    /// From its next reload on it runs and does not listen for TLS, until it is repaired.
+    Deaf,
 }
 
 /// One load balancer.
@@ -46,9 +51,12 @@ struct Front {
     /// Long ago.
     old: Directory,
     lie: Option<Lie>,
-    crashed: bool,
-    /// It serves `default.pem` for every name.
-    defaulted: bool,
+    /// The content of `certs/` that made it end.
+    crashed: Option<Directory>,
+    /// The names for which it serves `default.pem`.
+    defaulted: BTreeSet<String>,
+    /// It does not listen for TLS.
+    is_deaf: bool,
     /// Where its storage shows new files late.
     view: Option<View>,
 }
@@ -147,7 +155,7 @@ impl Fronts {
         let front = self.get(index);
         if front.serves != front.old {
             front.serves = front.old.clone();
-            (front.crashed, front.defaulted) = (false, false);
+            (front.crashed, front.defaulted) = (None, BTreeSet::new());
             self.toll.count(Fault::LbStale);
         }
     }
@@ -158,7 +166,8 @@ impl Fronts {
         for front in self.each.values_mut() {
             front.lie = None;
             let defaulted = std::mem::take(&mut front.defaulted);
-            if std::mem::take(&mut front.crashed) || defaulted {
+            front.is_deaf = false;
+            if front.crashed.take().is_some() || !defaulted.is_empty() {
                 front.serves = now.clone();
             }
         }
@@ -187,7 +196,8 @@ impl Fronts {
         }
         let now = &now();
         front.reloads = reloads;
-        (front.crashed, front.defaulted) = (false, false);
+        (front.crashed, front.defaulted) = (None, BTreeSet::new());
+        front.is_deaf = front.lie == Some(Lie::Deaf);
         if front.view.is_some() && *now != *self.last {
             self.late_reloads += 1;
         }
@@ -198,14 +208,20 @@ impl Fronts {
                 self.toll.count(Fault::LbOldDirectory);
             }
             Some(Lie::Crashes) if front.serves != *now => {
-                front.crashed = true;
+                front.crashed = Some(now.clone());
                 self.toll.count(Fault::LbCrash);
                 self.harmed.insert(index);
             }
             Some(Lie::ServesDefault) if front.serves != *now => {
-                front.defaulted = true;
+                let is_new =
+                    |(name, leaf): &(&String, &Vec<u8>)| front.serves.get(*name) != Some(leaf);
+                front.defaulted = now.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
                 self.harmed.insert(index);
             }
+            Some(Lie::Broken) => {
+                front.defaulted = front.serves.keys().chain(now.keys()).cloned().collect();
+            }
+            Some(Lie::Deaf) => {}
             _ => {
                 let before = std::mem::replace(&mut front.serves, now.clone());
                 if before != *now {
@@ -215,19 +231,41 @@ impl Fronts {
         }
     }
 
+    /// One that has ended is started again: it stays where `certs/` has another content `now`.
+    pub(crate) fn start_again(&mut self, index: usize, now: impl FnOnce() -> Directory) {
+        if let Some(front) = self.each.get_mut(&index)
+            && let Some(crashed) = &front.crashed
+        {
+            let now = now();
+            if now != *crashed {
+                (front.crashed, front.serves) = (None, now);
+            }
+        }
+    }
+
+    /// It is repaired, and loads what it sees with its next reload.
+    pub(crate) fn repair(&mut self, index: usize) {
+        self.get(index).lie = None;
+    }
+
     /// Whether nobody listens there for TLS.
+    pub(crate) fn is_deaf(&self, index: usize) -> bool {
+        self.each.get(&index).is_some_and(|front| front.is_deaf)
+    }
+
+    /// Whether nobody listens there.
     pub(crate) fn is_down(&self, index: usize) -> bool {
-        self.each.get(&index).is_some_and(|front| front.crashed)
+        self.each.get(&index).is_some_and(|front| front.crashed.is_some())
     }
 
     /// Whether a file that it has loaded harms it now.
     pub(crate) fn is_harmed(&self, index: usize) -> bool {
-        self.each.get(&index).is_some_and(|front| front.crashed || front.defaulted)
+        self.each.get(&index).is_some_and(|it| it.crashed.is_some() || !it.defaulted.is_empty())
     }
 
     /// What it shows for a name: `default.pem` when it has none for it.
     pub(crate) fn shows(&self, index: usize, name: &str) -> Vec<u8> {
-        let front = self.each.get(&index).filter(|front| !front.defaulted);
+        let front = self.each.get(&index).filter(|front| !front.defaulted.contains(name));
         let served = front.and_then(|front| front.serves.get(name));
         served.cloned().unwrap_or_else(|| b"default.pem".to_vec())
     }

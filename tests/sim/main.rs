@@ -17,6 +17,7 @@
 //! | `archived-key-kept` | 1 | keys of expired certificates stay in `archive/` |
 //! | `archived-key-lost` | 1 | a valid certificate in `archive/` has lost its key |
 //! | `bad-nonce-for-ever` | 170 | 13 refusals of a nonce, at most 10 expected |
+//! | `broken-in-itself` | - | `late_storage_rolls_nothing_back` |
 //! | `chain-not-checked` | 1 | a written certificate is not valid at the time |
 //! | `challenge-in-memory` | 1 | no certificate for a domain |
 //! | `cut-list-believed` | 18 | a domain is wanted no longer, which no list said |

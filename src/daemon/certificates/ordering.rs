@@ -397,11 +397,11 @@ impl Certificates {
     pub fn rejected(&self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
         turn.log(match result {
             Ok(()) => {
-                let line = "the certificate that is not usable is kept in archive/";
+                let line = "the refused certificate is kept in archive/";
                 Record::info("storage", line).with("name", name)
             }
             Err(error) => {
-                let line = "cannot keep the certificate that is not usable in archive/";
+                let line = "cannot keep the refused certificate in archive/";
                 let line = Record::warn("storage", line).with("name", name).with("error", &error);
                 line.hinted(Hint::of_storage(error.kind))
             }

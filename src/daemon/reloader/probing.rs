@@ -58,7 +58,8 @@ impl LbInstance {
                 }
             }
             TransportEvent::Failed(error) => {
-                verification.failed(Sighting::nothing(&error), |name| cx.catalog.stored(name));
+                let seen = (Sighting::nothing(&error), error.is_connected());
+                verification.failed(seen, |name| cx.catalog.stored(name));
             }
             // Nothing else comes of a handshake.
             _ => pause = LOOK_PAUSE,

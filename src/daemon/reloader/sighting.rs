@@ -156,6 +156,18 @@ pub(super) fn left(
     names.into_iter().flat_map(everywhere).collect()
 }
 
+/// Of what a load balancer was last `served` right: a name of another file than those `left`.
+pub(super) fn witness(
+    catalog: &dyn Catalog,
+    served: &BTreeMap<Domain, Served>,
+    left: &Left,
+) -> Option<Domain> {
+    let mut right = served.iter().filter(|(name, it)| {
+        it.right && catalog.stored(name) == Some(it.leaf) && left.iter().all(|(of, _)| of != *name)
+    });
+    right.next().map(|(name, _)| name.clone())
+}
+
 /// What was seen in place of the right certificate.
 #[derive(Clone, Debug)]
 pub(super) enum Sighting {

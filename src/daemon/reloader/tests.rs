@@ -13,6 +13,7 @@ mod drift;
 mod foreign;
 mod hanging;
 mod verification;
+mod witness;
 
 const PIDS: &str = "/_haproxy_getpids";
 const SECOND: Duration = Duration::from_secs(1);

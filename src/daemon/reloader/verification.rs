@@ -68,6 +68,11 @@ pub(super) struct Verification {
     pub(super) left: Left,
     /// Names found wrong in this pass.
     misses: usize,
+    /// Another name, of a file that was served before the signal. Only where the reload still serves that one
+    /// is a new file the cause of what is wrong.
+    pub(super) witness: Option<Domain>,
+    /// The last reload does.
+    is_witnessed: bool,
     /// What was seen in place of the right certificate, the last time.
     pub(super) seen: Option<Sighting>,
     /// What was served before the first signal, where that was a certificate of ours.
@@ -113,6 +118,8 @@ impl Verification {
             failed_reloads: 0,
             left: Left::new(),
             misses: 0,
+            witness: None,
+            is_witnessed: false,
             seen: None,
             worked: Files::new(),
             rejecting: Files::new(),
@@ -126,7 +133,7 @@ impl Verification {
     pub(super) fn signaled(&mut self, now: Instant) {
         (self.signaled_at, self.is_repeated) = (now, true);
         (self.new, self.reloaded, self.counted_at) = (Pids::new(), false, None);
-        self.is_judged = false;
+        (self.is_judged, self.is_witnessed) = (false, false);
         self.rejecting.clear();
         self.misses = 0;
     }
@@ -160,12 +167,26 @@ impl Verification {
     pub(super) fn right(&mut self) {
         if let Some((name, _)) = self.left.pop_front() {
             self.rejecting.remove(&name);
+            self.is_witnessed |= self.witness.as_ref() == Some(&name);
         }
+    }
+
+    /// Leaves the witness out, where it is the front: what it serves is for the drift watch to tell.
+    fn skip_witness(&mut self) -> bool {
+        let asked = self.left.front().map(|(name, _)| name);
+        let skips = asked.is_some() && asked == self.witness.as_ref();
+        if skips {
+            self.left.pop_front();
+        }
+        skips
     }
 
     /// The front of what is left was seen to be wrong: the others are probed first. `is_missing`: HAProxy has
     /// no certificate for the name, as if it could not use the file.
     pub(super) fn wrong(&mut self, seen: Sighting, file: Option<Fingerprint>, is_missing: bool) {
+        if self.skip_witness() {
+            return;
+        }
         self.seen = Some(seen);
         self.misses += 1;
         if let Some((name, at)) = self.left.pop_front() {
@@ -176,10 +197,20 @@ impl Verification {
         }
     }
 
-    /// No TLS handshake succeeds: what is left is not probed in this pass.
-    pub(super) fn failed(&mut self, seen: Sighting, file: impl Fn(&Domain) -> Option<Fingerprint>) {
+    /// No TLS handshake succeeds: what is left is not probed in this pass. `is_reached`: the port was
+    /// connected to. Where it was not, no file is the cause: HAProxy shows its process ids, so that it runs
+    /// and has loaded its configuration, with every port of that.
+    pub(super) fn failed(
+        &mut self,
+        (seen, is_reached): (Sighting, bool),
+        file: impl Fn(&Domain) -> Option<Fingerprint>,
+    ) {
+        self.skip_witness();
         self.seen = Some(seen);
         self.misses = PASS;
+        if !is_reached {
+            return self.rejecting.clear();
+        }
         let names: Vec<Domain> = self.left.iter().map(|(name, _)| name.clone()).collect();
         names.iter().for_each(|name| self.reject(name, file(name)));
     }
@@ -208,6 +239,9 @@ impl Verification {
                 return Next::SignalIgnored;
             }
         } else if !std::mem::replace(&mut self.is_judged, true) {
+            let place = self.left.front().map(|(_, place)| *place);
+            let witness = self.witness.clone().zip(place);
+            witness.into_iter().for_each(|witness| self.left.push_front(witness));
             return Next::Probe;
         } else if due(self.wrong_pause(now)) {
             self.ignored = 0;
@@ -222,8 +256,12 @@ impl Verification {
         matches!(self.seen, Some(Sighting::Another { .. }))
     }
 
-    /// A reload with a new process has not served what is left: evidence, where it is the second in a row.
+    /// A reload with a new process has not served what is left: evidence, where it serves the witness and
+    /// is the second in a row.
     fn fail_reload(&mut self) {
+        if !self.is_witnessed {
+            self.rejecting.clear();
+        }
         self.failed_reloads = self.failed_reloads.saturating_add(1);
         let before =
             std::mem::replace(&mut self.rejecting_before, std::mem::take(&mut self.rejecting));

@@ -95,6 +95,14 @@ impl TransportError {
         )
     }
 
+    /// Whether the peer took the connection, and ended it or failed the TLS handshake.
+    pub fn is_connected(&self) -> bool {
+        use CloseReason::{Finished, Reset, Tls, Truncated};
+        let Fault::Connect(attempts) = &self.fault else { return false };
+        let taken = |it: &Attempt| matches!(it.reason, Some(Finished | Truncated | Reset | Tls(_)));
+        attempts.iter().any(taken)
+    }
+
     /// Its words, with what may help a peer that is trusted so.
     pub fn complaint(&self, trust: Trust) -> Complaint {
         let hint = if self.proxy.is_some() && self.fault.is_the_first_hops() {

@@ -29,7 +29,11 @@ impl World {
         self.numbers += 1;
         let refuses = peer.and_then(|id| self.refusal(id));
         let crashed = match peer {
-            Some(PeerId::Lb(index)) if looks => self.fronts.is_down(index),
+            Some(PeerId::Lb(index)) if self.is_verified() => {
+                let visible = self.fronts.visible(index, self.now);
+                self.fronts.start_again(index, || read(visible, &self.disk));
+                self.fronts.is_down(index) || (looks && self.fronts.is_deaf(index))
+            }
             _ => false,
         };
         let refuses = refuses.or(crashed.then_some(Fault::LbCrash));
@@ -66,7 +70,11 @@ impl World {
     pub(super) fn load_certificates(&mut self, index: usize) {
         let reloads = self.peers.lbs[index].reloads().len();
         let visible = self.fronts.visible(index, self.now);
+        let was_down = self.fronts.is_down(index);
         self.fronts.reloaded(index, reloads, || read(visible, &self.disk));
+        if self.fronts.is_down(index) && !was_down {
+            self.network.cut(self.now, PeerId::Lb(index));
+        }
     }
 
     /// Something was stored: where storage shows new files late, what lies in `certs/` now is recorded.

@@ -145,7 +145,7 @@ fn what_is_no_chain_is_kept_as_it_came_but_for_control_characters() {
     let expected = format!("{}\n<html>\u{fffd}[2J\nno chain\n", key.expose());
     assert_eq!(pem.expose(), expected);
     case.certificates.rejected(&mut case.bench.turn(), &name("a.org"), Ok(()));
-    let line = "the certificate that is not usable is kept in archive/";
+    let line = "the refused certificate is kept in archive/";
     assert!(case.bench.log.iter().any(|record| record.message == line));
 }
 

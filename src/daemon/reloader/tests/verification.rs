@@ -10,6 +10,8 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) struct Proof {
     pub(super) case: Case,
     pub(super) serves: BTreeMap<IpAddr, &'static str>,
+    /// What each serves for other names than a.org, where that is not the same.
+    pub(super) for_others: BTreeMap<IpAddr, &'static str>,
     /// What each serves once it was signaled.
     pub(super) loads: BTreeMap<IpAddr, &'static str>,
     /// Process ids; those who are not here show none.
@@ -55,6 +57,7 @@ impl Proof {
         Proof {
             case,
             serves,
+            for_others: BTreeMap::new(),
             loads,
             pids,
             hang: BTreeSet::new(),
@@ -69,10 +72,14 @@ impl Proof {
     }
 
     pub(super) fn write(&mut self, text: &'static str) {
+        self.write_for("a.org", text);
+    }
+
+    pub(super) fn write_for(&mut self, of: &str, text: &'static str) {
         let at = self.case.files.0.len() as u64;
-        self.case.files.0.insert(name("a.org"), (at, text));
+        self.case.files.0.insert(name(of), (at, text));
         let Case { wire, reloader, files, .. } = &mut self.case;
-        reloader.certificate_changed(&mut wire.bench.turn(), files, &name("a.org"), text != "old");
+        reloader.certificate_changed(&mut wire.bench.turn(), files, &name(of), text != "old");
     }
 
     fn now_s(&self) -> u64 {
@@ -129,11 +136,17 @@ impl Proof {
                 next.extend(self.case.settle());
             }
             for (conn, (at, name)) in std::mem::take(&mut self.case.wire.glances) {
+                let other = self.for_others.get(&at.ip()).filter(|_| name != "a.org");
                 self.looks.push((at, name));
                 if self.silent.contains(&at.ip()) {
                     continue;
                 }
-                match self.serves.get(&at.ip()).filter(|_| !self.down.contains(&at.ip())) {
+                let served = other.or_else(|| self.serves.get(&at.ip()));
+                match served.filter(|_| !self.down.contains(&at.ip())) {
+                    Some(&"closed") => self.case.wire.close(conn, CloseReason::Refused),
+                    Some(&"alert") => {
+                        self.case.wire.close(conn, CloseReason::Tls("handshake failure".into()));
+                    }
                     Some(text) => {
                         let der = foreign::der(text);
                         self.case.wire.transport.handle_presented(conn, der);
@@ -354,13 +367,11 @@ fn one_that_cannot_be_signaled_is_no_canary() {
 }
 
 /// Two load balancers that serve the previous file, of which the first one serves neither file once it has
-/// loaded the new one.
+/// loaded the new one, and still serves another name.
 fn rejecting() -> Proof {
-    let mut proof = Proof::new(2, true);
-    for last in [1, 2] {
-        proof.serves.insert(ip(last), "old");
-    }
+    let mut proof = witness::serving_both();
     proof.loads.insert(ip(1), "other");
+    proof.loads.insert(ip(2), "new");
     proof.write("new");
     proof
 }

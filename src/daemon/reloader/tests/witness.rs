@@ -1,0 +1,89 @@
+//! Load balancers that are broken in themselves in the moment of a new file: the file is not the cause.
+
+use super::verification::{MINUTE, Proof, ip};
+use super::*;
+
+/// Two load balancers that serve b.org, and the previous file of a.org.
+pub(super) fn serving_both() -> Proof {
+    let mut proof = Proof::new(2, true);
+    for last in [1, 2] {
+        proof.serves.insert(ip(last), "old");
+        proof.loads.insert(ip(last), "old");
+        proof.for_others.insert(ip(last), "b");
+    }
+    proof.write_for("b.org", "b");
+    proof.pass(5 * SECOND);
+    assert!(proof.case.reloader.is_clean(), "{:?}", proof.signals);
+    proof.news.clear();
+    proof.signals.clear();
+    proof
+}
+
+/// From the next reload on the first one serves `loads` for a.org and `other` for b.org.
+fn breaking(loads: &'static str, other: &'static str) -> Proof {
+    let mut proof = serving_both();
+    proof.loads.extend([(ip(1), loads), (ip(2), "new")]);
+    proof.write("new");
+    proof.pass(SECOND / 10);
+    proof.for_others.insert(ip(1), other);
+    proof
+}
+
+fn is_rejected(proof: &Proof) -> bool {
+    proof.news.iter().any(|news| matches!(news, News::Rejected { .. }))
+}
+
+#[test]
+fn what_is_broken_for_another_name_as_well_is_no_evidence_against_a_file() {
+    for (loads, other, rejects) in [
+        ("other", "b", true),
+        ("alert", "b", true),
+        ("other", "other", false),
+        ("other", "alert", false),
+        ("alert", "alert", false),
+        ("other", "closed", false),
+        // HAProxy runs and does not listen: no certificate file is the cause.
+        ("closed", "b", false),
+        ("closed", "closed", false),
+    ] {
+        let mut proof = breaking(loads, other);
+        proof.pass(14 * SECOND);
+        assert_eq!(is_rejected(&proof), rejects, "{loads} {other}: {:?}", proof.news);
+        if rejects {
+            continue;
+        }
+        // It keeps the other one waiting for a short time only, and is told.
+        proof.pass(2 * SECOND);
+        assert_eq!(proof.serves[&ip(2)], "new", "{loads} {other}");
+        assert_ne!(proof.problem(0), "", "{loads} {other}");
+        proof.pass(10 * MINUTE);
+        assert!(!is_rejected(&proof), "{loads} {other}: {:?}", proof.news);
+        // It is repaired.
+        proof.loads.insert(ip(1), "new");
+        proof.for_others.insert(ip(1), "b");
+        proof.pass(6 * MINUTE);
+        assert!(proof.case.reloader.is_clean(), "{loads} {other}");
+        assert_eq!(proof.problem(0), "", "{loads} {other}");
+    }
+}
+
+#[test]
+fn without_another_name_there_is_no_evidence_against_a_file() {
+    let mut proof = Proof::new(2, true);
+    proof.serves.extend([(ip(1), "old"), (ip(2), "old")]);
+    proof.loads.insert(ip(1), "other");
+    proof.write("new");
+    proof.pass(MINUTE);
+    assert!(!is_rejected(&proof), "{:?}", proof.news);
+    assert_eq!(proof.serves[&ip(2)], "new");
+}
+
+#[test]
+fn a_witness_that_is_wrong_delays_no_acknowledgment() {
+    let mut proof = breaking("old", "other");
+    proof.pass(4 * SECOND);
+    proof.loads.insert(ip(1), "new");
+    proof.pass(9 * SECOND);
+    assert!(proof.case.reloader.is_clean(), "{:?}", proof.signals);
+    assert_eq!(proof.serves[&ip(1)], "new");
+}
