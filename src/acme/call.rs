@@ -91,10 +91,12 @@ pub enum CallError {
         /// When to come back.
         retry_after: Option<Duration>,
     },
-    /// An error status without a problem document: a proxy's page, say.
+    /// An error status without a problem document, or a web page in place of an object: a proxy's, say.
     Status {
         /// The HTTP status.
         status: u16,
+        /// What was asked.
+        url: String,
         /// How the answer begins.
         near: String,
         /// When to come back.
@@ -123,7 +125,7 @@ impl CallError {
                 // A CA that is overloaded says 503 and `rateLimited`: its own limit, not the account's.
                 _ => *status >= 500,
             },
-            CallError::Status { status, .. } => *status >= 500 || *status == 429,
+            CallError::Status { status, .. } => matches!(*status, ..300 | 429 | 500..),
             CallError::Malformed(_) | CallError::Transport { .. } => true,
             CallError::Key(_) => false,
         }
@@ -171,24 +173,26 @@ impl CallError {
     }
 }
 
-/// What an answer means.
+/// What an answer to a request for `url` means.
 ///
 /// # Errors
-/// Anything but a 2xx.
-pub fn judge(now: UnixTime, response: Response) -> Result<Response, CallError> {
+/// Anything but a 2xx, and a web page: nothing that a CA sends begins like one.
+pub fn judge(now: UnixTime, url: &Url, response: Response) -> Result<Response, CallError> {
     let status = response.head.status;
-    if (200..300).contains(&status) {
+    let is_page = response.body.trim_ascii_start().starts_with(b"<");
+    if (200..300).contains(&status) && !is_page {
         return Ok(response);
     }
+    let url = url.to_string();
     let retry_after = retry_after(now, &response.head.headers);
     let location = response.head.headers.first("location");
     if let Some(to) = location.filter(|_| (300..400).contains(&status)) {
         let to = beginning(to.as_bytes());
-        return Err(CallError::Status { status, near: not_followed(&to), retry_after });
+        return Err(CallError::Status { status, url, near: not_followed(&to), retry_after });
     }
     Err(match Problem::parse(&response.body) {
         Some(problem) => CallError::Problem { problem, status, retry_after },
-        None => CallError::Status { status, near: beginning(&response.body), retry_after },
+        None => CallError::Status { status, url, near: beginning(&response.body), retry_after },
     })
 }
 
@@ -216,7 +220,9 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CallError::Problem { problem, .. } => problem.fmt(f),
-            CallError::Status { status, near, .. } => write!(f, "status {status}: {near}"),
+            CallError::Status { status, url, near, .. } => {
+                write!(f, "status {status} from {url}: {near}")
+            }
             CallError::Malformed(malformed) => malformed.fmt(f),
             CallError::Transport { text, .. } => text.fmt(f),
             CallError::Key(error) => error.fmt(f),
@@ -237,6 +243,21 @@ mod tests {
             headers.push(name, value);
         }
         Response { head: ResponseHead { status, headers }, body: body.into() }
+    }
+
+    fn url() -> Url {
+        Url::parse("https://ca.example/x").unwrap()
+    }
+
+    #[test]
+    fn a_web_page_in_place_of_an_object_is_told_with_its_url() {
+        let now = UnixTime::from_seconds(0);
+        let page = judge(now, &url(), response(200, &[], "\n <!DOCTYPE html>")).unwrap_err();
+        assert_eq!(page.to_string(), "status 200 from https://ca.example/x: <!DOCTYPE html>");
+        assert!(page.is_passing(), "a portal, or a page while the CA is maintained");
+        for body in ["", "{}", "-----BEGIN CERTIFICATE-----"] {
+            assert!(judge(now, &url(), response(200, &[], body)).is_ok(), "{body}");
+        }
     }
 
     #[test]
@@ -263,28 +284,32 @@ mod tests {
     #[test]
     fn answers_are_told_apart() {
         let now = UnixTime::from_seconds(0);
-        assert!(judge(now, response(201, &[], "{}")).is_ok());
+        assert!(judge(now, &url(), response(201, &[], "{}")).is_ok());
         let problem = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"later"}"#;
-        let limited = judge(now, response(429, &[("Retry-After", "9")], problem)).unwrap_err();
+        let limited =
+            judge(now, &url(), response(429, &[("Retry-After", "9")], problem)).unwrap_err();
         assert_eq!(limited.retry_after(), Some(Duration::from_secs(9)));
         assert_eq!(
             (limited.is_passing(), limited.to_string().as_str()),
             (false, "rateLimited: later")
         );
-        assert!(judge(now, response(503, &[], problem)).unwrap_err().is_passing(), "overloaded");
-        let html = judge(now, response(503, &[], "<html>\n503</html>")).unwrap_err();
+        assert!(
+            judge(now, &url(), response(503, &[], problem)).unwrap_err().is_passing(),
+            "overloaded"
+        );
+        let html = judge(now, &url(), response(503, &[], "<html>\n503</html>")).unwrap_err();
         assert_eq!(
             (html.is_passing(), html.to_string()),
-            (true, "status 503: <html> 503</html>".into())
+            (true, "status 503 from https://ca.example/x: <html> 503</html>".into())
         );
-        assert!(!judge(now, response(404, &[], "")).unwrap_err().is_passing());
+        assert!(!judge(now, &url(), response(404, &[], "")).unwrap_err().is_passing());
         for lasting in [false, true] {
             let lost = CallError::Transport { text: "reset".into(), lasting };
             assert_eq!((lost.is_passing(), lost.to_string().as_str()), (true, "reset"));
         }
         let malformed = r#"{"type":"urn:ietf:params:acme:error:malformed"}"#;
-        assert!(!judge(now, response(400, &[], malformed)).unwrap_err().is_passing());
-        assert!(judge(now, response(502, &[], malformed)).unwrap_err().is_passing());
+        assert!(!judge(now, &url(), response(400, &[], malformed)).unwrap_err().is_passing());
+        assert!(judge(now, &url(), response(502, &[], malformed)).unwrap_err().is_passing());
     }
 
     #[test]
@@ -292,13 +317,15 @@ mod tests {
         let problem = r#"{"type":"urn:ietf:params:acme:error:badNonce"}"#;
         for (status, body) in [(301, ""), (302, "<html>"), (307, problem), (308, "{}")] {
             let moved = response(status, &[("Location", "https://other.example/x")], body);
-            let error = judge(UnixTime::from_seconds(0), moved).unwrap_err();
-            let expected = format!("status {status}: a redirect to https://other.example/x, which");
+            let error = judge(UnixTime::from_seconds(0), &url(), moved).unwrap_err();
+            let expected = format!(
+                "status {status} from https://ca.example/x: a redirect to https://other.example/x, which"
+            );
             assert!(error.to_string().starts_with(&expected), "{error}");
             assert!(!error.is_passing() && error.problem_kind().is_none());
         }
-        let bare = judge(UnixTime::from_seconds(0), response(304, &[], "")).unwrap_err();
-        assert_eq!(bare.to_string(), "status 304: ");
+        let bare = judge(UnixTime::from_seconds(0), &url(), response(304, &[], "")).unwrap_err();
+        assert_eq!(bare.to_string(), "status 304 from https://ca.example/x: ");
     }
 
     #[test]

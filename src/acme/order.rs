@@ -419,7 +419,7 @@ fn is_about_the_order(error: &CallError) -> bool {
         Some(ProblemKind::RateLimited | ProblemKind::AccountDoesNotExist)
     );
     match error {
-        CallError::Malformed(_) => true,
+        CallError::Malformed(_) | CallError::Status { status: ..300, .. } => true,
         CallError::Problem { .. } | CallError::Status { .. } => !other && !error.is_passing(),
         CallError::Transport { .. } | CallError::Key(_) => false,
     }

@@ -9,7 +9,7 @@ use crate::pki::Leaf;
 use crate::time::UnixTime;
 use crate::url::Url;
 
-use super::call::{CallError, judge, retry_after};
+use super::call::{CallError, retry_after};
 use super::jws::base64url;
 use super::types::RenewalInfoObject;
 
@@ -81,12 +81,12 @@ impl Window {
     }
 }
 
-/// What an answer means.
+/// What an answer means that was judged before.
 ///
 /// # Errors
 /// It is no suggestion.
 pub fn read(now: UnixTime, reply: Result<Response, CallError>) -> Result<Suggestion, NoSuggestion> {
-    let response = reply.and_then(|response| judge(now, response)).map_err(no_answer)?;
+    let response = reply.map_err(no_answer)?;
     let lasting = |text: String| NoSuggestion { text, temporary: false, retry_after: None };
     let info = RenewalInfoObject::parse(&response.body).map_err(|it| lasting(it.to_string()))?;
     let RenewalInfoObject { start, end, explanation } = info;
@@ -156,7 +156,9 @@ mod tests {
         if !retry_after.is_empty() {
             headers.push("Retry-After", retry_after);
         }
-        read(NOW, Ok(Response { head: ResponseHead { status, headers }, body: body.into() }))
+        let response = Response { head: ResponseHead { status, headers }, body: body.into() };
+        let url = Url::parse("https://ca/renewal-info/a.b").unwrap();
+        read(NOW, super::super::call::judge(NOW, &url, response))
     }
 
     /// RFC 9773 section 4.1.
@@ -228,7 +230,8 @@ mod tests {
             (answer(200, "", INFO), "the CA gave no proper Retry-After"),
             (answer(200, "soon", INFO), "the CA gave no proper Retry-After"),
             (answer(200, "60", "{}"), "no proper start"),
-            (answer(200, "60", "<html>"), "no proper JSON"),
+            (answer(200, "60", "[]"), "no proper JSON"),
+            (answer(200, "60", "<html>"), "status 200 from https://ca/renewal-info/a.b: <html>"),
             (answer(200, "60", &backwards), "ends at 2027-01-01T04:00:00Z, but starts at"),
             (answer(200, "60", &empty), "ends at 2027-01-02T04:00:00Z, but starts at"),
             (answer(404, "99", ""), "status 404"),

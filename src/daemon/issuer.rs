@@ -194,7 +194,8 @@ pub struct Issuer {
     /// Something that it names is not there any more: it is read anew before the next order.
     directory_doubted: bool,
     nonces: Nonces,
-    calls: FlatMap<CallId, Call>,
+    /// Calls under way, and what each asks.
+    calls: FlatMap<CallId, (Call, Url)>,
     calls_made: u64,
     /// Calls that wait for a nonce.
     waiting: VecDeque<(Owner, Post, u32)>,
@@ -328,7 +329,7 @@ impl Issuer {
     fn send(&mut self, call: Call, request: Request) {
         let id = CallId(self.calls_made);
         self.calls_made += 1;
-        self.calls.insert(id, call);
+        self.calls.insert(id, (call, request.url.clone()));
         self.outputs.push_back(IssuerOutput::Send { call: id, request });
     }
 
@@ -339,7 +340,7 @@ impl Issuer {
         call: CallId,
         result: Result<Response, CallFailure>,
     ) {
-        let Some(call) = self.calls.remove(&call) else { return };
+        let Some((call, url)) = self.calls.remove(&call) else { return };
         // Renewal information may be another server's: its nonces, if it has any, are not the CA's.
         let of_the_ca = !matches!(call, Call::Question { .. });
         if let Some(response) = result.as_ref().ok().filter(|_| of_the_ca) {
@@ -349,7 +350,7 @@ impl Issuer {
         let transport = |CallFailure { text, lasting }| CallError::Transport { text, lasting };
         let wall = turn.now.wall;
         let status = result.as_ref().ok().map(|response| response.head.status);
-        let reply = result.map_err(transport).and_then(|response| judge(wall, response));
+        let reply = result.map_err(transport).and_then(|response| judge(wall, &url, response));
         self.counts.note(status, &reply);
         match call {
             Call::Directory => self.directory_read(turn, reply),
@@ -439,7 +440,7 @@ impl Issuer {
 
     /// Says how much waits here.
     pub fn measure(&self, queues: &mut Queues) {
-        let refused = self.calls.values().map(|call| match call {
+        let refused = self.calls.values().map(|(call, _)| match call {
             Call::Post { bad_nonces, .. } => *bad_nonces,
             Call::Directory | Call::Nonce | Call::Question { .. } => 0,
         });

@@ -219,7 +219,12 @@ mod tests {
         let words = ["is PAUSED", "use the Self-Service portal", "unpause it"];
         assert!(words.iter().all(|it| call(problem("rateLimited", it, &[]), None).is_paused()));
         assert!(!call(problem("unauthorized", "paused", &[]), None).is_paused());
-        let status = CallError::Status { status: 429, near: String::new(), retry_after: None };
+        let status = CallError::Status {
+            status: 429,
+            url: "u".into(),
+            near: String::new(),
+            retry_after: None,
+        };
         assert!(OrderError::Call(status).is_rate_limited());
     }
 

@@ -386,5 +386,5 @@ fn wants_binding(detail: &str) -> String {
 
 /// Whether what should be the directory is another thing for good, as far as an answer can tell.
 fn is_no_directory(error: &CallError) -> bool {
-    matches!(error, CallError::Malformed(_) | CallError::Status { status: 300..=410, .. })
+    matches!(error, CallError::Malformed(_) | CallError::Status { status: 200..=410, .. })
 }

@@ -105,8 +105,13 @@ fn what_has_nothing_to_do_with_replacing_is_no_reason_to_order_without() {
     assert_eq!(case.wait(BACKOFF_MAX), [format!(r#"{NEW},"replaces":"aki.serial"}}"#)]);
     let mut page = replacing();
     page.due();
-    let status = CallError::Status { status: 403, near: "<html>".into(), retry_after: None };
-    assert_eq!(page.reply(Err(status)), ["failed: status 403: <html>"]);
+    let status = CallError::Status {
+        status: 403,
+        url: "u".into(),
+        near: "<html>".into(),
+        retry_after: None,
+    };
+    assert_eq!(page.reply(Err(status)), ["failed: status 403 from u: <html>"]);
 }
 
 #[test]

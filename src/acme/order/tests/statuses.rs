@@ -21,7 +21,7 @@ const REFUSALS: [(u16, Option<ProblemKind>); 12] = [
 fn refusal((status, kind): (u16, Option<ProblemKind>)) -> CallError {
     match kind {
         Some(kind) => problem(kind, status, None),
-        None => CallError::Status { status, near: "no".into(), retry_after: None },
+        None => CallError::Status { status, url: "u".into(), near: "no".into(), retry_after: None },
     }
 }
 
