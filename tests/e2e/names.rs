@@ -19,6 +19,7 @@ use crate::{Test, Tool};
 pub(crate) const TESTS: &[Test] = &[
     ("every_address_of_every_name_is_used", &[Tool::Namespaces], addresses),
     ("hosts_and_literals_need_no_name_server", &[Tool::Namespaces], no_server),
+    ("dead_name_servers_do_not_hide_a_live_one", &[Tool::Namespaces], dead_servers),
 ];
 
 const A: u16 = 1;
@@ -32,8 +33,11 @@ struct NameServer {
 
 impl NameServer {
     /// Serves A records on port 53 of an address that nobody else uses.
-    fn start(records: &'static [(&'static str, &'static [Ipv4Addr])]) -> Outcome<NameServer> {
-        let address = SocketAddr::from(([127, 53, 7, 1], 53));
+    fn start(
+        address: [u8; 4],
+        records: &'static [(&'static str, &'static [Ipv4Addr])],
+    ) -> Outcome<NameServer> {
+        let address = SocketAddr::from((address, 53));
         let socket = UdpSocket::bind(address).map_err(text)?;
         socket.set_read_timeout(Some(Duration::from_millis(100))).map_err(text)?;
         let ended = Arc::new(AtomicBool::new(false));
@@ -128,7 +132,7 @@ fn addresses() -> Outcome {
         ("marathon.site.test", &[Ipv4Addr::new(127, 53, 7, 9), Ipv4Addr::LOCALHOST]),
     ];
     let site = Site::new()?;
-    let names = NameServer::start(RECORDS)?;
+    let names = NameServer::start([127, 53, 7, 1], RECORDS)?;
     let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
     let (first, second, port) = two_load_balancers()?;
     site.deploy("/a", "a.example.com");
@@ -158,4 +162,30 @@ fn no_server() -> Outcome {
     let mut daemon = daemon(&site, resolv_conf, hosts, &arguments)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
     daemon.wait_for("reload acknowledged")
+}
+
+/// The first name server refuses datagrams (ECONNREFUSED), the second does not answer, the third does.
+/// All three are asked before the request to Marathon times out, and the daemon names Marathon's host.
+fn dead_servers() -> Outcome {
+    const RECORDS: &[(&str, &[Ipv4Addr])] = &[("marathon.site.test", &[Ipv4Addr::LOCALHOST])];
+    let site = Site::new()?;
+    let refusing = "127.53.7.21";
+    let silent = UdpSocket::bind(("127.53.7.22", 53)).map_err(text)?;
+    let live = NameServer::start([127, 53, 7, 23], RECORDS)?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    site.deploy("/a", "a.example.com");
+    let mut arguments = site.arguments(&ca.directory, &ca.root);
+    arguments.push(format!("--marathon=http://marathon:{}", site.marathon.address().port()));
+    // With these settings the dead servers alone would use up the time of a request to Marathon.
+    let resolv_conf = format!(
+        "nameserver {refusing}\nnameserver {}\nnameserver {}\nsearch site.test\n\
+         options timeout:5 attempts:2\n",
+        silent.local_addr().map_err(text)?.ip(),
+        live.address.ip(),
+    );
+    let daemon = daemon(&site, &resolv_conf, "127.0.0.1 localhost\n", &arguments)?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    let mut query = [0; 512];
+    silent.set_read_timeout(Some(Duration::from_secs(1))).map_err(text)?;
+    expect(silent.recv(&mut query).is_ok(), || "the silent name server was not asked".into())
 }
