@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::collect;
 use crate::time::Instant;
 
 /// How long a server that failed once comes after the others; each further failure doubles it.
@@ -54,15 +53,20 @@ impl Servers {
         self.rotations = self.rotations.wrapping_add(1);
     }
 
-    /// The order in which the servers are asked for one name: those without a penalty as configured, then
-    /// the others by the end of their penalties. With `rotate` each name begins one server later.
+    /// The order in which the servers are asked for one name: as configured, but those with a penalty
+    /// last. With `rotate` each name begins one server later.
     pub(super) fn order(&self, now: Instant, rotate: bool) -> Vec<SocketAddr> {
         let first = self.rotations % self.list.len().max(1);
         let (before, after) = self.list.split_at(if rotate { first } else { 0 });
-        let penalty = |server: &Server| server.penalty_until.filter(|until| *until > now);
-        let keyed = after.iter().chain(before).map(|server| (penalty(server), server.address));
-        let ordered = collect::sorted_by(keyed.collect(), |left, right| left.0.cmp(&right.0));
-        ordered.into_iter().map(|(_, address)| address).collect()
+        let mut order = Vec::new();
+        for has_penalty in [false, true] {
+            for server in after.iter().chain(before) {
+                if server.penalty_until.is_some_and(|until| until > now) == has_penalty {
+                    order.push(server.address);
+                }
+            }
+        }
+        order
     }
 
     /// A server answered.
