@@ -1,7 +1,7 @@
 //! Names and addresses: a small name server on a loopback address of its own, with the daemon in a
 //! mount namespace whose `/etc/resolv.conf` points there.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +13,14 @@ use stand_ins::driver::{Driver, Options, time_now};
 use stand_ins::lb::LoadBalancer;
 
 use crate::process::{Outcome, Process, expect, wait_until};
+use crate::routes::in_network_with;
 use crate::site::{PROGRAM, Site, StandInCa, bare, text};
 use crate::{Test, Tool};
 
 pub(crate) const TESTS: &[Test] = &[
     ("every_address_of_every_name_is_used", &[Tool::Namespaces], addresses),
     ("hosts_and_literals_need_no_name_server", &[Tool::Namespaces], no_server),
+    ("a_link_local_name_server_is_asked", &[Tool::Namespaces, Tool::Networks], link_local),
     ("dead_name_servers_do_not_hide_a_live_one", &[Tool::Namespaces], dead_servers),
 ];
 
@@ -32,12 +34,11 @@ struct NameServer {
 }
 
 impl NameServer {
-    /// Serves A records on port 53 of an address that nobody else uses.
+    /// Serves A records at an address that nobody else uses.
     fn start(
-        address: [u8; 4],
+        address: SocketAddr,
         records: &'static [(&'static str, &'static [Ipv4Addr])],
     ) -> Outcome<NameServer> {
-        let address = SocketAddr::from((address, 53));
         let socket = UdpSocket::bind(address).map_err(text)?;
         socket.set_read_timeout(Some(Duration::from_millis(100))).map_err(text)?;
         let ended = Arc::new(AtomicBool::new(false));
@@ -132,7 +133,7 @@ fn addresses() -> Outcome {
         ("marathon.site.test", &[Ipv4Addr::new(127, 53, 7, 9), Ipv4Addr::LOCALHOST]),
     ];
     let site = Site::new()?;
-    let names = NameServer::start([127, 53, 7, 1], RECORDS)?;
+    let names = NameServer::start(([127, 53, 7, 1], 53).into(), RECORDS)?;
     let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
     let (first, second, port) = two_load_balancers()?;
     site.deploy("/a", "a.example.com");
@@ -171,7 +172,7 @@ fn dead_servers() -> Outcome {
     let site = Site::new()?;
     let refusing = "127.53.7.21";
     let silent = UdpSocket::bind(("127.53.7.22", 53)).map_err(text)?;
-    let live = NameServer::start([127, 53, 7, 23], RECORDS)?;
+    let live = NameServer::start(([127, 53, 7, 23], 53).into(), RECORDS)?;
     let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
     site.deploy("/a", "a.example.com");
     let mut arguments = site.arguments(&ca.directory, &ca.root);
@@ -188,4 +189,27 @@ fn dead_servers() -> Outcome {
     let mut query = [0; 512];
     silent.set_read_timeout(Some(Duration::from_secs(1))).map_err(text)?;
     expect(silent.recv(&mut query).is_ok(), || "the silent name server was not asked".into())
+}
+
+/// The zone of a name server is the name of an interface (RFC 4007 section 11). The variable of the
+/// environment replaces the search domain of the file.
+fn link_local() -> Outcome {
+    const RECORDS: &[(&str, &[Ipv4Addr])] = &[("marathon.site.test", &[Ipv4Addr::LOCALHOST])];
+    in_network_with("link-local", &["fe80::53/64".into()], || {
+        let site = Site::new()?;
+        let address = "fe80::53".parse().map_err(text)?;
+        // The loopback interface is the first of each network namespace.
+        let names = NameServer::start(SocketAddrV6::new(address, 53, 0, 1).into(), RECORDS)?;
+        let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+        site.deploy("/a", "a.example.com");
+        let mut arguments = site.arguments(&ca.directory, &ca.root);
+        arguments.push(format!("--marathon=http://marathon:{}", site.marathon.address().port()));
+        let resolv_conf = "nameserver fe80::53%lo\nsearch other.test\n";
+        let hosts = "127.0.0.1 localhost\n";
+        let variables = [("LOCALDOMAIN", "site.test")];
+        let daemon = daemon_with_files(&site, resolv_conf, hosts, &variables, &arguments)?;
+        site.wait_for_certificate(&daemon, "a.example.com")?;
+        drop(names);
+        Ok(())
+    })
 }
