@@ -23,7 +23,7 @@ use super::message::{self, ADDRESSES_MAX, Answer, Family};
 use super::output::{LookupId, QueryId, ResolverOutput};
 use super::servers::Servers;
 
-/// How long addresses of one family wait for those of the other.
+/// How long addresses of one family wait for those of the other, at most.
 const GRACE: Duration = Duration::from_millis(500);
 /// Response codes (RFC 1035 section 4.1.1).
 const FORMAT_ERROR: u8 = 1;
@@ -381,7 +381,8 @@ impl Resolver {
     fn note(&mut self, turn: &mut Turn<'_>, id: LookupId, family: Family, outcome: Outcome) {
         let Some(lookup) = self.lookups.get_mut(&id) else { return };
         if outcome.is_ok() {
-            lookup.grace_until = Some(turn.now.mono + GRACE);
+            let now = turn.now.mono;
+            lookup.grace_until = Some(now + GRACE.min(lookup.deadline.since(now) / 2));
         }
         match family {
             Family::V6 => lookup.v6 = Some(outcome),

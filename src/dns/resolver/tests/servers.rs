@@ -172,3 +172,21 @@ fn a_server_that_refuses_tcp_is_followed_by_the_next_one() {
     let opened = outputs(&mut resolver);
     assert!(matches!(opened[1], ResolverOutput::OpenStream { to, .. } if to == server(2)));
 }
+
+#[test]
+fn an_address_that_comes_late_is_not_held_back_for_the_other_family() {
+    let (mut bench, mut resolver) = (Bench::new(), configured(THREE));
+    let deadline = bench.now.mono + Duration::from_secs(1);
+    let name = "www.example.org";
+    resolver.lookup(&mut bench.turn(), LookupId(1), name, deadline);
+    bench.pass(Duration::from_millis(200));
+    let (query, to, question) = questions(&outputs(&mut resolver)).remove(1);
+    let bytes = reply(&question, 0, Some("192.0.2.1"));
+    resolver.handle_datagram(&mut bench.turn(), query, to, &bytes);
+    while let Some(at) = resolver.poll_timeout() {
+        bench.pass(at.since(bench.now.mono));
+        resolver.handle_timeout(&mut bench.turn());
+    }
+    assert_eq!(results(outputs(&mut resolver)), [ips(&["192.0.2.1"])]);
+    assert!(bench.now.mono <= Instant::START + Duration::from_millis(600));
+}
