@@ -364,6 +364,8 @@ impl Resolver {
         let Some(Query { question, server, .. }) = self.close(query) else { return };
         match reply {
             Reply::Code(code) if code != REFUSED => self.servers.answered(server),
+            // Such as no free descriptor: the server has no part in it.
+            Reply::Failed(CloseReason::Local(_)) => {}
             _ => self.servers.failed(server, turn.now.mono),
         }
         self.keep_reply(question.lookup, server, reply);

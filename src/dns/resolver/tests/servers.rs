@@ -190,3 +190,18 @@ fn an_address_that_comes_late_is_not_held_back_for_the_other_family() {
     assert_eq!(results(outputs(&mut resolver)), [ips(&["192.0.2.1"])]);
     assert!(bench.now.mono <= Instant::START + Duration::from_millis(600));
 }
+
+#[test]
+fn what_this_system_lacks_is_not_held_against_a_server() {
+    let (mut bench, mut resolver) = (Bench::new(), configured(THREE));
+    look_up(&mut resolver, &mut bench, 1, "www.example.org");
+    for (query, ..) in questions(&outputs(&mut resolver)) {
+        let reason = CloseReason::Local("too many open files".into());
+        resolver.handle_datagram_failed(&mut bench.turn(), query, reason);
+    }
+    assert!(questions(&outputs(&mut resolver)).iter().all(|(_, to, _)| *to == server(2)));
+    resolver.cancel(LookupId(1));
+    outputs(&mut resolver);
+    look_up(&mut resolver, &mut bench, 2, "www.example.org");
+    assert!(questions(&outputs(&mut resolver)).iter().all(|(_, to, _)| *to == server(1)));
+}
