@@ -1,7 +1,8 @@
 //! Names and addresses: a small name server on a loopback address of its own, with the daemon in a
 //! mount namespace whose `/etc/resolv.conf` points there.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("every_address_of_every_name_is_used", &[Tool::Namespaces], addresses),
     ("hosts_and_literals_need_no_name_server", &[Tool::Namespaces], no_server),
     ("a_link_local_name_server_is_asked", &[Tool::Namespaces, Tool::Networks], link_local),
+    ("name_servers_are_asked_by_tcp_alone", &[Tool::Namespaces], tcp_alone),
     ("dead_name_servers_do_not_hide_a_live_one", &[Tool::Namespaces], dead_servers),
 ];
 
@@ -54,6 +56,40 @@ impl NameServer {
         });
         Ok(NameServer { address, ended, thread: Some(thread) })
     }
+}
+
+impl NameServer {
+    /// Serves A records by TCP alone (RFC 1035 section 4.2.2), one query for each connection.
+    fn start_tcp(
+        address: SocketAddr,
+        records: &'static [(&'static str, &'static [Ipv4Addr])],
+    ) -> Outcome<NameServer> {
+        let listener = TcpListener::bind(address).map_err(text)?;
+        listener.set_nonblocking(true).map_err(text)?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&ended);
+        let thread = thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((stream, _)) => drop(serve_tcp(stream, records)),
+                    Err(_) => thread::sleep(Duration::from_millis(10)),
+                }
+            }
+        });
+        Ok(NameServer { address, ended, thread: Some(thread) })
+    }
+}
+
+fn serve_tcp(mut stream: TcpStream, records: &[(&str, &[Ipv4Addr])]) -> std::io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut query)?;
+    let answer = answer(&query, records).unwrap_or_default();
+    let length = u16::try_from(answer.len()).expect("a short answer").to_be_bytes();
+    stream.write_all(&[&length[..], &answer].concat())
 }
 
 impl Drop for NameServer {
@@ -212,4 +248,21 @@ fn link_local() -> Outcome {
         drop(names);
         Ok(())
     })
+}
+
+/// `use-vc`: the name server has no UDP port at all. The other options change the queries.
+fn tcp_alone() -> Outcome {
+    const RECORDS: &[(&str, &[Ipv4Addr])] = &[("marathon.site.test", &[Ipv4Addr::LOCALHOST])];
+    let site = Site::new()?;
+    let names = NameServer::start_tcp(([127, 53, 7, 24], 53).into(), RECORDS)?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    site.deploy("/a", "a.example.com");
+    let mut arguments = site.arguments(&ca.directory, &ca.root);
+    arguments.push(format!("--marathon=http://marathon:{}", site.marathon.address().port()));
+    let resolv_conf = format!(
+        "nameserver {}\nsearch site.test\noptions use-vc edns0 single-request rotate\n",
+        names.address.ip()
+    );
+    let daemon = daemon(&site, &resolv_conf, "127.0.0.1 localhost\n", &arguments)?;
+    site.wait_for_certificate(&daemon, "a.example.com")
 }
