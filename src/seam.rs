@@ -82,6 +82,9 @@ pub enum Input<'a> {
     Closed(ConnId, CloseReason),
     /// A UDP datagram came.
     Datagram(SocketId, SocketAddr, &'a [u8]),
+    /// A UDP socket could not be opened or sent on, or its receiver refused a datagram (ECONNREFUSED). The
+    /// daemon closes it.
+    SocketFailed(SocketId, CloseReason),
     /// A [`Change`] was carried out, or not at all.
     Stored(WriteId, Result<(), StoreError>),
     /// What a [`Load`] found.
@@ -334,7 +337,8 @@ pub enum Loaded {
     Archived(String, Result<Secret, StoreError>),
     /// Answers [`Load::Token`] with the whole file.
     Token(Result<Secret, StoreError>),
-    /// Answers [`Load::NameService`]; a missing file is empty.
+    /// Answers [`Load::NameService`]; a missing file is empty. Names of interfaces (`%eth0`) are replaced by
+    /// their numbers, and the variables of the resolver are appended as lines (resolv.conf(5)).
     NameService {
         /// `/etc/resolv.conf`.
         resolv_conf: Vec<u8>,

@@ -161,6 +161,9 @@ impl Checker {
             Input::Datagram(socket, from, bytes) => {
                 self.transport.handle_datagram(turn, socket, from, bytes);
             }
+            Input::SocketFailed(socket, reason) => {
+                self.transport.handle_socket_failed(turn, socket, reason);
+            }
             Input::Loaded(Loaded::NameService { resolv_conf, hosts }) => {
                 self.transport.handle_name_service(turn, &resolv_conf, &hosts);
             }

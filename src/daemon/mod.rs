@@ -181,6 +181,9 @@ impl Daemon {
             Input::Datagram(socket, from, bytes) => {
                 self.transport.handle_datagram(turn, socket, from, bytes);
             }
+            Input::SocketFailed(socket, reason) => {
+                self.transport.handle_socket_failed(turn, socket, reason);
+            }
             Input::Stored(write, result) => self.stored(turn, write, result),
             Input::Loaded(loaded) => self.loaded(turn, loaded),
             Input::Measured(conn, usage) => self.ask_front(turn.now, |front, reports| {

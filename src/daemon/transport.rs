@@ -181,7 +181,7 @@ impl Transport {
             Host::Name(name) => {
                 let deadline = turn.now.mono + limit;
                 self.lookups.insert(id, Lookup { host: name.clone(), deadline, limit });
-                self.names.lookup(turn, id, name, &mut self.outbox);
+                self.names.lookup(turn, id, (name, deadline), &mut self.outbox);
                 self.take_answers(turn);
             }
         }
@@ -260,10 +260,10 @@ impl Transport {
         if let Some((id, job)) = job_on(&mut self.jobs, conn) {
             let progress = job.handle_closed(turn.now.mono, reason, &mut self.outbox, &mut events);
             self.settle(turn, id, events, progress);
-        } else if let Some(seen) = self.glances.closed(conn, reason) {
+        } else if let Some(seen) = self.glances.closed(conn, reason.clone()) {
             self.end_glance(Some(seen));
         } else if !self.pool.remove(conn) {
-            self.names.handle_closed(turn, conn, &mut self.outbox);
+            self.names.handle_closed(turn, conn, reason, &mut self.outbox);
             self.take_answers(turn);
         }
     }
@@ -277,6 +277,17 @@ impl Transport {
         bytes: &[u8],
     ) {
         self.names.handle_datagram(turn, socket, from, bytes, &mut self.outbox);
+        self.take_answers(turn);
+    }
+
+    /// A socket could not be used, or its name server refused a datagram.
+    pub fn handle_socket_failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        socket: SocketId,
+        reason: CloseReason,
+    ) {
+        self.names.handle_socket_failed(turn, socket, reason, &mut self.outbox);
         self.take_answers(turn);
     }
 
@@ -350,8 +361,8 @@ impl Transport {
             let progress = job.dial(now, vec![address], &mut self.outbox);
             self.settle(turn, id, Vec::new(), progress);
         } else {
-            let name = job.peer().hop().0.to_string();
-            self.names.lookup(turn, id, &name, &mut self.outbox);
+            let (name, deadline) = (job.peer().hop().0.to_string(), job.deadline());
+            self.names.lookup(turn, id, (&name, deadline), &mut self.outbox);
             self.take_answers(turn);
         }
     }

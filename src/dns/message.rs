@@ -14,6 +14,10 @@ const ALIASES_MAX: usize = 16;
 const HEADER_BYTES: usize = 12;
 const CLASS_INTERNET: u16 = 1;
 const TYPE_CNAME: u16 = 5;
+const TYPE_OPT: u8 = 41;
+/// The largest datagram that EDNS announces, in bytes: it passes common links without fragments, and is
+/// what name servers use by default.
+const EDNS_BYTES_MAX: u16 = 1232;
 
 /// Which addresses are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +70,18 @@ pub fn query(id: u16, name: &str, family: Family) -> Vec<u8> {
     bytes.extend(family.code().to_be_bytes());
     bytes.extend(CLASS_INTERNET.to_be_bytes());
     bytes
+}
+
+/// A query, with EDNS (RFC 6891 section 6.1.2): it announces that a larger datagram can be received.
+pub fn with_edns(mut query: Vec<u8>) -> Vec<u8> {
+    // One additional record.
+    if let Some(count) = query.get_mut(11) {
+        *count = 1;
+    }
+    let [high, low] = EDNS_BYTES_MAX.to_be_bytes();
+    // The root, type OPT, the size in place of a class; version, flags and options are zero.
+    query.extend([0, 0, TYPE_OPT, high, low, 0, 0, 0, 0, 0, 0]);
+    query
 }
 
 /// Reads the answer to a query; `None` when it is none: another id or question, or malformed.
@@ -249,6 +265,14 @@ mod tests {
         let bytes = query(0x1234, "a.bc", Family::V6);
         let expected =
             b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x02bc\x00\x00\x1c\x00\x01";
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn edns_is_what_rfc_6891_draws() {
+        let bytes = with_edns(query(0x1234, "a", Family::V4));
+        let expected = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x01a\x00\x00\x01\x00\x01\
+            \x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
         assert_eq!(bytes, expected);
     }
 

@@ -1,112 +1,41 @@
 //! The lookup machine: hosts file, search list, name servers in turn, both address families at once,
 //! TCP where a datagram was too small. Never touches a socket: it says what to send to whom.
 //!
+//! No server uses more than its share of the caller's time: what is left is divided by the servers that
+//! follow in the same round, and one share is left for what the caller does with the addresses.
+//!
 //! A lookup goes through its candidate names; each: `asking A and AAAA → both answered | grace over`.
 //! A question goes through the servers: `Datagram → (Stream) → answered | next server`.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::flat::FlatMap;
+use crate::log::Record;
+use crate::seam::CloseReason;
 use crate::time::Instant;
 use crate::turn::Turn;
 
-use super::config::{Hosts, ResolvConf};
+use super::config::{Flag, Hosts, ResolvConf};
+use super::error::{DnsError, Replies, Reply};
 use super::message::{self, ADDRESSES_MAX, Answer, Family};
+use super::output::{LookupId, QueryId, ResolverOutput};
+use super::servers::Servers;
 
-/// How long addresses of one family wait for those of the other.
+/// How long addresses of one family wait for those of the other, at most.
 const GRACE: Duration = Duration::from_millis(500);
-const DNS_PORT: u16 = 53;
-
-/// Names a lookup; the caller's own number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LookupId(pub u64);
-
-/// Names a question on its way; each has a socket of its own, so that its port is of chance, too
-/// (RFC 5452 section 9.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryId(pub u64);
-
-/// What the resolver wants done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ResolverOutput {
-    /// Send a datagram; the first one of a query opens its socket.
-    Datagram {
-        /// Whose socket.
-        query: QueryId,
-        /// The name server.
-        to: SocketAddr,
-        /// The message.
-        bytes: Vec<u8>,
-    },
-    /// Close the query's socket.
-    CloseDatagram {
-        /// Whose socket.
-        query: QueryId,
-    },
-    /// Open a TCP connection.
-    OpenStream {
-        /// Whose connection.
-        query: QueryId,
-        /// The name server.
-        to: SocketAddr,
-    },
-    /// Send on the query's connection.
-    SendStream {
-        /// Whose connection.
-        query: QueryId,
-        /// The message with its length in front (RFC 1035 section 4.2.2).
-        bytes: Vec<u8>,
-    },
-    /// Close the query's connection.
-    CloseStream {
-        /// Whose connection.
-        query: QueryId,
-    },
-    /// A lookup is over.
-    Answer {
-        /// Which.
-        lookup: LookupId,
-        /// At least one address, IPv6 and IPv4 by turns.
-        result: Result<Vec<IpAddr>, DnsError>,
-    },
-}
-
-/// Why a name has no addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DnsError {
-    /// It can be no DNS name.
-    BadName,
-    /// The name servers know no such name.
-    NoSuchName {
-        /// The one that said so.
-        server: IpAddr,
-    },
-    /// The name is there, but has no address.
-    NoAddress {
-        /// The name server that said so.
-        server: IpAddr,
-    },
-    /// The name servers could not answer.
-    ServerFailure {
-        /// The last one.
-        server: IpAddr,
-        /// Its response code (RFC 1035 section 4.1.1).
-        code: u8,
-    },
-    /// No name server answered in time.
-    TimedOut {
-        /// All that were asked.
-        servers: Vec<IpAddr>,
-    },
-}
+/// Response codes (RFC 1035 section 4.1.1).
+const FORMAT_ERROR: u8 = 1;
+const NO_SUCH_NAME: u8 = 3;
+const NOT_IMPLEMENTED: u8 = 4;
+const REFUSED: u8 = 5;
 
 /// The resolver: any number of lookups at once.
 #[derive(Debug)]
 pub struct Resolver {
     conf: ResolvConf,
+    servers: Servers,
     hosts: Hosts,
     lookups: FlatMap<LookupId, Lookup>,
     queries: FlatMap<QueryId, Query>,
@@ -124,22 +53,34 @@ struct Lookup {
     grace_until: Option<Instant>,
     /// A trouble that says more than "no such name" of a later candidate.
     trouble: Option<DnsError>,
+    /// When the caller stops waiting.
+    deadline: Instant,
+    /// What the name servers replied so far, for all candidates.
+    replies: Replies,
 }
 
 type Outcome = Result<Vec<IpAddr>, DnsError>;
 
+/// A name and address family to ask for.
 #[derive(Debug)]
-struct Query {
+struct Question {
     lookup: LookupId,
     family: Family,
     name: String,
+    /// The servers to ask next, over all rounds.
+    next: VecDeque<SocketAddr>,
+    /// Servers of one round, at least 1.
+    round: usize,
+}
+
+/// A question that one server was asked.
+#[derive(Debug)]
+struct Query {
+    question: Question,
     id: u16,
-    /// How many servers were tried before, over all rounds.
-    tries: usize,
-    server: IpAddr,
+    server: SocketAddr,
+    edns: bool,
     deadline: Instant,
-    /// The last server that answered with a failure.
-    failure: Option<DnsError>,
     via: Via,
 }
 
@@ -155,11 +96,22 @@ impl Default for Resolver {
     }
 }
 
+impl Query {
+    fn message(&self) -> Vec<u8> {
+        let message = message::query(self.id, &self.question.name, self.question.family);
+        if self.edns { message::with_edns(message) } else { message }
+    }
+}
+
 impl Resolver {
     /// A resolver that knows nothing but `localhost` and a server on this machine.
     pub fn new() -> Resolver {
+        let conf = ResolvConf::parse(b"");
+        let mut servers = Servers::default();
+        servers.configure(&conf.servers);
         Resolver {
-            conf: ResolvConf::parse(b""),
+            conf,
+            servers,
             hosts: Hosts::default(),
             lookups: FlatMap::new(),
             queries: FlatMap::new(),
@@ -168,14 +120,21 @@ impl Resolver {
         }
     }
 
-    /// Takes in `/etc/resolv.conf` and `/etc/hosts` for the lookups from now on.
-    pub fn configure(&mut self, resolv_conf: &[u8], hosts: &[u8]) {
-        self.conf = ResolvConf::parse(resolv_conf);
+    /// Reads `/etc/resolv.conf` and `/etc/hosts` for the lookups from now on. Settings that have no effect
+    /// are logged once, until the file has others.
+    pub fn configure(&mut self, turn: &mut Turn<'_>, resolv_conf: &[u8], hosts: &[u8]) {
+        let conf = ResolvConf::parse(resolv_conf);
+        if conf.ignored != self.conf.ignored && !conf.ignored.is_empty() {
+            let record = Record::warn("dns", "settings in /etc/resolv.conf are ignored");
+            turn.log(record.with("settings", conf.ignored.join("; ")));
+        }
+        self.servers.configure(&conf.servers);
+        self.conf = conf;
         self.hosts = Hosts::parse(hosts);
     }
 
-    /// Starts a lookup.
-    pub fn lookup(&mut self, turn: &mut Turn<'_>, lookup: LookupId, name: &str) {
+    /// Starts a lookup. It ends before the deadline if its timeouts are handled in time.
+    pub fn lookup(&mut self, turn: &mut Turn<'_>, lookup: LookupId, name: &str, deadline: Instant) {
         let literal = name.parse::<IpAddr>().ok().map(|address| vec![address]);
         if let Some(addresses) = literal.or_else(|| self.hosts.addresses(name)) {
             return self.answer(lookup, Ok(addresses));
@@ -184,9 +143,17 @@ impl Resolver {
         if candidates.is_empty() {
             return self.answer(lookup, Err(DnsError::BadName));
         }
-        let (v6, v4, grace_until, trouble) = (None, None, None, None);
-        self.lookups.insert(lookup, Lookup { candidates, v6, v4, grace_until, trouble });
-        self.ask_both(turn, lookup);
+        let started = Lookup {
+            candidates,
+            v6: None,
+            v4: None,
+            grace_until: None,
+            trouble: None,
+            deadline,
+            replies: Vec::new(),
+        };
+        self.lookups.insert(lookup, started);
+        self.ask_first(turn, lookup);
     }
 
     /// The names to try: as it is first when it has enough dots, else last.
@@ -197,52 +164,74 @@ impl Resolver {
             names.extend(self.conf.search.iter().map(|domain| format!("{bare}.{domain}")));
         }
         let dots = bare.matches('.').count();
-        names.insert(if dots >= self.conf.ndots { 0 } else { names.len() }, bare);
+        let is_skipped = dots == 0 && !names.is_empty() && self.conf.has(Flag::NoTldQuery);
+        if !is_skipped {
+            names.insert(if dots >= self.conf.ndots { 0 } else { names.len() }, bare);
+        }
         names.retain(|name| message::is_askable(name));
         names.into()
     }
 
-    fn ask_both(&mut self, turn: &mut Turn<'_>, lookup: LookupId) {
+    /// Asks for the current candidate: both families at once, or as the options say.
+    fn ask_first(&mut self, turn: &mut Turn<'_>, id: LookupId) {
+        let Some(lookup) = self.lookups.get_mut(&id) else { return };
+        self.servers.rotate();
+        if self.conf.has(Flag::NoAaaa) {
+            lookup.v6 = Some(Ok(Vec::new()));
+        } else if !self.conf.has(Flag::SingleRequest) {
+            self.ask(turn, id, Family::V6);
+        }
+        self.ask(turn, id, Family::V4);
+    }
+
+    fn ask(&mut self, turn: &mut Turn<'_>, lookup: LookupId, family: Family) {
         let name = self.lookups.get(&lookup).and_then(|lookup| lookup.candidates.front());
         let Some(name) = name.cloned() else { return };
-        for family in [Family::V6, Family::V4] {
-            let name = name.clone();
-            self.ask(turn, lookup, family, name, 0, None);
-        }
+        let order = self.servers.order(turn.now.mono, self.conf.has(Flag::Rotate));
+        let attempts = usize::try_from(self.conf.attempts).unwrap_or(1);
+        let next = order.repeat(attempts).into();
+        let round = order.len().max(1);
+        self.ask_server(turn, Question { lookup, family, name, next, round });
     }
 
     /// Asks the next server, when there is one left.
-    fn ask(
-        &mut self,
-        turn: &mut Turn<'_>,
-        lookup: LookupId,
-        family: Family,
-        name: String,
-        tries: usize,
-        failure: Option<DnsError>,
-    ) {
-        let servers = &self.conf.servers;
-        let rounds = usize::try_from(self.conf.attempts).unwrap_or(1);
-        if tries >= servers.len() * rounds {
-            let error = failure.unwrap_or(DnsError::TimedOut { servers: servers.clone() });
-            return self.note(turn, lookup, family, Err(error));
+    fn ask_server(&mut self, turn: &mut Turn<'_>, mut question: Question) {
+        let Some(lookup) = self.lookups.get(&question.lookup) else { return };
+        let Some(server) = question.next.pop_front() else {
+            let error = DnsError::of_replies(lookup.replies.clone());
+            return self.note(turn, question.lookup, question.family, Err(error));
+        };
+        let now = turn.now.mono;
+        // This server, those that follow in this round, and the caller.
+        let sharers = u32::try_from(question.next.len() % question.round + 2).unwrap_or(u32::MAX);
+        let share = lookup.deadline.since(now) / sharers;
+        let asked = Query {
+            question,
+            id: (turn.keys.random() >> 48) as u16,
+            server,
+            edns: self.conf.has(Flag::Edns) && self.servers.takes_edns(server),
+            deadline: now + self.conf.timeout.min(share),
+            via: Via::Datagram,
+        };
+        if self.conf.has(Flag::UseTcp) {
+            return self.open_stream(asked);
         }
-        let server = servers[tries % servers.len()];
+        let query = self.new_query();
+        let bytes = asked.message();
+        self.outputs.push_back(ResolverOutput::Datagram { query, to: server, bytes });
+        self.queries.insert(query, asked);
+    }
+
+    fn new_query(&mut self) -> QueryId {
         let query = QueryId(self.queries_made);
         self.queries_made += 1;
-        let id = (turn.keys.random() >> 48) as u16;
-        let bytes = message::query(id, &name, family);
-        let to = SocketAddr::new(server, DNS_PORT);
-        self.outputs.push_back(ResolverOutput::Datagram { query, to, bytes });
-        let (deadline, via) = (turn.now.mono + self.conf.timeout, Via::Datagram);
-        let asked = Query { lookup, family, name, id, tries, server, deadline, failure, via };
-        self.queries.insert(query, asked);
+        query
     }
 
     /// Forgets a lookup; no answer follows.
     pub fn cancel(&mut self, lookup: LookupId) {
         self.lookups.remove(&lookup);
-        let ids = self.queries.iter().filter(|(_, query)| query.lookup == lookup);
+        let ids = self.queries.iter().filter(|(_, query)| query.question.lookup == lookup);
         let ids: Vec<QueryId> = ids.map(|(id, _)| *id).collect();
         for id in ids {
             self.close(id);
@@ -267,32 +256,45 @@ impl Resolver {
         bytes: &[u8],
     ) {
         let Some(asked) = self.queries.get(&query) else { return };
-        let ours = from.ip() == asked.server && from.port() == DNS_PORT;
+        // The zone is not compared: a server without one may answer with the one that the system chose.
+        let ours = from.ip() == asked.server.ip() && from.port() == asked.server.port();
         if !ours || !matches!(asked.via, Via::Datagram) {
             return;
         }
-        match message::answer(bytes, asked.id, &asked.name, asked.family) {
-            Some(Answer::Truncated) => self.ask_by_stream(turn, query),
+        let Question { name, family, .. } = &asked.question;
+        match message::answer(bytes, asked.id, name, *family) {
+            Some(Answer::Truncated) => {
+                if let Some(asked) = self.close(query) {
+                    self.open_stream(asked);
+                }
+            }
             Some(answer) => self.answered(turn, query, answer),
             None => {}
         }
     }
 
-    fn ask_by_stream(&mut self, turn: &mut Turn<'_>, query: QueryId) {
-        let Some(mut asked) = self.close(query) else { return };
-        let id = QueryId(self.queries_made);
-        self.queries_made += 1;
+    /// The query's socket could not be opened, or reported an error such as ECONNREFUSED.
+    pub fn handle_datagram_failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        query: QueryId,
+        reason: CloseReason,
+    ) {
+        self.fail(turn, query, Reply::Failed(reason));
+    }
+
+    /// Asks by TCP, within the server's share of the time.
+    fn open_stream(&mut self, mut asked: Query) {
+        let query = self.new_query();
         asked.via = Via::Stream { received: Vec::new() };
-        asked.deadline = turn.now.mono + self.conf.timeout;
-        let to = SocketAddr::new(asked.server, DNS_PORT);
-        self.outputs.push_back(ResolverOutput::OpenStream { query: id, to });
-        self.queries.insert(id, asked);
+        self.outputs.push_back(ResolverOutput::OpenStream { query, to: asked.server });
+        self.queries.insert(query, asked);
     }
 
     /// The query's connection stands.
     pub fn handle_stream_connected(&mut self, _turn: &mut Turn<'_>, query: QueryId) {
         let Some(asked) = self.queries.get(&query) else { return };
-        let message = message::query(asked.id, &asked.name, asked.family);
+        let message = asked.message();
         let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
         let bytes = [&length.to_be_bytes()[..], &message].concat();
         self.outputs.push_back(ResolverOutput::SendStream { query, bytes });
@@ -307,53 +309,93 @@ impl Resolver {
         let [high, low, message @ ..] = received.as_slice() else { return };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         let Some(whole) = message.get(..length) else { return };
-        match message::answer(whole, asked.id, &asked.name, asked.family) {
-            Some(Answer::Truncated) | None => self.next_server(turn, query, None),
+        let Question { name, family, .. } = &asked.question;
+        match message::answer(whole, asked.id, name, *family) {
+            Some(Answer::Truncated) | None => self.fail(turn, query, Reply::Malformed),
             Some(answer) => self.answered(turn, query, answer),
         }
     }
 
     /// The query's connection is gone, or could not be made.
-    pub fn handle_stream_closed(&mut self, turn: &mut Turn<'_>, query: QueryId) {
-        self.next_server(turn, query, None);
+    pub fn handle_stream_closed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        query: QueryId,
+        reason: CloseReason,
+    ) {
+        self.fail(turn, query, Reply::Failed(reason));
     }
 
     fn answered(&mut self, turn: &mut Turn<'_>, query: QueryId, answer: Answer) {
-        let Some(server) = self.queries.get(&query).map(|asked| asked.server) else { return };
-        let outcome = match answer {
+        let Some(asked) = self.queries.get(&query) else { return };
+        let (server, edns) = (asked.server, asked.edns);
+        let (reply, outcome) = match answer {
             Answer::Addresses(addresses) if addresses.is_empty() => {
-                Err(DnsError::NoAddress { server })
+                (Reply::NoAddress, Err(DnsError::NoAddress { server: server.ip() }))
             }
-            Answer::Addresses(addresses) => Ok(addresses),
-            Answer::NoSuchName => Err(DnsError::NoSuchName { server }),
-            Answer::Failure(code) => {
-                let failure = DnsError::ServerFailure { server, code };
-                return self.next_server(turn, query, Some(failure));
+            Answer::Addresses(addresses) => (Reply::Code(0), Ok(addresses)),
+            Answer::NoSuchName => {
+                (Reply::Code(NO_SUCH_NAME), Err(DnsError::NoSuchName { server: server.ip() }))
             }
+            Answer::Failure(FORMAT_ERROR | NOT_IMPLEMENTED) if edns => {
+                return self.ask_without_edns(turn, query);
+            }
+            Answer::Failure(code) => return self.fail(turn, query, Reply::Code(code)),
             Answer::Truncated => return,
         };
-        if let Some(asked) = self.close(query) {
-            self.note(turn, asked.lookup, asked.family, outcome);
+        self.servers.answered(server);
+        if let Some(Query { question, .. }) = self.close(query) {
+            self.keep_reply(question.lookup, server, reply);
+            self.note(turn, question.lookup, question.family, outcome);
         }
     }
 
-    fn next_server(&mut self, turn: &mut Turn<'_>, query: QueryId, failure: Option<DnsError>) {
-        let Some(asked) = self.close(query) else { return };
-        let Query { lookup, family, name, tries, .. } = asked;
-        self.ask(turn, lookup, family, name, tries + 1, failure.or(asked.failure));
+    /// Asks the same server once more, as a server that knows no EDNS requires (RFC 6891 section 7).
+    fn ask_without_edns(&mut self, turn: &mut Turn<'_>, query: QueryId) {
+        let Some(Query { mut question, server, .. }) = self.close(query) else { return };
+        self.servers.rejects_edns(server);
+        question.next.push_front(server);
+        self.ask_server(turn, question);
+    }
+
+    /// A server has no result. The next one is asked, and this one comes later for the next names if it
+    /// was silent or refused.
+    fn fail(&mut self, turn: &mut Turn<'_>, query: QueryId, reply: Reply) {
+        let Some(Query { question, server, .. }) = self.close(query) else { return };
+        match reply {
+            Reply::Code(code) if code != REFUSED => self.servers.answered(server),
+            // Such as no free descriptor: the server has no part in it.
+            Reply::Failed(CloseReason::Local(_)) => {}
+            _ => self.servers.failed(server, turn.now.mono),
+        }
+        self.keep_reply(question.lookup, server, reply);
+        self.ask_server(turn, question);
+    }
+
+    fn keep_reply(&mut self, lookup: LookupId, server: SocketAddr, reply: Reply) {
+        let Some(lookup) = self.lookups.get_mut(&lookup) else { return };
+        let reply = (server.ip(), reply);
+        if !lookup.replies.contains(&reply) {
+            lookup.replies.push(reply);
+        }
     }
 
     fn note(&mut self, turn: &mut Turn<'_>, id: LookupId, family: Family, outcome: Outcome) {
         let Some(lookup) = self.lookups.get_mut(&id) else { return };
         if outcome.is_ok() {
-            lookup.grace_until = Some(turn.now.mono + GRACE);
+            let now = turn.now.mono;
+            lookup.grace_until = Some(now + GRACE.min(lookup.deadline.since(now) / 2));
         }
         match family {
             Family::V6 => lookup.v6 = Some(outcome),
             Family::V4 => lookup.v4 = Some(outcome),
         }
         if lookup.v6.is_some() && lookup.v4.is_some() {
-            self.conclude(turn, id);
+            return self.conclude(turn, id);
+        }
+        let is_asked = |query: &Query| query.question.lookup == id;
+        if !self.queries.values().any(is_asked) && family == Family::V4 {
+            self.ask(turn, id, Family::V6);
         }
     }
 
@@ -373,19 +415,21 @@ impl Resolver {
         let errors = outcomes.into_iter().flatten().filter_map(Result::err);
         let Some(error) = errors.max_by_key(DnsError::weight) else { return };
         lookup.candidates.pop_front();
-        let timed_out = matches!(error, DnsError::TimedOut { .. });
+        // Other names would have to wait as long in vain.
+        let is_silent = matches!(error, DnsError::NoReply { .. });
         let known = lookup.trouble.take();
         let worst = [Some(error), known].into_iter().flatten().max_by_key(DnsError::weight);
-        if lookup.candidates.is_empty() || timed_out {
+        if lookup.candidates.is_empty() || is_silent {
+            let replies = std::mem::take(&mut lookup.replies);
             self.cancel(id);
             if let Some(error) = worst {
-                self.answer(id, Err(error));
+                self.answer(id, Err(error.with_replies(replies)));
             }
             return;
         }
         lookup.trouble = worst;
         lookup.grace_until = None;
-        self.ask_both(turn, id);
+        self.ask_first(turn, id);
     }
 
     fn answer(&mut self, lookup: LookupId, result: Result<Vec<IpAddr>, DnsError>) {
@@ -398,7 +442,7 @@ impl Resolver {
         let late = self.queries.iter().filter(|(_, query)| query.deadline <= now);
         let late: Vec<QueryId> = late.map(|(id, _)| *id).collect();
         for query in late {
-            self.next_server(turn, query, None);
+            self.fail(turn, query, Reply::Silent);
         }
         let over = |lookup: &Lookup| lookup.grace_until.is_some_and(|until| until <= now);
         let ids = self.lookups.iter().filter(|(_, lookup)| over(lookup));
@@ -433,38 +477,6 @@ fn by_turns(v6: &[IpAddr], v4: &[IpAddr]) -> Vec<IpAddr> {
     addresses.truncate(ADDRESSES_MAX);
     addresses
 }
-
-impl DnsError {
-    /// How much an error tells an operator: a server's trouble more than a missing name.
-    fn weight(&self) -> u8 {
-        match self {
-            DnsError::BadName => 0,
-            DnsError::NoSuchName { .. } => 1,
-            DnsError::NoAddress { .. } => 2,
-            DnsError::ServerFailure { .. } => 3,
-            DnsError::TimedOut { .. } => 4,
-        }
-    }
-}
-
-impl fmt::Display for DnsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DnsError::BadName => f.write_str("it can be no DNS name"),
-            DnsError::NoSuchName { server } => write!(f, "no such name (says {server})"),
-            DnsError::NoAddress { server } => write!(f, "it has no address (says {server})"),
-            DnsError::ServerFailure { server, code } => {
-                write!(f, "name server {server} failed with code {code}")
-            }
-            DnsError::TimedOut { servers } => {
-                let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-                write!(f, "no name server answered (asked {})", servers.join(", "))
-            }
-        }
-    }
-}
-
-impl std::error::Error for DnsError {}
 
 #[cfg(test)]
 mod tests;

@@ -110,6 +110,7 @@ pub struct EventLoop<D, K> {
 
 enum Answer {
     Closed(ConnId, CloseReason),
+    SocketFailed(SocketId, CloseReason),
     Stored(WriteId, Result<(), StoreError>),
     Loaded(Loaded),
     Measured(ConnId, Usage),
@@ -285,6 +286,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         while let Some(answer) = self.answers.pop_front() {
             match answer {
                 Answer::Closed(conn, reason) => self.tell(machine, Input::Closed(conn, reason)),
+                Answer::SocketFailed(socket, reason) => {
+                    self.tell(machine, Input::SocketFailed(socket, reason));
+                }
                 Answer::Stored(write, result) => self.tell(machine, Input::Stored(write, result)),
                 Answer::Loaded(loaded) => self.tell(machine, Input::Loaded(loaded)),
                 Answer::Measured(conn, usage) => self.tell(machine, Input::Measured(conn, usage)),
@@ -316,14 +320,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             }
             Output::Close { conn, peer_is_done } => self.close(conn, peer_is_done),
             Output::Datagram { socket, to, bytes } => {
-                // The resolver asks again when nothing comes.
-                let _ = self.send_datagram(socket, to, &bytes);
-            }
-            Output::CloseSocket { socket } => {
-                if let Some(mut closed) = self.sockets.remove(&socket) {
-                    let _ = self.poll.registry().deregister(&mut closed);
+                if let Err(error) = self.send_datagram(socket, to, &bytes) {
+                    self.answers.push_back(Answer::SocketFailed(socket, reason(&error)));
                 }
             }
+            Output::CloseSocket { socket } => self.close_socket(socket),
             Output::Store { write, change } => {
                 let result = self.parts.disk.change(change);
                 self.answers.push_back(Answer::Stored(write, result));
@@ -395,6 +396,13 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         Ok(())
     }
 
+    fn close_socket(&mut self, id: SocketId) {
+        if let Some(mut closed) = self.sockets.remove(&id) {
+            let _ = self.poll.registry().deregister(&mut closed);
+        }
+        self.answers.retain(|it| !matches!(it, Answer::SocketFailed(failed, _) if *failed == id));
+    }
+
     fn receive_datagrams(&mut self, machine: &mut dyn Machine, id: SocketId) {
         let mut buffer = [0; DATAGRAM_BYTES_MAX];
         while let Some(socket) = self.sockets.get(&id) {
@@ -404,8 +412,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                     self.tell(machine, Input::Datagram(id, from, bytes));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // An unreachable port says so here; the resolver asks elsewhere in time.
-                Err(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // A port that nobody listens at is reported here (ICMP, RFC 1122 section 4.1.3.3).
+                Err(error) => {
+                    return self.tell(machine, Input::SocketFailed(id, reason(&error)));
+                }
             }
         }
     }

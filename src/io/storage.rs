@@ -21,6 +21,7 @@ mod archive;
 pub mod files;
 mod guard;
 mod lock;
+mod name_service;
 mod obstacle;
 mod snapshot;
 mod survey;
@@ -28,6 +29,7 @@ mod survey;
 use archive::archived;
 use files::{FileKind, Files, RealFiles, is_not_a_file, read_named};
 use guard::Known;
+use name_service::NameService;
 pub use obstacle::obstacle;
 pub use snapshot::{Snapshot, read_only};
 pub use survey::survey;
@@ -55,8 +57,6 @@ const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const CHALLENGE_BYTES_MAX: u64 = 1024;
 /// The largest file with a token that is read: the longest token, and room around it.
 const TOKEN_FILE_BYTES_MAX: u64 = url::TOKEN_BYTES_MAX as u64 + 1024;
-/// The largest `/etc/resolv.conf` or `/etc/hosts`, in bytes.
-const NAME_SERVICE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 128;
 
@@ -76,8 +76,7 @@ pub struct Storage<F: Files = RealFiles> {
     boot: OnceCell<String>,
     known: Known,
     temporaries_made: u64,
-    resolv_conf: PathBuf,
-    hosts: PathBuf,
+    name_service: NameService,
 }
 
 /// Whether a file may take another's place.
@@ -125,8 +124,7 @@ impl<F: Files> Storage<F> {
             boot: OnceCell::new(),
             known: Known::default(),
             temporaries_made: 0,
-            resolv_conf: "/etc/resolv.conf".into(),
-            hosts: "/etc/hosts".into(),
+            name_service: NameService::of_system(),
         }
     }
 
@@ -209,16 +207,7 @@ impl<F: Files> Storage<F> {
                 let found = read_named(&path, TOKEN_FILE_BYTES_MAX + 1);
                 Loaded::Token(text(found, &shown, TOKEN_FILE_BYTES_MAX))
             }
-            Load::NameService => {
-                let read = |path: &Path| {
-                    let found = read_named(path, NAME_SERVICE_BYTES_MAX).unwrap_or_default();
-                    found.to_vec()
-                };
-                Loaded::NameService {
-                    resolv_conf: read(&self.resolv_conf),
-                    hosts: read(&self.hosts),
-                }
-            }
+            Load::NameService => self.name_service.load(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Names and addresses: a small name server on a loopback address of its own, with the daemon in a
 //! mount namespace whose `/etc/resolv.conf` points there.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +14,16 @@ use stand_ins::driver::{Driver, Options, time_now};
 use stand_ins::lb::LoadBalancer;
 
 use crate::process::{Outcome, Process, expect, wait_until};
+use crate::routes::in_network_with;
 use crate::site::{PROGRAM, Site, StandInCa, bare, text};
 use crate::{Test, Tool};
 
 pub(crate) const TESTS: &[Test] = &[
     ("every_address_of_every_name_is_used", &[Tool::Namespaces], addresses),
     ("hosts_and_literals_need_no_name_server", &[Tool::Namespaces], no_server),
+    ("a_link_local_name_server_is_asked", &[Tool::Namespaces, Tool::Networks], link_local),
+    ("name_servers_are_asked_by_tcp_alone", &[Tool::Namespaces], tcp_alone),
+    ("dead_name_servers_do_not_hide_a_live_one", &[Tool::Namespaces], dead_servers),
 ];
 
 const A: u16 = 1;
@@ -31,9 +36,11 @@ struct NameServer {
 }
 
 impl NameServer {
-    /// Serves A records on port 53 of an address that nobody else uses.
-    fn start(records: &'static [(&'static str, &'static [Ipv4Addr])]) -> Outcome<NameServer> {
-        let address = SocketAddr::from(([127, 53, 7, 1], 53));
+    /// Serves A records at an address that nobody else uses.
+    fn start(
+        address: SocketAddr,
+        records: &'static [(&'static str, &'static [Ipv4Addr])],
+    ) -> Outcome<NameServer> {
         let socket = UdpSocket::bind(address).map_err(text)?;
         socket.set_read_timeout(Some(Duration::from_millis(100))).map_err(text)?;
         let ended = Arc::new(AtomicBool::new(false));
@@ -49,6 +56,40 @@ impl NameServer {
         });
         Ok(NameServer { address, ended, thread: Some(thread) })
     }
+}
+
+impl NameServer {
+    /// Serves A records by TCP alone (RFC 1035 section 4.2.2), one query for each connection.
+    fn start_tcp(
+        address: SocketAddr,
+        records: &'static [(&'static str, &'static [Ipv4Addr])],
+    ) -> Outcome<NameServer> {
+        let listener = TcpListener::bind(address).map_err(text)?;
+        listener.set_nonblocking(true).map_err(text)?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&ended);
+        let thread = thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((stream, _)) => drop(serve_tcp(stream, records)),
+                    Err(_) => thread::sleep(Duration::from_millis(10)),
+                }
+            }
+        });
+        Ok(NameServer { address, ended, thread: Some(thread) })
+    }
+}
+
+fn serve_tcp(mut stream: TcpStream, records: &[(&str, &[Ipv4Addr])]) -> std::io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut query)?;
+    let answer = answer(&query, records).unwrap_or_default();
+    let length = u16::try_from(answer.len()).expect("a short answer").to_be_bytes();
+    stream.write_all(&[&length[..], &answer].concat())
 }
 
 impl Drop for NameServer {
@@ -128,7 +169,7 @@ fn addresses() -> Outcome {
         ("marathon.site.test", &[Ipv4Addr::new(127, 53, 7, 9), Ipv4Addr::LOCALHOST]),
     ];
     let site = Site::new()?;
-    let names = NameServer::start(RECORDS)?;
+    let names = NameServer::start(([127, 53, 7, 1], 53).into(), RECORDS)?;
     let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
     let (first, second, port) = two_load_balancers()?;
     site.deploy("/a", "a.example.com");
@@ -158,4 +199,70 @@ fn no_server() -> Outcome {
     let mut daemon = daemon(&site, resolv_conf, hosts, &arguments)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
     daemon.wait_for("reload acknowledged")
+}
+
+/// The first name server refuses datagrams (ECONNREFUSED), the second does not answer, the third does.
+/// All three are asked before the request to Marathon times out, and the daemon names Marathon's host.
+fn dead_servers() -> Outcome {
+    const RECORDS: &[(&str, &[Ipv4Addr])] = &[("marathon.site.test", &[Ipv4Addr::LOCALHOST])];
+    let site = Site::new()?;
+    let refusing = "127.53.7.21";
+    let silent = UdpSocket::bind(("127.53.7.22", 53)).map_err(text)?;
+    let live = NameServer::start(([127, 53, 7, 23], 53).into(), RECORDS)?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    site.deploy("/a", "a.example.com");
+    let mut arguments = site.arguments(&ca.directory, &ca.root);
+    arguments.push(format!("--marathon=http://marathon:{}", site.marathon.address().port()));
+    // With these settings the dead servers alone would use up the time of a request to Marathon.
+    let resolv_conf = format!(
+        "nameserver {refusing}\nnameserver {}\nnameserver {}\nsearch site.test\n\
+         options timeout:5 attempts:2\n",
+        silent.local_addr().map_err(text)?.ip(),
+        live.address.ip(),
+    );
+    let daemon = daemon(&site, &resolv_conf, "127.0.0.1 localhost\n", &arguments)?;
+    site.wait_for_certificate(&daemon, "a.example.com")?;
+    let mut query = [0; 512];
+    silent.set_read_timeout(Some(Duration::from_secs(1))).map_err(text)?;
+    expect(silent.recv(&mut query).is_ok(), || "the silent name server was not asked".into())
+}
+
+/// The zone of a name server is the name of an interface (RFC 4007 section 11). The variable of the
+/// environment replaces the search domain of the file.
+fn link_local() -> Outcome {
+    const RECORDS: &[(&str, &[Ipv4Addr])] = &[("marathon.site.test", &[Ipv4Addr::LOCALHOST])];
+    in_network_with("link-local", &["fe80::53/64".into()], || {
+        let site = Site::new()?;
+        let address = "fe80::53".parse().map_err(text)?;
+        // The loopback interface is the first of each network namespace.
+        let names = NameServer::start(SocketAddrV6::new(address, 53, 0, 1).into(), RECORDS)?;
+        let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+        site.deploy("/a", "a.example.com");
+        let mut arguments = site.arguments(&ca.directory, &ca.root);
+        arguments.push(format!("--marathon=http://marathon:{}", site.marathon.address().port()));
+        let resolv_conf = "nameserver fe80::53%lo\nsearch other.test\n";
+        let hosts = "127.0.0.1 localhost\n";
+        let variables = [("LOCALDOMAIN", "site.test")];
+        let daemon = daemon_with_files(&site, resolv_conf, hosts, &variables, &arguments)?;
+        site.wait_for_certificate(&daemon, "a.example.com")?;
+        drop(names);
+        Ok(())
+    })
+}
+
+/// `use-vc`: the name server has no UDP port at all. The other options change the queries.
+fn tcp_alone() -> Outcome {
+    const RECORDS: &[(&str, &[Ipv4Addr])] = &[("marathon.site.test", &[Ipv4Addr::LOCALHOST])];
+    let site = Site::new()?;
+    let names = NameServer::start_tcp(([127, 53, 7, 24], 53).into(), RECORDS)?;
+    let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
+    site.deploy("/a", "a.example.com");
+    let mut arguments = site.arguments(&ca.directory, &ca.root);
+    arguments.push(format!("--marathon=http://marathon:{}", site.marathon.address().port()));
+    let resolv_conf = format!(
+        "nameserver {}\nsearch site.test\noptions use-vc edns0 single-request rotate\n",
+        names.address.ip()
+    );
+    let daemon = daemon(&site, &resolv_conf, "127.0.0.1 localhost\n", &arguments)?;
+    site.wait_for_certificate(&daemon, "a.example.com")
 }

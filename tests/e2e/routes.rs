@@ -100,6 +100,12 @@ fn lines(daemon: &Process, words: &str) -> Vec<String> {
 /// A network namespace with these addresses, besides those of loopback; `test` runs in it, with all that
 /// it starts.
 pub(crate) fn in_network(name: &str, addresses: &[Ipv4Addr], test: fn() -> Outcome) -> Outcome {
+    let addresses: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
+    in_network_with(name, &addresses, test)
+}
+
+/// The same, with addresses as ip-address(8) reads them.
+pub(crate) fn in_network_with(name: &str, addresses: &[String], test: fn() -> Outcome) -> Outcome {
     struct Namespace(String);
     impl Drop for Namespace {
         fn drop(&mut self) {
@@ -115,7 +121,7 @@ pub(crate) fn in_network(name: &str, addresses: &[Ipv4Addr], test: fn() -> Outco
     let namespace = Namespace(name.clone());
     ip(&["-n", &name, "link", "set", "lo", "up"])?;
     for address in addresses {
-        ip(&["-n", &name, "addr", "add", &address.to_string(), "dev", "lo"])?;
+        ip(&["-n", &name, "addr", "add", address, "dev", "lo"])?;
     }
     let run = move || {
         let file = File::open(format!("/run/netns/{name}")).map_err(text)?;

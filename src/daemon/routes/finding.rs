@@ -250,8 +250,8 @@ mod tests {
         for (error, hint) in [
             (DnsError::NoSuchName { server }, Hint::NoAddress),
             (DnsError::NoAddress { server }, Hint::NoAddress),
-            (DnsError::ServerFailure { server, code: 2 }, Hint::Resolver),
-            (DnsError::TimedOut { servers: vec![server] }, Hint::Resolver),
+            (DnsError::ServerFailure { replies: vec![] }, Hint::Resolver),
+            (DnsError::NoReply { replies: vec![] }, Hint::Resolver),
         ] {
             assert_eq!(told(&of_lookup(&Fault::Dns(error))).1, Some(hint));
         }

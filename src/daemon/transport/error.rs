@@ -136,7 +136,7 @@ impl Fault {
             Fault::Dns(DnsError::NoSuchName { .. } | DnsError::NoAddress { .. }) => {
                 Some(Hint::NameUnknown)
             }
-            Fault::Dns(DnsError::ServerFailure { .. } | DnsError::TimedOut { .. })
+            Fault::Dns(DnsError::ServerFailure { .. } | DnsError::NoReply { .. })
             | Fault::Timeout { awaited: Awaited::Addresses, .. } => Some(Hint::Resolver),
             Fault::Connect(attempts) => {
                 let ends = attempts.iter().map(|attempt| attempt.reason.as_ref());
@@ -150,7 +150,7 @@ impl Fault {
     /// Whether it would happen again, as far as can be told.
     fn is_lasting(&self) -> bool {
         match self {
-            Fault::Dns(error) => !matches!(error, DnsError::TimedOut { .. }),
+            Fault::Dns(error) => !matches!(error, DnsError::NoReply { .. }),
             Fault::Connect(attempts) => {
                 attempts.iter().all(|attempt| attempt.reason == Some(CloseReason::Refused))
             }
@@ -244,13 +244,13 @@ mod tests {
         let lasting = [
             Fault::Dns(DnsError::NoSuchName { server }),
             Fault::Dns(DnsError::NoAddress { server }),
-            Fault::Dns(DnsError::ServerFailure { server, code: 2 }),
+            Fault::Dns(DnsError::ServerFailure { replies: vec![] }),
             Fault::Connect(vec![]),
             Fault::Connect(vec![refused(), refused()]),
         ];
         assert!(lasting.iter().all(Fault::is_lasting));
         let passing = [
-            Fault::Dns(DnsError::TimedOut { servers: vec![server] }),
+            Fault::Dns(DnsError::NoReply { replies: vec![] }),
             Fault::Connect(vec![refused(), attempt(None)]),
             Fault::Connect(vec![attempt(Some(CloseReason::Reset))]),
             Fault::timeout(Awaited::Head, Duration::from_secs(1)),
@@ -272,7 +272,7 @@ mod tests {
         let silence = Fault::timeout(Awaited::Head, Duration::from_secs(1));
         let cases = [
             (Fault::Dns(DnsError::NoSuchName { server }), Some(Hint::NameUnknown)),
-            (Fault::Dns(DnsError::TimedOut { servers: vec![server] }), Some(Hint::Resolver)),
+            (Fault::Dns(DnsError::NoReply { replies: vec![] }), Some(Hint::Resolver)),
             (Fault::Connect(vec![attempt(Some(CloseReason::Refused))]), Some(Hint::PeerRefused)),
             (Fault::Connect(vec![attempt(Some(tls()))]), Some(Hint::MarathonCa)),
             (Fault::Closed(tls()), Some(Hint::MarathonCa)),

@@ -147,6 +147,11 @@ impl Job {
         self.peer
     }
 
+    /// When it fails unless the response has begun.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Whether it may go out on a kept connection. A stream takes a fresh one: it lasts.
     pub(super) fn may_reuse(&self) -> bool {
         matches!(self.delivery, Delivery::Whole { .. })

@@ -11,7 +11,7 @@ use super::RequestId;
 use super::outbox::Outbox;
 use crate::dns::{DnsError, LookupId, QueryId, Resolver, ResolverOutput};
 use crate::flat::FlatMap;
-use crate::seam::{ConnId, Load, Output, SocketId};
+use crate::seam::{CloseReason, ConnId, Load, Output, SocketId};
 use crate::time::Instant;
 use crate::turn::Turn;
 
@@ -25,7 +25,7 @@ pub(super) struct Names {
     resolver: Resolver,
     configured_at: Option<Instant>,
     /// Names to look up once the configuration is there, which is being read while any wait.
-    waiting: Vec<(RequestId, String)>,
+    waiting: Vec<(RequestId, String, Instant)>,
     sockets: FlatMap<QueryId, SocketId>,
     streams: FlatMap<QueryId, ConnId>,
     answers: VecDeque<(RequestId, Answer)>,
@@ -43,29 +43,30 @@ impl Names {
         }
     }
 
-    /// Starts a lookup; its answer comes by [`Names::poll_answer`], perhaps at once.
+    /// Starts the lookup of a name for a caller that waits until a deadline; its answer comes by
+    /// [`Names::poll_answer`], perhaps at once.
     pub(super) fn lookup(
         &mut self,
         turn: &mut Turn<'_>,
         request: RequestId,
-        name: &str,
+        (name, deadline): (&str, Instant),
         outbox: &mut Outbox,
     ) {
         let age = self.configured_at.map(|at| turn.now.mono.since(at));
         if age.is_some_and(|age| age <= NAME_SERVICE_AGE_MAX) {
-            self.resolver.lookup(turn, LookupId(request.0), name);
+            self.resolver.lookup(turn, LookupId(request.0), name, deadline);
             self.carry_out(outbox);
             return;
         }
         if self.waiting.is_empty() {
             outbox.push(Output::Load(Load::NameService));
         }
-        self.waiting.push((request, name.into()));
+        self.waiting.push((request, name.into(), deadline));
     }
 
     /// Gives a lookup up; no answer follows.
     pub(super) fn cancel(&mut self, request: RequestId, outbox: &mut Outbox) {
-        self.waiting.retain(|(waiting, _)| *waiting != request);
+        self.waiting.retain(|(waiting, ..)| *waiting != request);
         self.resolver.cancel(LookupId(request.0));
         self.carry_out(outbox);
         self.answers.retain(|(answered, _)| *answered != request);
@@ -87,10 +88,10 @@ impl Names {
         hosts: &[u8],
         outbox: &mut Outbox,
     ) {
-        self.resolver.configure(resolv_conf, hosts);
+        self.resolver.configure(turn, resolv_conf, hosts);
         self.configured_at = Some(turn.now.mono);
-        for (request, name) in std::mem::take(&mut self.waiting) {
-            self.resolver.lookup(turn, LookupId(request.0), &name);
+        for (request, name, deadline) in std::mem::take(&mut self.waiting) {
+            self.resolver.lookup(turn, LookupId(request.0), &name, deadline);
         }
         self.carry_out(outbox);
     }
@@ -105,6 +106,19 @@ impl Names {
     ) {
         if let Some(query) = query_of(&self.sockets, socket) {
             self.resolver.handle_datagram(turn, query, from, bytes);
+            self.carry_out(outbox);
+        }
+    }
+
+    pub(super) fn handle_socket_failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        socket: SocketId,
+        reason: CloseReason,
+        outbox: &mut Outbox,
+    ) {
+        if let Some(query) = query_of(&self.sockets, socket) {
+            self.resolver.handle_datagram_failed(turn, query, reason);
             self.carry_out(outbox);
         }
     }
@@ -134,10 +148,16 @@ impl Names {
         }
     }
 
-    pub(super) fn handle_closed(&mut self, turn: &mut Turn<'_>, conn: ConnId, outbox: &mut Outbox) {
+    pub(super) fn handle_closed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        reason: CloseReason,
+        outbox: &mut Outbox,
+    ) {
         if let Some(query) = query_of(&self.streams, conn) {
             self.streams.remove(&query);
-            self.resolver.handle_stream_closed(turn, query);
+            self.resolver.handle_stream_closed(turn, query, reason);
             self.carry_out(outbox);
         }
     }

@@ -3,13 +3,28 @@
 use super::*;
 use crate::testing::Bench;
 
+mod options;
+mod servers;
+
 const CONF: &[u8] =
     b"nameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch s.org\noptions timeout:2 attempts:2\n";
 
+/// What a caller waits for the addresses, in seconds.
+const PATIENCE: u64 = 60;
+
 fn resolver() -> Resolver {
+    configured(std::str::from_utf8(CONF).unwrap())
+}
+
+fn configured(conf: &str) -> Resolver {
     let mut resolver = Resolver::new();
-    resolver.configure(CONF, b"10.9.9.9 hosted\n");
+    resolver.configure(&mut Bench::new().turn(), conf.as_bytes(), b"10.9.9.9 hosted\n");
     resolver
+}
+
+fn look_up(resolver: &mut Resolver, bench: &mut Bench, lookup: u64, name: &str) {
+    let deadline = bench.now.mono + Duration::from_secs(PATIENCE);
+    resolver.lookup(&mut bench.turn(), LookupId(lookup), name, deadline);
 }
 
 fn outputs(resolver: &mut Resolver) -> Vec<ResolverOutput> {
@@ -62,10 +77,10 @@ fn server(last: u8) -> SocketAddr {
 fn literals_and_hosts_ask_nobody() {
     let (mut bench, mut resolver) = (Bench::new(), resolver());
     for (name, address) in [("192.0.2.1", "192.0.2.1"), ("::1", "::1"), ("Hosted", "10.9.9.9")] {
-        resolver.lookup(&mut bench.turn(), LookupId(1), name);
+        look_up(&mut resolver, &mut bench, 1, name);
         assert_eq!(results(outputs(&mut resolver)), [ips(&[address])]);
     }
-    resolver.lookup(&mut bench.turn(), LookupId(1), "a..b");
+    look_up(&mut resolver, &mut bench, 1, "a..b");
     assert_eq!(results(outputs(&mut resolver)), [Err(DnsError::BadName)]);
     assert_eq!(resolver.poll_timeout(), None);
 }
@@ -73,7 +88,7 @@ fn literals_and_hosts_ask_nobody() {
 #[test]
 fn both_families_are_asked_at_once_and_come_by_turns() {
     let (mut bench, mut resolver) = (Bench::new(), resolver());
-    resolver.lookup(&mut bench.turn(), LookupId(1), "www.example.org");
+    look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let asked = questions(&outputs(&mut resolver));
     assert_eq!(asked.len(), 2);
     assert_ne!(asked[0].2[..2], asked[1].2[..2], "ids are of chance");
@@ -98,7 +113,7 @@ fn both_families_are_asked_at_once_and_come_by_turns() {
 #[test]
 fn one_family_does_after_a_grace() {
     let (mut bench, mut resolver) = (Bench::new(), resolver());
-    resolver.lookup(&mut bench.turn(), LookupId(1), "www.example.org");
+    look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let four = questions(&outputs(&mut resolver)).remove(1);
     resolver.handle_datagram(
         &mut bench.turn(),
@@ -115,7 +130,7 @@ fn one_family_does_after_a_grace() {
 #[test]
 fn forged_answers_are_passed_over() {
     let (mut bench, mut resolver) = (Bench::new(), resolver());
-    resolver.lookup(&mut bench.turn(), LookupId(1), "www.example.org");
+    look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let asked = questions(&outputs(&mut resolver));
     let good = reply(&asked[1].2, 0, Some("192.0.2.1"));
     resolver.handle_datagram(&mut bench.turn(), asked[1].0, server(9), &good);
@@ -130,7 +145,7 @@ fn forged_answers_are_passed_over() {
 #[test]
 fn silent_and_failing_servers_are_followed_by_the_next_ones() {
     let (mut bench, mut resolver) = (Bench::new(), resolver());
-    resolver.lookup(&mut bench.turn(), LookupId(1), "www.example.org");
+    look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let mut asked = Vec::new();
     for _ in 0..4 {
         asked.extend(
@@ -142,10 +157,12 @@ fn silent_and_failing_servers_are_followed_by_the_next_ones() {
     let servers = ["10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.2"];
     let expected: Vec<&str> = servers.iter().flat_map(|server| [*server; 2]).collect();
     assert_eq!(asked, expected);
-    let timed_out = DnsError::TimedOut { servers: vec![server(1).ip(), server(2).ip()] };
-    assert_eq!(results(outputs(&mut resolver)), [Err(timed_out)]);
+    let silent = |last| (server(last).ip(), Reply::Silent);
+    let no_reply = DnsError::NoReply { replies: vec![silent(1), silent(2)] };
+    assert_eq!(results(outputs(&mut resolver)), [Err(no_reply)]);
 
-    resolver.lookup(&mut bench.turn(), LookupId(2), "www.example.org");
+    let mut resolver = configured(std::str::from_utf8(CONF).unwrap());
+    look_up(&mut resolver, &mut bench, 2, "www.example.org");
     for (query, to, question) in questions(&outputs(&mut resolver)) {
         resolver.handle_datagram(&mut bench.turn(), query, to, &reply(&question, 2, None));
     }
@@ -156,7 +173,7 @@ fn silent_and_failing_servers_are_followed_by_the_next_ones() {
 /// Answers everything with a code and gives the names asked for, until the lookup is over.
 fn names_asked(name: &str, code: u8) -> (Vec<String>, Vec<Outcome>) {
     let (mut bench, mut resolver) = (Bench::new(), resolver());
-    resolver.lookup(&mut bench.turn(), LookupId(1), name);
+    look_up(&mut resolver, &mut bench, 1, name);
     let (mut names, mut over) = (Vec::new(), Vec::new());
     loop {
         let outputs = outputs(&mut resolver);
@@ -166,7 +183,7 @@ fn names_asked(name: &str, code: u8) -> (Vec<String>, Vec<Outcome>) {
             return (names, over);
         }
         for (query, to, question) in asked {
-            let name = resolver.queries.get(&query).unwrap().name.clone();
+            let name = resolver.queries.get(&query).unwrap().question.name.clone();
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -186,13 +203,14 @@ fn search_list_and_dots() {
     assert_eq!(names, ["host.s.org", "host"]);
     assert_eq!(over, [Err(DnsError::NoAddress { server: server(1).ip() })]);
     let (_, over) = names_asked("a.host", 2);
-    assert_eq!(over, [Err(DnsError::ServerFailure { server: server(2).ip(), code: 2 })]);
+    let replies = [1, 2].map(|last| (server(last).ip(), Reply::Code(2))).to_vec();
+    assert_eq!(over, [Err(DnsError::ServerFailure { replies })]);
 }
 
 #[test]
 fn truncation_leads_to_tcp_however_it_is_split() {
     let (mut bench, mut resolver) = (Bench::new(), resolver());
-    resolver.lookup(&mut bench.turn(), LookupId(1), "www.example.org");
+    look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let asked = questions(&outputs(&mut resolver));
     let mut truncated = reply(&asked[1].2, 0, None);
     truncated[2] |= 2;
@@ -220,14 +238,14 @@ fn truncation_leads_to_tcp_however_it_is_split() {
 #[test]
 fn a_stream_that_breaks_leads_to_the_next_server_and_cancel_closes_all() {
     let (mut bench, mut resolver) = (Bench::new(), resolver());
-    resolver.lookup(&mut bench.turn(), LookupId(1), "www.example.org");
+    look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let asked = questions(&outputs(&mut resolver));
     let mut truncated = reply(&asked[1].2, 0, None);
     truncated[2] |= 2;
     resolver.handle_datagram(&mut bench.turn(), asked[1].0, server(1), &truncated);
     let opened = outputs(&mut resolver);
     let ResolverOutput::OpenStream { query, .. } = opened[1] else { panic!("no stream") };
-    resolver.handle_stream_closed(&mut bench.turn(), query);
+    resolver.handle_stream_closed(&mut bench.turn(), query, CloseReason::Reset);
     assert_eq!(questions(&outputs(&mut resolver))[0].1, server(2));
     resolver.cancel(LookupId(1));
     assert_eq!(outputs(&mut resolver).len(), 2);

@@ -326,6 +326,44 @@ fn nobody_but_who_was_asked_is_heard_by_datagram() {
 }
 
 #[test]
+fn a_refused_datagram_is_reported() {
+    let nobody = StdUdp::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let to = nobody.local_addr().unwrap();
+    drop(nobody);
+    let socket = SocketId(3);
+    let ask = vec![Output::Datagram { socket, to, bytes: b"question".to_vec() }];
+    assert_eq!(failure_of(ask), (socket, CloseReason::Refused));
+}
+
+#[test]
+fn a_datagram_that_cannot_be_sent_is_reported_unless_its_socket_is_closed() {
+    // A link-local address without its zone (RFC 4007 section 6).
+    let to = "[fe80::1]:53".parse().unwrap();
+    let ask = |socket| Output::Datagram { socket, to, bytes: b"question".to_vec() };
+    let (closed, socket) = (SocketId(3), SocketId(4));
+    let outputs = vec![ask(closed), Output::CloseSocket { socket: closed }, ask(socket)];
+    assert_eq!(failure_of(outputs).0, socket);
+}
+
+/// Which socket fails first, and why.
+fn failure_of(outputs: Vec<Output>) -> (SocketId, CloseReason) {
+    let (sender, failed) = mpsc::channel();
+    let mut outputs = Some(outputs);
+    run(
+        None,
+        Box::new(move |input| match input {
+            Input::Started { .. } => outputs.take().unwrap(),
+            Input::SocketFailed(socket, reason) => {
+                sender.send((*socket, reason.clone())).unwrap();
+                vec![Output::Exit(0)]
+            }
+            other => panic!("{other:?}"),
+        }),
+    );
+    failed.recv().unwrap()
+}
+
+#[test]
 fn nobody_there_is_refused() {
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();

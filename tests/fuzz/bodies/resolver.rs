@@ -1,11 +1,13 @@
 //! Lookups in whatever order their answers come: every lookup ends with exactly one answer, every
-//! socket and connection that was opened is closed, and nothing is asked without end.
+//! socket and connection that was opened is closed, nothing is asked without end, and no lookup waits
+//! longer than its caller.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use marathon_acme::dns::{LookupId, QueryId, Resolver, ResolverOutput};
+use marathon_acme::seam::CloseReason;
 use marathon_acme::time::{Instant, Now, UnixTime};
 use marathon_acme::turn::Turn;
 
@@ -14,6 +16,8 @@ use super::keys::CheapKeys;
 const NAMES: [&str; 6] = ["a.org", "marathon.mesos", "lb", "localhost", "10.0.0.1", "bad..name"];
 /// Questions of one run at most: lookups times names, families, servers, attempts and streams.
 const QUERIES_MAX: usize = 20_000;
+/// What the caller of a lookup waits for.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Lookups under way at most.
 const LOOKUPS_MAX: usize = 8;
 
@@ -35,6 +39,8 @@ struct Stage {
     keys: CheapKeys,
     lookups: BTreeSet<LookupId>,
     lookups_made: u64,
+    /// When the caller of each lookup stops waiting.
+    deadlines: BTreeMap<LookupId, Instant>,
     /// Questions by datagram: whom they went to, and what they said.
     datagrams: Vec<(QueryId, SocketAddr, Vec<u8>)>,
     streams: Vec<(QueryId, SocketAddr, Vec<u8>)>,
@@ -49,6 +55,7 @@ impl Stage {
             keys: CheapKeys::default(),
             lookups: BTreeSet::new(),
             lookups_made: 0,
+            deadlines: BTreeMap::new(),
             datagrams: Vec::new(),
             streams: Vec::new(),
             queries: BTreeSet::new(),
@@ -104,11 +111,13 @@ impl Stage {
                 self.lookups_made += 1;
                 self.lookups.insert(lookup);
                 let name = NAMES[which % NAMES.len()];
-                self.act(|resolver, turn| resolver.lookup(turn, lookup, name));
+                let deadline = self.now + PATIENCE;
+                self.act(|resolver, turn| resolver.lookup(turn, lookup, name, deadline));
+                self.deadlines.insert(lookup, deadline);
             }
             1 => {
                 let conf = take(rest, which * 4);
-                self.act(|resolver, _| resolver.configure(conf, conf));
+                self.act(|resolver, turn| resolver.configure(turn, conf, conf));
             }
             2 => self.datagram(which, rest),
             3 => self.stream(which, rest),
@@ -132,13 +141,18 @@ impl Stage {
                 self.streams.retain(|(open, ..)| *open != query);
                 // It is gone: what closes it again is harmless, but comes from the resolver alone.
                 self.streams.push((query, SocketAddr::from(([0, 0, 0, 0], 0)), Vec::new()));
-                self.act(|resolver, turn| resolver.handle_stream_closed(turn, query));
+                let reason = CloseReason::Refused;
+                self.act(|resolver, turn| resolver.handle_stream_closed(turn, query, reason));
             }
         }
     }
 
     fn datagram(&mut self, which: usize, rest: &mut &[u8]) {
         let Some((query, to, question)) = pick(&self.datagrams, which) else { return };
+        if which & 24 == 24 {
+            let reason = CloseReason::Refused;
+            return self.act(|resolver, turn| resolver.handle_datagram_failed(turn, query, reason));
+        }
         let from = if which & 16 == 0 { to } else { SocketAddr::from(([10, 9, 9, 9], 53)) };
         let bytes = answer(&question, rest);
         self.act(|resolver, turn| resolver.handle_datagram(turn, query, from, &bytes));
@@ -161,6 +175,9 @@ impl Stage {
                 assert!(self.datagrams.is_empty() && self.streams.is_empty(), "left open");
                 return;
             };
+            // Where time has jumped past it, all that is left is to end.
+            let late = |lookup: &&LookupId| (self.now..at).contains(&self.deadlines[lookup]);
+            assert_eq!(self.lookups.iter().find(late), None, "longer than its caller waits");
             self.now = self.now.max(at);
             self.act(Resolver::handle_timeout);
         }

@@ -156,8 +156,33 @@ fn a_lookup_that_is_given_up_leaves_no_socket_open() {
         world.sleep();
     }
     assert_eq!(open_sockets(&mut world), []);
-    let text = "http://asked.example: its name was not resolved within 1.0s";
+    let text = "http://asked.example: no name server answered (192.0.2.53: no reply)";
     assert_eq!(world.failure(), text);
+}
+
+#[test]
+fn a_refused_datagram_ends_the_lookup_without_waiting() {
+    let (mut world, _) = asked(get(URL));
+    let mut open = Vec::new();
+    while let Some(output) = world.transport.poll_output() {
+        match output {
+            Output::Datagram { socket, .. } => {
+                open.push(socket);
+                let reason = CloseReason::Refused;
+                world.with(|it, turn| it.handle_socket_failed(turn, socket, reason));
+            }
+            Output::CloseSocket { socket } => open.retain(|each| *each != socket),
+            _ => {}
+        }
+    }
+    assert_eq!((open, world.transport.poll_timeout()), (vec![], None));
+    let text =
+        "http://asked.example: no name server answered (192.0.2.53: the connection was refused)";
+    assert_eq!(world.failure(), text);
+    // What comes for a socket that is closed has no effect.
+    let reason = CloseReason::Refused;
+    world.with(|it, turn| it.handle_socket_failed(turn, SocketId(9), reason));
+    assert_eq!(world.outputs(), Vec::<String>::new());
 }
 
 #[test]

@@ -358,7 +358,11 @@ impl World {
         let chosen = self.sockets.keys().nth(which % self.sockets.len().max(1)).copied();
         let Some(socket) = chosen else { return };
         let (from, question) = self.sockets[&socket].clone();
-        let bytes = match script.byte() % 4 {
+        let how = script.byte();
+        if how == u8::MAX {
+            return self.tell(Input::SocketFailed(socket, CloseReason::Refused));
+        }
+        let bytes = match how % 4 {
             0 => of_name_server(&question, false),
             1 => [&question[..2], &[0x81, 0x83], &question[4..]].concat(),
             2 => [&question[..2], &[0x83, 0x80], &question[4..]].concat(),
