@@ -89,7 +89,7 @@ pub enum PublicKey {
 }
 
 /// A key that never served before, and what a CA certifies it by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRequest {
     /// PKCS#8 PEM.
     pub key: Secret,

@@ -2,9 +2,9 @@
 //! that fails in passing is made again. Whatever was published is withdrawn on every way out, and not
 //! before the CA is through with it.
 //!
-//! `Creating or Resuming → Authorizing ⇄ Answering → Validating → Finalizing → Collecting →
+//! `Creating or Resuming → Authorizing ⇄ Answering → Validating (→ Keeping) → Finalizing → Collecting →
 //! Downloading (→ Choosing)`, and from an order with a name that is refused `→ Diagnosing`, which asks
-//! for the reasons.
+//! for the reasons. An order that an earlier run has finalized begins at Collecting.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::domain::Domain;
 use crate::http::Response;
-use crate::keys::{AccountKey, KeyType};
+use crate::keys::{AccountKey, CertificateRequest, KeyType};
 use crate::log::Record;
 use crate::secret::Secret;
 use crate::time::{Instant, UnixTime};
@@ -47,7 +47,7 @@ const POLL_MAX: Duration = Duration::from_secs(10);
 /// A CA's `Retry-After` for a look is followed up to this; then the deadline decides.
 const POLL_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// A call that the CA wants made again later than this is not waited for: the whole order is. Once it
-/// is finalized, this does not hold: the certificate's key is nowhere but here.
+/// is finalized, this does not hold: the certificate is there, or may be.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Some CAs answer 404 at a URL that they have just given, until all their machines know it: that passes
 /// within this time after their last good answer …
@@ -71,7 +71,16 @@ pub struct OrderRequest {
     /// The common name of the topmost issuer that the chain should have.
     pub preferred_chain: Option<String>,
     /// An order of an earlier run for the same names, to go on with it.
-    pub resume: Option<Url>,
+    pub resume: Option<Resume>,
+}
+
+/// An order of an earlier run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// Where it is.
+    pub url: Url,
+    /// The key and the request that it is finalized with, where the earlier run has kept them.
+    pub certificate: Option<CertificateRequest>,
 }
 
 impl OrderRequest {
@@ -93,11 +102,9 @@ impl OrderRequest {
 pub enum OrderOutput {
     /// Make this call; its answer goes to [`Order::handle_reply`].
     Call(Post),
-    /// The CA has made the order. It can be resumed until it is finalized.
-    Placed {
-        /// Where it is.
-        url: Url,
-    },
+    /// The CA has made the order. It can be resumed with this, which is to be kept on the disk before the
+    /// order is finalized: [`Order::kept`] is waited for.
+    Placed(Resume),
     /// The CA is asked to issue from now on: it may do so whatever becomes of the order here.
     Finalizing,
     /// Answer this token from now on.
@@ -143,6 +150,10 @@ pub struct Order {
     /// When the CA last gave a good answer; at first, when the order began.
     answered_at: Instant,
     published: Vec<String>,
+    /// The key of the certificate and the request for it, once there is an order.
+    certificate: Option<CertificateRequest>,
+    /// These are on the disk.
+    is_kept: bool,
     outputs: VecDeque<OrderOutput>,
 }
 
@@ -150,10 +161,13 @@ impl Order {
     /// An order for these names; its first call is due at once.
     pub fn new(now: Instant, request: OrderRequest) -> Order {
         let step = match &request.resume {
-            Some(url) => Step::Resuming { url: url.clone() },
+            Some(Resume { url, .. }) => Step::Resuming { url: url.clone() },
             None => Step::Creating { replaces: request.replaces.clone() },
         };
+        let certificate = request.resume.as_ref().and_then(|resume| resume.certificate.clone());
         Order {
+            is_kept: certificate.is_some(),
+            certificate,
             request,
             deadline: now + ORDER_DEADLINE,
             step,
@@ -175,8 +189,8 @@ impl Order {
         &self.request
     }
 
-    /// Whether it is lost with this run: the CA may be making an order whose URL is not known yet, or a
-    /// certificate whose key is only here.
+    /// Whether it is not to be left to another run: the CA may be making an order whose URL is not known yet,
+    /// or the certificate.
     pub fn cannot_be_resumed(&self) -> bool {
         match self.step {
             Step::Creating { .. }
@@ -188,6 +202,7 @@ impl Order {
             | Step::Authorizing { .. }
             | Step::Answering { .. }
             | Step::Validating { .. }
+            | Step::Keeping(_)
             | Step::Diagnosing(_)
             | Step::Over => false,
         }
@@ -203,7 +218,8 @@ impl Order {
         }
         if self.call_at.is_some_and(|at| at <= now) {
             self.call_at = None;
-            let post = self.step.post(&self.request, directory);
+            let csr = self.certificate.as_ref().map_or(&[][..], |it| &it.csr);
+            let post = self.step.post((&self.request, csr), directory);
             self.outputs.extend(post.map(OrderOutput::Call));
         }
     }
@@ -249,15 +265,15 @@ impl Order {
             }
             Step::Validating { placed, looks } => self.looked(turn, placed, looks, &response),
             Step::Diagnosing(inquiry) => self.diagnosed(turn, inquiry, &response),
-            Step::Finalizing { placed, request, looks } => {
-                self.finalized(turn, placed, request, looks, Asked::ToFinalize, &response);
+            Step::Keeping(placed) => self.step = Step::Keeping(placed),
+            Step::Finalizing { placed, looks } => {
+                self.finalized(turn, placed, looks, Asked::ToFinalize, &response);
             }
-            Step::Collecting { placed, request, looks, refused } => {
-                let asked = Asked::ForTheOrder(refused);
-                self.finalized(turn, placed, request, looks, asked, &response);
+            Step::Collecting { placed, looks, refused } => {
+                self.finalized(turn, placed, looks, Asked::ForTheOrder(refused), &response);
             }
-            Step::Downloading { certificate, key, replaced } => {
-                self.downloaded(turn, certificate, key, replaced, &response);
+            Step::Downloading { certificate, replaced } => {
+                self.downloaded(turn, certificate, replaced, &response);
             }
             Step::Choosing { issued, left, offered } => {
                 self.chosen(turn, issued, left, offered, &response);
@@ -286,12 +302,12 @@ impl Order {
                 turn.log(line.with("name", self.first_name()).with("error", &error));
                 return self.go(turn, Step::Creating { replaces: None });
             }
-            Step::Finalizing { placed, request, looks } if not_ready || passing => {
-                Step::Collecting { placed, request, looks, refused: None }
+            Step::Finalizing { placed, looks } if not_ready || passing => {
+                Step::Collecting { placed, looks, refused: None }
             }
             // Whether that was the last word the order says: what was finalized is issued all the same.
-            Step::Finalizing { placed, request, looks } if error.status().is_some() => {
-                Step::Collecting { placed, request, looks, refused: Some(error.clone()) }
+            Step::Finalizing { placed, looks } if error.status().is_some() => {
+                Step::Collecting { placed, looks, refused: Some(error.clone()) }
             }
             Step::Answering { placed, mut survey, authorization, .. } if passing => {
                 survey.left.push_front(authorization);

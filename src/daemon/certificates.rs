@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::config::Config;
 use crate::daemon::budget::Budget;
-use crate::daemon::issuer::OrderId;
+use crate::daemon::issuer::{OrderId, Resume};
 use crate::daemon::memory::CertificateMemory;
 use crate::daemon::wish::Wishes;
 use crate::domain::Domain;
@@ -21,7 +21,6 @@ use crate::log::Record;
 use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
-use crate::url::Url;
 
 mod comparing;
 mod deadline;
@@ -80,6 +79,8 @@ pub enum CertificatesOutput {
         /// The certificate that it replaces (RFC 9773 section 5).
         replaces: Option<String>,
     },
+    /// What an order is finalized with is on the disk, or cannot be.
+    Kept(OrderId),
     /// An order may not begin; it is forgotten.
     Cancel(OrderId),
     /// Ask the CA when to renew; the answer goes to [`Certificates::advised`].
@@ -116,7 +117,7 @@ pub struct NewOrder {
     /// The certificate that it replaces (RFC 9773 section 5), once it may begin.
     pub replaces: Option<String>,
     /// An order of an earlier run.
-    pub resume: Option<Url>,
+    pub resume: Option<Resume>,
     /// The last one failed: others are more likely to succeed.
     pub failed_before: bool,
 }
@@ -147,6 +148,8 @@ pub struct Certificates {
     orders: BTreeMap<OrderId, Domain>,
     /// Those that wait for their attempts to be on the disk.
     recording: Vec<Domain>,
+    /// Orders that wait for what they are finalized with to be there; in which writing of the memory it is.
+    keeping: Vec<(OrderId, Option<u64>)>,
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
     /// What is wanted now, before it is compared.
@@ -186,6 +189,7 @@ impl Certificates {
             deferred: Deferred::default(),
             orders: BTreeMap::new(),
             recording: Vec::new(),
+            keeping: Vec::new(),
             unread: VecDeque::new(),
             asked: None,
             changes: None,

@@ -30,7 +30,7 @@ use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
-pub use crate::acme::order::{Issued, OrderError};
+pub use crate::acme::order::{Issued, OrderError, Resume};
 
 mod account;
 mod counts;
@@ -107,12 +107,12 @@ pub enum IssuerOutput {
         /// Which.
         order: OrderId,
     },
-    /// The CA has made an order, under this URL.
+    /// The CA has made an order, which can be resumed with this: [`Issuer::kept`] is waited for.
     Placed {
         /// Which.
         order: OrderId,
-        /// Its URL.
-        url: Url,
+        /// Its URL, and what it is finalized with.
+        resume: Resume,
     },
     /// The CA is asked to issue: it may do so whatever becomes of the order here.
     Finalizing {

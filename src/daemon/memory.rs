@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use crate::acme::order::Resume;
 use crate::acme::renewal_info::Window;
 use crate::daemon::budget::Budget;
 use crate::daemon::certificates::{Advice, AppChanges, Life, NameChanges, Trouble, When};
@@ -16,6 +19,8 @@ use crate::daemon::wish::Source;
 use crate::domain::Domain;
 use crate::flat::{FlatMap, FlatSet};
 use crate::hint::{Complaint, Hint};
+use crate::keys::CertificateRequest;
+use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -169,14 +174,19 @@ pub struct Attempt {
     pub directory: String,
     /// What it is for.
     pub names: Vec<Domain>,
-    /// Its URL, once the CA has made it.
-    pub order: Option<Url>,
+    /// Its URL and what it is finalized with, once the CA has made it.
+    pub resume: Option<Resume>,
 }
 
 impl Attempt {
+    /// What its order is finalized with, once that is made.
+    pub fn certificate(&self) -> Option<&CertificateRequest> {
+        self.resume.as_ref()?.certificate.as_ref()
+    }
+
     /// Whether the order can be gone on with at the CA of `directory`.
     pub fn can_go_on(&self, directory: &str) -> bool {
-        self.order.is_some() && self.directory == directory
+        self.resume.is_some() && self.directory == directory
     }
 }
 
@@ -335,8 +345,16 @@ fn read_attempt(value: &Value) -> Option<Attempt> {
         at: time(&value["at"])?,
         directory: text(&value["directory"])?,
         names: names(&value["names"]),
-        order: value["order"].as_str().and_then(|url| Url::parse(url).ok()),
+        resume: read_resume(value),
     })
+}
+
+fn read_resume(value: &Value) -> Option<Resume> {
+    let url = value["order"].as_str().and_then(|url| Url::parse(url).ok())?;
+    let csr = value["csr"].as_str().and_then(|csr| URL_SAFE_NO_PAD.decode(csr).ok());
+    let certificate = text(&value["key"]).map(Secret::new).zip(csr);
+    let certificate = certificate.map(|(key, csr)| CertificateRequest { key, csr });
+    Some(Resume { url, certificate })
 }
 
 #[cfg(test)]

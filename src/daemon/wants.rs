@@ -29,6 +29,7 @@ impl Daemon {
             CertificatesOutput::Begin { order, replaces } => {
                 self.issuer.begin(turn, order, replaces);
             }
+            CertificatesOutput::Kept(order) => self.issuer.kept(turn, order),
             CertificatesOutput::Cancel(order) => self.issuer.cancel(turn, order),
             CertificatesOutput::Ask { name, cert_id } => self.issuer.ask(name, cert_id),
             CertificatesOutput::Write(name, pem) => {
@@ -88,7 +89,9 @@ impl Daemon {
                 }
             }
             IssuerOutput::Begins { order } => self.certificates.begins(turn, order),
-            IssuerOutput::Placed { order, url } => self.certificates.placed(turn, order, url),
+            IssuerOutput::Placed { order, resume } => {
+                self.certificates.placed(turn, order, resume);
+            }
             IssuerOutput::Finalizing { order } => self.certificates.finalizing(order),
             IssuerOutput::Advised { name, cert_id, answer } => {
                 self.advised(turn, (&name, &cert_id), answer);

@@ -295,7 +295,7 @@ impl<F: Files> Storage<F> {
         text(self.files.read(&self.dir.join(path), bytes_max + 1), path, bytes_max)
     }
 
-    /// `state.json`, in which nothing is secret.
+    /// `state.json`.
     fn read_state(&self) -> Result<Vec<u8>, StoreError> {
         self.read("state.json", STATE_BYTES_MAX).map(|mut bytes| std::mem::take(&mut *bytes))
     }

@@ -12,10 +12,11 @@ use crate::Test;
 use crate::fixed::Fixed;
 use crate::process::{Outcome, expect, get, wait_until};
 use crate::site::{check_file, play, text};
-use crate::stand::Stand;
+use crate::stand::{Stand, kill};
 
 pub(crate) const TESTS: &[Test] = &[
     ("what_the_ca_does_not_know_yet_is_asked_for_again", &[], not_there_yet),
+    ("what_is_issued_is_fetched_after_a_restart", &[], restarted),
     ("a_chain_whose_certificates_are_joined_is_stored_whole", &[], joined),
     ("a_chain_out_of_order_is_stored_in_order", &[], out_of_order),
     ("odd_fields_of_an_answer_are_passed_over_and_compression_is_named", &[], fields),
@@ -68,6 +69,37 @@ fn not_there_yet() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The program is killed between the request to issue and the download, which the CA refuses for a while: the
+/// next run fetches the certificate, whose key the earlier one has made.
+fn restarted() -> Outcome {
+    const NAME: &str = "a.example.com";
+    let stand = Stand::new(Settings::default())?;
+    let refusal =
+        Effect::Refuse(Problem::new(404, "malformed", "no such object"), RetryAfter::None);
+    let fault = Fault { step: Step::Certificate, effect: refusal, times: u32::MAX, tag: 0 };
+    stand.with_ca(|ca| ca.settings.faults.push(fault));
+    stand.site.deploy("/a", NAME);
+    for run in 1..=2 {
+        let mut daemon = stand.start(&format!("daemon{run}"), &[])?;
+        wait_until("the certificate is refused", || {
+            (stand.with_ca(|ca| ca.fired().len()) >= run).then_some(())
+        })?;
+        kill(&mut daemon)?;
+    }
+    let state = stand.site.storage.join("state.json");
+    let held = || fs::read_to_string(&state).map_err(text);
+    expect(held()?.contains("PRIVATE KEY"), || "the key is not kept".into())?;
+    stand.with_ca(|ca| ca.settings.faults.clear());
+    let daemon = stand.start("daemon3", &[])?;
+    stand.site.wait_for_certificate(&daemon, NAME)?;
+    let counts = (stand.count("POST", "/new-order", 201), stand.issued());
+    expect(counts == (1, 1), || format!("{counts:?}\n{}", daemon.output()))?;
+    // The key is in its file alone from then on.
+    wait_until("the key is forgotten", || {
+        held().is_ok_and(|it| !it.contains("PRIVATE KEY")).then_some(())
+    })
 }
 
 /// A certificate of which the CA rewrites the chain, and the log; so many sections are stored.

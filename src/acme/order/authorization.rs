@@ -13,6 +13,7 @@ use crate::keys::AccountKey;
 use crate::turn::Turn;
 use crate::url::Url;
 
+use super::issuance::Asked;
 use super::step::{Placed, Step, Survey};
 use super::{Order, OrderError, OrderOutput, POLL_MIN, Refusal};
 
@@ -34,8 +35,9 @@ impl Order {
         };
         match order.status {
             Status::Pending | Status::Ready => {
-                self.outputs.push_back(OrderOutput::Placed { url: url.clone() });
-                self.go_on(turn, url, order, replaces);
+                if self.keep(turn, &url) {
+                    self.go_on(turn, url, order, replaces);
+                }
             }
             Status::Invalid => self.diagnose(turn, placed(url, &order, replaces), order),
             // An order of an earlier run that the CA hands back: its key is gone, so it is of no use.
@@ -43,7 +45,7 @@ impl Order {
         }
     }
 
-    /// The order of an earlier run was looked at: it is of use only before it is finalized.
+    /// The order of an earlier run was looked at: once it is finalized, it is of use only with its key.
     pub(super) fn resumed(&mut self, turn: &mut Turn<'_>, url: Url, response: &Response) {
         let order = match OrderObject::parse(&response.body) {
             Ok(order) => order,
@@ -54,10 +56,17 @@ impl Order {
         let theirs: BTreeSet<String> =
             order.identifiers.iter().map(|name| name.to_ascii_lowercase()).into_set();
         let ours = self.request.names.iter().map(Domain::to_string).into_set();
+        let replaced = order.replaces.clone();
         match order.status {
             Status::Pending | Status::Ready if theirs == ours => {
-                let replaced = order.replaces.clone();
-                self.go_on(turn, url, order, replaced);
+                if self.keep(turn, &url) {
+                    self.go_on(turn, url, order, replaced);
+                }
+            }
+            Status::Processing | Status::Valid if theirs == ours && self.is_kept => {
+                let placed = placed(url, &order, replaced);
+                self.outputs.push_back(OrderOutput::Finalizing);
+                self.finalized(turn, placed, 0, Asked::ForTheOrder(None), response);
             }
             _ => self.finish(Err(OrderError::NotOurs)),
         }

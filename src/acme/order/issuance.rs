@@ -10,13 +10,12 @@ use crate::http::Response;
 use crate::keys::CertificateRequest;
 use crate::log::Record;
 use crate::pki::{same_leaf, topmost_issuer};
-use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::turn::Turn;
 use crate::url::Url;
 
 use super::step::{Placed, Step};
-use super::{Issued, Order, OrderError, OrderOutput, look_pause};
+use super::{Issued, Order, OrderError, OrderOutput, Resume, look_pause};
 
 /// Other chains that are fetched at most.
 const ALTERNATES_MAX: usize = 10;
@@ -30,13 +29,41 @@ pub(super) enum Asked {
 }
 
 impl Order {
-    pub(super) fn finalize(&mut self, turn: &mut Turn<'_>, placed: Placed) {
+    /// The CA has the order: what it is finalized with is made and kept, unless an earlier run has done so.
+    /// Whether it could be made; else the order is over.
+    pub(super) fn keep(&mut self, turn: &mut Turn<'_>, url: &Url) -> bool {
+        if self.certificate.is_some() {
+            return true;
+        }
         match turn.keys.certificate_request(&self.request.names, self.request.key_type) {
-            Ok(request) => {
-                self.outputs.push_back(OrderOutput::Finalizing);
-                self.go(turn, Step::Finalizing { placed, request, looks: 0 });
+            Ok(certificate) => {
+                let resume = Resume { url: url.clone(), certificate: Some(certificate.clone()) };
+                self.certificate = Some(certificate);
+                self.outputs.push_back(OrderOutput::Placed(resume));
+                true
             }
-            Err(error) => self.finish(Err(OrderError::Call(CallError::Key(error)))),
+            Err(error) => {
+                self.finish(Err(OrderError::Call(CallError::Key(error))));
+                false
+            }
+        }
+    }
+
+    /// [`OrderOutput::Placed`] is on the disk, or cannot be.
+    pub fn kept(&mut self, turn: &Turn<'_>) {
+        self.is_kept = true;
+        match std::mem::replace(&mut self.step, Step::Over) {
+            Step::Keeping(placed) => self.finalize(turn, placed),
+            step => self.step = step,
+        }
+    }
+
+    pub(super) fn finalize(&mut self, turn: &Turn<'_>, placed: Placed) {
+        if self.is_kept {
+            self.outputs.push_back(OrderOutput::Finalizing);
+            self.go(turn, Step::Finalizing { placed, looks: 0 });
+        } else {
+            (self.step, self.call_at) = (Step::Keeping(placed), None);
         }
     }
 
@@ -45,31 +72,24 @@ impl Order {
         &mut self,
         turn: &mut Turn<'_>,
         placed: Placed,
-        request: CertificateRequest,
         looks: u32,
         asked: Asked,
         response: &Response,
     ) {
-        let again = Step::Collecting {
-            placed: placed.clone(),
-            request: request.clone(),
-            looks: looks + 1,
-            refused: None,
-        };
+        let again = Step::Collecting { placed: placed.clone(), looks: looks + 1, refused: None };
         let order = match OrderObject::parse(&response.body) {
             Ok(order) => order,
             Err(error) => return self.failed(turn, again, CallError::Malformed(error)),
         };
         match (order.status, order.certificate.clone()) {
             (Status::Valid, Some(certificate)) => {
-                let (key, replaced) = (request.key, placed.replaced);
-                self.go(turn, Step::Downloading { certificate, key, replaced });
+                self.go(turn, Step::Downloading { certificate, replaced: placed.replaced });
             }
             (Status::Invalid, _) => self.diagnose(turn, placed, order),
             // The request to finalize was refused, or lost. One that was just answered is given its time.
             (Status::Ready, _) if asked != Asked::ToFinalize => match asked {
                 Asked::ForTheOrder(Some(error)) => self.give_up(turn, again, error),
-                _ => self.go(turn, Step::Finalizing { placed, request, looks: looks + 1 }),
+                _ => self.go(turn, Step::Finalizing { placed, looks: looks + 1 }),
             },
             (Status::Ready | Status::Pending | Status::Processing | Status::Valid, _) => {
                 self.wait(turn, looks, again, response);
@@ -89,7 +109,6 @@ impl Order {
         &mut self,
         turn: &mut Turn<'_>,
         certificate: Url,
-        key: Secret,
         replaced: Option<String>,
         response: &Response,
     ) {
@@ -99,12 +118,15 @@ impl Order {
                 member: "PEM chain",
                 near: beginning(&response.body),
             };
-            let step = Step::Downloading { certificate, key, replaced };
+            let step = Step::Downloading { certificate, replaced };
             return self.failed(turn, step, CallError::Malformed(malformed));
         };
         let topmost = topmost_issuer(&chain_pem);
         let told_time = response.head.headers.first("date").and_then(UnixTime::from_http_date);
         let names = self.request.names.clone();
+        let Some(CertificateRequest { key, .. }) = self.certificate.take() else {
+            return self.finish(Err(OrderError::NotOurs));
+        };
         let issued = Issued { names, key, chain_pem, replaced, told_time };
         match &self.request.preferred_chain {
             Some(preferred) if topmost.as_ref() != Some(preferred) => {

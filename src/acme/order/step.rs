@@ -9,8 +9,6 @@ use crate::acme::call::{CallError, Post};
 use crate::acme::jws::base64url;
 use crate::acme::types::Directory;
 use crate::domain::Domain;
-use crate::keys::CertificateRequest;
-use crate::secret::Secret;
 use crate::url::Url;
 
 use super::diagnosis::Inquiry;
@@ -49,22 +47,21 @@ pub(super) enum Step {
     },
     /// Asks the authorizations why the order is invalid.
     Diagnosing(Inquiry),
+    /// Waits until what it is finalized with is on the disk.
+    Keeping(Placed),
     Finalizing {
         placed: Placed,
-        request: CertificateRequest,
         looks: u32,
     },
     /// Looks at the order until the certificate is there.
     Collecting {
         placed: Placed,
-        request: CertificateRequest,
         looks: u32,
         /// What the CA said to the request to finalize it, where it refused that.
         refused: Option<CallError>,
     },
     Downloading {
         certificate: Url,
-        key: Secret,
         replaced: Option<String>,
     },
     /// Asks for the first of the other chains that are left.
@@ -110,6 +107,7 @@ impl Step {
             Step::Answering { .. } => "answering a challenge",
             Step::Validating { .. } => "waiting for the validation",
             Step::Diagnosing(_) => "asking why the order is invalid",
+            Step::Keeping(_) => "writing the certificate's key",
             Step::Finalizing { .. } => "finalizing",
             Step::Collecting { .. } => "waiting for the certificate",
             Step::Downloading { .. } => "downloading the certificate",
@@ -118,7 +116,7 @@ impl Step {
         }
     }
 
-    /// Whether the CA is asked to issue, and the certificate's key is only here.
+    /// Whether the CA is asked to issue.
     pub(super) fn is_finalized(&self) -> bool {
         matches!(self, Step::Finalizing { .. } | Step::Collecting { .. } | Step::Downloading { .. })
     }
@@ -139,7 +137,11 @@ impl Step {
     }
 
     /// The call that this step makes.
-    pub(super) fn post(&self, request: &OrderRequest, directory: &Directory) -> Option<Post> {
+    pub(super) fn post(
+        &self,
+        (request, csr): (&OrderRequest, &[u8]),
+        directory: &Directory,
+    ) -> Option<Post> {
         match self {
             Step::Creating { replaces } => Some(new_order(request, replaces.as_deref(), directory)),
             Step::Resuming { url } => Some(Post::as_get(url)),
@@ -149,12 +151,12 @@ impl Step {
             Step::Validating { placed, .. } | Step::Collecting { placed, .. } => {
                 Some(Post::as_get(&placed.url))
             }
-            Step::Finalizing { placed, request, .. } => {
-                Some(Post::json(&placed.finalize, json!({"csr": base64url(&request.csr)})))
+            Step::Finalizing { placed, .. } => {
+                Some(Post::json(&placed.finalize, json!({"csr": base64url(csr)})))
             }
             Step::Downloading { certificate, .. } => Some(chain(certificate)),
             Step::Choosing { left, .. } => left.front().map(chain),
-            Step::Over => None,
+            Step::Keeping(_) | Step::Over => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::daemon::budget::OrderKind;
-use crate::daemon::issuer::{Issued, OrderError, OrderId};
+use crate::daemon::issuer::{Issued, OrderError, OrderId, Resume};
 use crate::daemon::memory::Attempt;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
@@ -14,7 +14,6 @@ use crate::keys::jittered;
 use crate::log::Record;
 use crate::seam::StoreError;
 use crate::turn::Turn;
-use crate::url::Url;
 
 use super::entry::Step;
 use super::file::{Assembled, Refused};
@@ -33,7 +32,7 @@ impl Certificates {
         let app = entry.wish.as_ref().map(|wish| wish.source.app.clone()).unwrap_or_default();
         let (replaces, failed_before) = (None, entry.is_failing());
         let (names, resume) = if let Some(attempt) = entry.placed(&self.policy) {
-            let (names, resume, at) = (attempt.names.clone(), attempt.order.clone(), attempt.at);
+            let (names, resume, at) = (attempt.names.clone(), attempt.resume.clone(), attempt.at);
             let kind = self.kind_of(at, name, &names);
             self.deferred.forget(name);
             self.step(name, Step::Ordering { names: names.clone(), kind, finalizing: false });
@@ -71,7 +70,7 @@ impl Certificates {
         self.budget.order_made(now, &names, kind);
         self.deferred.forget(&name);
         let directory = self.policy.directory.clone();
-        let attempt = Attempt { at: now, directory, names: names.clone(), order: None };
+        let attempt = Attempt { at: now, directory, names: names.clone(), resume: None };
         if let Some(entry) = self.entries.get_mut(&name) {
             entry.memory.attempt = Some(Box::new(attempt));
             entry.step = Step::Recording { order, names, kind, write: None };
@@ -104,6 +103,9 @@ impl Certificates {
                 write.get_or_insert(revision);
             }
         }
+        for (_, write) in &mut self.keeping {
+            write.get_or_insert(revision);
+        }
     }
 
     /// A writing of the memory is on the disk, or is not: only what is, may be ordered, so that no
@@ -114,6 +116,9 @@ impl Certificates {
         revision: u64,
         result: Result<(), &StoreError>,
     ) {
+        // Where it cannot be written, the certificate is lost with this run, and no sooner.
+        let kept = self.keeping.extract_if(.., |(_, write)| write.is_some_and(|it| it <= revision));
+        self.outputs.extend(kept.map(|(order, _)| CertificatesOutput::Kept(order)));
         for name in std::mem::take(&mut self.recording) {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
             let Step::Recording { order, names, kind, write } = &entry.step else { continue };
@@ -145,12 +150,13 @@ impl Certificates {
     }
 
     /// The CA has made an order: an end of the program need not be its end.
-    pub fn placed(&mut self, turn: &Turn<'_>, order: OrderId, url: Url) {
+    pub fn placed(&mut self, turn: &Turn<'_>, order: OrderId, resume: Resume) {
         let entry = self.orders.get(&order).and_then(|name| self.entries.get_mut(name));
         let Some(entry) = entry else { return };
         let Step::Ordering { kind, .. } = entry.step else { return };
         let Some(attempt) = &mut entry.memory.attempt else { return };
-        attempt.order = Some(url);
+        attempt.resume = Some(resume);
+        self.keeping.push((order, None));
         self.budget.order_placed(turn.now.wall, attempt.at, kind);
         self.unsaved = Some(Urgency::Now);
     }
@@ -226,7 +232,7 @@ impl Certificates {
         let now = turn.now.wall;
         let entry = self.entries.get(name);
         let attempt = entry.and_then(|entry| entry.memory.attempt.as_ref());
-        let placed = attempt.is_some_and(|attempt| attempt.order.is_some());
+        let placed = attempt.is_some_and(|attempt| attempt.resume.is_some());
         let since = attempt.map_or(now, |attempt| attempt.at);
         // What the CA may have issued it has counted, though we have nothing of it.
         let finalizing =

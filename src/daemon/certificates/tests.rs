@@ -14,8 +14,10 @@ use crate::daemon::budget::OrderKind;
 use crate::daemon::issuer::{Issued, OrderError};
 use crate::daemon::wish::Source;
 use crate::daemon::wish::Wish;
+use crate::keys::CertificateRequest;
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
+use crate::url::Url;
 
 mod advice;
 mod cancelling;
@@ -164,7 +166,7 @@ impl Case {
                     let order = queued.remove(&order);
                     shown.extend(order.map(|order| format!("{order}{replacing}")));
                 }
-                CertificatesOutput::Cancel(_) => {}
+                CertificatesOutput::Cancel(_) | CertificatesOutput::Kept(_) => {}
                 CertificatesOutput::TryRoutes(..) => {
                     assert!(!queued.is_empty(), "it comes before its order begins");
                     self.tried.push(show(&output));
@@ -195,10 +197,17 @@ impl Case {
         self.end(id, OrderError::Call(CallError::Problem { problem, status: 429, retry_after }))
     }
 
+    /// The CA has made this order.
+    fn place(&mut self, id: u64, url: &str) {
+        let (key, csr) = (Secret::new("the key".into()), b"the request".to_vec());
+        let certificate = Some(CertificateRequest { key, csr });
+        let resume = Resume { url: Url::parse(url).unwrap(), certificate };
+        self.certificates.placed(&self.bench.turn(), OrderId(id), resume);
+    }
+
     /// The CA could not validate these names.
     fn refuse(&mut self, id: u64, list: &str) -> Vec<String> {
-        let url = Url::parse("https://ca.example/order/1").unwrap();
-        self.certificates.placed(&self.bench.turn(), OrderId(id), url);
+        self.place(id, "https://ca.example/order/1");
         let refusals = list.split(' ').map(|name| Refusal {
             identifier: Some(name.to_string()),
             problem: Some(problem(ProblemKind::Other, "connection", "nobody there")),
@@ -272,7 +281,7 @@ fn show(output: &CertificatesOutput) -> String {
         CertificatesOutput::Read(name) => format!("read {name}"),
         CertificatesOutput::Order(new) => {
             let names: Vec<&str> = new.names.iter().map(Domain::as_str).collect();
-            let resume = new.resume.as_ref().map_or(String::new(), |url| format!(" by {url}"));
+            let resume = new.resume.as_ref().map_or(String::new(), |it| format!(" by {}", it.url));
             format!("order {} {}{resume}", new.order.0, names.join(" "))
         }
         CertificatesOutput::TryRoutes(name, domains) => {
@@ -280,6 +289,7 @@ fn show(output: &CertificatesOutput) -> String {
             format!("{name}: {}", domains.join(" "))
         }
         CertificatesOutput::Begin { order, .. } => format!("begin {}", order.0),
+        CertificatesOutput::Kept(order) => format!("kept {}", order.0),
         CertificatesOutput::Cancel(order) => format!("cancel {}", order.0),
         CertificatesOutput::Ask { name, .. } => format!("ask {name}"),
         CertificatesOutput::Write(name, _) => format!("write {name}"),

@@ -144,6 +144,14 @@ impl Issuer {
         self.run_order(turn, order);
     }
 
+    /// [`IssuerOutput::Placed`] is on the disk, or cannot be.
+    pub fn kept(&mut self, turn: &mut Turn<'_>, order: OrderId) {
+        if let Some(it) = self.orders.get_mut(&order) {
+            it.kept(turn);
+            self.run_order(turn, order);
+        }
+    }
+
     /// Lets an order do what it wants, until it waits.
     pub(super) fn run_order(&mut self, turn: &mut Turn<'_>, id: OrderId) {
         let Some((directory, _)) = &self.directory else { return };
@@ -155,9 +163,9 @@ impl Issuer {
         for output in outputs {
             match output {
                 OrderOutput::Call(post) => self.post(turn, Owner::Order(id), post, 0),
-                OrderOutput::Placed { url } => {
+                OrderOutput::Placed(resume) => {
                     self.account_works();
-                    self.outputs.push_back(IssuerOutput::Placed { order: id, url });
+                    self.outputs.push_back(IssuerOutput::Placed { order: id, resume });
                 }
                 OrderOutput::Finalizing => {
                     self.outputs.push_back(IssuerOutput::Finalizing { order: id });

@@ -148,6 +148,10 @@ impl Case {
                 IssuerOutput::Begins { order } => {
                     self.issuer.begin(&mut self.bench.turn(), order, None);
                 }
+                IssuerOutput::Placed { order, resume } => {
+                    self.issuer.kept(&mut self.bench.turn(), order);
+                    self.said.push(IssuerOutput::Placed { order, resume });
+                }
                 other => self.said.push(other),
             }
         }

@@ -41,7 +41,13 @@ fn full() -> Memory {
         at: at(1_795_700_000),
         directory: "https://ca/dir".into(),
         names: vec![domain("b.org"), domain("a.org")],
-        order: Some(Url::parse("https://ca/order/1").unwrap()),
+        resume: Some(Resume {
+            url: Url::parse("https://ca/order/1").unwrap(),
+            certificate: Some(CertificateRequest {
+                key: Secret::new("-----BEGIN PRIVATE KEY-----\n…".into()),
+                csr: vec![0, 255, 7],
+            }),
+        }),
     };
     let certificate = CertificateMemory {
         names: [domain("a.org"), domain("b.org")].into(),
@@ -125,7 +131,7 @@ fn a_member_that_makes_no_sense_costs_itself_alone() {
     let changed = read(&|value| value["certificates"]["b.org"]["left_out"]["c.org"] = json!(7));
     assert!(certificate(&changed).left_out.is_empty());
     let changed = read(&|value| value["certificates"]["b.org"]["attempt"]["order"] = json!("x"));
-    assert_eq!(certificate(&changed).attempt.and_then(|attempt| attempt.order), None);
+    assert_eq!(certificate(&changed).attempt.and_then(|attempt| attempt.resume), None);
     let changed = read(&|value| value["cas"] = json!([1]));
     assert!(changed.cas.is_empty() && changed.certificates == full().certificates);
     let changed = read(&|value| {

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::acme::jws::base64url;
 use crate::daemon::certificates::{self, When};
 use crate::daemon::reloader::UpToDate;
 use crate::domain::Domain;
@@ -152,6 +153,10 @@ struct Attempt<'a> {
     names: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csr: Option<String>,
 }
 
 fn is_zero(count: &u32) -> bool {
@@ -250,7 +255,9 @@ impl<'a> Certificate<'a> {
                 at: attempt.at.as_millis(),
                 directory: &attempt.directory,
                 names: attempt.names.iter().map(Domain::as_str).collect(),
-                order: attempt.order.as_ref().map(ToString::to_string),
+                order: attempt.resume.as_ref().map(|it| it.url.to_string()),
+                key: attempt.certificate().map(|it| it.key.expose()),
+                csr: attempt.certificate().map(|it| base64url(&it.csr)),
             }),
         }
     }

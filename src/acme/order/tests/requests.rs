@@ -14,7 +14,16 @@ fn replacing() -> Case {
 
 fn resuming(names: &[&str]) -> Case {
     let names = names.iter().map(|name| Domain::parse(name).unwrap()).collect();
-    let resume = Some(Url::parse("https://ca/o/7").unwrap());
+    resuming_with(names, kept(1))
+}
+
+/// What an earlier run has kept.
+fn kept(csr: u8) -> Option<CertificateRequest> {
+    Some(CertificateRequest { key: Secret::new("kept".into()), csr: vec![csr] })
+}
+
+fn resuming_with(names: Vec<Domain>, certificate: Option<CertificateRequest>) -> Case {
+    let resume = Some(Resume { url: Url::parse("https://ca/o/7").unwrap(), certificate });
     let mut case = Case::of(OrderRequest { resume, ..OrderRequest::plain(names) });
     assert_eq!(case.due(), ["https://ca/o/7"]);
     case
@@ -139,7 +148,7 @@ fn an_order_of_an_earlier_run_is_gone_on_with() {
 #[test]
 fn an_order_of_an_earlier_run_that_is_of_no_use_is_not_ours() {
     for status in ["processing", "valid", "invalid", "frozen"] {
-        let mut case = resuming(&["a.org"]);
+        let mut case = resuming_with(vec![Domain::parse("a.org").unwrap()], None);
         assert_eq!(case.answer(object(status, &["a.org"])), [NOT_OURS], "{status}");
     }
     for names in [&["a.org", "b.org"][..], &["b.org"], &[]] {
@@ -198,4 +207,56 @@ fn a_challenge_that_the_ca_is_done_with_in_this_very_moment_is_read_again() {
     case.created(PENDING);
     case.answer(pending());
     assert!(case.reply(refusal()).iter().any(|wish| wish.starts_with("failed: ")));
+}
+
+#[test]
+fn an_order_is_finalized_once_its_key_is_on_the_disk() {
+    let mut case = Case::new(&["a.org"]);
+    case.keeps = false;
+    assert_eq!(case.created(READY), Wishes::new());
+    let deadline = case.order.poll_timeout().unwrap();
+    assert_eq!(deadline.since(case.bench.now.mono), ORDER_DEADLINE, "it waits for nothing else");
+    case.order.kept(&case.bench.turn());
+    assert_eq!(case.due(), [r#"https://ca/f {"csr":"AQ"}"#]);
+    assert_eq!(case.answer(VALID), ["https://ca/c"]);
+    assert_eq!(case.answer(CHAIN), ["issued a.org"]);
+    // It may be on the disk before it is needed.
+    let mut case = Case::new(&["a.org"]);
+    case.answered();
+    case.wait(SOON);
+    assert_eq!(case.answer(READY), ["withdraw t1", r#"https://ca/f {"csr":"AQ"}"#]);
+}
+
+/// An earlier run has finalized it, and has kept its key.
+#[test]
+fn an_order_that_is_finalized_is_gone_on_with_by_its_key() {
+    let names = || vec![Domain::parse("a.org").unwrap()];
+    let valid = VALID.replace(
+        r#""authorizations""#,
+        r#""identifiers":[{"type":"dns","value":"a.org"}],"authorizations""#,
+    );
+    for (body, wish) in [
+        (object("ready", &["a.org"]), r#"https://ca/f {"csr":"CQ"}"#),
+        (object("processing", &["a.org"]), "https://ca/o/7"),
+        (valid, "https://ca/c"),
+    ] {
+        let mut case = resuming_with(names(), kept(9));
+        let mut wishes = case.answer(body);
+        if wishes.is_empty() {
+            wishes = case.wait(SOON);
+        }
+        assert_eq!(wishes, [wish]);
+        if wish != "https://ca/c" {
+            assert_eq!(case.answer(VALID), ["https://ca/c"]);
+        }
+        let chain = response(&[], CHAIN);
+        case.order.handle_reply(&mut case.bench.turn(), &case.key, Ok(chain));
+        let Some(OrderOutput::Finished(Ok(issued))) = case.order.poll_output() else { panic!() };
+        assert_eq!(issued.key.expose(), "kept");
+    }
+    // Of other names, or without the key, it is of no use.
+    let mut other = resuming_with(vec![Domain::parse("b.org").unwrap()], kept(9));
+    assert!(other.answer(object("processing", &["a.org"]))[0].starts_with("failed"));
+    let mut lost = resuming_with(names(), None);
+    assert!(lost.answer(object("processing", &["a.org"]))[0].starts_with("failed"));
 }

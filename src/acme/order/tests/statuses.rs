@@ -33,7 +33,8 @@ fn steps() -> [(&'static str, Case, &'static str); 8] {
         case
     };
     let names = || vec![Domain::parse("a.org").unwrap()];
-    let resume = Some(Url::parse("https://ca/o/1").unwrap());
+    let url = Url::parse("https://ca/o/1").unwrap();
+    let resume = Some(Resume { url, certificate: None });
     let resuming = OrderRequest { resume, ..OrderRequest::plain(names()) };
     let placed = |body: &str| {
         let mut case = Case::new(&["a.org"]);

@@ -56,8 +56,7 @@ fn what_no_account_could_order_is_ordered_at_once_by_the_next_run() {
 fn an_order_of_what_nobody_wants_any_more_is_not_under_way() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);
-    let url = Url::parse("https://ca.example/order/7").unwrap();
-    case.certificates.placed(&case.bench.turn(), OrderId(0), url);
+    case.place(0, "https://ca.example/order/7");
     case.restart(&config(), &[]);
     assert!(case.certificates.has_placed_orders(), "it may be wanted");
     case.want(&[("b.org", "1")]);
@@ -74,8 +73,7 @@ fn an_order_of_what_nobody_wants_any_more_is_not_under_way() {
 fn an_order_that_the_ca_has_made_is_gone_on_with() {
     let mut case = Case::new();
     assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
-    let url = Url::parse("https://ca.example/order/7").unwrap();
-    case.certificates.placed(&case.bench.turn(), OrderId(0), url);
+    case.place(0, "https://ca.example/order/7");
     assert_eq!(case.certificates.take_unsaved(), Some(Urgency::Now));
     for _ in 0..50 {
         case.restart(&config(), &[]);
@@ -87,8 +85,7 @@ fn an_order_that_the_ca_has_made_is_gone_on_with() {
     assert_eq!(outputs, ["order 1 a.org"]);
     assert!(slept >= minutes(1) * 3 / 4, "{slept:?}");
     // Nor is one of another CA, or of names that are not wanted any more.
-    let url = Url::parse("https://ca.example/order/8").unwrap();
-    case.certificates.placed(&case.bench.turn(), OrderId(1), url);
+    case.place(1, "https://ca.example/order/8");
     case.restart(&lets_encrypt(), &[]);
     assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
 }
@@ -97,8 +94,7 @@ fn an_order_that_the_ca_has_made_is_gone_on_with() {
 fn a_file_that_was_written_just_before_the_crash_is_the_orders_end() {
     let mut case = Case::new();
     case.want(&[("a.org", "1")]);
-    let url = Url::parse("https://ca.example/order/7").unwrap();
-    case.certificates.placed(&case.bench.turn(), OrderId(0), url);
+    case.place(0, "https://ca.example/order/7");
     let file = case.stored("a.org", 90);
     case.restart(&config(), &[("a.org", file)]);
     assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
@@ -299,14 +295,14 @@ fn a_name_that_failed_too_often_for_the_ca_holds_up_no_other() {
 
 #[test]
 fn what_the_ca_may_have_issued_stays_counted() {
-    let url = || Url::parse("https://ca.example/order/7").unwrap();
+    let url = "https://ca.example/order/7";
     let lost = || OrderError::DeadlineExceeded { step: "downloading the certificate" };
     // Five certificates of one set in a week, and the fifth is still to be had.
     for (finalizing, error) in [(true, lost()), (false, OrderError::NotOurs)] {
         let mut case = Case::of(&lets_encrypt());
         case.want(&[("a.org", "1")]);
         for id in 0..5 {
-            case.certificates.placed(&case.bench.turn(), OrderId(id), url());
+            case.place(id, url);
             if finalizing {
                 case.certificates.finalizing(OrderId(id));
             }
@@ -320,10 +316,27 @@ fn what_the_ca_may_have_issued_stays_counted() {
     let mut case = Case::of(&lets_encrypt());
     case.want(&[("a.org", "1")]);
     for id in 0..20 {
-        case.certificates.placed(&case.bench.turn(), OrderId(id), url());
+        case.place(id, url);
         case.end(id, lost());
         case.forget_changes();
         case.want(&[("a.org", &format!("again {id}"))]);
     }
     assert_eq!(case.bench.logged("held back"), 0);
+}
+
+#[test]
+fn an_order_is_finalized_once_what_it_needs_is_remembered() {
+    for works in [true, false] {
+        let mut case = Case::new();
+        case.want(&[("a.org", "1")]);
+        case.disk_works = works;
+        case.place(0, "https://ca.example/order/7");
+        assert!(case.certificates.poll_output().is_none(), "it is not written yet");
+        let attempt = case.remembered()[&name("a.org")].attempt.clone().unwrap();
+        assert!(attempt.certificate().is_some_and(|it| it.key.expose() == "the key"));
+        case.save();
+        let said = case.certificates.poll_output();
+        assert!(matches!(said, Some(CertificatesOutput::Kept(OrderId(0)))), "{said:?}");
+        assert!(case.certificates.poll_output().is_none());
+    }
 }

@@ -156,8 +156,8 @@ fn an_order_of_before_the_operators_act_is_made_anew_when_it_fails() {
     case.want(&[("a.org", "1")]);
     case.refuse(0, "a.org");
     case.sleep();
-    let url = Url::parse("https://ca.example/order/1").unwrap();
-    case.certificates.placed(&case.bench.turn(), OrderId(1), url.clone());
+    let url = "https://ca.example/order/1";
+    case.place(1, url);
     case.restart(&config(), &[]);
     assert_eq!(case.want(&[("a.org", "2")]), [format!("order 0 a.org by {url}")]);
     assert_eq!(case.end(0, OrderError::NotOurs), ["order 1 a.org"]);

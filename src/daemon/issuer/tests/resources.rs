@@ -25,7 +25,8 @@ fn a_resource_on_this_machine_is_not_asked_where_the_directory_is_elsewhere() {
 
     // One that an earlier run has noted.
     let mut case = Case::registered();
-    let resume = Some(Url::parse("http://127.0.0.1:9090/order/1").unwrap());
+    let url = Url::parse("http://127.0.0.1:9090/order/1").unwrap();
+    let resume = Some(Resume { url, certificate: None });
     let names = vec![Domain::parse("a.example.org").unwrap()];
     let order = OrderId(1);
     let app = "/app".into();
