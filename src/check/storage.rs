@@ -64,7 +64,7 @@ pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
         (seen, odd.path.as_str())
     });
     for (seen, paths) in grouped(odd) {
-        let remedy = "chmod it, or give --cert-mode";
+        let remedy = "chmod it, give --cert-mode, or mount the volume with these modes";
         findings.push(Finding::warn(SUBJECT, format!("{seen}: {}", listed(&paths)), remedy));
     }
     findings.push(lock(survey));

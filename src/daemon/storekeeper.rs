@@ -3,7 +3,8 @@
 //!
 //! `Opening ⇄ Pausing → Active, and well ⇄ Doubtful (a write failed; opened again until it works)`, and
 //! from a `Pausing` in which another instance's lease ended `→ TakingOver → Pausing → Opening`. An active
-//! one that is not sure of its own lease begins again ([`Storekeeper::step_down`]).
+//! one that is not sure of its own lease begins again ([`Storekeeper::step_down`]). On a file system
+//! without locks there is a `Pausing` between writing the lock and using it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
