@@ -179,15 +179,30 @@ hints! {
     DomainTaken = "domain-taken": "leave it in the label of one app",
     /// The volume is full.
     StorageFull = "storage-full": "make room on the volume of the storage directory, or raise its quota",
-    /// The directory cannot be written.
-    StorageReadOnly = "storage-read-only": "mount the storage directory writable, and let it belong to \
-        the user that marathon-acme runs as",
+    /// The directories are another user's.
+    StorageDenied = "storage-denied": "let the storage directory and all below it belong to the user that \
+        marathon-acme runs as",
+    /// The volume cannot be written.
+    StorageReadOnly = "storage-read-only": "mount the volume of the storage directory writable; if it was, \
+        check the kernel log for disk errors",
+    /// The disk or its server fails.
+    StorageFails = "storage-fails": "check the disk or the file server of the storage directory, and the \
+        kernel log",
+    /// The file server has forgotten the directory.
+    StorageStale = "storage-stale": "if it lasts, mount the volume again and restart marathon-acme; its \
+        file server was restarted or has moved it",
+    /// The directories are several volumes.
+    StorageSplit = "storage-split": "mount the storage directory as one volume; files are moved between \
+        tmp/, certs/, challenges/ and archive/",
+    /// Too few descriptors, or too little memory.
+    Limits = "limits": "raise the limits on open files and memory of marathon-acme or of the machine \
+        (ulimit -n, LimitNOFILE)",
     /// A directory is gone.
     StorageMissing = "storage-missing": "mount the volume of the storage directory again; something in \
         it is gone",
     /// Something of another kind is in the way.
-    StorageOdd = "storage-odd": "move it away: links are not followed below the storage directory; what \
-        has to be elsewhere can be mounted there",
+    StorageOdd = "storage-odd": "move it away: links are not followed below the storage directory, which \
+        may be mounted or linked as a whole",
     /// Another program has the port.
     PortTaken = "port-taken": "stop the program that has the port, or choose another",
 }

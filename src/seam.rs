@@ -387,6 +387,20 @@ pub struct Inventory {
     pub challenges: Vec<String>,
     /// Whether the lock is a lease, kept by beats. Not where no other instance can be, in a simulation.
     pub leased: bool,
+    /// What its file system does not offer.
+    pub missing: MissingFeatures,
+}
+
+/// What the file system of the storage does not offer, as was found when it was used. The storage works
+/// without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MissingFeatures {
+    /// Modes of files (FAT, CIFS): others may read what is secret.
+    pub modes: bool,
+    /// flock(2): the lease in `lock` alone tells instances apart.
+    pub locks: bool,
+    /// fsync(2) of files: a power failure may take the latest changes back.
+    pub flushes: bool,
 }
 
 /// The storage could not be read or changed. It is tried again; nothing was changed.
@@ -396,7 +410,7 @@ pub struct StoreError {
     pub kind: StoreErrorKind,
     /// The path, relative to the storage directory where it lies in it.
     pub path: String,
-    /// The system's own words, for the operator.
+    /// The operation and the system's own words, for the operator.
     pub detail: String,
 }
 
@@ -411,33 +425,50 @@ pub enum StoreErrorKind {
     Leased,
     /// `lock` is not this instance's (any more): another one has taken it over.
     Lost,
+    /// `lock` was just written on a file system without locks. The next [`Load::Storage`] shows whether
+    /// another instance wrote it at the same moment.
+    Unsettled,
     /// The file is there already and is never overwritten.
     Exists,
     /// There is no such file or directory.
     Missing,
+    /// One of our directories is gone, or `lock` while it was held: the volume may have been unmounted.
+    Gone,
     /// Something else stands where a directory belongs.
     NotADirectory,
     /// A link, a directory, a FIFO or a device stands where a regular file belongs. It was not opened.
     NotAFile,
-    /// No permission for one of our directories, or a read-only file system.
+    /// No permission for one of our directories.
     NotWritable,
+    /// A read-only file system (EROFS).
+    ReadOnly,
     /// No space, or over quota.
     Full,
     /// The file is larger than the limit for its kind, or its name is not one that we make.
     Malformed,
-    /// The disk fails (EIO).
+    /// The disk or the file server fails (EIO and its like).
     Io,
+    /// The file server no longer knows what is open here (ESTALE). It is opened again.
+    Stale,
+    /// No more files can be opened, or no memory is left (EMFILE, ENFILE, ENOMEM).
+    Limit,
+    /// The directories are on different volumes, so that no file can be moved between them (EXDEV).
+    Split,
     /// Any other refusal: it is about this file, and others can be changed.
     File,
 }
 
 impl StoreErrorKind {
     /// Whether the storage as a whole cannot be written: it is full, over quota or read-only, our
-    /// directories are another user's or no directories any more, or the disk fails. Every other error is
-    /// about one file.
+    /// directories are another user's, gone, on different volumes or no directories any more, the disk or
+    /// its server fails, or a limit is reached. Every other error is about one file.
     pub fn is_storage_failure(self) -> bool {
-        use StoreErrorKind::{Full, Io, NotADirectory, NotWritable};
-        matches!(self, NotADirectory | NotWritable | Full | Io)
+        use StoreErrorKind::{Full, Gone, Io, Limit, NotADirectory, NotWritable};
+        use StoreErrorKind::{ReadOnly, Split, Stale};
+        matches!(
+            self,
+            NotADirectory | NotWritable | ReadOnly | Full | Io | Stale | Limit | Split | Gone
+        )
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn has_daemon(survey: &Survey) -> bool {
 pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
     let dir = survey.dir.display();
     if let Some(error) = &survey.missing {
-        let remedy = "make the directory, or mount the volume there";
+        let remedy = Hint::of_storage_directory(error.kind);
         return vec![Finding::fail(SUBJECT, error.to_string(), remedy)];
     }
     let mut findings = Vec::new();
@@ -38,9 +38,12 @@ pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
         findings.push(Finding::fail(SUBJECT, seen, Hint::StorageOdd.text()));
     }
     let barred = survey.barred.iter().filter(|error| !is_odd(error));
-    let barred = barred.map(|error| (error.detail.clone(), error.path.as_str()));
-    for (detail, paths) in grouped(barred) {
-        let remedy = format!("let the daemon's user read and write below {dir}");
+    let remedy = |error: &StoreError| match Hint::of_storage(error.kind) {
+        Some(hint) if error.kind != StoreErrorKind::NotWritable => hint.text().to_string(),
+        _ => format!("let the daemon's user read and write below {dir}"),
+    };
+    let barred = barred.map(|error| ((error.detail.clone(), remedy(error)), error.path.as_str()));
+    for ((detail, remedy), paths) in grouped(barred) {
         findings.push(Finding::fail(
             SUBJECT,
             format!("{dir}: {}: {detail}", listed(&paths)),
@@ -61,7 +64,7 @@ pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
         (seen, odd.path.as_str())
     });
     for (seen, paths) in grouped(odd) {
-        let remedy = "chmod it, or give --cert-mode";
+        let remedy = "chmod it, give --cert-mode, or mount the volume with these modes";
         findings.push(Finding::warn(SUBJECT, format!("{seen}: {}", listed(&paths)), remedy));
     }
     findings.push(lock(survey));
@@ -69,10 +72,10 @@ pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
 }
 
 /// What has something in common, together.
-pub(super) fn grouped<'a>(
-    items: impl Iterator<Item = (String, &'a str)>,
-) -> Vec<(String, Vec<&'a str>)> {
-    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+pub(super) fn grouped<'a, K: PartialEq>(
+    items: impl Iterator<Item = (K, &'a str)>,
+) -> Vec<(K, Vec<&'a str>)> {
+    let mut groups: Vec<(K, Vec<&str>)> = Vec::new();
     for (key, item) in items {
         match groups.iter_mut().find(|(known, _)| *known == key) {
             Some((_, items)) => items.push(item),
@@ -165,7 +168,23 @@ mod tests {
         };
         let (kept, mode) = (survey(), OddMode { path: "a".into(), mode: 0o644, expected: 0o600 });
         let cases = [
-            (Survey { missing: Some(error("/s")), ..kept.clone() }, Verdict::Fail, "make the dir"),
+            (Survey { missing: Some(error("/s")), ..kept.clone() }, Verdict::Fail, "belong to the"),
+            (
+                Survey {
+                    missing: Some(StoreError { kind: StoreErrorKind::Missing, ..error("/s") }),
+                    ..kept.clone()
+                },
+                Verdict::Fail,
+                "make the dir",
+            ),
+            (
+                Survey {
+                    barred: vec![StoreError { kind: StoreErrorKind::ReadOnly, ..error("certs") }],
+                    ..kept.clone()
+                },
+                Verdict::Fail,
+                "mount the volume of the storage directory writable",
+            ),
             (
                 Survey { barred: vec![error("certs")], ..kept.clone() },
                 Verdict::Fail,

@@ -151,7 +151,7 @@ impl Archive {
             }
             Ok(KeyRemoval::NoKey | KeyRemoval::NotYet(_)) => {}
             // The next files would meet the same.
-            Err(error) if error.kind == StoreErrorKind::Io => {
+            Err(error) if matches!(error.kind, StoreErrorKind::Io | StoreErrorKind::Stale) => {
                 self.cut_short(turn, &error, file);
                 return None;
             }

@@ -3,7 +3,8 @@
 //!
 //! `Opening ⇄ Pausing → Active, and well ⇄ Doubtful (a write failed; opened again until it works)`, and
 //! from a `Pausing` in which another instance's lease ended `→ TakingOver → Pausing → Opening`. An active
-//! one that is not sure of its own lease begins again ([`Storekeeper::step_down`]).
+//! one that is not sure of its own lease begins again ([`Storekeeper::step_down`]). On a file system
+//! without locks there is a `Pausing` between writing the lock and using it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::Hint;
 use crate::log::Record;
-use crate::seam::{Change, Inventory, Load, Output, StoreError, StoreErrorKind, WriteId};
+use crate::seam::{
+    Change, Inventory, Load, MissingFeatures, Output, StoreError, StoreErrorKind, WriteId,
+};
 use crate::time::Instant;
 use crate::turn::Turn;
 
@@ -24,6 +27,14 @@ use lease::{Lease, Rival, is_over};
 
 /// A standby instance looks this often whether the active one lives.
 const STANDBY_PAUSE: Duration = Duration::from_secs(2);
+
+/// What is logged of a file system that lacks something.
+const NO_MODES: &str = "file modes cannot be set on this file system, other users may read private keys; \
+    mount it for the user of marathon-acme and of the load balancer alone";
+const NO_LOCKS: &str = "files cannot be locked on this file system, only the lease in the file lock keeps \
+    instances apart";
+const NO_FLUSHES: &str =
+    "files cannot be flushed on this file system, a power failure may lose the latest ones";
 
 /// The files that are read when the storage is opened.
 const SINGLE_FILES: [&str; 3] = ["client.key", "default.pem", "state.json"];
@@ -72,6 +83,8 @@ pub struct Storekeeper {
     writes_made: u64,
     /// Answers to [`Load::Storage`] that are on their way and count no more.
     stale_loads: u32,
+    /// What the file system does not offer, as far as it was logged.
+    missing: MissingFeatures,
     outputs: VecDeque<Output>,
 }
 
@@ -107,6 +120,7 @@ impl Default for Storekeeper {
             writes: FlatMap::new(),
             writes_made: 0,
             stale_loads: 0,
+            missing: MissingFeatures::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -189,11 +203,31 @@ impl Storekeeper {
             let line = Record::info("storage", "usable again").ends(&["not usable"]);
             turn.log(line.with("was", trouble));
         }
+        self.log_missing(turn, inventory.missing);
         self.backoff.reset();
         let activated = !self.is_active();
         let lease = inventory.leased.then(|| Lease::new(asked));
         self.state = State::Active { lease, disk: Disk::Well };
         Some(Opened { activated, inventory })
+    }
+
+    /// Logs once what the file system of the storage does not offer.
+    fn log_missing(&mut self, turn: &mut Turn<'_>, missing: MissingFeatures) {
+        let warnings = [
+            (missing.modes && !self.missing.modes, NO_MODES),
+            (missing.locks && !self.missing.locks, NO_LOCKS),
+            (missing.flushes && !self.missing.flushes, NO_FLUSHES),
+        ];
+        for (_, line) in warnings.into_iter().filter(|(is_new, _)| *is_new) {
+            turn.log(Record::warn("storage", line));
+        }
+        self.missing = missing;
+    }
+
+    fn log_trouble(turn: &mut Turn<'_>, trouble: &StoreError, until: Instant) {
+        let line = Record::error("storage", "not usable").with("error", trouble);
+        let line = line.with("next_try", turn.now.wall.plus(until.since(turn.now.mono)));
+        turn.log(line.hinted(Hint::of_storage(trouble.kind)));
     }
 
     fn refused(&mut self, turn: &mut Turn<'_>, trouble: StoreError) {
@@ -203,9 +237,7 @@ impl Storekeeper {
             return self.stand_by(turn, trouble);
         }
         let until = now + self.backoff.pause(turn.keys);
-        let line = Record::error("storage", "not usable").with("error", &trouble);
-        let line = line.with("next_try", turn.now.wall.plus(until.since(now)));
-        turn.log(line.hinted(Hint::of_storage(trouble.kind)));
+        Self::log_trouble(turn, &trouble, until);
         match &mut self.state {
             State::Active { disk, .. } => *disk = Disk::Doubtful { until, trouble },
             _ => self.state = State::Pausing { until, trouble },
@@ -220,7 +252,13 @@ impl Storekeeper {
             self.state = State::Pausing { until: now, trouble };
             return;
         }
-        let known = self.trouble().is_some_and(|known| is_about_the_lock(known.kind));
+        if trouble.kind == StoreErrorKind::Unsettled {
+            self.state = State::Pausing { until: now + SETTLING, trouble };
+            return;
+        }
+        let known = self.trouble().is_some_and(|known| {
+            matches!(known.kind, StoreErrorKind::Locked | StoreErrorKind::Leased)
+        });
         if !known {
             let line = match trouble.kind {
                 StoreErrorKind::Locked => "another instance is active, standing by",
@@ -300,12 +338,7 @@ impl Storekeeper {
         }
         match result {
             Ok(()) => {}
-            Err(error) if error.kind.is_storage_failure() => {
-                if let State::Active { disk: disk @ Disk::Well, .. } = &mut self.state {
-                    let until = turn.now.mono + self.backoff.pause(turn.keys);
-                    *disk = Disk::Doubtful { until, trouble: error.clone() };
-                }
-            }
+            Err(error) if error.kind.is_storage_failure() => self.write_failed(turn, error),
             Err(error) if is_about_the_lock(error.kind) => {}
             Err(error) => {
                 let line = Record::warn("storage", "a change was not made");
@@ -313,6 +346,24 @@ impl Storekeeper {
             }
         }
         Some(purpose)
+    }
+
+    /// The storage as a whole could not be written: it is opened again until that works.
+    fn write_failed(&mut self, turn: &mut Turn<'_>, error: &StoreError) {
+        let State::Active { disk, .. } = &mut self.state else { return };
+        match disk {
+            Disk::Well => {
+                let until = turn.now.mono + self.backoff.pause(turn.keys);
+                Self::log_trouble(turn, error, until);
+                *disk = Disk::Doubtful { until, trouble: error.clone() };
+            }
+            Disk::Doubtful { trouble, until } if trouble.kind != error.kind => {
+                Self::log_trouble(turn, error, *until);
+                *trouble = error.clone();
+            }
+            // What opens it meets the same, or it works again.
+            Disk::Doubtful { .. } | Disk::Reopening { .. } => {}
+        }
     }
 
     /// Whether the outcome of a change still matters.
@@ -425,7 +476,8 @@ fn holder(line: &str) -> &str {
 
 /// Whether an error only means that another instance is, or may be, the active one.
 fn is_about_the_lock(kind: StoreErrorKind) -> bool {
-    matches!(kind, StoreErrorKind::Locked | StoreErrorKind::Leased | StoreErrorKind::Lost)
+    use StoreErrorKind::{Leased, Locked, Lost, Unsettled};
+    matches!(kind, Locked | Leased | Lost | Unsettled)
 }
 
 #[cfg(test)]

@@ -82,17 +82,31 @@ impl Hint {
     pub fn of_storage(kind: StoreErrorKind) -> Option<Hint> {
         match kind {
             StoreErrorKind::Full => Some(Hint::StorageFull),
-            StoreErrorKind::NotWritable => Some(Hint::StorageReadOnly),
-            StoreErrorKind::Missing => Some(Hint::StorageMissing),
+            StoreErrorKind::NotWritable => Some(Hint::StorageDenied),
+            StoreErrorKind::ReadOnly => Some(Hint::StorageReadOnly),
+            StoreErrorKind::Io => Some(Hint::StorageFails),
+            StoreErrorKind::Stale => Some(Hint::StorageStale),
+            StoreErrorKind::Split => Some(Hint::StorageSplit),
+            StoreErrorKind::Limit => Some(Hint::Limits),
+            StoreErrorKind::Missing | StoreErrorKind::Gone => Some(Hint::StorageMissing),
             StoreErrorKind::NotADirectory | StoreErrorKind::NotAFile => Some(Hint::StorageOdd),
             StoreErrorKind::Locked
             | StoreErrorKind::Leased
             | StoreErrorKind::Lost
+            | StoreErrorKind::Unsettled
             | StoreErrorKind::Exists
             | StoreErrorKind::Malformed
-            | StoreErrorKind::Io
             | StoreErrorKind::File => None,
         }
+    }
+
+    /// What to do where the storage directory itself cannot be used.
+    pub fn of_storage_directory(kind: StoreErrorKind) -> &'static str {
+        match kind {
+            StoreErrorKind::Missing | StoreErrorKind::NotADirectory => None,
+            _ => Hint::of_storage(kind).map(Hint::text),
+        }
+        .unwrap_or("make the directory, or mount the volume there")
     }
 
     /// By the status of Marathon's answer.
@@ -368,7 +382,7 @@ mod tests {
         assert_eq!(Hint::of_balancer(500), Some(Hint::LbMode));
         assert_eq!((Hint::of_balancer(404), Hint::of_balancer(503)), (Some(Hint::LbUrl), None));
         assert_eq!(Hint::of_storage(StoreErrorKind::Full), Some(Hint::StorageFull));
-        assert_eq!(Hint::of_storage(StoreErrorKind::NotWritable), Some(Hint::StorageReadOnly));
+        assert_eq!(Hint::of_storage(StoreErrorKind::NotWritable), Some(Hint::StorageDenied));
         assert_eq!(Hint::of_storage(StoreErrorKind::Locked), None);
     }
 }

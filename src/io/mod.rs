@@ -165,7 +165,7 @@ fn check_places(listen: Listen, admin_listen: Option<Listen>) -> Result<(), Stri
 /// What is wrong and what to do, in one line.
 pub fn check_storage(dir: &Path) -> Result<(), String> {
     Storage::check(dir).map_err(|error| {
-        format!("STORAGE-DIR {error}; make the directory, or mount the volume there")
+        format!("STORAGE-DIR {error}; {}", Hint::of_storage_directory(error.kind))
     })?;
     // Nothing is written, so neither the mode of what is written nor by whom matters.
     Storage::new(dir.into(), 0, 0).check_layout().map_err(|error| {

@@ -8,7 +8,6 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use crate::collect::sorted;
@@ -18,6 +17,7 @@ use crate::secret::Secret;
 use crate::url;
 
 mod archive;
+mod error;
 pub mod files;
 mod guard;
 mod lock;
@@ -27,7 +27,8 @@ mod snapshot;
 mod survey;
 
 use archive::archived;
-use files::{FileKind, Files, RealFiles, is_not_a_file, read_named};
+use error::{failed, is_taken, kind, means_no_links, text};
+use files::{FileKind, Files, RealFiles, not_a_file, read_named};
 use guard::Known;
 use name_service::NameService;
 pub use obstacle::obstacle;
@@ -169,7 +170,11 @@ impl<F: Files> Storage<F> {
             Change::Withdraw { token } => {
                 let path = challenge(&token)?;
                 self.check_lock()?;
-                self.remove(&self.dir.join(&path)).map_err(|error| self.refused(&path, &error))
+                match self.remove(&path) {
+                    // A directory of that name is another's, and no challenge.
+                    Err(error) if error.kind == StoreErrorKind::NotAFile => Ok(()),
+                    result => result,
+                }
             }
             Change::Beat => self.check_lock().and_then(|()| self.beat()),
             Change::TakeOver { holder } => self.take_over(&holder),
@@ -201,7 +206,7 @@ impl<F: Files> Storage<F> {
                 let read = archived(&file).and_then(|path| self.read_text(&path, FILE_BYTES_MAX));
                 Loaded::Archived(file, read)
             }
-            Load::Challenges => Loaded::Challenges(self.names("challenges").unwrap_or_default()),
+            Load::Challenges => Loaded::Challenges(self.tokens().unwrap_or_default()),
             Load::Token(path) => {
                 let shown = path.to_string_lossy();
                 let found = read_named(&path, TOKEN_FILE_BYTES_MAX + 1);
@@ -245,29 +250,35 @@ impl<F: Files> Storage<F> {
         self.acquire()?;
         FOLDERS.into_iter().try_for_each(|folder| self.make_folder(folder))?;
         for left_over in self.names("tmp")? {
-            let path = format!("tmp/{left_over}");
-            let removed = self.remove(&self.dir.join(&path));
-            match removed.map_err(|error| self.refused(&path, &error)) {
+            match self.remove(&format!("tmp/{left_over}")) {
                 Err(error) if error.kind.is_storage_failure() => return Err(error),
-                // Such as a directory that another has made: nothing of ours needs that name.
+                // Such as a directory that a file server has made: nothing of ours needs that name.
                 _ => {}
             }
         }
         // What an earlier run did not come to flush is relied on from now on.
         for folder in FLUSHED {
             let flushed = self.files.flush_folder(&self.dir.join(folder));
-            flushed.map_err(|error| failed(folder, &error))?;
+            flushed.map_err(|error| failed(folder, "flush", &error))?;
         }
         let proof = self.write_temporary(PRIVATE_MODE, &[b' '; 4096])?;
-        self.files.remove(&proof).map_err(|error| failed("tmp", &error))?;
+        self.files.remove(&proof).map_err(|error| failed("tmp", "remove a file", &error))?;
         self.inventory()
     }
 
     fn make_folder(&self, folder: &str) -> Result<(), StoreError> {
-        match self.files.make_folder(&self.dir.join(folder), FOLDER_MODE) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(folder, &error)),
+        let path = self.dir.join(folder);
+        match self.files.make_folder(&path, FOLDER_MODE) {
+            // A read-only or a network file system may have another reason for one that is there.
+            Err(error) if !is_taken(&error) && !self.is_folder(&path) => {
+                Err(failed(folder, "make the directory", &error))
+            }
             _ => Ok(()),
         }
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        self.files.look(path).is_ok_and(|found| found.kind == FileKind::Directory)
     }
 
     fn inventory(&self) -> Result<Inventory, StoreError> {
@@ -275,8 +286,9 @@ impl<F: Files> Storage<F> {
             account_key: optional(self.read_text("client.key", FILE_BYTES_MAX))?,
             has_fallback: self.files.is_there(&self.dir.join(FALLBACK)).unwrap_or(false),
             state: optional(self.read_state())?,
-            challenges: self.names("challenges")?,
+            challenges: self.tokens()?,
             leased: true,
+            missing: self.files.missing(),
             ..Inventory::default()
         };
         let files = self.names("certs")?;
@@ -286,8 +298,16 @@ impl<F: Files> Storage<F> {
 
     /// The names in a folder, sorted; one that is not UTF-8 is shown as far as it can be.
     fn names(&self, folder: &str) -> Result<Vec<String>, StoreError> {
-        let trouble = |error: io::Error| failed(folder, &error);
+        let trouble = |error: io::Error| failed(folder, "list", &error);
         Ok(sorted(self.files.names(&self.dir.join(folder)).map_err(trouble)?))
+    }
+
+    /// The names in `challenges/` that are tokens. File servers and snapshots have names there that are
+    /// none, such as `@eaDir`, `.snapshot` and `lost+found`.
+    fn tokens(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = self.names("challenges")?;
+        names.retain(|name| challenge(name).is_ok());
+        Ok(names)
     }
 
     /// A file as text, which may hold a key.
@@ -303,7 +323,7 @@ impl<F: Files> Storage<F> {
     /// A file's bytes: all of them, or one more than the limit.
     fn read(&self, path: &str, bytes_max: u64) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let found = self.files.read(&self.dir.join(path), bytes_max + 1);
-        found.map_err(|error| failed(path, &error))
+        found.map_err(|error| failed(path, "read", &error))
     }
 
     /// Makes a file with its content and mode appear at once.
@@ -316,7 +336,7 @@ impl<F: Files> Storage<F> {
     ) -> Result<(), StoreError> {
         let target = self.dir.join(path);
         let temporary = self.write_temporary(mode, bytes)?;
-        let moved = self.check_lock().and_then(|()| {
+        let placed = self.check_lock().and_then(|()| {
             let moved = match existing {
                 Existing::Replace => self.files.rename(&temporary, &target),
                 Existing::Refuse => match self.link(&temporary, &target) {
@@ -325,14 +345,14 @@ impl<F: Files> Storage<F> {
                     linked => linked,
                 },
             };
-            let flushed = moved.and_then(|()| self.flush_entry(&target));
-            flushed.map_err(|error| self.refused(path, &error))
+            moved.map_err(|error| self.refused(path, "move into place", &error))?;
+            self.flush_entry(path)
         });
-        if existing == Existing::Refuse || moved.is_err() {
+        if existing == Existing::Refuse || placed.is_err() {
             // What stays behind is removed at the next start.
             let _ = self.files.remove(&temporary);
         }
-        moved
+        placed.map_err(of_folder)
     }
 
     /// Whether a file has exactly this content.
@@ -343,17 +363,16 @@ impl<F: Files> Storage<F> {
     /// Writes a file into `tmp/` and flushes it.
     fn write_temporary(&mut self, mode: u32, bytes: &[u8]) -> Result<PathBuf, StoreError> {
         let path = self.new_temporary();
-        let written = self.files.create(&path, mode).and_then(|mut file| {
-            self.files.write(&mut file, bytes)?;
-            self.files.flush(&file)
-        });
-        match written {
-            Ok(()) => Ok(path),
-            Err(error) => {
-                let _ = self.files.remove(&path);
-                Err(failed("tmp", &error))
-            }
+        let failed = |operation| move |error: io::Error| failed("tmp", operation, &error);
+        let written =
+            self.files.create(&path, mode).map_err(failed("create a file")).and_then(|mut file| {
+                self.files.write(&mut file, bytes).map_err(failed("write"))?;
+                self.files.flush(&file).map_err(failed("flush a file"))
+            });
+        if written.is_err() {
+            let _ = self.files.remove(&path);
         }
+        written.map(|()| path).map_err(of_folder)
     }
 
     /// A name in `tmp/` that no file has, nor one of an instance that does not know yet that it has
@@ -375,44 +394,49 @@ impl<F: Files> Storage<F> {
 
     fn move_to_free(&self, source: &Path, target: &Path) -> io::Result<()> {
         if self.files.is_there(target)? {
-            return Err(ErrorKind::AlreadyExists.into());
+            return Err(Errno::EXIST.into());
         }
         self.files.rename(source, target)
     }
 
     /// Removes a file; gone already is gone.
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        match self.files.remove(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    fn remove(&self, path: &str) -> Result<(), StoreError> {
+        let place = self.dir.join(path);
+        let removed = match self.files.remove(&place) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            // What unlink(2) answers for a directory differs from one file system to the next.
+            Err(_) if self.is_folder(&place) => Err(not_a_file(FileKind::Directory)),
+            result => result,
+        };
+        removed.map_err(|error| self.refused(path, "remove", &error))
     }
 
     /// What a failed change of a file in one of our directories means: a permission that is missing for
     /// the file alone, such as one that is immutable, is no failure of the storage.
-    fn refused(&self, path: &str, error: &io::Error) -> StoreError {
+    fn refused(&self, path: &str, operation: &str, error: &io::Error) -> StoreError {
         let of_file = error.kind() == ErrorKind::PermissionDenied && {
             let path = self.dir.join(path);
             self.files.may_change(path.parent().unwrap_or(&path))
         };
-        let refused = failed(path, error);
+        let refused = failed(path, operation, error);
         StoreError { kind: if of_file { StoreErrorKind::File } else { refused.kind }, ..refused }
     }
 
     /// Flushes the folder that a path is in, so that its entry is there after a crash.
-    fn flush_entry(&self, path: &Path) -> io::Result<()> {
-        self.files.flush_folder(path.parent().unwrap_or(path))
+    fn flush_entry(&self, path: &str) -> Result<(), StoreError> {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let flushed = self.files.flush_folder(&self.dir.join(folder));
+        flushed.map_err(|error| failed(folder, "flush", &error))
     }
 }
 
-fn is_taken(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::AlreadyExists
-}
-
-/// Whether the system's error may mean that the file system has no links (link(2)).
-fn means_no_links(error: &io::Error) -> bool {
-    let errors = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::MLINK];
-    errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+/// What is missing where a file was to be written is the directory that it belongs in: the storage is
+/// opened again then, which makes what is missing.
+fn of_folder(error: StoreError) -> StoreError {
+    match error.kind {
+        StoreErrorKind::Missing => StoreError { kind: StoreErrorKind::Gone, ..error },
+        _ => error,
+    }
 }
 
 /// A file that may be missing.
@@ -434,20 +458,6 @@ fn certificate(name: &Domain) -> String {
     format!("certs/{name}.pem")
 }
 
-/// What was read of a file, as text, which may hold a key; an error calls the file `path`.
-fn text(
-    found: io::Result<Zeroizing<Vec<u8>>>,
-    path: &str,
-    bytes_max: u64,
-) -> Result<Secret, StoreError> {
-    let mut bytes = found.map_err(|error| failed(path, &error))?;
-    if bytes.len() as u64 > bytes_max {
-        let detail = format!("longer than {bytes_max} bytes");
-        return Err(StoreError { kind: StoreErrorKind::Malformed, path: path.into(), detail });
-    }
-    Ok(Secret::from_bytes(std::mem::take(&mut bytes)))
-}
-
 /// The path of a token, which a peer has chosen: only base64url may become a file name.
 fn challenge(token: &str) -> Result<String, StoreError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -456,31 +466,6 @@ fn challenge(token: &str) -> Result<String, StoreError> {
     }
     let (path, detail) = ("challenges".to_string(), "the token is not base64url".to_string());
     Err(StoreError { kind: StoreErrorKind::Malformed, path, detail })
-}
-
-fn failed(path: &str, error: &io::Error) -> StoreError {
-    let detail = match error.kind() {
-        // Whose permission it is that is missing is the first question then.
-        ErrorKind::PermissionDenied => format!("{error}, as user {}", geteuid().as_raw()),
-        _ => error.to_string(),
-    };
-    StoreError { kind: kind(error), path: path.into(), detail }
-}
-
-fn kind(error: &io::Error) -> StoreErrorKind {
-    match error.kind() {
-        _ if is_not_a_file(error) => StoreErrorKind::NotAFile,
-        // Where a file was to be opened or replaced.
-        ErrorKind::IsADirectory => StoreErrorKind::NotAFile,
-        ErrorKind::NotFound => StoreErrorKind::Missing,
-        ErrorKind::AlreadyExists => StoreErrorKind::Exists,
-        ErrorKind::NotADirectory => StoreErrorKind::NotADirectory,
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreErrorKind::NotWritable,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreErrorKind::Full,
-        ErrorKind::InvalidData => StoreErrorKind::Malformed,
-        _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => StoreErrorKind::Io,
-        _ => StoreErrorKind::File,
-    }
 }
 
 #[cfg(test)]

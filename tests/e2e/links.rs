@@ -178,7 +178,7 @@ fn swapped() -> Outcome {
     unknown(port, "token")?;
     swap("tmp")?;
     site.deploy("/b", "b.example.com");
-    active.wait_for("tmp: Not a directory")?;
+    active.wait_for("tmp: cannot create a file: Not a directory")?;
     // It is opened again and again, which would empty tmp/.
     active.wait_for("not usable error=\"challenges: it is a symbolic link")?;
     untouched(&other)?;
@@ -219,7 +219,10 @@ fn certificates() -> Outcome {
                  symbolic link";
     expect(checked.contains(named), || checked)?;
     let revoked = looks("--revoke=b.example.com")?;
-    expect(revoked.contains("certs/b.example.com.pem: it is a symbolic link"), || revoked)?;
+    expect(
+        revoked.contains("certs/b.example.com.pem: cannot read: it is a symbolic link"),
+        || revoked,
+    )?;
 
     site.deploy("/a", "a.example.com");
     site.deploy("/b", "b.example.com");

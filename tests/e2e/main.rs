@@ -49,6 +49,7 @@ mod systemd;
 mod tenants;
 mod trace;
 mod trust;
+mod volumes;
 mod wishes;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -85,6 +86,12 @@ pub(crate) enum Tool {
     Tracing,
     /// To be allowed to trace, too.
     Strace,
+    /// FAT in user space (fusefat, dosfstools), and to be root with namespaces for it.
+    Fat,
+    /// exFAT in user space (exfat-fuse, exfatprogs), a loop device, and to be root with namespaces.
+    Exfat,
+    /// overlayfs, and to be root with namespaces for it.
+    Overlay,
     SystemdAnalyze,
     SocketActivate,
     Promtool,
@@ -129,6 +136,11 @@ impl Tool {
             }
             Tool::Tracing => ("no root that may trace", may_trace()),
             Tool::Strace => ("no strace that may trace", succeeds("strace", &["true"])),
+            Tool::Fat => ("no FAT in user space", volumes::mounts(volumes::FAT)),
+            Tool::Exfat => {
+                ("no exFAT in user space or no loop device", volumes::mounts(volumes::EXFAT))
+            }
+            Tool::Overlay => ("no overlayfs", volumes::mounts(volumes::OVERLAY)),
             Tool::SystemdAnalyze => {
                 ("no systemd-analyze", succeeds("systemd-analyze", &["--version"]))
             }
@@ -186,6 +198,7 @@ fn main() -> ExitCode {
         marathon::TESTS,
         names::TESTS,
         storage::TESTS,
+        volumes::TESTS,
         links::TESTS,
         privileges::TESTS,
         listener::TESTS,

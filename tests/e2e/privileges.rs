@@ -277,7 +277,7 @@ fn foreign_storage() -> Outcome {
     let (site, _ca, arguments) = with_ca(Settings::default())?;
     site.deploy("/a", "a.example.com");
     let mut daemon = as_nobody(&site, &arguments)?;
-    let words = format!("lock: Permission denied (os error 13), as user {NOBODY}");
+    let words = format!("lock: cannot lock: Permission denied (os error 13), as user {NOBODY}");
     daemon.wait_for(&words)?;
     unhealthy(&site, &words)?;
     chown(&site.storage, Some(NOBODY), Some(NOBODY)).map_err(text)?;
@@ -295,7 +295,8 @@ fn foreign_key() -> Outcome {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).map_err(text)?;
     site.deploy("/a", "a.example.com");
     let mut daemon = as_nobody(&site, &arguments)?;
-    let words = format!("client.key: Permission denied (os error 13), as user {NOBODY}");
+    let words =
+        format!("client.key: cannot read: Permission denied (os error 13), as user {NOBODY}");
     daemon.wait_for(&words)?;
     unhealthy(&site, &words)?;
     let asked = ca.requests();

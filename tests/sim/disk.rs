@@ -42,6 +42,10 @@ pub(crate) struct Conditions {
     pub(crate) half_permille: u64,
     /// The call takes up to three seconds.
     pub(crate) slow_permille: u64,
+    /// The file system has no locks.
+    pub(crate) lacks_locks: bool,
+    /// The file system has no hard links.
+    pub(crate) lacks_links: bool,
 }
 
 impl Conditions {
@@ -57,6 +61,8 @@ impl Conditions {
             read_only_permille: drawn(Fault::DiskReadOnly, 10),
             half_permille: drawn(Fault::DiskHalfWritten, 100),
             slow_permille: drawn(Fault::DiskSlow, 60),
+            lacks_locks: drawn(Fault::DiskNoLocks, 4) == 1,
+            lacks_links: drawn(Fault::DiskNoLinks, 4) == 1,
         }
     }
 
@@ -83,14 +89,23 @@ struct State {
     /// When the change under way began, and how long its calls took so far.
     now: Nanos,
     elapsed: Nanos,
-    /// Locked files, by their numbers, and the process that holds each.
-    locks: BTreeMap<u64, u64>,
+    /// Locked files, by their numbers, and the process that holds each; where the file system has no
+    /// locks, those that a process has made to be its lock.
+    locks: BTreeMap<u64, Holder>,
     /// How often the machine was started.
     boots: u64,
     /// This process dies before a call, after so many more.
     dying: Option<(u64, u64)>,
     last_write: Nanos,
     chance: Random,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    process: u64,
+    /// The system keeps it from others.
+    is_locked: bool,
 }
 
 impl Disk {

@@ -141,6 +141,10 @@ faults! {
     DiskHalfWritten = "disk-half-written",
     /// A call to the disk takes long.
     DiskSlow = "disk-slow",
+    /// The file system has no locks: the lease alone tells instances apart.
+    DiskNoLocks = "disk-no-locks",
+    /// The file system has no hard links.
+    DiskNoLinks = "disk-no-links",
     /// A power cut left some of a file that was not flushed.
     ContentTorn = "disk-torn-content",
     /// A power cut left nothing of a file that was not flushed.

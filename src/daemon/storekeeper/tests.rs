@@ -294,3 +294,71 @@ fn what_keeps_it_shut_is_a_failure_of_the_storage_unless_it_is_about_one_file() 
         assert_eq!(keeper.failure().is_some(), is_failure, "{kind:?} {path}");
     }
 }
+
+/// Asks for a write, which fails of this.
+fn write_fails(bench: &mut Bench, keeper: &mut Storekeeper, kind: StoreErrorKind) {
+    keeper.store(Purpose::State(1), Change::State(Vec::new()));
+    let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
+    keeper.stored(&mut bench.turn(), write, &Err(error(kind)));
+}
+
+#[test]
+fn each_trouble_is_logged_before_the_storage_is_usable_again() {
+    for kind in [StoreErrorKind::Full, StoreErrorKind::Stale, StoreErrorKind::Gone] {
+        let (mut bench, mut keeper) = started();
+        open(&mut bench, &mut keeper);
+        write_fails(&mut bench, &mut keeper, kind);
+        assert_eq!(bench.logged("not usable"), 1, "{kind:?}");
+        write_fails(&mut bench, &mut keeper, kind);
+        assert_eq!(bench.logged("not usable"), 1, "{kind:?}: the same again");
+        write_fails(&mut bench, &mut keeper, StoreErrorKind::Io);
+        assert_eq!(bench.logged("not usable"), 2, "{kind:?}: another reason");
+        sleep(&mut bench, &mut keeper);
+        assert_eq!(bench.logged("usable again"), 0);
+        assert_eq!(open(&mut bench, &mut keeper), Some(false));
+        assert_eq!(bench.logged("usable again"), 1);
+    }
+}
+
+#[test]
+fn what_a_file_system_lacks_is_a_warning_once() {
+    let (mut bench, mut keeper) = started();
+    let opened = |bench: &mut Bench, keeper: &mut Storekeeper, missing| {
+        let inventory = Inventory { missing, ..Inventory::default() };
+        keeper.opened(&mut bench.turn(), Ok(inventory)).expect("it is open");
+    };
+    let logged = |bench: &Bench| [NO_MODES, NO_LOCKS, NO_FLUSHES].map(|line| bench.logged(line));
+    let modes = MissingFeatures { modes: true, ..MissingFeatures::default() };
+    let all = MissingFeatures { modes: true, locks: true, flushes: true };
+    for (missing, expected) in [
+        (MissingFeatures::default(), [0, 0, 0]),
+        (modes, [1, 0, 0]),
+        (modes, [1, 0, 0]),
+        (all, [1, 1, 1]),
+        (all, [1, 1, 1]),
+    ] {
+        opened(&mut bench, &mut keeper, missing);
+        assert_eq!(logged(&bench), expected);
+        write_fails(&mut bench, &mut keeper, StoreErrorKind::Full);
+        sleep(&mut bench, &mut keeper);
+    }
+}
+
+#[test]
+fn a_lock_without_the_systems_help_is_used_a_while_after_it_was_written() {
+    let (mut bench, mut keeper) = started();
+    sees(&mut bench, &mut keeper, StoreErrorKind::Unsettled, "ours 1 no-system-lock");
+    assert!(!keeper.is_active() && !keeper.is_anothers() && keeper.write_trouble().is_none());
+    assert!(keeper.failure().is_none());
+    assert_eq!(sleep(&mut bench, &mut keeper), SETTLING);
+    assert_eq!(open(&mut bench, &mut keeper), Some(true));
+    // Another instance wrote it, too.
+    let (mut bench, mut keeper) = started();
+    sees(&mut bench, &mut keeper, StoreErrorKind::Unsettled, "ours 1 no-system-lock");
+    sleep(&mut bench, &mut keeper);
+    sees(&mut bench, &mut keeper, StoreErrorKind::Lost, "");
+    assert_eq!(sleep(&mut bench, &mut keeper), Duration::ZERO);
+    sees(&mut bench, &mut keeper, StoreErrorKind::Leased, "other 1 no-system-lock");
+    let line = "another machine's instance may be active, standing by until its lease ends";
+    assert_eq!(bench.logged(line), 1);
+}

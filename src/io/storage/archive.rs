@@ -11,8 +11,9 @@ use crate::printable::printable;
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
+use super::error::{failed, is_taken};
 use super::files::{FileKind, Files, not_a_file};
-use super::{PRIVATE_MODE, Storage, failed, is_taken};
+use super::{PRIVATE_MODE, Storage};
 
 /// How many names in `archive/` are listed at once.
 const ARCHIVED_NAMES_MAX: usize = 10_000;
@@ -39,16 +40,16 @@ impl<F: Files> Storage<F> {
         let source = self.dir.join(path);
         match self.files.look(&source) {
             Ok(found) if found.kind == FileKind::Regular => {}
-            Ok(found) => return Err(failed(path, &not_a_file(found.kind))),
+            Ok(found) => return Err(failed(path, "move", &not_a_file(found.kind))),
             // Moved by a try of which only the last flush failed.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return self.flush_entry(&source).map_err(|error| failed(path, &error));
+                return self.flush_entry(path);
             }
-            Err(error) => return Err(failed(path, &error)),
+            Err(error) => return Err(failed(path, "inspect", &error)),
         }
         self.link_to_archive(path, &source, stem, extension)?;
-        let moved = self.remove(&source).and_then(|()| self.flush_entry(&source));
-        moved.map_err(|error| self.refused(path, &error))
+        self.remove(path)?;
+        self.flush_entry(path)
     }
 
     /// Gives a file a name in `archive/` that is not taken, and makes that last.
@@ -64,13 +65,10 @@ impl<F: Files> Storage<F> {
                 0 => format!("archive/{stem}.{extension}"),
                 _ => format!("archive/{stem}.{number}.{extension}"),
             };
-            let target = self.dir.join(file);
-            match self.link(source, &target) {
+            match self.link(source, &self.dir.join(&file)) {
                 Err(error) if is_taken(&error) => {}
-                Err(error) => return Err(self.refused(path, &error)),
-                Ok(()) => {
-                    return self.flush_entry(&target).map_err(|error| failed(path, &error));
-                }
+                Err(error) => return Err(self.refused(path, "move into archive/", &error)),
+                Ok(()) => return self.flush_entry(&file),
             }
         }
         let detail = "too many archived files of that name".into();

@@ -5,6 +5,7 @@
 //! No call follows a symbolic link below the storage directory, in the last component of a path or in the
 //! directory before it, and none opens what is not a regular file.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -20,6 +21,19 @@ use rustix::fs::{
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use crate::seam::MissingFeatures;
+
+/// The nine bits of a file's mode that are about permissions.
+pub(super) const PERMISSIONS: u32 = 0o777;
+/// What a file system answers that does not have an operation. Some answer EPERM or EACCES to chmod(2)
+/// (FAT, CIFS), which is nothing else for a file that was just made; EBADF is an answer to fsync(2) of a
+/// directory that is open for reading.
+const UNSUPPORTED: [Errno; 3] = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
+const NO_MODES: [Errno; 5] =
+    [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::PERM, Errno::ACCESS];
+const NO_FOLDER_FLUSH: [Errno; 4] = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::BADF];
+const NO_LOCKS: [Errno; 4] = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::NOLCK];
+
 /// A file system. Errors are the system's own; [`io::ErrorKind`] tells them apart.
 pub trait Files {
     /// A file that is open for writing.
@@ -33,7 +47,8 @@ pub trait Files {
     /// There is something of that name already, or the system's.
     fn make_folder(&self, path: &Path, mode: u32) -> io::Result<()>;
 
-    /// Makes an empty file with exactly this mode, whatever the umask says.
+    /// Makes an empty file with exactly this mode, whatever the umask says; on a file system without
+    /// modes, with the one that all files there have.
     ///
     /// # Errors
     /// There is something of that name already, or the system's.
@@ -51,7 +66,7 @@ pub trait Files {
     /// Nothing is known of what a crash would leave.
     fn flush(&self, file: &Self::File) -> io::Result<()>;
 
-    /// Brings the names in a folder to the disk, likewise.
+    /// Brings the names in a folder to the disk, likewise, where the file system can do that.
     ///
     /// # Errors
     /// As for a file.
@@ -106,7 +121,8 @@ pub trait Files {
     /// The system's.
     fn names(&self, folder: &Path) -> io::Result<Vec<String>>;
 
-    /// Locks a file against every other process, making it (empty, with this mode) when it is missing.
+    /// Locks a file against every other process, making it (empty, with this mode) when it is missing. A
+    /// file system without locks only opens it, which [`Files::missing`] says then.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] while somebody else holds it; it is not a regular file
@@ -127,6 +143,11 @@ pub trait Files {
 
     /// What names this run of this machine's kernel, which keeps its locks; empty when there is none.
     fn boot(&self) -> String;
+
+    /// What the file system turned out not to offer; of locks, the last time that one was asked for.
+    fn missing(&self) -> MissingFeatures {
+        MissingFeatures::default()
+    }
 }
 
 /// What can be seen of a file from outside.
@@ -134,8 +155,8 @@ pub trait Files {
 pub struct Sight {
     /// What kind of file it is.
     pub kind: FileKind,
-    /// Another number once it is another file, or has been written: made of its size, its time and where
-    /// it lies.
+    /// Another number once it has been written or replaced: made of its size and its time alone, since
+    /// the number of a file is not stable on some file systems (FAT, CIFS, FUSE).
     pub stamp: u64,
 }
 
@@ -174,16 +195,28 @@ pub fn is_not_a_file(error: &io::Error) -> bool {
     error.kind() == ErrorKind::InvalidInput && error.raw_os_error().is_none()
 }
 
+/// Whether it is one of these errors of the system.
+pub(super) fn is_one_of(error: &io::Error, errors: &[Errno]) -> bool {
+    error.raw_os_error().is_some_and(|number| errors.iter().any(|it| it.raw_os_error() == number))
+}
+
 /// The real file system, below one storage directory.
 #[derive(Clone, Debug, Default)]
 pub struct RealFiles {
     dir: PathBuf,
+    missing: Cell<MissingFeatures>,
 }
 
 impl RealFiles {
     /// The storage directory, the only one that a link may lead to.
     pub fn below(dir: PathBuf) -> RealFiles {
-        RealFiles { dir }
+        RealFiles { dir, missing: Cell::default() }
+    }
+
+    fn note_missing(&self, note: impl FnOnce(&mut MissingFeatures)) {
+        let mut missing = self.missing.get();
+        note(&mut missing);
+        self.missing.set(missing);
     }
 
     /// Opens a directory. It is opened for each call, since another file system may be mounted there.
@@ -280,7 +313,16 @@ impl Files for RealFiles {
         // At no moment may anybody open it whom its mode does not let.
         let file = File::from(openat(folder, name, flags, Mode::from_raw_mode(mode))?);
         // The umask may have taken bits away that the operator wants.
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        let set = file.set_permissions(fs::Permissions::from_mode(mode));
+        let lacks_modes = match &set {
+            // Some file systems ignore it without an error.
+            Ok(()) => file.metadata()?.permissions().mode() & PERMISSIONS & !mode != 0,
+            Err(error) if is_one_of(error, &NO_MODES) => true,
+            Err(_) => return set.map(|()| file),
+        };
+        if lacks_modes {
+            self.note_missing(|missing| missing.modes = true);
+        }
         Ok(file)
     }
 
@@ -289,11 +331,20 @@ impl Files for RealFiles {
     }
 
     fn flush(&self, file: &File) -> io::Result<()> {
-        file.sync_all()
+        match file.sync_all() {
+            Err(error) if is_one_of(&error, &UNSUPPORTED) => {
+                self.note_missing(|missing| missing.flushes = true);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn flush_folder(&self, path: &Path) -> io::Result<()> {
-        File::from(self.open_folder(path, OFlags::RDONLY)?).sync_all()
+        match File::from(self.open_folder(path, OFlags::RDONLY)?).sync_all() {
+            Err(error) if is_one_of(&error, &NO_FOLDER_FLUSH) => Ok(()),
+            result => result,
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -318,8 +369,7 @@ impl Files for RealFiles {
     fn look(&self, path: &Path) -> io::Result<Sight> {
         let found = self.stat(path)?;
         let mut hasher = DefaultHasher::new();
-        (found.st_dev, found.st_ino, found.st_size, found.st_mtime, found.st_mtime_nsec)
-            .hash(&mut hasher);
+        (found.st_size, found.st_mtime, found.st_mtime_nsec).hash(&mut hasher);
         Ok(Sight { kind: kind(&found), stamp: hasher.finish() })
     }
 
@@ -354,13 +404,20 @@ impl Files for RealFiles {
     fn lock(&self, path: &Path, mode: u32) -> io::Result<File> {
         let access = OFlags::RDWR | OFlags::CREATE;
         let file = self.open_file(path, access, Mode::from_raw_mode(mode))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        let lacks_locks = locked.is_err_and(|errno| NO_LOCKS.contains(&errno));
+        self.note_missing(|missing| missing.locks = lacks_locks);
+        if !lacks_locks {
+            locked?;
+        }
         Ok(file)
     }
 
     fn overwrite(&self, lock: &mut File, bytes: &[u8]) -> io::Result<()> {
+        let length = bytes.len() as u64;
         lock.write_all_at(bytes, 0)?;
-        lock.set_len(bytes.len() as u64)
+        // Some file systems in user space cannot set the length.
+        if lock.metadata()?.len() == length { Ok(()) } else { lock.set_len(length) }
     }
 
     fn is_at(&self, lock: &File, path: &Path) -> io::Result<bool> {
@@ -371,5 +428,9 @@ impl Files for RealFiles {
     fn boot(&self) -> String {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         id.trim().to_string()
+    }
+
+    fn missing(&self) -> MissingFeatures {
+        self.missing.get()
     }
 }

@@ -11,6 +11,7 @@ use crate::seam::{Look, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::survey::{Found, STRANGER_BYTES_MAX, STRANGERS_MAX, Stranger};
 
+use super::error::failed;
 use super::files::{FileKind, Files};
 use super::{Storage, certificate, domain_of};
 
@@ -93,8 +94,8 @@ impl<F: Files> Storage<F> {
     /// What lies at a path below the storage directory, if anything; `is_shown_otherwise` when its name is
     /// not UTF-8.
     pub(super) fn found(&self, path: &str, is_shown_otherwise: bool) -> Option<Found> {
-        let sight =
-            self.files.look(&self.dir.join(path)).map_err(|error| super::failed(path, &error));
+        let sight = self.files.look(&self.dir.join(path));
+        let sight = sight.map_err(|error| failed(path, "inspect", &error));
         let read = sight.and_then(|sight| match sight.kind {
             FileKind::Regular => self
                 .read(path, STRANGER_BYTES_MAX)
@@ -119,6 +120,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
+    use std::time::Duration;
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -230,9 +232,18 @@ mod tests {
             storage.load(Load::Certificate(domain(name)));
         }
         assert_eq!(look(&mut storage).changed, []);
-        // Of the same length, in its place: another file for all that.
-        fs::write(certs.join("new"), "as another").unwrap();
-        fs::rename(certs.join("new"), certs.join("a.org.pem")).unwrap();
+        // Of the same length and time in its place: the same file, of which some file systems change the
+        // number now and then.
+        let replace = |later: Duration| {
+            let time = fs::metadata(certs.join("a.org.pem")).unwrap().modified().unwrap();
+            fs::write(certs.join("new"), "as another").unwrap();
+            let new = fs::File::options().write(true).open(certs.join("new")).unwrap();
+            new.set_modified(time + later).unwrap();
+            fs::rename(certs.join("new"), certs.join("a.org.pem")).unwrap();
+        };
+        replace(Duration::ZERO);
+        assert_eq!(look(&mut storage).changed, []);
+        replace(Duration::from_millis(10));
         assert_eq!(look(&mut storage).changed, [domain("a.org")]);
         storage.change(Change::Archive(domain("a.org"))).unwrap();
         let found = look(&mut storage);

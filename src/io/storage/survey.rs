@@ -9,12 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::files::{FileKind, Files as _};
-use super::{FALLBACK, PRIVATE_MODE, Storage, domain_of, failed, optional};
+use super::error::failed;
+use super::files::{FileKind, Files as _, PERMISSIONS};
+use super::{FALLBACK, PRIVATE_MODE, Storage, domain_of, optional};
 use crate::survey::{LockState, OddMode, Survey};
 
-/// The nine bits of a file's mode that are about permissions.
-const PERMISSIONS: u32 = 0o777;
 /// Folders in which the daemon makes and removes files; the first is the storage directory itself.
 const WRITTEN: [&str; 5] = ["", "certs", "challenges", "archive", "tmp"];
 /// Files of ours that hold nothing but what the daemon itself reads.
@@ -106,8 +105,8 @@ fn barred(dir: &Path, path: &str, kind: Kind) -> Option<crate::seam::StoreError>
         Kind::Read => Access::READ_OK,
     };
     let found = access(dir.join(path), wanted).map_err(io::Error::from);
-    let shown = if path.is_empty() { "." } else { path };
-    found.err().filter(|it| it.kind() != io::ErrorKind::NotFound).map(|it| failed(shown, &it))
+    let error = found.err().filter(|it| it.kind() != io::ErrorKind::NotFound)?;
+    Some(failed(path, "access", &error))
 }
 
 /// Files of ours that have another mode than they are written with.

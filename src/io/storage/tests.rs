@@ -8,6 +8,8 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use super::*;
 use crate::seam::ConnId;
 
+mod faults;
+
 fn storage() -> (tempfile::TempDir, Storage) {
     let dir = tempfile::tempdir().unwrap();
     let mut storage = Storage::new(dir.path().into(), 0o640, 1);
@@ -176,25 +178,6 @@ fn a_state_is_archived_like_a_certificate() {
 }
 
 #[test]
-fn without_links_a_file_still_never_takes_the_place_of_another() {
-    let dir = tempfile::tempdir().unwrap();
-    let (source, target) = (dir.path().join("source"), dir.path().join("target"));
-    fs::write(&source, "new").unwrap();
-    fs::write(&target, "old").unwrap();
-    let refused = Storage::new(dir.path().into(), 0o600, 2)
-        .move_to_free(&source, &target)
-        .expect_err("it is not free");
-    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
-    assert_eq!(fs::read_to_string(&target).unwrap(), "old");
-    fs::remove_file(&target).unwrap();
-    Storage::new(dir.path().into(), 0o600, 2).move_to_free(&source, &target).unwrap();
-    assert_eq!(names(dir.path()), ["target"]);
-    // What link(2) says on FAT, and what it says of a name that is taken.
-    assert!(means_no_links(&Errno::PERM.into()));
-    assert!(!means_no_links(&Errno::EXIST.into()) && !means_no_links(&Errno::NOSPC.into()));
-}
-
-#[test]
 fn bytes_that_are_no_text_are_the_readers_matter() {
     let (dir, mut storage) = storage();
     for file in ["client.key", "state.json", "certs/a.org.pem"] {
@@ -291,11 +274,15 @@ fn the_systems_errors_are_told_apart() {
     let kinds = [
         (Errno::NOSPC, StoreErrorKind::Full),
         (Errno::DQUOT, StoreErrorKind::Full),
-        (Errno::ROFS, StoreErrorKind::NotWritable),
+        (Errno::ROFS, StoreErrorKind::ReadOnly),
         (Errno::ACCESS, StoreErrorKind::NotWritable),
         (Errno::PERM, StoreErrorKind::NotWritable),
         (Errno::NOTDIR, StoreErrorKind::NotADirectory),
         (Errno::IO, StoreErrorKind::Io),
+        (Errno::NOTCONN, StoreErrorKind::Io),
+        (Errno::STALE, StoreErrorKind::Stale),
+        (Errno::MFILE, StoreErrorKind::Limit),
+        (Errno::XDEV, StoreErrorKind::Split),
     ];
     for (errno, expected) in kinds {
         assert_eq!(kind(&io::Error::from(errno)), expected, "{errno}");
@@ -492,8 +479,8 @@ fn what_stands_in_the_way_of_one_file_is_no_failure_of_the_storage() {
     }
     // A permission that is missing for a file in a directory that may be changed, as of one that is
     // immutable.
-    let refused = storage.refused("certs/b.org.pem", &Errno::PERM.into());
+    let refused = storage.refused("certs/b.org.pem", "remove", &Errno::PERM.into());
     assert_eq!(refused.kind, StoreErrorKind::File);
-    let refused = storage.refused("certs/b.org.pem", &Errno::ROFS.into());
-    assert_eq!(refused.kind, StoreErrorKind::NotWritable);
+    let refused = storage.refused("certs/b.org.pem", "remove", &Errno::ROFS.into());
+    assert_eq!(refused.kind, StoreErrorKind::ReadOnly);
 }

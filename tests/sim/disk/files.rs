@@ -1,17 +1,18 @@
 //! The calls that the storage makes, on the simulated disk: each may fail, take long, or be the one
 //! before which the process dies. Never decides what is left after a power cut.
 
-use std::cell::RefMut;
+use std::cell::{Cell, RefMut};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::rc::Rc;
 
 use marathon_acme::io::storage::files::{FileKind, Files, Sight};
+use marathon_acme::seam::MissingFeatures;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::tree::{File, Place};
-use super::{Disk, SECOND, State};
+use super::{Disk, Holder, SECOND, State};
 use crate::faults::Fault;
 use crate::network::{MILLISECOND, Nanos};
 
@@ -26,6 +27,8 @@ const SLOW_MAX: Nanos = 3 * SECOND;
 pub(crate) struct SimFiles {
     disk: Disk,
     process: u64,
+    /// What the last lock was answered.
+    lacks_locks: Rc<Cell<bool>>,
 }
 
 /// What a call needs of the disk.
@@ -43,10 +46,15 @@ enum Call {
 pub(crate) struct SimLock {
     files: SimFiles,
     file: File,
+    /// The file is known as this process's lock.
+    is_holder: bool,
 }
 
 impl Drop for SimLock {
     fn drop(&mut self) {
+        if !self.is_holder {
+            return;
+        }
         // Dropped in a panic while the disk is in use, it no longer matters.
         if let Ok(mut state) = self.files.disk.0.try_borrow_mut() {
             state.locks.remove(&self.file.borrow().number);
@@ -56,7 +64,7 @@ impl Drop for SimLock {
 
 impl SimFiles {
     pub(super) fn new(disk: Disk, process: u64) -> SimFiles {
-        SimFiles { disk, process }
+        SimFiles { disk, process, lacks_locks: Rc::default() }
     }
 
     /// A call begins: whether it may go on.
@@ -86,7 +94,8 @@ impl State {
     /// Whether it is this process that has locked what is the lock now.
     pub(super) fn has_lock(&self, process: u64) -> bool {
         let file = self.tree.file(&(String::new(), "lock".to_string()));
-        file.is_some_and(|file| self.locks.get(&file.borrow().number) == Some(&process))
+        let holder = file.and_then(|file| self.locks.get(&file.borrow().number));
+        holder.is_some_and(|holder| holder.process == process)
     }
 
     fn fires(&mut self, permille: u64) -> bool {
@@ -236,6 +245,10 @@ impl Files for SimFiles {
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.begin(Call::Grow)?;
+        if state.conditions.lacks_links {
+            state.toll.count(Fault::DiskNoLinks);
+            return Err(Errno::PERM.into());
+        }
         let (from, to) = (place(from), place(to));
         let file = state.found(&from)?;
         state.must_be_free(&to)?;
@@ -286,16 +299,26 @@ impl Files for SimFiles {
     fn lock(&self, path: &Path, _mode: u32) -> io::Result<SimLock> {
         let mut state = self.begin(Call::Grow)?;
         let place = place(path);
-        let file = match state.found(&place) {
-            Ok(file) => file,
-            Err(_) => state.tree.create(place),
+        let (file, is_new) = match state.found(&place) {
+            Ok(file) => (file, false),
+            Err(_) => (state.tree.create(place), true),
         };
         let number = file.borrow().number;
-        if state.locks.contains_key(&number) {
+        let is_locked = !state.conditions.lacks_locks;
+        self.lacks_locks.set(!is_locked);
+        let is_others = state.locks.get(&number).is_some_and(|holder| holder.is_locked);
+        if is_locked && is_others {
             return Err(ErrorKind::WouldBlock.into());
         }
-        state.locks.insert(number, self.process);
-        Ok(SimLock { files: self.clone(), file })
+        let is_holder = (is_locked || is_new) && !state.locks.contains_key(&number);
+        if is_holder {
+            let process = self.process;
+            state.locks.insert(number, Holder { process, is_locked });
+        }
+        if !is_locked {
+            state.toll.count(Fault::DiskNoLocks);
+        }
+        Ok(SimLock { files: self.clone(), file, is_holder })
     }
 
     fn overwrite(&self, lock: &mut SimLock, bytes: &[u8]) -> io::Result<()> {
@@ -311,5 +334,9 @@ impl Files for SimFiles {
 
     fn boot(&self) -> String {
         format!("boot-{}", self.disk.state().boots)
+    }
+
+    fn missing(&self) -> MissingFeatures {
+        MissingFeatures { locks: self.lacks_locks.get(), ..MissingFeatures::default() }
     }
 }

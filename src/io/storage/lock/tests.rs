@@ -152,7 +152,7 @@ fn a_lock_that_is_gone_is_made_anew() {
     open(&mut first).unwrap();
     fs::remove_file(dir.path().join("lock")).unwrap();
     // As for a disk that does not work: nothing is lost by it.
-    assert_eq!(first.change(state("x")).expect_err("no lock").kind, StoreErrorKind::Io);
+    assert_eq!(first.change(state("x")).expect_err("no lock").kind, StoreErrorKind::Gone);
     open(&mut first).unwrap();
     first.change(state("x")).unwrap();
     assert_eq!(refused(&mut instance(dir.path(), 2)).kind, StoreErrorKind::Locked);

@@ -133,6 +133,7 @@ impl World {
             certificates: self.files.keys().cloned().collect(),
             challenges: self.tokens.keys().cloned().collect(),
             leased: self.inventory & 8 != 0,
+            ..Inventory::default()
         }
     }
 }
