@@ -71,7 +71,7 @@ pub(crate) enum Tool {
     Buildah,
     /// The Rust target and the C compiler for a static binary.
     Musl,
-    /// An emulator and another machine's program, which `make smoke` names.
+    /// Another machine's program and its emulator, which `make smoke` names.
     OtherMachine,
     /// Leave to open more than ten thousand descriptors.
     Descriptors,
