@@ -321,7 +321,7 @@ mod tests {
         let turn = bench.turn();
         let public = crate::keys::PublicKey::P256 { x: [5; 32], y: [6; 32] };
         let key = AccountKey { id: 1, public };
-        let url = Url::parse("https://ca.example:444/revoke").unwrap();
+        let url = Url::parse("https://ca.example:444/revoke?by=key&x=%2F").unwrap();
         for kid in [None, Some("https://ca/1")] {
             let post = Post { with_key: true, ..Post::json(&url, "{}") };
             let request = Signer { key: &key, kid }.sign(turn.keys, &post, "n").unwrap();
@@ -330,7 +330,7 @@ mod tests {
             let protected: serde_json::Value = serde_json::from_slice(&protected).unwrap();
             assert_eq!(protected["jwk"]["x"], jws::base64url(&[5; 32]));
             assert!(protected["kid"].is_null());
-            assert_eq!(protected["url"], "https://ca.example:444/revoke");
+            assert_eq!(protected["url"], "https://ca.example:444/revoke?by=key&x=%2F");
         }
     }
 }
