@@ -63,6 +63,9 @@ impl Certificates {
         let Some(entry) = self.entries.get(&name) else { return };
         let Step::Queued { names, .. } = &entry.step else { return };
         let (now, names) = (turn.now.wall, names.clone());
+        if self.is_premature(now, entry) {
+            return self.put_back(turn, &name, order, None);
+        }
         let kind = self.kind_of(now, &name, &names);
         if let Err(refusal) = self.admit(now, &name, &names, kind) {
             self.refuse(turn, &name, &names, refusal);

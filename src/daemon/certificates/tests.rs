@@ -20,6 +20,7 @@ use crate::testing::{Bench, config};
 mod advice;
 mod cancelling;
 mod changed;
+mod clock;
 mod lifetimes;
 mod limits;
 mod memory;
@@ -69,9 +70,10 @@ impl Case {
     }
 
     fn of(config: &Config) -> Case {
-        let bench = Bench::new();
+        let mut bench = Bench::new();
         let pki = Pki::new(1, "Test", time(bench.now));
-        let certificates = Certificates::new(config);
+        let mut certificates = Certificates::new(config);
+        certificates.clock_compared(&mut bench.turn(), 0);
         let (random, tried) = (Random::new(2), Vec::new());
         Case { bench, certificates, pki, random, disk_works: true, revisions: 0, tried }
     }
@@ -88,6 +90,7 @@ impl Case {
         let (memory, now) = (self.remembered(), self.bench.now.wall);
         let budget = self.certificates.budget(now);
         self.certificates = Certificates::new(config);
+        self.certificates.clock_compared(&mut self.bench.turn(), 0);
         self.certificates.restore(&mut self.bench.turn(), memory, budget);
         self.certificates.found(files.iter().map(|(domain, _)| name(domain)).collect());
         for (domain, file) in files {
