@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -125,6 +126,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// The system has no descriptors left.
     pub fn new(mut parts: Parts<D, K>) -> io::Result<EventLoop<D, K>> {
         let poll = Poll::new()?;
+        parts.descriptors = parts.descriptors.started(poll.as_raw_fd());
         let listeners = [(&mut parts.listener, LISTENER), (&mut parts.admin, ADMIN)];
         for (listener, token) in listeners {
             if let Some(listener) = listener {

@@ -2,6 +2,7 @@
 //! reported as ignored, with what is missing, never as passed.
 
 mod answers;
+mod appliances;
 mod attack;
 mod ca;
 mod causes;
@@ -215,6 +216,7 @@ fn main() -> ExitCode {
         trust::TESTS,
         proxy::TESTS,
         answers::TESTS,
+        appliances::TESTS,
         attack::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();
