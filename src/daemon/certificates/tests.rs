@@ -129,7 +129,9 @@ impl Case {
         self.certificates.want(&mut self.bench.turn(), wishes);
         let mut outputs = self.outputs();
         let now = self.bench.now;
+        let mut steps = crate::testing::Steps::default();
         while self.certificates.poll_timeout(now).is_some_and(|at| at <= now.mono) {
+            steps.count();
             outputs.extend(self.wake());
         }
         outputs
@@ -153,7 +155,9 @@ impl Case {
     /// What it wants, as to an issuer that always has room.
     fn outputs(&mut self) -> Vec<String> {
         let (mut queued, mut shown) = (BTreeMap::new(), Vec::new());
+        let mut steps = crate::testing::Steps::default();
         loop {
+            steps.count();
             self.save();
             let Some(output) = self.certificates.poll_output() else { return shown };
             match output {

@@ -167,7 +167,9 @@ fn it_is_read_in_pieces_of_any_size_and_writing() {
         for count in [1, 2, 100] {
             let mut reader = MemoryReader::new(text.clone());
             let mut turns = 1;
+            let mut steps = crate::testing::Steps::default();
             while !reader.read(count).unwrap() {
+                steps.count();
                 turns += 1;
             }
             assert!((count == 1) == (turns > 4), "{turns}");

@@ -174,6 +174,19 @@ fn a_question_that_fails_is_asked_again_later_and_the_lifetime_decides() {
     assert_eq!(warned.count(), 1, "the rest are details");
 }
 
+/// RFC 9773 section 4.3.3.
+#[test]
+fn nobody_is_asked_about_what_has_expired_while_its_renewal_fails() {
+    let mut case = advised_case();
+    case.suggest((58, 60), HOUR);
+    case.bench.pass(DAY * 91);
+    assert_eq!(case.wake(), ["order 1 a.org replacing"]);
+    assert_eq!(case.fail(1, Some(HOUR * 6)), Vec::<String>::new());
+    assert_eq!(case.next("a.org").unwrap().task, Task::Order);
+    let (slept, outputs) = case.sleep();
+    assert_eq!((outputs, slept >= HOUR * 6), (vec!["order 2 a.org replacing".to_string()], true));
+}
+
 /// Whatever the jitter.
 #[test]
 fn a_question_is_not_asked_again_before_the_cas_time() {

@@ -206,3 +206,19 @@ fn a_retry_after_outlasts_a_restart_and_a_clock_that_is_set() {
         assert!((minutes(355)..=minutes(361)).contains(&slept), "{slept:?} restart: {restarts}");
     }
 }
+
+/// Pauses are shortened near the expiry, but not one that the CA has set.
+#[test]
+fn a_retry_after_outlasts_a_restart_near_the_expiry() {
+    let mut case = Case::new();
+    let file = case.stored("a.org", 90);
+    case.restart(&config(), &[("a.org", file.clone())]);
+    case.bench.pass(DAY * 89);
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
+    case.fail(0, Some(minutes(360)));
+    case.restart(&config(), &[("a.org", file)]);
+    assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs.len(), 1);
+    assert!(slept >= minutes(359), "{slept:?}");
+}

@@ -132,7 +132,9 @@ fn how_far_our_clock_is_off_is_told() {
         fields.iter().for_each(|(name, value)| headers.push(name, value));
         case.issuer.compare_clocks(&mut case.bench.turn(), &headers);
         let mut told = None;
+        let mut steps = crate::testing::Steps::default();
         while let Some(output) = case.issuer.poll_output() {
+            steps.count();
             if let IssuerOutput::ClockCompared { ahead_ms } = output {
                 told = Some(ahead_ms);
             }
