@@ -1,6 +1,6 @@
-//! Small machines: without name servers, users or `/proc`, with few descriptors and little memory. Each test takes
-//! one thing away and has a certificate issued. A file system of which nothing but the storage can be written is
-//! in `privileges.rs`.
+//! Small machines: without name servers, users or `/proc`, with few descriptors and little memory. Each test
+//! takes one thing away and has a certificate issued. A file system of which nothing but the storage can be
+//! written is in `privileges.rs`.
 
 use stand_ins::ca::Settings;
 

@@ -1,6 +1,6 @@
-//! How far this machine's clock is off, compared with the CA's `Date` and with the newest certificate file. A
-//! machine without a battery starts in 1970, or years ahead. Renewals are planned by the CA's clock where the two
-//! differ, and nothing is archived before they agree. Arithmetic only; never reads a clock.
+//! How far this machine's clock is off, compared with the CA's `Date` and with the newest certificate file.
+//! A machine without a battery starts in 1970, or years ahead. Renewals are planned by the CA's clock where
+//! the two differ, and nothing is archived before they agree. Arithmetic only; never reads a clock.
 
 use std::time::Duration;
 
@@ -70,8 +70,8 @@ impl ClockOffset {
 }
 
 impl Certificates {
-    /// Takes in by how many milliseconds our clock is ahead of the CA's. A CA whose clock shows a time before our
-    /// newest certificate was issued is not believed.
+    /// Takes in by how many milliseconds our clock is ahead of the CA's. A CA whose clock shows a time before
+    /// our newest certificate was issued is not believed.
     pub fn clock_compared(&mut self, turn: &mut Turn<'_>, ahead_ms: i64) {
         // The comparison is by the clock as it is now: a step of it is no change to that.
         self.check_clock(turn);
@@ -94,7 +94,8 @@ impl Certificates {
         }
     }
 
-    /// Whether our clock agrees with the CA's, so that what has expired by it may be archived or lose its key.
+    /// Whether our clock agrees with the CA's, so that what has expired by it may be archived or lose its
+    /// key.
     pub fn clock_agrees(&self) -> bool {
         self.policy.clock == ClockOffset::Agrees
     }
