@@ -13,6 +13,8 @@ CROSS_armv7-unknown-linux-gnueabihf = gcc-arm-linux-gnueabihf libc6-dev-armhf-cr
 I686 = i686-unknown-linux-musl
 CROSS_$(I686) = gcc-multilib
 EMULATOR = $(if $(filter i686-%,$(TARGET)),,qemu-$(patsubst armv7,arm,$(firstword $(subst -, ,$(TARGET))))-static)
+# With glibc, Rust makes no program for ARM that is both static and movable.
+GLIBC = $(findstring gnueabihf,$(TARGET))
 # The library tests as a program of 32 bits. They need unwinding, which the static program leaves out; and
 # dependencies that are not optimized are built in half of the time, which the tests do not take longer. A test
 # outside of the library has the program built too, with the same features.
@@ -40,8 +42,8 @@ static: ## the static program: target/TARGET/release/marathon-acme
 	@test -d "$$(rustc --print target-libdir --target $(TARGET))" || { echo "the Rust target $(TARGET) is" \
 		"not installed; \`make setup TARGET=$(TARGET)\` installs it, or says that it cannot be had" >&2; exit 1; }
 	cargo build --release --target $(TARGET)
-	@readelf -h $(STATIC) | grep -q 'Type: *DYN' && ! readelf -l $(STATIC) | grep -q INTERP \
-		&& echo "static-pie, $$(stat -c %s $(STATIC)) bytes: $(STATIC)"
+	@readelf -h $(STATIC) | grep -q 'Type: *$(if $(GLIBC),EXEC,DYN)' && ! readelf -l $(STATIC) | grep -q INTERP \
+		&& echo "$(if $(GLIBC),static,static-pie), $$(stat -c %s $(STATIC)) bytes: $(STATIC)"
 
 smoke: static ## whether the static program for another machine, TARGET, gets a certificate, under qemu if needed
 	OTHER_MACHINE="$(strip $(EMULATOR) $(STATIC))" cargo test --test e2e of_another_machine

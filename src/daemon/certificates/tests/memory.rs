@@ -326,6 +326,18 @@ fn what_the_ca_may_have_issued_stays_counted() {
         case.want(&[("a.org", &format!("again {id}"))]);
     }
     assert_eq!(case.bench.logged("held back"), 0);
+    let mut case = Case::of(&lets_encrypt());
+    case.want(&[("a.org", "1")]);
+    for id in 0..20 {
+        case.certificates.placed(&case.bench.turn(), OrderId(id), url());
+        case.certificates.finalizing(OrderId(id));
+        case.end(id, OrderError::Invalid { refusals: Vec::new() });
+        // Fewer than the failed authorizations that are allowed in an hour.
+        case.bench.pass(minutes(20));
+        case.forget_changes();
+        case.want(&[("a.org", &format!("again {id}"))]);
+    }
+    assert_eq!(case.bench.logged("held back"), 0, "refused though it was finalized");
 }
 
 /// Its retry time depends on when it began, not on when the next run found it.
