@@ -12,6 +12,21 @@ use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
 
+/// Bounds a loop of a test: code under test that never comes to rest fails it instead of hanging it.
+#[derive(Default)]
+pub(crate) struct Steps(usize);
+
+/// Far more than any test takes.
+const STEPS_MAX: usize = 1_000_000;
+
+impl Steps {
+    /// Counts one more.
+    pub(crate) fn count(&mut self) {
+        self.0 += 1;
+        assert!(self.0 <= STEPS_MAX, "it never comes to rest");
+    }
+}
+
 /// A key of a kind that HAProxy knows and we do not, secp256k1 …
 pub(crate) const ODD_KEY: &str = "\
 -----BEGIN EC PRIVATE KEY-----

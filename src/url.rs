@@ -382,6 +382,14 @@ mod tests {
         assert_eq!(it.to_string(), "http://marathon:8080/x");
     }
 
+    /// What a user typed without percent encoding: the host begins after the last `@`.
+    #[test]
+    fn userinfo_ends_at_the_last_at_sign() {
+        let it = url("http://me:p@ss@w@marathon:8080/x");
+        assert_eq!(it.credentials(), Some(&Credentials::basic("me", "p@ss@w")));
+        assert_eq!(it.to_string(), "http://marathon:8080/x");
+    }
+
     #[test]
     fn a_token_is_one_word_and_never_shown() {
         let token = |text: &str| Credentials::token(&Secret::new(text.into()));

@@ -245,18 +245,18 @@ mod tests {
         Response { head: ResponseHead { status, headers }, body: body.into() }
     }
 
-    fn url() -> Url {
+    fn asked() -> Url {
         Url::parse("https://ca.example/x").unwrap()
     }
 
     #[test]
     fn a_web_page_in_place_of_an_object_is_told_with_its_url() {
         let now = UnixTime::from_seconds(0);
-        let page = judge(now, &url(), response(200, &[], "\n <!DOCTYPE html>")).unwrap_err();
+        let page = judge(now, &asked(), response(200, &[], "\n <!DOCTYPE html>")).unwrap_err();
         assert_eq!(page.to_string(), "status 200 from https://ca.example/x: <!DOCTYPE html>");
         assert!(page.is_passing(), "a portal, or a page while the CA is maintained");
         for body in ["", "{}", "-----BEGIN CERTIFICATE-----"] {
-            assert!(judge(now, &url(), response(200, &[], body)).is_ok(), "{body}");
+            assert!(judge(now, &asked(), response(200, &[], body)).is_ok(), "{body}");
         }
     }
 
@@ -284,32 +284,32 @@ mod tests {
     #[test]
     fn answers_are_told_apart() {
         let now = UnixTime::from_seconds(0);
-        assert!(judge(now, &url(), response(201, &[], "{}")).is_ok());
+        assert!(judge(now, &asked(), response(201, &[], "{}")).is_ok());
         let problem = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"later"}"#;
         let limited =
-            judge(now, &url(), response(429, &[("Retry-After", "9")], problem)).unwrap_err();
+            judge(now, &asked(), response(429, &[("Retry-After", "9")], problem)).unwrap_err();
         assert_eq!(limited.retry_after(), Some(Duration::from_secs(9)));
         assert_eq!(
             (limited.is_passing(), limited.to_string().as_str()),
             (false, "rateLimited: later")
         );
         assert!(
-            judge(now, &url(), response(503, &[], problem)).unwrap_err().is_passing(),
+            judge(now, &asked(), response(503, &[], problem)).unwrap_err().is_passing(),
             "overloaded"
         );
-        let html = judge(now, &url(), response(503, &[], "<html>\n503</html>")).unwrap_err();
+        let html = judge(now, &asked(), response(503, &[], "<html>\n503</html>")).unwrap_err();
         assert_eq!(
             (html.is_passing(), html.to_string()),
             (true, "status 503 from https://ca.example/x: <html> 503</html>".into())
         );
-        assert!(!judge(now, &url(), response(404, &[], "")).unwrap_err().is_passing());
+        assert!(!judge(now, &asked(), response(404, &[], "")).unwrap_err().is_passing());
         for lasting in [false, true] {
             let lost = CallError::Transport { text: "reset".into(), lasting };
             assert_eq!((lost.is_passing(), lost.to_string().as_str()), (true, "reset"));
         }
         let malformed = r#"{"type":"urn:ietf:params:acme:error:malformed"}"#;
-        assert!(!judge(now, &url(), response(400, &[], malformed)).unwrap_err().is_passing());
-        assert!(judge(now, &url(), response(502, &[], malformed)).unwrap_err().is_passing());
+        assert!(!judge(now, &asked(), response(400, &[], malformed)).unwrap_err().is_passing());
+        assert!(judge(now, &asked(), response(502, &[], malformed)).unwrap_err().is_passing());
     }
 
     #[test]
@@ -317,14 +317,14 @@ mod tests {
         let problem = r#"{"type":"urn:ietf:params:acme:error:badNonce"}"#;
         for (status, body) in [(301, ""), (302, "<html>"), (307, problem), (308, "{}")] {
             let moved = response(status, &[("Location", "https://other.example/x")], body);
-            let error = judge(UnixTime::from_seconds(0), &url(), moved).unwrap_err();
+            let error = judge(UnixTime::from_seconds(0), &asked(), moved).unwrap_err();
             let expected = format!(
                 "status {status} from https://ca.example/x: a redirect to https://other.example/x, which"
             );
             assert!(error.to_string().starts_with(&expected), "{error}");
             assert!(!error.is_passing() && error.problem_kind().is_none());
         }
-        let bare = judge(UnixTime::from_seconds(0), &url(), response(304, &[], "")).unwrap_err();
+        let bare = judge(UnixTime::from_seconds(0), &asked(), response(304, &[], "")).unwrap_err();
         assert_eq!(bare.to_string(), "status 304 from https://ca.example/x: ");
     }
 
@@ -348,7 +348,7 @@ mod tests {
         let turn = bench.turn();
         let public = crate::keys::PublicKey::P256 { x: [5; 32], y: [6; 32] };
         let key = AccountKey { id: 1, public };
-        let url = Url::parse("https://ca.example:444/revoke").unwrap();
+        let url = Url::parse("https://ca.example:444/revoke?by=key&x=%2F").unwrap();
         for kid in [None, Some("https://ca/1")] {
             let post = Post { with_key: true, ..Post::json(&url, "{}") };
             let request = Signer { key: &key, kid }.sign(turn.keys, &post, "n").unwrap();
@@ -357,7 +357,7 @@ mod tests {
             let protected: serde_json::Value = serde_json::from_slice(&protected).unwrap();
             assert_eq!(protected["jwk"]["x"], jws::base64url(&[5; 32]));
             assert!(protected["kid"].is_null());
-            assert_eq!(protected["url"], "https://ca.example:444/revoke");
+            assert_eq!(protected["url"], "https://ca.example:444/revoke?by=key&x=%2F");
         }
     }
 }

@@ -74,7 +74,9 @@ mod tests {
     fn old_ones_are_dropped_and_few_are_kept() {
         let mut nonces = Nonces::default();
         nonces.bank(Instant::START, &answer("a"));
+        nonces.bank(Instant::START, &answer("b"));
         assert_eq!(nonces.spend(Instant::START + AGE_MAX + Duration::from_secs(1)), None);
+        assert!(nonces.is_empty(), "those before it are no younger");
         for number in 0..100 {
             nonces.bank(Instant::START, &answer(&number.to_string()));
         }

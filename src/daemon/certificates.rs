@@ -22,6 +22,7 @@ use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 
+mod clock;
 mod comparing;
 mod deadline;
 mod deferred;
@@ -38,6 +39,7 @@ mod trial;
 mod trouble;
 mod view;
 
+pub(crate) use clock::CLOCKS_APART_MAX;
 pub use file::inspect;
 pub use life::{Advice, Life, Stored};
 pub use schedule::{Next, Planned, Task, When, Why};
@@ -179,6 +181,7 @@ impl Certificates {
             exact: config.san,
             synced: false,
             prune_after: config.prune_after,
+            clock: clock::ClockOffset::default(),
         };
         Certificates {
             policy,
@@ -302,6 +305,8 @@ impl Certificates {
         let line = Record::warn("main", "the clock was set");
         turn.log(line.with("from", expected).with("to", now.wall));
         self.budget.clock_moved(expected, now.wall);
+        let step_ms = now.wall.as_millis().saturating_sub(expected.as_millis());
+        self.policy.clock = self.policy.clock.stepped(step_ms);
         self.deferred = Deferred::default();
         for name in self.entries.keys().cloned().collect::<Vec<_>>() {
             if let Some(entry) = self.entries.get_mut(&name) {

@@ -133,6 +133,12 @@ pub enum IssuerOutput {
         /// Whether the CA says when to renew (RFC 9773).
         renewal_info: bool,
     },
+    /// By how many milliseconds our clock is ahead of the CA's, after each of its answers: 0 where it shows
+    /// no time.
+    ClockCompared {
+        /// Negative where it is behind.
+        ahead_ms: i64,
+    },
     /// The account, to be remembered.
     Account(AccountMemory),
     /// The CA wants no new orders before; to be remembered.

@@ -100,6 +100,7 @@ mod tests {
         // One write at a time: what changes meanwhile is a write of its own.
         journal.touch(start + LAZY_PAUSE, Urgency::Now);
         assert!(!journal.is_due(start + LAZY_PAUSE) && !journal.is_clean());
+        assert!(!journal.is_due(start + LAZY_PAUSE * 2), "however long the first one takes");
         let mut bench = Bench::new();
         journal.ended(start + LAZY_PAUSE * 2, bench.turn().keys, true);
         let later = start + LAZY_PAUSE * 2 + REST_MAX;

@@ -303,7 +303,7 @@ impl Daemon {
         self.certificates.handle_timeout(turn);
         self.start_watcher(turn);
         self.keep_guard(turn);
-        if !self.certificates.is_reading() {
+        if self.may_clean_archive() {
             let output = self.archive.handle_timeout(turn.now.mono);
             self.archive_output(output);
         }
@@ -341,6 +341,11 @@ impl Daemon {
         if !self.certificates.is_reading() && self.guard.is_due(turn.now.mono) {
             self.storage.load(Load::Guard(self.certificates.misnamed()));
         }
+    }
+
+    /// Not by a clock that may be wrong: a key that is removed does not come back.
+    fn may_clean_archive(&self) -> bool {
+        !self.certificates.is_reading() && self.certificates.clock_agrees()
     }
 
     fn archive_output(&mut self, output: Option<ArchiveOutput>) {
@@ -438,7 +443,7 @@ impl Daemon {
             self.watcher.poll_timeout(),
             self.certificates.poll_timeout(now),
             self.guard.poll_timeout().filter(|_| !self.certificates.is_reading()),
-            self.archive.poll_timeout().filter(|_| !self.certificates.is_reading()),
+            self.archive.poll_timeout().filter(|_| self.may_clean_archive()),
             self.issuer.poll_timeout(),
             self.reloader.poll_timeout(),
             self.journal.poll_timeout().filter(|_| self.storage.is_active()),

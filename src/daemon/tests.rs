@@ -138,7 +138,9 @@ fn the_memory_of_very_many_is_read_and_written_in_turns_and_goes_before_all_else
     };
     let mut outputs = tell(&mut daemon, &mut bench, Input::Loaded(Loaded::Storage(Ok(inventory))));
     let mut turns = 1;
+    let mut steps = crate::testing::Steps::default();
     while acts(&outputs) == 0 {
+        steps.count();
         assert!(matches!(daemon.poll_output(), Output::Wait(Some(at)) if at <= bench.now.mono));
         outputs = tell(&mut daemon, &mut bench, Input::Timeout);
         turns += 1;
@@ -152,7 +154,9 @@ fn the_memory_of_very_many_is_read_and_written_in_turns_and_goes_before_all_else
     let write = fallback.expect("there was no default.pem");
     let mut outputs = tell(&mut daemon, &mut bench, Input::Stored(write, Ok(())));
     let mut turns = 1;
+    let mut steps = crate::testing::Steps::default();
     while acts(&outputs) == 0 {
+        steps.count();
         assert!(matches!(daemon.poll_output(), Output::Wait(Some(at)) if at <= bench.now.mono));
         outputs = tell(&mut daemon, &mut bench, Input::Timeout);
         turns += 1;

@@ -97,6 +97,9 @@ impl Daemon {
                 self.advised(turn, (&name, &cert_id), answer);
             }
             IssuerOutput::Offers { renewal_info } => self.certificates.advice_offered(renewal_info),
+            IssuerOutput::ClockCompared { ahead_ms } => {
+                self.certificates.clock_compared(turn, ahead_ms);
+            }
             IssuerOutput::Account(account) => {
                 self.ca().account = Some(account);
                 self.journal.touch(turn.now.mono, Urgency::Now);

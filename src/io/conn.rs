@@ -32,6 +32,8 @@ pub(super) struct Conn {
     stream: TcpStream,
     wire: Wire,
     state: State,
+    /// Identifies its events, once the system watches it.
+    pub(super) token: Option<Token>,
     /// What the system watches it for, once it does.
     interest: Option<Interest>,
     /// It has a turn next: something happened to it, or its last turn did not allow all it wanted.
@@ -113,7 +115,7 @@ impl Conn {
     }
 
     fn new(id: ConnId, stream: TcpStream, wire: Wire, state: State) -> Conn {
-        let interest = None;
+        let (token, interest) = (None, None);
         let (due, drained, ending, ended) = (false, false, false, false);
         let (unanswered, presents) = (false, false);
         Conn {
@@ -121,6 +123,7 @@ impl Conn {
             stream,
             wire,
             state,
+            token,
             interest,
             due,
             drained,

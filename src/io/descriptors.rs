@@ -23,6 +23,8 @@ const WANTED: u64 = (ACCEPTED_MAX + LINGERING_MAX) as u64 + 2 * KEPT;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
     limit: u64,
+    /// Those below are open for as long as the process lives.
+    base: u64,
 }
 
 impl Descriptors {
@@ -39,19 +41,24 @@ impl Descriptors {
             },
             current => current.unwrap_or(u64::MAX),
         };
-        Descriptors { limit }
+        Descriptors { limit, base: 0 }
+    }
+
+    /// The process has opened what stays open, `newest` last: of few descriptors, only the others are shared.
+    pub(super) fn started(self, newest: RawFd) -> Descriptors {
+        Descriptors { base: u64::try_from(newest).map_or(0, |newest| newest + 1), ..self }
     }
 
     /// As if so many were allowed.
     #[cfg(test)]
     pub(super) fn limited_to(limit: u64) -> Descriptors {
-        Descriptors { limit }
+        Descriptors { limit, base: 0 }
     }
 
     /// Whether only the kept ones are left, once `newest` was given out: the system gives the lowest
     /// free number (accept(2)), so that all below it are in use.
     pub(super) fn are_short(self, newest: RawFd) -> bool {
-        let kept = KEPT.min(self.limit / 2);
+        let kept = KEPT.min(self.limit.saturating_sub(self.base) / 2);
         u64::try_from(newest).is_ok_and(|newest| newest >= self.limit - kept)
     }
 
@@ -74,16 +81,22 @@ mod tests {
 
     #[test]
     fn the_last_ones_are_kept_and_half_of_few() {
-        let many = Descriptors { limit: 1024 };
+        let many = Descriptors { limit: 1024, base: 12 };
         assert!(!many.are_short(959) && many.are_short(960));
-        let few = Descriptors { limit: 20 };
+        let few = Descriptors { limit: 20, base: 0 };
         assert!(!few.are_short(9) && few.are_short(10));
-        assert!(!Descriptors { limit: u64::MAX }.are_short(RawFd::MAX));
+        let few = few.started(9);
+        assert!(
+            !few.are_short(14) && few.are_short(15),
+            "half of those that are not in use anyway"
+        );
+        assert!(Descriptors { limit: 8, base: 10 }.are_short(11));
+        assert!(!Descriptors { limit: u64::MAX, base: 0 }.are_short(RawFd::MAX));
     }
 
     #[test]
     fn only_a_low_limit_is_worth_a_line() {
-        assert_eq!(Descriptors { limit: WANTED }.remark(), None);
-        assert!(Descriptors { limit: WANTED - 1 }.remark().is_some());
+        assert_eq!(Descriptors { limit: WANTED, base: 0 }.remark(), None);
+        assert!(Descriptors { limit: WANTED - 1, base: 0 }.remark().is_some());
     }
 }

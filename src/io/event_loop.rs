@@ -9,11 +9,13 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
+use rustix::io::Errno;
 
 use crate::flat::{FlatMap, FlatSet};
 use crate::keys::Keys;
@@ -35,7 +37,7 @@ mod token;
 mod turns;
 
 pub(super) use room::LINGERING_MAX;
-use token::{ADMIN, LISTENER, Named, RELOAD, STOP};
+use token::{ADMIN, LISTENER, Named, RELOAD, STOP, Tokens};
 use turns::Due;
 
 /// More than there are connections, as a rule: what is ready is seen at once.
@@ -92,7 +94,9 @@ pub struct EventLoop<D, K> {
     clock: Clock,
     /// Each in memory of its own, so that it stays where it is.
     conns: FlatMap<ConnId, Box<Conn>>,
-    sockets: FlatMap<SocketId, UdpSocket>,
+    sockets: FlatMap<SocketId, (UdpSocket, Token)>,
+    /// Which connection or socket an event is for.
+    tokens: Tokens,
     /// Connections that the machine has closed, by the time at which they are dropped.
     lingering: FlatSet<(Instant, ConnId)>,
     /// Connections that have a turn next.
@@ -123,6 +127,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// The system has no descriptors left.
     pub fn new(mut parts: Parts<D, K>) -> io::Result<EventLoop<D, K>> {
         let poll = Poll::new()?;
+        parts.descriptors = parts.descriptors.started(poll.as_raw_fd());
         let listeners = [(&mut parts.listener, LISTENER), (&mut parts.admin, ADMIN)];
         for (listener, token) in listeners {
             if let Some(listener) = listener {
@@ -139,6 +144,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             clock: Clock::start(),
             conns: FlatMap::new(),
             sockets: FlatMap::new(),
+            tokens: Tokens::default(),
             lingering: FlatSet::new(),
             due: Due::default(),
             news: Vec::new(),
@@ -229,7 +235,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         match event.token() {
             LISTENER | ADMIN => self.accept(machine),
             token @ (STOP | RELOAD) => self.heed_signal(machine, token),
-            token => match token::name(token) {
+            token => match self.tokens.find(token) {
                 // Each connection has one turn, however many things have happened to it.
                 Some(Named::Conn(id)) => {
                     if let Some(conn) = self.conns.get_mut(&id) {
@@ -375,7 +381,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         if !self.sockets.contains_key(&id) {
             self.open_socket(id, to)?;
         }
-        if let Some(socket) = self.sockets.get(&id) {
+        if let Some((socket, _)) = self.sockets.get(&id) {
             socket.send(bytes)?;
         }
         Ok(())
@@ -390,14 +396,18 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         };
         let mut socket = UdpSocket::bind(any)?;
         socket.connect(to)?;
-        let token = token::of_socket(id);
-        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        self.sockets.insert(id, socket);
+        let token = self.tokens.assign(Named::Socket(id)).ok_or(Errno::MFILE)?;
+        if let Err(error) = self.poll.registry().register(&mut socket, token, Interest::READABLE) {
+            self.tokens.release(token);
+            return Err(error);
+        }
+        self.sockets.insert(id, (socket, token));
         Ok(())
     }
 
     fn close_socket(&mut self, id: SocketId) {
-        if let Some(mut closed) = self.sockets.remove(&id) {
+        if let Some((mut closed, token)) = self.sockets.remove(&id) {
+            self.tokens.release(token);
             let _ = self.poll.registry().deregister(&mut closed);
         }
         self.answers.retain(|it| !matches!(it, Answer::SocketFailed(failed, _) if *failed == id));
@@ -405,7 +415,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
 
     fn receive_datagrams(&mut self, machine: &mut dyn Machine, id: SocketId) {
         let mut buffer = [0; DATAGRAM_BYTES_MAX];
-        while let Some(socket) = self.sockets.get(&id) {
+        while let Some((socket, _)) = self.sockets.get(&id) {
             match socket.recv_from(&mut buffer) {
                 Ok((length, from)) => {
                     let bytes = buffer.get(..length).unwrap_or_default();

@@ -17,6 +17,7 @@ use crate::pki::read_certificates;
 use crate::seam::{CloseReason, Tls, Trust};
 use crate::url::Host;
 
+use super::clock::WallClock;
 use super::pins::Pinned;
 use super::provider::provider;
 
@@ -104,7 +105,7 @@ fn verified_by(
     provider: &Arc<CryptoProvider>,
     verifier: Arc<dyn ServerCertVerifier>,
 ) -> Arc<ClientConfig> {
-    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
+    let config = ClientConfig::builder_with_details(Arc::clone(provider), Arc::new(WallClock))
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for TLS 1.2 and 1.3")
         .dangerous()
@@ -157,7 +158,7 @@ impl ServerCertVerifier for Onlooker {
 fn client(roots: RootCertStore) -> Arc<ClientConfig> {
     let provider = Arc::new(provider());
     // TLS 1.2 and 1.3: rustls has nothing below, and no way around the verifier that we use.
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_details(provider, Arc::new(WallClock))
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for TLS 1.2 and 1.3")
         .with_root_certificates(roots)

@@ -318,6 +318,8 @@ mod tests {
             (&[domain, ("HAPROXY_GROUP", "external")], "external", 1),
             (&[domain, ("HAPROXY_GROUP", "internal, external")], "external", 1),
             (&[domain, ("HAPROXY_GROUP", "externally")], "external", 0),
+            (&[domain, ("HAPROXY_GROUP", "External")], "external", 0),
+            (&[domain, ("HAPROXY_GROUP", "external")], "EXTERNAL", 0),
             (&[domain, ("HAPROXY_GROUP", "external"), ("HAPROXY_0_GROUP", "other")], "external", 0),
             (&[domain, ("HAPROXY_0_GROUP", "external")], "external", 1),
             (&[domain, ("HAPROXY_1_GROUP", "external")], "external", 0),

@@ -2,6 +2,7 @@
 //! reported as ignored, with what is missing, never as passed.
 
 mod answers;
+mod appliances;
 mod attack;
 mod ca;
 mod causes;
@@ -72,7 +73,7 @@ pub(crate) enum Tool {
     Buildah,
     /// The Rust target and the C compiler for a static binary.
     Musl,
-    /// An emulator and another machine's program, which `make smoke` names.
+    /// Another machine's program and its emulator, which `make smoke` names.
     OtherMachine,
     /// Leave to open more than ten thousand descriptors.
     Descriptors,
@@ -229,6 +230,7 @@ fn main() -> ExitCode {
         trust::TESTS,
         proxy::TESTS,
         answers::TESTS,
+        appliances::TESTS,
         attack::TESTS,
     ];
     let trials = modules.into_iter().flatten().copied().map(trial).collect();

@@ -233,7 +233,9 @@ fn a_retry_after_of_nothing_keeps_the_pauses_growing() {
         let mut case = Case::new(&["a.org"]);
         case.answered();
         let mut looks = 0;
+        let mut steps = crate::testing::Steps::default();
         while case.wait(POLL_MAX) == ["https://ca/o/1"] {
+            steps.count();
             looks += 1;
             assert!(looks < 100, "{header}");
             case.reply(Ok(response(&[("Retry-After", header)], PENDING)));
@@ -282,7 +284,9 @@ fn processing_for_ever_ends_at_the_deadline() {
     let mut case = Case::new(&["a.org"]);
     case.answered();
     let mut looks = 0;
+    let mut steps = crate::testing::Steps::default();
     let last = loop {
+        steps.count();
         let wishes = case.wait(POLL_MAX);
         if wishes != ["https://ca/o/1"] {
             break wishes;

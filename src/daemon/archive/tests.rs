@@ -40,7 +40,9 @@ impl Case {
         let (mut read, mut replaced) = (Vec::new(), Vec::new());
         let mut output = self.archive.handle_timeout(self.bench.now.mono);
         assert!(self.archive.handle_timeout(self.bench.now.mono).is_none(), "one at a time");
+        let mut steps = crate::testing::Steps::default();
         while let Some(next) = output {
+            steps.count();
             assert!(self.archive.poll_timeout().is_none());
             let turn = &mut self.bench.turn();
             output = match next {

@@ -355,7 +355,9 @@ fn an_order_that_never_reached_the_ca_costs_nothing() {
 fn what_the_ca_exempts_is_bound_by_failed_authorizations_alone() {
     let mut budget = Budget::default();
     let names = domains(&["a.org", "b.org"]);
+    let mut steps = crate::testing::Steps::default();
     while budget.check(BEGIN, &names, NEW).is_ok() {
+        steps.count();
         budget.order_made(BEGIN, &names, NEW);
     }
     assert_eq!(budget.check(BEGIN, &names, OrderKind::Exempt), Ok(()));
@@ -405,7 +407,9 @@ fn a_clock_that_is_set_changes_nothing() {
     let names = domains(&["a.org"]);
     for jump in [DAY * 30, HOUR] {
         let mut budget = Budget::default();
+        let mut steps = crate::testing::Steps::default();
         while budget.check(BEGIN, &names, NEW).is_ok() {
+            steps.count();
             budget.order_made(BEGIN, &names, NEW);
         }
         let (_, room_at) = budget.check(BEGIN, &names, NEW).unwrap_err();
@@ -419,4 +423,15 @@ fn a_clock_that_is_set_changes_nothing() {
             room_at.minus(jump)
         );
     }
+}
+
+/// What was issued lately stays so: otherwise a renewal would wait for the limits of new orders.
+#[test]
+fn an_earlier_certificate_outlasts_a_clock_that_is_set() {
+    let names = domains(&["a.org"]);
+    let jump = DAY * 1000;
+    let mut budget = Budget::default();
+    budget.note_earlier(&names, BEGIN);
+    budget.clock_moved(BEGIN, BEGIN.plus(jump));
+    assert!(budget.is_noted(BEGIN.plus(jump), &names));
 }

@@ -15,6 +15,7 @@ use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::turn::Turn;
 
+use super::clock::ClockOffset;
 use super::held::{HOLD_MIN, Held};
 use super::life::{Life, Stored};
 use super::schedule::{Next, Task, When, Why};
@@ -37,6 +38,8 @@ pub(super) struct Policy {
     pub(super) synced: bool,
     /// How long after its expiry an unwanted certificate is archived; nothing: never.
     pub(super) prune_after: Option<Duration>,
+    /// Our clock, compared with the CA's.
+    pub(super) clock: ClockOffset,
 }
 
 /// Everything about one certificate.
@@ -207,7 +210,7 @@ impl Entry {
     }
 
     /// The earliest reason for an order, whether it can be made then or not.
-    fn reason(&self, wish: &Wish, policy: &Policy) -> (When, Why) {
+    pub(super) fn reason(&self, wish: &Wish, policy: &Policy) -> (When, Why) {
         let Some(stored) = &self.stored else { return (When::NOW, Why::Missing) };
         let added = wish.names.iter().filter(|name| !stored.is_for(name));
         let added = added.map(|name| self.ready(name)).min().unwrap_or(When::Never);
@@ -217,7 +220,7 @@ impl Entry {
         let earliest = changes.map_or(When::NOW, |changes| When::At(changes.order_at));
         let (added, removed) = (added.max(earliest), removed.max(earliest));
         let by_advice = self.memory.life.as_ref().is_some_and(|life| life.advice.window.is_some());
-        let renewal = self.renewal().map_or(When::NOW, When::At);
+        let renewal = self.renewal().map_or(When::NOW, |at| When::At(policy.clock.on_ours(at)));
         let renewal_why = if by_advice { Why::Window } else { Why::Lifetime };
         [(added, Why::NameAdded), (removed, Why::NameRemoved), (renewal, renewal_why)]
             .into_iter()
@@ -308,7 +311,8 @@ impl Entry {
     }
 
     fn prune(&self, policy: &Policy) -> Option<Next> {
-        let stored = self.stored.as_ref().filter(|_| policy.synced && self.wish.is_none())?;
+        let may_prune = policy.synced && policy.clock == ClockOffset::Agrees;
+        let stored = self.stored.as_ref().filter(|_| may_prune && self.wish.is_none())?;
         let at = if self.superseded {
             stored.not_before
         } else {

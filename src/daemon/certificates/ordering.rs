@@ -62,6 +62,9 @@ impl Certificates {
         let Some(entry) = self.entries.get(&name) else { return };
         let Step::Queued { names, .. } = &entry.step else { return };
         let (now, names) = (turn.now.wall, names.clone());
+        if self.is_premature(now, entry) {
+            return self.put_back(turn, &name, order, None);
+        }
         let kind = self.kind_of(now, &name, &names);
         if let Err(refusal) = self.admit(now, &name, &names, kind) {
             self.refuse(turn, &name, &names, refusal);
@@ -396,22 +399,6 @@ impl Certificates {
                 self.reindex(name);
             }
         }
-    }
-
-    /// Takes in how a [`CertificatesOutput::Reject`] ended. It is for a person to look at, and not tried
-    /// again: the next order's chain says no less.
-    pub fn rejected(&self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
-        turn.log(match result {
-            Ok(()) => {
-                let line = "the refused certificate is kept in archive/";
-                Record::info("storage", line).with("name", name)
-            }
-            Err(error) => {
-                let line = "cannot keep the refused certificate in archive/";
-                let line = Record::warn("storage", line).with("name", name).with("error", &error);
-                line.hinted(Hint::of_storage(error.kind))
-            }
-        });
     }
 
     /// The process ends soon: an order of which the CA does not know yet is not begun, and not counted.

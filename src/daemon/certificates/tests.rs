@@ -22,6 +22,7 @@ use crate::url::Url;
 mod advice;
 mod cancelling;
 mod changed;
+mod clock;
 mod lifetimes;
 mod limits;
 mod memory;
@@ -71,9 +72,10 @@ impl Case {
     }
 
     fn of(config: &Config) -> Case {
-        let bench = Bench::new();
+        let mut bench = Bench::new();
         let pki = Pki::new(1, "Test", time(bench.now));
-        let certificates = Certificates::new(config);
+        let mut certificates = Certificates::new(config);
+        certificates.clock_compared(&mut bench.turn(), 0);
         let (random, tried) = (Random::new(2), Vec::new());
         Case { bench, certificates, pki, random, disk_works: true, revisions: 0, tried }
     }
@@ -90,6 +92,7 @@ impl Case {
         let (memory, now) = (self.remembered(), self.bench.now.wall);
         let budget = self.certificates.budget(now);
         self.certificates = Certificates::new(config);
+        self.certificates.clock_compared(&mut self.bench.turn(), 0);
         self.certificates.restore(&mut self.bench.turn(), memory, budget);
         self.certificates.found(files.iter().map(|(domain, _)| name(domain)).collect());
         for (domain, file) in files {
@@ -128,7 +131,9 @@ impl Case {
         self.certificates.want(&mut self.bench.turn(), wishes);
         let mut outputs = self.outputs();
         let now = self.bench.now;
+        let mut steps = crate::testing::Steps::default();
         while self.certificates.poll_timeout(now).is_some_and(|at| at <= now.mono) {
+            steps.count();
             outputs.extend(self.wake());
         }
         outputs
@@ -152,7 +157,9 @@ impl Case {
     /// What it wants, as to an issuer that always has room.
     fn outputs(&mut self) -> Vec<String> {
         let (mut queued, mut shown) = (BTreeMap::new(), Vec::new());
+        let mut steps = crate::testing::Steps::default();
         loop {
+            steps.count();
             self.save();
             let Some(output) = self.certificates.poll_output() else { return shown };
             match output {

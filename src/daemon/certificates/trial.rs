@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use crate::collect::sorted_by;
 use crate::daemon::reloader::Catalog;
 use crate::domain::Domain;
-use crate::hint::Complaint;
+use crate::hint::{Complaint, Hint};
 use crate::keys::Keys;
 use crate::log::Record;
 use crate::pki::Fingerprint;
@@ -212,6 +212,22 @@ impl Certificates {
         let Trial::Withheld { after } = *withheld? else { return None };
         let stored = file::fits(turn.now.wall, &after, &wish.names)?;
         Some((after, stored, entry.memory.trouble.take().map(Box::new)))
+    }
+
+    /// Takes in how a [`CertificatesOutput::Reject`] ended. It is for a person to look at, and not tried
+    /// again: the next order's chain says no less.
+    pub fn rejected(&self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
+        turn.log(match result {
+            Ok(()) => {
+                let line = "the refused certificate is kept in archive/";
+                Record::info("storage", line).with("name", name)
+            }
+            Err(error) => {
+                let line = "cannot keep the refused certificate in archive/";
+                let line = Record::warn("storage", line).with("name", name).with("error", &error);
+                line.hinted(Hint::of_storage(error.kind))
+            }
+        });
     }
 
     /// What is known of the certificate that was written last.

@@ -95,6 +95,20 @@ mod tests {
         assert!(limiter.take(now, Topic::Metrics, other(8), 8));
     }
 
+    /// The last part is for clients that had no answer yet.
+    #[test]
+    fn the_last_part_is_for_clients_that_had_none() {
+        let (mut limiter, now) = (RateLimiter::default(), Instant::START);
+        for number in 0..3 {
+            let greedy = client(&format!("10.0.0.{number}"));
+            assert!((0..2).all(|_| limiter.take(now, Topic::Metrics, greedy, 8)));
+        }
+        let [first, second] = ["10.0.0.8", "10.0.0.9"].map(client);
+        assert!(limiter.take(now, Topic::Metrics, first, 8));
+        assert!(!limiter.take(now, Topic::Metrics, first, 8), "it had one");
+        assert!(limiter.take(now, Topic::Metrics, second, 8));
+    }
+
     #[test]
     fn what_is_kept_is_bounded() {
         let mut limiter = RateLimiter::default();

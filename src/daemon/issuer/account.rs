@@ -7,6 +7,7 @@ use crate::acme::account::{self, Account};
 use crate::acme::call::CallError;
 use crate::acme::jws::thumbprint;
 use crate::acme::types::{Directory, Problem, ProblemKind};
+use crate::daemon::certificates::CLOCKS_APART_MAX;
 use crate::daemon::memory::{AccountMemory, CaMemory};
 use crate::hint::{Complaint, Hint};
 use crate::http::{Headers, Method, Request, Response};
@@ -24,8 +25,6 @@ const REGISTRATION_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// An account that has worked and is refused is registered again after pauses so many times as long as
 /// those after other failures: a minute, and an hour in the end.
 const REFUSED_LONGER: u32 = 60;
-/// Clocks that are further apart are worth a word.
-const CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
 /// A profile that the CA has given up is looked for again after this.
 const PROFILE_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -323,16 +322,25 @@ impl Issuer {
         }
     }
 
-    /// What is planned by a wrong clock comes at a wrong time; said once, until they agree again.
+    /// What is planned by a wrong clock comes at a wrong time; said once, until they agree again. An answer
+    /// without a `Date` is no evidence against our clock. A cache reports the age of an answer (RFC 9111
+    /// section 5.1).
     pub(super) fn compare_clocks(&mut self, turn: &mut Turn<'_>, headers: &Headers) {
-        let Some(theirs) = headers.first("date").and_then(UnixTime::from_http_date) else { return };
         let ours = turn.now.wall;
+        let theirs = headers.first("date").and_then(UnixTime::from_http_date);
+        if theirs.is_none() && self.said_clocks_differ {
+            return;
+        }
+        let age = headers.first("age").and_then(|age| age.trim().parse().ok()).unwrap_or(0);
+        let theirs = theirs.map_or(ours, |theirs| theirs.plus(Duration::from_secs(age)));
         let apart = ours.since(theirs).max(theirs.since(ours)) > CLOCKS_APART_MAX;
+        let ahead_ms = ours.as_millis().saturating_sub(theirs.as_millis());
         if apart && !self.said_clocks_differ {
             let line = Record::warn("acme", "the CA's clock shows another time");
             turn.log(line.with("ours", ours).with("theirs", theirs).hinted(Some(Hint::Clock)));
         }
         self.said_clocks_differ = apart;
+        self.outputs.push_back(IssuerOutput::ClockCompared { ahead_ms });
     }
 
     /// The CA does not know the account any more. It is registered anew at once, but ever later where

@@ -120,7 +120,9 @@ impl Case {
 
     /// Answers everything until nothing is asked any more; time passes for what waits up to a minute.
     fn run(&mut self) {
+        let mut steps = crate::testing::Steps::default();
         loop {
+            steps.count();
             self.drain();
             if let Some((call, request)) = self.calls.pop_front() {
                 let result = self.answer(&request);
@@ -138,7 +140,9 @@ impl Case {
     }
 
     fn drain(&mut self) {
+        let mut steps = crate::testing::Steps::default();
         while let Some(output) = self.issuer.poll_output() {
+            steps.count();
             match output {
                 IssuerOutput::Send { call, request } => self.calls.push_back((call, request)),
                 IssuerOutput::StoreAccountKey(_) => self.stored_keys += 1,

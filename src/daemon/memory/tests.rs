@@ -13,6 +13,17 @@ fn at(seconds: i64) -> UnixTime {
     UnixTime::from_seconds(seconds)
 }
 
+fn attempt() -> Attempt {
+    let (key, csr) = (Secret::new("-----BEGIN PRIVATE KEY-----\n…".into()), vec![0, 255, 7]);
+    let url = Url::parse("https://ca/order/1").unwrap();
+    Attempt {
+        at: at(1_795_700_000),
+        directory: "https://ca/dir".into(),
+        names: vec![domain("b.org"), domain("a.org")],
+        resume: Some(Resume { url, certificate: Some(CertificateRequest { key, csr }) }),
+    }
+}
+
 /// A memory in which nothing is left out.
 fn full() -> Memory {
     let trouble = |retry| Trouble {
@@ -37,18 +48,6 @@ fn full() -> Memory {
         renewal: at(1_796_050_000),
         advice,
     };
-    let attempt = Attempt {
-        at: at(1_795_700_000),
-        directory: "https://ca/dir".into(),
-        names: vec![domain("b.org"), domain("a.org")],
-        resume: Some(Resume {
-            url: Url::parse("https://ca/order/1").unwrap(),
-            certificate: Some(CertificateRequest {
-                key: Secret::new("-----BEGIN PRIVATE KEY-----\n…".into()),
-                csr: vec![0, 255, 7],
-            }),
-        }),
-    };
     let certificate = CertificateMemory {
         names: [domain("a.org"), domain("b.org")].into(),
         source: Some(Source { app: "/a".into(), version: "v1".into() }),
@@ -60,7 +59,7 @@ fn full() -> Memory {
             order_at: at(1_795_800_000),
             changes: AppChanges { orders: 1, not_before: Some(at(1_795_800_060)) },
         })),
-        attempt: Some(attempt.into()),
+        attempt: Some(attempt().into()),
     };
     let account = AccountMemory {
         url: "https://ca/acct/1".into(),
@@ -173,7 +172,9 @@ fn it_is_read_in_pieces_of_any_size_and_writing() {
         for count in [1, 2, 100] {
             let mut reader = MemoryReader::new(text.clone());
             let mut turns = 1;
+            let mut steps = crate::testing::Steps::default();
             while !reader.read(count).unwrap() {
+                steps.count();
                 turns += 1;
             }
             assert!((count == 1) == (turns > 4), "{turns}");

@@ -105,7 +105,9 @@ impl Case {
 
     fn settle_once(&mut self) -> Vec<Sent> {
         let mut sent = self.wire.sent();
+        let mut steps = crate::testing::Steps::default();
         while let Some((request, event)) = self.wire.event() {
+            steps.count();
             assert!(self.reloader.awaits(request));
             let Case { wire, reloader, files, .. } = self;
             let mut turn = wire.bench.turn();
@@ -123,7 +125,9 @@ impl Case {
     /// Sleeps until a signal is sent; how long that took.
     fn sleep(&mut self) -> (Duration, Vec<Sent>) {
         let begin = self.wire.bench.now.mono;
+        let mut steps = crate::testing::Steps::default();
         loop {
+            steps.count();
             let at = self.reloader.poll_timeout().expect("a pending reload is never forgotten");
             let sent = self.pass(at.since(self.wire.bench.now.mono));
             if !sent.is_empty() {
@@ -272,7 +276,9 @@ fn a_signal_that_starts_no_process_is_repeated() {
     // The process that checks the configuration is there for one look, and is not the new one.
     assert_eq!(case.show("98 65 32"), []);
     let mut repeated = Vec::new();
+    let mut steps = crate::testing::Steps::default();
     while repeated.len() < 4 {
+        steps.count();
         assert!(!case.reloader.is_clean(), "it only acknowledged the signal");
         for signal in case.show("65 32") {
             repeated.push(case.wire.bench.now.mono.since(begin).as_secs());
@@ -318,7 +324,9 @@ fn an_answer_without_a_pending_address_does_not_forget_it() {
     case.wire.close(again[0].conn, CloseReason::Refused);
     case.settle();
     let mut seconds = 0;
+    let mut steps = crate::testing::Steps::default();
     while !case.reloader.is_clean() {
+        steps.count();
         for signal in case.pass(SECOND) {
             case.wire.close(signal.conn, CloseReason::Refused);
             case.settle();

@@ -78,7 +78,9 @@ impl Case {
 
     /// Carries on until only the silent have not answered.
     fn settle(&mut self) {
+        let mut steps = crate::testing::Steps::default();
         loop {
+            steps.count();
             let mut sent = self.wire.sent();
             // Whose certificate it is does not matter.
             for (conn, _) in std::mem::take(&mut self.wire.glances) {
@@ -97,7 +99,9 @@ impl Case {
     fn hear(&mut self) -> bool {
         let Case { wire, routes, .. } = self;
         let mut heard = false;
+        let mut steps = crate::testing::Steps::default();
         while let Some((request, event)) = wire.event() {
+            steps.count();
             assert!(routes.awaits(request));
             routes.handle_event(&mut wire.bench.turn(), &mut wire.transport, request, event);
             heard = true;

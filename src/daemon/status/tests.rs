@@ -73,10 +73,14 @@ impl Case {
         });
         case.certificates.want(&mut case.bench.turn(), &wishes.collect());
         // Of very many not all are looked at in one turn.
+        let mut steps = crate::testing::Steps::default();
         while case.certificates.poll_timeout(case.bench.now) == Some(case.bench.now.mono) {
+            steps.count();
             case.certificates.handle_timeout(&mut case.bench.turn());
         }
+        let mut steps = crate::testing::Steps::default();
         while let Some(output) = case.certificates.poll_output() {
+            steps.count();
             assert!(matches!(output, CertificatesOutput::Order(_)), "{output:?}");
         }
         case

@@ -97,7 +97,9 @@ fn who_shows_no_beat_for_a_lease_is_taken_over_from() {
     for kind in [StoreErrorKind::Locked, StoreErrorKind::Leased] {
         let (mut bench, mut keeper) = started();
         let begin = bench.now.mono;
+        let mut steps = crate::testing::Steps::default();
         let write = loop {
+            steps.count();
             sees(&mut bench, &mut keeper, kind, "one 7 boot");
             if let Some((write, change)) = lock_change(&mut keeper) {
                 assert!(change.contains("TakeOver") && change.contains("one 7 boot"), "{change}");
@@ -194,7 +196,9 @@ fn a_disk_that_takes_no_beat_is_no_lost_lease() {
     for _ in 0..10 {
         bench.pass(BEAT);
         keeper.handle_timeout(&mut bench.turn());
+        let mut steps = crate::testing::Steps::default();
         while let Some(output) = keeper.poll_output() {
+            steps.count();
             if let Output::Store { write, .. } = output {
                 let full = Err(error(StoreErrorKind::Full));
                 assert!(!keeper.is_deposed_by(&full));

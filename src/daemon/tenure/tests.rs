@@ -57,7 +57,9 @@ impl Case {
         let now = self.bench.now;
         self.daemon.handle_input(now, input, self.bench.turn().keys);
         let mut outputs = Vec::new();
+        let mut steps = crate::testing::Steps::default();
         loop {
+            steps.count();
             match self.daemon.poll_output() {
                 Output::Wait(_) => return outputs,
                 Output::Log(_) | Output::Status(_) | Output::Progress(_) => {}

@@ -158,7 +158,9 @@ impl World {
     /// What is to be done, a line each.
     fn outputs(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
+        let mut steps = crate::testing::Steps::default();
         while let Some(output) = self.transport.poll_output() {
+            steps.count();
             lines.push(line(output));
         }
         lines

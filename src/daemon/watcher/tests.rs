@@ -57,7 +57,9 @@ impl Case {
 
     fn settle(&mut self) -> Vec<Sent> {
         let mut sent = self.wire.sent();
+        let mut steps = crate::testing::Steps::default();
         while let Some((request, event)) = self.wire.event() {
+            steps.count();
             let Case { wire, watcher, wanted } = self;
             let mut turn = wire.bench.turn();
             let news = watcher.handle_event(&mut turn, &mut wire.transport, request, event);
@@ -89,7 +91,9 @@ impl Case {
     /// Sleeps until it asks something; how long that took.
     fn sleep(&mut self) -> (Duration, Vec<Sent>) {
         let begin = self.wire.bench.now.mono;
+        let mut steps = crate::testing::Steps::default();
         loop {
+            steps.count();
             let at = self.watcher.poll_timeout().expect("it never sleeps for ever");
             let sent = self.pass(at.since(self.wire.bench.now.mono));
             if !sent.is_empty() {
@@ -140,7 +144,9 @@ fn it_syncs_without_the_stream_as_well() {
     let (mut case, stream) = Case::started(&["http://10.0.0.1:8080"]);
     case.answer(stream[0].conn, &counted(503, "text/html", "no"));
     let mut asked = Vec::new();
+    let mut steps = crate::testing::Steps::default();
     while !asked.iter().any(|sent: &Sent| sent.is("GET /v2/apps")) {
+        steps.count();
         asked.extend(case.sleep().1);
     }
     assert!(!case.watcher.status().attached);
@@ -183,7 +189,9 @@ fn a_lost_stream_is_opened_again_with_growing_pauses() {
         case.close(stream);
         assert!(!case.watcher.status().attached);
         let begin = case.wire.bench.now.mono;
+        let mut steps = crate::testing::Steps::default();
         loop {
+            steps.count();
             let (_, sent) = case.sleep();
             if let Some(opened) = sent.iter().find(|sent| sent.is("GET /v2/events")) {
                 stream = opened.conn;

@@ -87,7 +87,9 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         // What it asks is there already, as a rule: it is heard and answered at once, before others can
         // push it out.
         self.turn_newcomer(machine, id);
-        if are_short {
+        // Accepted connections have the lowest ids, in their order. One that is alone stays: that
+        // descriptors are short is not the fault of the clients then, and it may be the CA's.
+        if are_short && self.conns.keys().next().is_some_and(|first| *first < id) {
             self.make_room(machine, descriptors.to_string());
         }
     }

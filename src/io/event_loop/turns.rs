@@ -6,11 +6,13 @@
 
 use std::collections::VecDeque;
 
+use rustix::io::Errno;
+
 use crate::keys::Keys;
 use crate::seam::{ConnId, Input, Machine};
 
 use super::super::conn::{Conn, News, Pause, reason};
-use super::{Answer, Disk, EventLoop, ROUND, open, token};
+use super::{Answer, Disk, EventLoop, Named, ROUND, open};
 
 /// After so many turns of strangers, newcomers are looked for: they do not wait for all the others.
 const TURNS_PER_ACCEPT: usize = 64;
@@ -147,7 +149,10 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         if conn.due {
             return;
         }
-        if let Err(error) = conn.watch(self.poll.registry(), token::of_conn(id)) {
+        conn.token = conn.token.or_else(|| self.tokens.assign(Named::Conn(id)));
+        let token = conn.token.ok_or(Errno::MFILE.into());
+        let watched = token.and_then(|token| conn.watch(self.poll.registry(), token));
+        if let Err(error) = watched {
             // Nobody would tell when it can go on.
             if !conn.is_closed() {
                 self.answers.push_back(Answer::Closed(id, reason(&error)));
@@ -159,7 +164,11 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// Drops a connection; a turn that it still had passes.
     pub(super) fn forget(&mut self, id: ConnId) {
         // The system watches it no longer once it is dropped, and so closed.
-        if let Some(until) = self.conns.remove(&id).and_then(|conn| conn.linger_until()) {
+        let Some(conn) = self.conns.remove(&id) else { return };
+        if let Some(token) = conn.token {
+            self.tokens.release(token);
+        }
+        if let Some(until) = conn.linger_until() {
             self.lingering.remove(&(until, id));
         }
     }

@@ -5,10 +5,11 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::fs::{Access, access, statvfs};
 
+use super::super::clock::system_time;
 use super::error::failed;
 use super::files::{FileKind, Files as _, PERMISSIONS};
 use super::{FALLBACK, PRIVATE_MODE, Storage, domain_of, optional};
@@ -131,7 +132,7 @@ fn lock_state(path: &Path) -> LockState {
         Ok(found) if !found.is_file() => LockState::Unknown,
         Ok(found) if found.len() == 0 => LockState::Free,
         Ok(found) => {
-            let age = found.modified().ok().map(|at| SystemTime::now().duration_since(at));
+            let age = found.modified().ok().map(|at| system_time().duration_since(at));
             // A time that is yet to come is as fresh as can be.
             age.map_or(LockState::Unknown, |age| LockState::Held {
                 beat_age: age.unwrap_or(Duration::ZERO),

@@ -117,7 +117,9 @@ fn a_finalized_order_makes_its_last_try_before_its_deadline() {
             let deadline = case.order.deadline;
             let error = problem(ProblemKind::RateLimited, 503, asked);
             let mut tries = 0;
+            let mut steps = crate::testing::Steps::default();
             let wishes = loop {
+                steps.count();
                 let wishes = case.reply(Err(error.clone()));
                 if !wishes.is_empty() {
                     break wishes;

@@ -146,7 +146,9 @@ fn ten_other_chains_are_tried_at_most() {
     let default = chains.up_to("Old Root");
     let mut wishes = case.reply(Ok(response(&[("Link", &joined)], &default)));
     let mut asked = 0;
+    let mut steps = crate::testing::Steps::default();
     while wishes != ["issued a.org"] {
+        steps.count();
         assert_eq!(wishes, [format!("https://ca/c/{asked}")]);
         asked += 1;
         wishes = case.answer(&chains.leaf);

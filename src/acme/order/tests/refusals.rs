@@ -71,7 +71,9 @@ fn what_stays_undecided_is_given_up_after_half_a_minute() {
     case.answer(named("b.org", "valid"));
     let mut wishes = case.answer(named("c.org", "pending"));
     let mut looks = 0;
+    let mut steps = crate::testing::Steps::default();
     while wishes.is_empty() {
+        steps.count();
         assert_eq!(case.wait(POLL_MAX), ["https://ca/z/3"]);
         looks += 1;
         if looks == 6 {

@@ -101,7 +101,9 @@ fn what_is_not_there_for_a_minute_is_not_there() {
     for (step, mut case, _) in steps() {
         let begin = case.bench.now.mono;
         let mut calls = 0;
+        let mut steps = crate::testing::Steps::default();
         let seconds = loop {
+            steps.count();
             let wishes = case.reply(Err(refusal((404, None))));
             let seconds = case.bench.now.mono.since(begin).as_secs();
             if wishes.last().is_some_and(|it| it.starts_with("failed: ")) {
@@ -109,7 +111,9 @@ fn what_is_not_there_for_a_minute_is_not_there() {
             }
             calls += 1;
             assert!(calls < 40, "{step}");
+            let mut steps = crate::testing::Steps::default();
             while case.wait(61 * SOON).is_empty() {
+                steps.count();
                 assert!(case.order.poll_timeout().is_some(), "{step}");
             }
             if case.order.poll_timeout().is_none() {
@@ -124,6 +128,17 @@ fn what_is_not_there_for_a_minute_is_not_there() {
         };
         assert!(expected.contains(&seconds), "{step}: {seconds} s, {calls} more calls");
     }
+}
+
+/// The time counts from the last good answer of the CA, however slow that was.
+#[test]
+fn a_404_soon_after_a_good_answer_is_retried() {
+    let mut case = Case::new(&["a.org"]);
+    case.bench.pass(59 * SOON);
+    case.created(PENDING);
+    case.bench.pass(10 * SOON);
+    assert_eq!(case.reply(Err(refusal((404, None)))), Wishes::new());
+    assert_eq!(case.wait(2 * SOON), ["https://ca/z/1"]);
 }
 
 #[test]

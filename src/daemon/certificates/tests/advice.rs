@@ -80,6 +80,21 @@ fn a_certificate_whose_handshake_we_cannot_follow_is_asked_about_as_well() {
     assert_eq!((next.task, next.why), (Task::Ask, Why::Window));
 }
 
+/// The CA recognizes the renewal that it asked for by `replaces` alone.
+#[test]
+fn a_renewal_that_replaces_nothing_is_not_exempt() {
+    let mut case = advised_case();
+    case.suggest((58, 60), HOUR * 6);
+    case.bench.pass(DAY * 59);
+    assert!(is_exempt(&case));
+    case.certificates.advice_offered(false);
+    assert!(!is_exempt(&case), "the CA no longer offers it");
+    case.certificates.advice_offered(true);
+    let entry = case.certificates.entries.get_mut(&name("a.org")).unwrap();
+    entry.memory.life.as_mut().unwrap().directory = Some("https://other.example/dir".into());
+    assert!(!is_exempt(&case), "another CA issued it");
+}
+
 #[test]
 fn a_renewal_within_the_window_is_exempt() {
     let mut case = advised_case();
@@ -157,6 +172,32 @@ fn a_question_that_fails_is_asked_again_later_and_the_lifetime_decides() {
     assert_eq!(case.bench.logged("no renewal window from the CA"), 5);
     let warned = case.bench.log.iter().filter(|line| line.level == crate::log::Level::Warn);
     assert_eq!(warned.count(), 1, "the rest are details");
+}
+
+/// RFC 9773 section 4.3.3.
+#[test]
+fn nobody_is_asked_about_what_has_expired_while_its_renewal_fails() {
+    let mut case = advised_case();
+    case.suggest((58, 60), HOUR);
+    case.bench.pass(DAY * 91);
+    assert_eq!(case.wake(), ["order 1 a.org replacing"]);
+    assert_eq!(case.fail(1, Some(HOUR * 6)), Vec::<String>::new());
+    assert_eq!(case.next("a.org").unwrap().task, Task::Order);
+    let (slept, outputs) = case.sleep();
+    assert_eq!((outputs, slept >= HOUR * 6), (vec!["order 2 a.org replacing".to_string()], true));
+}
+
+/// Whatever the jitter.
+#[test]
+fn a_question_is_not_asked_again_before_the_cas_time() {
+    let mut case = advised_case();
+    for _ in 0..20 {
+        let retry_after = Some(HOUR * 7);
+        case.answer(Err(NoSuggestion { text: "status 503".into(), temporary: true, retry_after }));
+        let (slept, outputs) = case.sleep();
+        assert_eq!(outputs, ["ask a.org"]);
+        assert!(slept >= HOUR * 7, "{slept:?}");
+    }
 }
 
 #[test]

@@ -146,7 +146,9 @@ fn a_pause_is_at_most_a_tenth_of_the_lifetime_left() {
         case.obtain_spanning(0, "a.org", span);
         assert_eq!(case.sleep().1, ["order 1 a.org"]);
         let mut id = 1;
+        let mut steps = crate::testing::Steps::default();
         while case.left() > minutes(3) {
+            steps.count();
             let left = case.left();
             // As a whole, and by the name alone.
             if id % 2 == 0 {

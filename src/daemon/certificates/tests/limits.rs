@@ -165,7 +165,9 @@ fn orders_of_several_domains_wait_for_each_in_turn() {
     let wishes: Vec<(&str, &str)> = lists.iter().map(|list| (*list, "1")).collect();
     let mut outputs = case.want(&wishes);
     let mut began = Vec::new();
+    let mut steps = crate::testing::Steps::default();
     while began.len() < lists.len() {
+        steps.count();
         began.extend(self::began(&outputs));
         obtain_all(&mut case, &outputs);
         assert!(case.bench.now.wall < UnixTime::from_seconds(1_795_392_000 + 40 * 86_400));

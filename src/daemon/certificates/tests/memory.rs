@@ -322,6 +322,32 @@ fn what_the_ca_may_have_issued_stays_counted() {
         case.want(&[("a.org", &format!("again {id}"))]);
     }
     assert_eq!(case.bench.logged("held back"), 0);
+    let mut case = Case::of(&lets_encrypt());
+    case.want(&[("a.org", "1")]);
+    for id in 0..20 {
+        case.place(id, url);
+        case.certificates.finalizing(OrderId(id));
+        case.end(id, OrderError::Invalid { refusals: Vec::new() });
+        // Fewer than the failed authorizations that are allowed in an hour.
+        case.bench.pass(minutes(20));
+        case.forget_changes();
+        case.want(&[("a.org", &format!("again {id}"))]);
+    }
+    assert_eq!(case.bench.logged("held back"), 0, "refused though it was finalized");
+}
+
+/// Its retry time depends on when it began, not on when the next run found it.
+#[test]
+fn a_lost_attempt_is_counted_from_its_time() {
+    let mut case = Case::new();
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
+    let begun = case.bench.now.wall;
+    case.bench.pass(minutes(5));
+    case.restart(&config(), &[]);
+    let trouble = case.remembered()[&name("a.org")].trouble.clone().expect("it was lost");
+    assert_eq!(trouble.failures, 1);
+    assert!(trouble.retry <= When::At(begun.plus(minutes(2))), "{trouble:?}");
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"], "its pause is over");
 }
 
 #[test]

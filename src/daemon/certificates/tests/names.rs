@@ -48,7 +48,9 @@ fn a_name_in_service_is_left_out_of_a_renewal_only_near_the_end() {
     assert_eq!(case.refuse(1, "b.org"), Vec::<String>::new());
     let not_after = case.certificates.entries[&name("a.org")].stored.as_ref().unwrap().not_after;
     let mut order = 2;
+    let mut steps = crate::testing::Steps::default();
     loop {
+        steps.count();
         let (_, outputs) = case.sleep();
         let left = not_after.since(case.bench.now.wall);
         if outputs == [format!("order {order} a.org b.org")] {

@@ -185,3 +185,40 @@ fn an_order_that_fails_after_the_operator_has_acted_is_made_anew_at_once() {
     assert_eq!(case.sleep().1, ["order 4 a.org"]);
     assert_eq!(case.refuse(4, "a.org"), Vec::<String>::new());
 }
+
+/// A clamp of the pauses must not shorten one that the CA has set.
+#[test]
+fn a_retry_after_outlasts_a_restart_and_a_clock_that_is_set() {
+    for restarts in [true, false] {
+        let mut case = Case::new();
+        case.want(&[("a.org", "1")]);
+        case.fail(0, Some(minutes(360)));
+        if restarts {
+            case.restart(&config(), &[]);
+        } else {
+            case.bench.now.wall = case.bench.now.wall.plus(minutes(5));
+            assert_eq!(case.wake(), Vec::<String>::new());
+            assert_eq!(case.bench.logged("the clock was set"), 1);
+        }
+        assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
+        let (slept, outputs) = case.sleep();
+        assert_eq!(outputs.len(), 1);
+        assert!((minutes(355)..=minutes(361)).contains(&slept), "{slept:?} restart: {restarts}");
+    }
+}
+
+/// Pauses are shortened near the expiry, but not one that the CA has set.
+#[test]
+fn a_retry_after_outlasts_a_restart_near_the_expiry() {
+    let mut case = Case::new();
+    let file = case.stored("a.org", 90);
+    case.restart(&config(), &[("a.org", file.clone())]);
+    case.bench.pass(DAY * 89);
+    assert_eq!(case.want(&[("a.org", "1")]), ["order 0 a.org"]);
+    case.fail(0, Some(minutes(360)));
+    case.restart(&config(), &[("a.org", file)]);
+    assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs.len(), 1);
+    assert!(slept >= minutes(359), "{slept:?}");
+}

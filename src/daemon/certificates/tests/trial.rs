@@ -20,7 +20,9 @@ impl Case {
     /// The next file that is to be written, if there is one; what is asked for before it.
     fn next_write(&mut self) -> (Vec<String>, Option<Secret>) {
         let mut others = Vec::new();
+        let mut steps = crate::testing::Steps::default();
         while let Some(output) = self.certificates.poll_output() {
+            steps.count();
             match output {
                 CertificatesOutput::Write(_, pem) => return (others, Some(pem)),
                 output => others.push(show(&output)),
@@ -78,7 +80,9 @@ fn one_that_is_not_served_makes_room_for_the_one_of_before_and_is_tried_again_wi
         assert_eq!(case.certificates.expected(&name("a.org")), Some(leaf(&before)));
         assert!(!case.unserved(), "it is back already");
         // No order, but the same file again.
+        let mut steps = crate::testing::Steps::default();
         let (again, placed) = loop {
+            steps.count();
             let at = case.certificates.poll_timeout(case.bench.now).expect("it is tried again");
             case.bench.pass(at.since(case.bench.now.mono));
             case.certificates.handle_timeout(&mut case.bench.turn());

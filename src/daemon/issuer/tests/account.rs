@@ -122,6 +122,33 @@ fn a_clock_that_is_far_off_the_cas_is_said_once_until_they_agree() {
     assert_eq!(found, [0, 0, 1, 1, 1, 2]);
 }
 
+/// A cache adds the age of its answer.
+#[test]
+fn how_far_our_clock_is_off_is_told() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let mut case = Case::new();
+    let mut told = |fields: &[(&str, &str)]| {
+        let mut headers = Headers::new();
+        fields.iter().for_each(|(name, value)| headers.push(name, value));
+        case.issuer.compare_clocks(&mut case.bench.turn(), &headers);
+        let mut told = None;
+        let mut steps = crate::testing::Steps::default();
+        while let Some(output) = case.issuer.poll_output() {
+            steps.count();
+            if let IssuerOutput::ClockCompared { ahead_ms } = output {
+                told = Some(ahead_ms);
+            }
+        }
+        told
+    };
+    let now = ("Date", "Mon, 23 Nov 2026 00:00:00 GMT");
+    let (earlier, later) =
+        (("Date", "Sun, 22 Nov 2026 00:00:00 GMT"), ("Date", "Tue, 24 Nov 2026 00:00:10 GMT"));
+    assert_eq!((told(&[]), told(&[now])), (Some(0), Some(0)));
+    assert_eq!((told(&[earlier]), told(&[later])), (Some(DAY_MS), Some(-DAY_MS - 10_000)));
+    assert_eq!(told(&[earlier, ("Age", "86400")]), Some(0));
+}
+
 #[test]
 fn an_account_that_may_not_order_any_more_is_found_out() {
     let mut case = Case::registered()

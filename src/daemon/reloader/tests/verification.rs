@@ -89,13 +89,17 @@ impl Proof {
     /// Lets the load balancers answer until then.
     pub(super) fn pass(&mut self, duration: Duration) {
         let end = self.case.wire.bench.now.mono + duration;
+        let mut steps = crate::testing::Steps::default();
         loop {
+            steps.count();
             let now = self.case.wire.bench.now.mono;
             let own = [self.case.reloader.poll_timeout(), self.case.wire.transport.poll_timeout()];
             let next = own.into_iter().flatten().min().map_or(end, |at| at.max(now).min(end));
             let sent = self.case.pass(next.since(now));
             self.answer(sent);
+            let mut steps = crate::testing::Steps::default();
             while let Some(news) = self.case.reloader.poll_news() {
+                steps.count();
                 self.news.push(news);
             }
             if self.case.wire.bench.now.mono >= end {
@@ -105,7 +109,9 @@ impl Proof {
     }
 
     fn answer(&mut self, mut sent: Vec<Sent>) {
+        let mut steps = crate::testing::Steps::default();
         while !sent.is_empty() || !self.case.wire.glances.is_empty() {
+            steps.count();
             let mut next = Vec::new();
             for request in std::mem::take(&mut sent) {
                 let address = request.to.ip();
@@ -311,24 +317,6 @@ fn the_backlog_of_one_that_was_down_is_served_within_five_seconds() {
         "{:?}",
         proof.news
     );
-}
-
-#[test]
-fn where_nothing_is_seen_that_is_the_problem() {
-    let mut proof = Proof::new(1, true);
-    proof.loads.insert(ip(1), "deaf");
-    proof.pids.clear();
-    proof.write("new");
-    proof.pass(10 * SECOND);
-    let problem = proof.problem(0);
-    assert!(
-        problem.starts_with("it acknowledged the signal, but no certificate is seen"),
-        "{problem}"
-    );
-    assert!(!proof.case.reloader.is_clean());
-    proof.loads.insert(ip(1), "new");
-    proof.pass(10 * SECOND);
-    assert!(proof.case.reloader.is_clean());
 }
 
 #[test]

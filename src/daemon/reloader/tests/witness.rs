@@ -87,3 +87,21 @@ fn a_witness_that_is_wrong_delays_no_acknowledgment() {
     assert!(proof.case.reloader.is_clean(), "{:?}", proof.signals);
     assert_eq!(proof.serves[&ip(1)], "new");
 }
+
+#[test]
+fn where_nothing_is_seen_that_is_the_problem() {
+    let mut proof = Proof::new(1, true);
+    proof.loads.insert(ip(1), "deaf");
+    proof.pids.clear();
+    proof.write("new");
+    proof.pass(10 * SECOND);
+    let problem = proof.problem(0);
+    assert!(
+        problem.starts_with("it acknowledged the signal, but no certificate is seen"),
+        "{problem}"
+    );
+    assert!(!proof.case.reloader.is_clean());
+    proof.loads.insert(ip(1), "new");
+    proof.pass(10 * SECOND);
+    assert!(proof.case.reloader.is_clean());
+}

@@ -33,7 +33,9 @@ fn answer(query: &[u8], says: Says) -> Vec<u8> {
 /// Answers every datagram until there is none, and says what else is to be done.
 fn serve(world: &mut World, says: Says) -> Vec<String> {
     let mut lines = Vec::new();
+    let mut steps = crate::testing::Steps::default();
     while let Some(output) = world.transport.poll_output() {
+        steps.count();
         match output {
             Output::Datagram { socket, to, bytes } => {
                 assert_eq!(to.to_string(), SERVER);
@@ -115,7 +117,9 @@ fn the_name_server_is_asked_by_datagram() {
 /// Every socket that was opened, less those that were closed.
 fn open_sockets(world: &mut World) -> Vec<SocketId> {
     let mut open = Vec::new();
+    let mut steps = crate::testing::Steps::default();
     while let Some(output) = world.transport.poll_output() {
+        steps.count();
         match output {
             Output::Datagram { socket, .. } if !open.contains(&socket) => open.push(socket),
             Output::CloseSocket { socket } => open.retain(|each| *each != socket),
@@ -129,7 +133,9 @@ fn open_sockets(world: &mut World) -> Vec<SocketId> {
 fn an_answered_lookup_leaves_no_socket_open() {
     let (mut world, _) = asked(get(URL));
     let mut open = Vec::new();
+    let mut steps = crate::testing::Steps::default();
     while let Some(output) = world.transport.poll_output() {
+        steps.count();
         match output {
             Output::Datagram { socket, to, bytes } => {
                 open.push(socket);
@@ -152,7 +158,9 @@ fn a_lookup_that_is_given_up_leaves_no_socket_open() {
 
     let timeout = Some(Duration::from_secs(1));
     let (mut world, _) = asked(Outgoing { timeout, ..get(URL) });
+    let mut steps = crate::testing::Steps::default();
     while world.transport.poll_timeout().is_some() {
+        steps.count();
         world.sleep();
     }
     assert_eq!(open_sockets(&mut world), []);
@@ -194,7 +202,9 @@ fn a_truncated_answer_is_asked_for_again_by_stream() {
         // A and AAAA may each have a connection: all are served in turn.
         for conn in 1..=2 {
             world.connected(conn);
+            let mut steps = crate::testing::Steps::default();
             while let Some(output) = world.transport.poll_output() {
+                steps.count();
                 match output {
                     Output::Send { conn: ConnId::Dialed(number), bytes } => {
                         let message = answer(&bytes[2..], Says::Address);

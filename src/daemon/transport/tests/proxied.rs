@@ -245,7 +245,9 @@ fn an_error_says_whose_it_is() {
     world.hosts("");
     let timeout = world.transport.poll_timeout();
     assert!(timeout.is_some() && !world.outputs().is_empty());
+    let mut steps = crate::testing::Steps::default();
     while world.transport.poll_timeout().is_some() {
+        steps.count();
         world.sleep();
     }
     let failure = world.failure();

@@ -1,0 +1,109 @@
+//! How far this machine's clock is off, compared with the CA's `Date` and with the newest certificate file.
+//! A machine without a battery starts in 1970, or years ahead. Renewals are planned by the CA's clock where
+//! the two differ, and nothing is archived before they agree. Arithmetic only; never reads a clock.
+
+use std::time::Duration;
+
+use crate::time::UnixTime;
+use crate::turn::Turn;
+
+use super::Certificates;
+use super::entry::Entry;
+
+/// Clocks that differ by no more than this agree.
+pub(crate) const CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
+
+/// A difference that has changed by no more than this, in milliseconds, is the same one.
+const SLACK_MS: u64 = 60_000;
+
+/// What is known of our clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ClockOffset {
+    /// The CA has not answered in this run, or its own clock is wrong.
+    #[default]
+    Unknown,
+    /// It agrees with the CA's.
+    Agrees,
+    /// It is ahead of the CA's by so many milliseconds; behind it, where they are negative.
+    AheadMs(i64),
+}
+
+impl ClockOffset {
+    fn of(ahead_ms: i64) -> ClockOffset {
+        if Duration::from_millis(ahead_ms.unsigned_abs()) > CLOCKS_APART_MAX {
+            ClockOffset::AheadMs(ahead_ms)
+        } else {
+            ClockOffset::Agrees
+        }
+    }
+
+    /// Whether the difference is the same, but for the time that an answer takes.
+    fn is_about(self, other: ClockOffset) -> bool {
+        match (self, other) {
+            (ClockOffset::AheadMs(one), ClockOffset::AheadMs(other)) => {
+                one.abs_diff(other) <= SLACK_MS
+            }
+            (one, other) => one == other,
+        }
+    }
+
+    /// What our clock shows when the CA's shows `at`.
+    pub(super) fn on_ours(self, at: UnixTime) -> UnixTime {
+        match self {
+            ClockOffset::Unknown | ClockOffset::Agrees => at,
+            ClockOffset::AheadMs(ms) => UnixTime::from_millis(at.as_millis().saturating_add(ms)),
+        }
+    }
+
+    /// After our clock was set forward by so many milliseconds, or back.
+    pub(super) fn stepped(self, by_ms: i64) -> ClockOffset {
+        match self {
+            ClockOffset::Unknown => ClockOffset::Unknown,
+            // It may have been corrected, as after a virtual machine was paused: the CA is to be asked again.
+            ClockOffset::Agrees if ClockOffset::of(by_ms) != ClockOffset::Agrees => {
+                ClockOffset::Unknown
+            }
+            ClockOffset::Agrees => ClockOffset::Agrees,
+            ClockOffset::AheadMs(ms) => ClockOffset::of(ms.saturating_add(by_ms)),
+        }
+    }
+}
+
+impl Certificates {
+    /// Takes in by how many milliseconds our clock is ahead of the CA's. A CA whose clock shows a time before
+    /// our newest certificate was issued is not believed.
+    pub fn clock_compared(&mut self, turn: &mut Turn<'_>, ahead_ms: i64) {
+        // The comparison is by the clock as it is now: a step of it is no change to that.
+        self.check_clock(turn);
+        let mut clock = ClockOffset::of(ahead_ms);
+        if self.policy.clock.is_about(clock) {
+            return;
+        }
+        if clock != ClockOffset::Agrees {
+            let theirs = UnixTime::from_millis(turn.now.wall.as_millis().saturating_sub(ahead_ms));
+            let mut stored = self.entries.values().filter_map(|entry| entry.stored.as_ref());
+            if stored.any(|stored| stored.not_before > theirs.plus(CLOCKS_APART_MAX)) {
+                clock = ClockOffset::Unknown;
+            }
+        }
+        if self.policy.clock != clock {
+            self.policy.clock = clock;
+            for name in self.entries.keys().cloned().collect::<Vec<_>>() {
+                self.reindex(&name);
+            }
+        }
+    }
+
+    /// Whether our clock agrees with the CA's, so that what has expired by it may be archived or lose its
+    /// key.
+    pub fn clock_agrees(&self) -> bool {
+        self.policy.clock == ClockOffset::Agrees
+    }
+
+    /// Whether an order that was queued by our clock is not due by the CA's.
+    pub(super) fn is_premature(&self, now: UnixTime, entry: &Entry) -> bool {
+        let is_off = matches!(self.policy.clock, ClockOffset::AheadMs(_));
+        let wish = entry.wish.as_ref().filter(|_| is_off);
+        wish.is_some_and(|wish| !entry.reason(wish, &self.policy).0.has_come(now))
+    }
+}

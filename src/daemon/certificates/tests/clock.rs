@@ -1,0 +1,109 @@
+//! A clock that is wrong, as that of a machine without a battery: nothing is renewed or archived by it.
+
+use super::*;
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
+
+/// A machine whose clock is ahead by so many milliseconds and that starts with a certificate that was issued
+/// just now, wanted or not.
+fn started(ahead_ms: i64, wishes: &[(&str, &str)]) -> (Case, Vec<String>) {
+    let mut case = Case::new();
+    let file = case.stored("a.org", 90);
+    let ours = case.bench.now.wall.as_millis() + ahead_ms;
+    case.bench.now.wall = UnixTime::from_millis(ours);
+    case.restart(&config(), &[("a.org", file)]);
+    // The CA has not answered yet.
+    case.certificates.policy.clock = super::super::clock::ClockOffset::Unknown;
+    let outputs = case.want(wishes);
+    (case, outputs)
+}
+
+impl Case {
+    fn compare_clocks(&mut self, ahead_ms: i64) -> Vec<String> {
+        self.certificates.clock_compared(&mut self.bench.turn(), ahead_ms);
+        self.wake()
+    }
+}
+
+/// How long after the certificate was issued it is renewed.
+fn renewed_after(case: &mut Case) -> Duration {
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs.len(), 1, "{outputs:?}");
+    assert!(outputs[0].starts_with("order "), "{outputs:?}");
+    slept
+}
+
+#[test]
+fn a_renewal_is_planned_by_the_clock_of_the_ca() {
+    for ahead_ms in [14 * YEAR_MS, -56 * YEAR_MS, 50 * HOUR_MS, HOUR_MS / 2, 0] {
+        let mut case = Case::new();
+        case.want(&[("a.org", "1")]);
+        case.obtain(0, "a.org", 90);
+        // Set before the CA is asked again.
+        let ours = case.bench.now.wall.as_millis() + ahead_ms;
+        case.bench.now.wall = UnixTime::from_millis(ours);
+        assert_eq!(case.compare_clocks(ahead_ms), Vec::<String>::new(), "{ahead_ms}");
+        let slept = renewed_after(&mut case);
+        assert!(slept > DAY * 58 && slept < DAY * 61, "{slept:?} {ahead_ms}");
+    }
+}
+
+/// The order is queued before the CA's first answer, and begins after it.
+#[test]
+fn an_order_that_is_due_by_our_clock_alone_does_not_begin() {
+    let mut case = Case::new();
+    let file = case.stored("a.org", 90);
+    let issued = case.bench.now.wall;
+    case.bench.now.wall = issued.plus(DAY * 80);
+    case.restart(&config(), &[("a.org", file)]);
+    case.certificates.policy.clock = super::super::clock::ClockOffset::Unknown;
+    let wish = Wish { names: names("a.org"), source: source("1") }.into();
+    case.certificates.want(&mut case.bench.turn(), &BTreeMap::from([(name("a.org"), wish)]));
+    let Some(CertificatesOutput::Order(new)) = case.certificates.poll_output() else {
+        panic!("it is due by our clock")
+    };
+    let ahead_ms = i64::try_from((DAY * 80).as_millis()).unwrap();
+    case.certificates.clock_compared(&mut case.bench.turn(), ahead_ms);
+    case.certificates.begins(&mut case.bench.turn(), new.order);
+    case.save();
+    let outputs: Vec<_> = std::iter::from_fn(|| case.certificates.poll_output()).collect();
+    assert!(matches!(outputs[..], [CertificatesOutput::Cancel(order)] if order == new.order));
+    let slept = renewed_after(&mut case);
+    assert!(slept > DAY * 58 && slept < DAY * 61, "{slept:?}");
+}
+
+#[test]
+fn what_has_expired_by_our_clock_alone_stays() {
+    let (mut case, outputs) = started(14 * YEAR_MS, &[]);
+    assert_eq!(outputs, Vec::<String>::new(), "nobody knows what time it is");
+    assert_eq!(case.compare_clocks(14 * YEAR_MS), Vec::<String>::new());
+    case.bench.now.wall = UnixTime::from_millis(case.bench.now.wall.as_millis() - 14 * YEAR_MS);
+    assert_eq!(case.wake(), Vec::<String>::new(), "it was set: the certificate is valid");
+    assert!(case.certificates.clock_agrees());
+    let (slept, outputs) = case.sleep();
+    assert_eq!(outputs, ["archive a.org"]);
+    assert!(slept > DAY * 119 && slept < DAY * 121, "{slept:?}");
+}
+
+/// By a clock that is behind, a wanted certificate that has expired would look as if it served.
+#[test]
+fn nothing_is_archived_before_the_clocks_agree() {
+    let mut case = Case::new();
+    let files = [("a.org", case.stored("a.org", 90)), ("b.org", case.stored("b.org a.org", 90))];
+    case.restart(&config(), &files);
+    case.certificates.policy.clock = super::super::clock::ClockOffset::Unknown;
+    assert_eq!(case.want(&[("b.org a.org", "1")]), Vec::<String>::new());
+    assert_eq!(case.compare_clocks(0), ["archive a.org"]);
+}
+
+#[test]
+fn a_ca_that_is_behind_our_newest_certificate_is_not_believed() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    assert_eq!(case.compare_clocks(50 * HOUR_MS), Vec::<String>::new());
+    assert!(!case.certificates.clock_agrees());
+    let slept = renewed_after(&mut case);
+    assert!(slept > DAY * 58 && slept < DAY * 61, "{slept:?}");
+}
