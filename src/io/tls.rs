@@ -4,9 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -14,10 +13,12 @@ use rustls::{
 
 use crate::config::Config;
 use crate::pki::read_certificates;
+use crate::pki::signatures::SIGNATURES;
+use crate::pki::verification::readable;
 use crate::seam::{CloseReason, Tls, Trust};
 use crate::url::Host;
 
-use super::pins::Pinned;
+use super::pins::Verifier;
 use super::provider::provider;
 
 /// One configuration for each [`Trust`].
@@ -46,7 +47,7 @@ impl TlsClients {
     /// # Errors
     /// One cannot be read, or holds no certificate.
     pub fn new(config: &Config) -> Result<TlsClients, BundleUnusable> {
-        let web_pki = client(built_in_roots());
+        let web_pki = client(built_in_roots(), Vec::new());
         let read = |option, path: &Path, read: fn(&[u8]) -> Result<Arc<ClientConfig>, String>| {
             let pem = std::fs::read(path).map_err(|error| error.to_string());
             pem.and_then(|pem| read(&pem)).map_err(|reason| {
@@ -95,16 +96,12 @@ impl TlsClients {
 /// A client for whoever is at the other end. It says nothing and believes nothing: which certificate is
 /// served there is all that it is asked.
 fn onlooker() -> Arc<ClientConfig> {
-    let provider = Arc::new(provider());
-    verified_by(&provider, Arc::new(Onlooker(Arc::clone(&provider))))
+    verified_by(Arc::new(Onlooker))
 }
 
-/// A client with a certificate verifier of our own.
-fn verified_by(
-    provider: &Arc<CryptoProvider>,
-    verifier: Arc<dyn ServerCertVerifier>,
-) -> Arc<ClientConfig> {
-    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
+/// A client with this certificate verifier. TLS 1.2 and 1.3: rustls has nothing below.
+fn verified_by(verifier: Arc<dyn ServerCertVerifier>) -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for TLS 1.2 and 1.3")
         .dangerous()
@@ -115,7 +112,7 @@ fn verified_by(
 
 /// Takes every certificate, and sees to it that the peer has its key.
 #[derive(Debug)]
-struct Onlooker(Arc<CryptoProvider>);
+struct Onlooker;
 
 impl ServerCertVerifier for Onlooker {
     fn verify_server_cert(
@@ -135,8 +132,7 @@ impl ServerCertVerifier for Onlooker {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        verify_tls12_signature(message, &readable(certificate), signature, &SIGNATURES)
     }
 
     fn verify_tls13_signature(
@@ -145,24 +141,17 @@ impl ServerCertVerifier for Onlooker {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        verify_tls13_signature(message, &readable(certificate), signature, &SIGNATURES)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        SIGNATURES.supported_schemes()
     }
 }
 
-fn client(roots: RootCertStore) -> Arc<ClientConfig> {
-    let provider = Arc::new(provider());
-    // TLS 1.2 and 1.3: rustls has nothing below, and no way around the verifier that we use.
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
+/// A client that verifies servers by these issuers, and accepts these certificates as servers' own.
+fn client(roots: RootCertStore, pins: Vec<CertificateDer<'static>>) -> Arc<ClientConfig> {
+    verified_by(Arc::new(Verifier { roots, pins }))
 }
 
 fn built_in_roots() -> RootCertStore {
@@ -171,15 +160,12 @@ fn built_in_roots() -> RootCertStore {
 
 /// A bundle that was made for us: every certificate in it counts, as an issuer and as a server's own.
 fn read_bundle(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
-    let (pins, provider) = (certificates(pem)?, Arc::new(provider()));
+    let pins = certificates(pem)?;
     let mut roots = RootCertStore::empty();
     for certificate in &pins {
         roots.add(certificate.clone()).map_err(|error| error.to_string())?;
     }
-    let issuers =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-    let issuers = issuers.build().map_err(|error| error.to_string())?;
-    Ok(verified_by(&provider, Arc::new(Pinned { issuers, pins })))
+    Ok(client(roots, pins))
 }
 
 /// A bundle that was made for every program of a machine: some hold certificates so old or odd that
@@ -190,7 +176,7 @@ fn read_system_bundle(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
     if added == 0 {
         return Err("it holds no certificate that can be read".into());
     }
-    Ok(client(roots))
+    Ok(client(roots, Vec::new()))
 }
 
 /// At least one.
