@@ -129,7 +129,7 @@ hints! {
     NoTls = "no-tls": "write http instead of https into the URL, or the port that speaks TLS",
     /// The certificate is of a form that is not verified.
     ServerCertificate = "server-certificate": "give the other side an X.509 version 3 certificate for \
-        servers, signed with SHA-256 or better, without unusual critical extensions",
+        servers: its host as subjectAltName, SHA-256, no odd critical extension",
     /// A CA's certificate is used as a server's.
     CaAsServer = "ca-as-server": "put the server's own certificate into the file of --acme-ca or \
         --marathon-ca, or give the server one without CA:TRUE",

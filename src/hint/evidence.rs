@@ -18,6 +18,9 @@ const UNVERIFIED: [&str; 6] = [
     "UnsupportedSignatureAlgorithm",
 ];
 
+/// What it says of one without names, such as one that has its host in its subject alone.
+const NAMELESS: &str = "is not valid for any names (according to its subjectAltName extension)";
+
 /// What Boulder puts before what another of its places of validation found.
 const SECONDARY: &str = "during secondary validation: ";
 
@@ -50,6 +53,7 @@ impl Hint {
         match (about, trust) {
             (Some("UnknownIssuer"), Trust::Acme) => Some(Hint::AcmeCa),
             (Some("UnknownIssuer"), Trust::Marathon) => Some(Hint::MarathonCa),
+            (Some(about), _) if about.ends_with(NAMELESS) => Some(Hint::ServerCertificate),
             (Some(about), _) if about.starts_with("certificate not valid for name") => {
                 Some(Hint::WrongHost)
             }
@@ -398,6 +402,13 @@ mod tests {
                 "server-certificate",
             ),
             (other(webpki::Error::CaUsedAsEndEntity), "ca-as-server"),
+            (
+                CertificateError::NotValidForNameContext {
+                    expected: rustls::pki_types::ServerName::try_from("a.org").unwrap(),
+                    presented: vec![],
+                },
+                "server-certificate",
+            ),
             (other(webpki::Error::MaximumPathBuildCallsExceeded), ""),
         ];
         let refused = refused.map(|(error, id)| (Error::InvalidCertificate(error), id));

@@ -202,6 +202,11 @@ impl std::error::Error for BundleUnusable {}
 mod tests {
     use std::io::Write as _;
 
+    use rcgen::{CertificateParams, CustomExtension, KeyPair};
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::{ServerConfig, ServerConnection};
     use stand_ins::driver::time_now;
     use stand_ins::pki::{Pki, pem};
     use tempfile::NamedTempFile;
@@ -277,5 +282,52 @@ mod tests {
         assert_eq!(judged([Some(mixed.path()), None, None]), (false, false, true));
         let error = clients([None, Some(mixed.path()), None]).unwrap_err();
         assert_eq!(error.option, "--acme-ca");
+    }
+
+    /// Whether a handshake with a server that shows this certificate comes to its end.
+    fn shakes_hands(client: Arc<ClientConfig>, leaf: &rcgen::Certificate, key: &KeyPair) -> bool {
+        let provider = Arc::new(default_provider());
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        let certified = CertifiedKey::new(vec![leaf.der().clone()], key);
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        let name = ServerName::try_from("a.org").unwrap();
+        let mut client = ClientConnection::new(client, name).unwrap();
+        for _ in 0..4 {
+            let (mut there, mut back) = (Vec::new(), Vec::new());
+            client.write_tls(&mut there).unwrap();
+            server.read_tls(&mut there.as_slice()).unwrap();
+            let _ = server.process_new_packets();
+            server.write_tls(&mut back).unwrap();
+            client.read_tls(&mut back.as_slice()).unwrap();
+            if client.process_new_packets().is_err() {
+                return false;
+            }
+        }
+        !client.is_handshaking() && !server.is_handshaking()
+    }
+
+    #[test]
+    fn a_critical_extension_hides_no_served_certificate_from_a_probe() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["a.org".to_string()]).unwrap();
+        let mut poison = CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0]);
+        poison.set_criticality(true);
+        params.custom_extensions.push(poison);
+        let leaf = params.self_signed(&key).unwrap();
+        assert!(shakes_hands(onlooker(), &leaf, &key));
+        let other = KeyPair::generate().unwrap();
+        assert!(!shakes_hands(onlooker(), &leaf, &other), "a server without the key");
+        // Who named the certificate itself has judged it; anybody else's is refused.
+        let mut roots = RootCertStore::empty();
+        roots.add(leaf.der().clone()).unwrap();
+        let pinned = client(roots.clone(), vec![leaf.der().clone()]);
+        assert!(shakes_hands(pinned, &leaf, &key));
+        assert!(!shakes_hands(client(roots, Vec::new()), &leaf, &key));
     }
 }

@@ -24,6 +24,9 @@ const PROCESSED: [u8; 6] = [15, 17, 19, 30, 31, 37];
 /// Below `id-ce`, what clients process: `certificatePolicies`, `policyMappings`, `policyConstraints`,
 /// `inhibitAnyPolicy` (RFC 5280 sections 4.2.1.4, 4.2.1.5, 4.2.1.11, 4.2.1.14).
 const POLICIES: [u8; 4] = [32, 33, 36, 54];
+/// Extensions of one certificate that a copy is made for: each costs a search through the certificate, which
+/// may be a hostile server's.
+const COPIED_MAX: usize = 16;
 /// The `critical` flag of an extension: BOOLEAN TRUE. Its last byte as 0 is FALSE.
 const CRITICAL: [u8; 3] = [der::BOOLEAN, 1, 0xff];
 
@@ -67,11 +70,14 @@ fn dotted(oid: &[u8]) -> String {
 /// the signature does not match.
 pub fn readable(certificate: &[u8]) -> CertificateDer<'static> {
     let mut copy = certificate.to_vec();
-    for oid in unprocessed(certificate) {
+    let unprocessed = unprocessed(certificate);
+    for oid in unprocessed.iter().filter(|_| unprocessed.len() <= COPIED_MAX) {
         let Ok(length) = u8::try_from(oid.len()) else { continue };
-        let head = [&[der::OBJECT_IDENTIFIER, length], oid, &CRITICAL].concat();
-        while let Some(at) = copy.windows(head.len()).position(|it| it == head) {
-            copy[at + head.len() - 1] = 0;
+        let head = [&[der::OBJECT_IDENTIFIER, length], *oid, &CRITICAL].concat();
+        let mut from = 0;
+        while let Some(at) = copy[from..].windows(head.len()).position(|it| it == head) {
+            from += at + head.len();
+            copy[from - 1] = 0;
         }
     }
     CertificateDer::from(copy)
@@ -225,6 +231,14 @@ mod tests {
             assert_eq!(verify_name(&leaf, &name("leaf.org")), Ok(()));
             assert!(verify_name(&leaf, &name("other.org")).is_err());
         }
+        let mut crowded = CertificateParams::new(["leaf.org".to_string()]).unwrap();
+        for last in 1..=COPIED_MAX as u64 + 1 {
+            let mut extension = CustomExtension::from_oid_content(&[1, 2, last], vec![5, 0]);
+            extension.set_criticality(true);
+            crowded.custom_extensions.push(extension);
+        }
+        let crowded = crowded.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(readable(crowded.der()), *crowded.der());
         let [known, ..] = chain(&[2, 5, 29, 54]);
         let [leaf, ..] = chain(&[1, 2, 3]);
         assert_eq!(
