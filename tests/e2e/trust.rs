@@ -9,11 +9,12 @@ use std::thread;
 
 use marathon_acme::hint::Hint;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
 use stand_ins::driver::{Driver, Options, time_now};
 use stand_ins::http::{Reply, Request};
@@ -147,7 +148,25 @@ fn remedies() -> Outcome {
         refuses_with(peer.address(), &pki.root_pem(), words, Some(hint))?;
         expect(asked.all().is_empty(), || asked.all().join("\n"))?;
     }
-    Ok(())
+    // One that wants to know its clients by certificate.
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(pki.root_der().to_vec())).map_err(text)?;
+    let provider = Arc::new(default_provider());
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let key = PrivatePkcs8KeyDer::from(sound.key.clone()).into();
+    let chain = sound.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(text)?
+        .with_client_cert_verifier(clients.build().map_err(text)?)
+        .with_single_cert(chain, key)
+        .map_err(text)?;
+    let tls = Some(Arc::new(config));
+    let (peer, asked) = noting(Options { tls, route: None }, |_| Reply::empty(200))?;
+    let (words, hint) = ("received fatal alert: CertificateRequired", Hint::ClientCertificate);
+    refuses_with(peer.address(), &pki.root_pem(), words, Some(hint))?;
+    expect(asked.all().is_empty(), || asked.all().join("\n"))
 }
 
 /// Critical certificate policies, as CAs of states and banks have them: behind a CA of one's own, and as a
