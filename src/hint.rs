@@ -127,6 +127,18 @@ hints! {
     Clock = "clock": "set this machine's clock right, as by NTP; if it is, the other side is out of date",
     /// That port speaks no TLS.
     NoTls = "no-tls": "write http instead of https into the URL, or the port that speaks TLS",
+    /// The certificate is of a form that is not verified.
+    ServerCertificate = "server-certificate": "give the other side an X.509 version 3 certificate for \
+        servers: its host as subjectAltName, SHA-256, no odd critical extension",
+    /// A CA's certificate is used as a server's.
+    CaAsServer = "ca-as-server": "put the server's own certificate into the file of --acme-ca or \
+        --marathon-ca, or give the server one without CA:TRUE",
+    /// No version or cipher suite in common.
+    TlsOffer = "tls-offer": "let the other side offer TLS 1.2 or 1.3 with ECDHE and AES-GCM; it may also \
+        require a client certificate, which there is none of",
+    /// A client certificate is required.
+    ClientCertificate = "client-certificate": "let the other side require no client certificate on that \
+        port, or name a port where it does not; marathon-acme has none",
     /// Marathon wants a password or a token, or another one.
     Password = "password": "put user:password@ into the URL of MARATHON_ACME_MARATHON, or name the file of \
         a token with --marathon-token, or correct them",

@@ -13,7 +13,7 @@ pub trait Keys {
     /// A uniformly random number.
     fn random(&mut self) -> u64;
 
-    /// Reads `client.key`: EC P-256 in PKCS#8 or SEC1, RSA (2048 to 4096 bits) in PKCS#1 or PKCS#8.
+    /// Reads `client.key`: EC P-256 in PKCS#8 or SEC1, RSA (2048, 3072 or 4096 bits) in PKCS#1 or PKCS#8.
     ///
     /// # Errors
     /// The text is no such key.
@@ -104,6 +104,8 @@ pub enum KeyError {
     Unsupported,
     /// The key is malformed or out of bounds; the library's words.
     Rejected(String),
+    /// An RSA key of so many bits, which cannot sign.
+    RsaSize(usize),
     /// The operating system gave no randomness, or signing failed.
     Failed,
 }
@@ -115,6 +117,10 @@ impl fmt::Display for KeyError {
                 f.write_str("no RSA or EC P-256 private key in PEM (PKCS#1, SEC1 or PKCS#8)")
             }
             KeyError::Rejected(detail) => write!(f, "the key is not usable: {detail}"),
+            KeyError::RsaSize(bits) => write!(
+                f,
+                "the RSA key has {bits} bits; keys of 2048, 3072 and 4096 bits are supported"
+            ),
             KeyError::Failed => f.write_str("the system's cryptography failed"),
         }
     }

@@ -48,6 +48,8 @@ pub struct Survey {
     pub free_bytes: Option<u64>,
     /// Files that may still be made there; `None` also where the file system has no such limit.
     pub free_files: Option<u64>,
+    /// `client.key`, where it can be read.
+    pub account_key: Option<Secret>,
     /// The names of the certificates in `certs/`.
     pub certificates: Vec<Domain>,
     /// What lies under `default.pem`; `None` where nothing does.

@@ -94,7 +94,10 @@ impl Files {
                 }
                 self.sound.insert(name.clone(), stored);
             }
-            Ok((Err(error @ BundleError::MissingName(_)), pem)) => {
+            Ok((
+                Err(error @ (BundleError::MissingName(_) | BundleError::Unverifiable(_))),
+                pem,
+            )) => {
                 self.note(Problem::Misnamed, error, path.clone());
                 // It may be served in place of another file of ours, as one that is not ours.
                 if self.foreign.len() < STRANGERS_MAX {

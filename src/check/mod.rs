@@ -17,7 +17,7 @@ use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport};
 use crate::daemon::transport::{TransportError, TransportEvent};
 use crate::domain::Domain;
 use crate::http::Request;
-use crate::keys::Keys;
+use crate::keys::{KeyError, Keys};
 use crate::log::{Level, Record};
 use crate::seam::{Input, Loaded, Machine, Output, Signal, Trust};
 use crate::survey::Survey;
@@ -102,6 +102,8 @@ pub struct Checker {
     exposure: Exposure,
     routes: Routes,
     report: Report,
+    /// Why `client.key` cannot be used.
+    key_error: Option<KeyError>,
     /// How many of the parts were spoken of.
     told: usize,
     /// When it ends, once it has begun.
@@ -130,6 +132,7 @@ impl Checker {
             exposure: Exposure::default(),
             routes: Routes::default(),
             report: Report::new(look),
+            key_error: None,
             told: 0,
             end_at: None,
             interrupted: false,
@@ -140,6 +143,8 @@ impl Checker {
 
     fn start(&mut self, turn: &mut Turn<'_>) {
         self.end_at = Some(turn.now.mono + TIME_MAX);
+        let key = self.survey.account_key.take();
+        self.key_error = key.and_then(|pem| turn.keys.read_account_key(&pem).err());
         self.names.start(turn, &mut self.transport, &self.config);
         self.ca.start(turn, &mut self.transport, &self.config);
         self.marathons.start(turn, &mut self.transport);
@@ -284,7 +289,7 @@ impl Checker {
     fn findings(&self, part: Part, now: UnixTime) -> Vec<Finding> {
         match part {
             Part::Options => self.remarks.clone(),
-            Part::Storage => storage::findings(&self.survey),
+            Part::Storage => storage::findings(&self.survey, self.key_error.as_ref()),
             Part::Names => self.names.findings(),
             Part::Ca => self.ca.findings(&self.config),
             Part::Marathons => self.marathons.findings(),

@@ -2,6 +2,7 @@
 
 use crate::daemon::storekeeper::LEASE;
 use crate::hint::Hint;
+use crate::keys::KeyError;
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::survey::{LockState, Survey};
 
@@ -22,8 +23,9 @@ pub(super) fn has_daemon(survey: &Survey) -> bool {
     matches!(survey.lock, LockState::Held { beat_age } if beat_age < LEASE)
 }
 
-/// What is to be said of the storage; of the files in `certs/` see `files.rs`.
-pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
+/// What is to be said of the storage, and of `client.key` where it cannot be used; of the files in `certs/`
+/// see `files.rs`.
+pub(super) fn findings(survey: &Survey, key_error: Option<&KeyError>) -> Vec<Finding> {
     let dir = survey.dir.display();
     if let Some(error) = &survey.missing {
         let remedy = Hint::of_storage_directory(error.kind);
@@ -59,6 +61,9 @@ pub(super) fn findings(survey: &Survey) -> Vec<Finding> {
         findings.push(Finding::ok(SUBJECT, seen));
     }
     findings.extend(room(survey));
+    findings.extend(key_error.map(|error| {
+        Finding::fail(SUBJECT, format!("client.key: {error}"), Hint::AccountKey.text())
+    }));
     let odd = survey.odd_modes.iter().map(|odd| {
         let seen = format!("mode {:04o} in place of {:04o}", odd.mode, odd.expected);
         (seen, odd.path.as_str())
@@ -145,6 +150,7 @@ mod tests {
             barred: Vec::new(),
             free_bytes: Some(1 << 33),
             free_files: None,
+            account_key: None,
             certificates: vec![Domain::parse("a.org").unwrap()],
             fallback: None,
             foreign: Vec::new(),
@@ -156,7 +162,7 @@ mod tests {
 
     fn said(survey: &Survey) -> Vec<(Verdict, String)> {
         let text = |it: Finding| (it.verdict, format!("{}: {}", it.seen, it.remedy));
-        findings(survey).into_iter().map(text).collect()
+        findings(survey, None).into_iter().map(text).collect()
     }
 
     #[test]
@@ -216,5 +222,14 @@ mod tests {
             has_daemon(&Survey { lock, ..survey() })
         };
         assert!(held(0) && held(9) && !held(10) && !has_daemon(&survey()));
+    }
+
+    #[test]
+    fn an_account_key_that_cannot_be_used_has_its_remedy() {
+        let found = findings(&survey(), Some(&KeyError::RsaSize(1024)));
+        let fails: Vec<&Finding> = found.iter().filter(|it| it.verdict == Verdict::Fail).collect();
+        let [finding] = fails[..] else { panic!("{found:?}") };
+        assert!(finding.seen.starts_with("client.key: the RSA key has 1024 bits"), "{finding:?}");
+        assert_eq!(finding.remedy, Hint::AccountKey.text());
     }
 }

@@ -43,6 +43,7 @@ fn survey() -> Survey {
         barred: Vec::new(),
         free_bytes: None,
         free_files: None,
+        account_key: None,
         certificates: vec![Domain::parse("www.example.com").unwrap()],
         fallback: None,
         foreign: Vec::new(),

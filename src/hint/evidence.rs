@@ -8,6 +8,19 @@ use crate::seam::{CloseReason, StoreErrorKind, Trust};
 
 use super::Hint;
 
+/// What the TLS library calls certificates of a form that it does not verify.
+const UNVERIFIED: [&str; 6] = [
+    "Other(OtherError(UnsupportedCertVersion))",
+    "Other(OtherError(UnsupportedCriticalExtension))",
+    "BadEncoding",
+    "InvalidPurpose",
+    "certificate does not allow extended key usage",
+    "UnsupportedSignatureAlgorithm",
+];
+
+/// What it says of one without names, such as one that has its host in its subject alone.
+const NAMELESS: &str = "is not valid for any names (according to its subjectAltName extension)";
+
 /// What Boulder puts before what another of its places of validation found.
 const SECONDARY: &str = "during secondary validation: ";
 
@@ -40,6 +53,7 @@ impl Hint {
         match (about, trust) {
             (Some("UnknownIssuer"), Trust::Acme) => Some(Hint::AcmeCa),
             (Some("UnknownIssuer"), Trust::Marathon) => Some(Hint::MarathonCa),
+            (Some(about), _) if about.ends_with(NAMELESS) => Some(Hint::ServerCertificate),
             (Some(about), _) if about.starts_with("certificate not valid for name") => {
                 Some(Hint::WrongHost)
             }
@@ -55,9 +69,11 @@ impl Hint {
             {
                 Some(Hint::Clock)
             }
-            (None, _) if text == "received corrupt message of type InvalidContentType" => {
-                Some(Hint::NoTls)
+            (Some("Other(OtherError(CaUsedAsEndEntity))"), _) => Some(Hint::CaAsServer),
+            (Some(about), _) if UNVERIFIED.iter().any(|begin| about.starts_with(begin)) => {
+                Some(Hint::ServerCertificate)
             }
+            (None, _) => of_handshake(text),
             _ => None,
         }
     }
@@ -125,6 +141,20 @@ impl Hint {
             404 | 405 | 501 => Some(Hint::LbUrl),
             _ => None,
         }
+    }
+}
+
+/// By the TLS library's words about a handshake: an alert (RFC 8446 section 6.2), or what it found itself.
+fn of_handshake(text: &str) -> Option<Hint> {
+    if text.starts_with("peer is incompatible: ") {
+        return Some(Hint::TlsOffer);
+    }
+    match text.strip_prefix("received fatal alert: ").unwrap_or(text) {
+        "HandshakeFailure" | "ProtocolVersion" | "InsufficientSecurity" => Some(Hint::TlsOffer),
+        "CertificateRequired" => Some(Hint::ClientCertificate),
+        "UnrecognisedName" => Some(Hint::WrongHost),
+        "received corrupt message of type InvalidContentType" => Some(Hint::NoTls),
+        _ => None,
     }
 }
 
@@ -203,6 +233,8 @@ fn of_limit(words: &str) -> Hint {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     /// What Boulder and Pebble say.
@@ -357,6 +389,56 @@ mod tests {
         assert_eq!(of(plain, Trust::Marathon), Some(Hint::NoTls));
         let revoked = Error::InvalidCertificate(CertificateError::Revoked);
         assert_eq!(of(revoked, Trust::Acme), None);
+    }
+
+    #[test]
+    fn what_a_server_is_to_change_for_tls() {
+        use rustls::pki_types::alg_id::RSA_PKCS1_SHA256;
+        use rustls::{AlertDescription, CertificateError, Error, OtherError, PeerIncompatible};
+        let other = |error: webpki::Error| CertificateError::Other(OtherError(Arc::new(error)));
+        let refused = [
+            (other(webpki::Error::UnsupportedCertVersion), "server-certificate"),
+            (other(webpki::Error::UnsupportedCriticalExtension), "server-certificate"),
+            (CertificateError::BadEncoding, "server-certificate"),
+            (CertificateError::InvalidPurpose, "server-certificate"),
+            (
+                CertificateError::InvalidPurposeContext {
+                    required: rustls::ExtendedKeyPurpose::ServerAuth,
+                    presented: vec![],
+                },
+                "server-certificate",
+            ),
+            (
+                CertificateError::UnsupportedSignatureAlgorithmContext {
+                    signature_algorithm_id: RSA_PKCS1_SHA256.to_vec(),
+                    supported_algorithms: vec![],
+                },
+                "server-certificate",
+            ),
+            (other(webpki::Error::CaUsedAsEndEntity), "ca-as-server"),
+            (
+                CertificateError::NotValidForNameContext {
+                    expected: rustls::pki_types::ServerName::try_from("a.org").unwrap(),
+                    presented: vec![],
+                },
+                "server-certificate",
+            ),
+            (other(webpki::Error::MaximumPathBuildCallsExceeded), ""),
+        ];
+        let refused = refused.map(|(error, id)| (Error::InvalidCertificate(error), id));
+        let others = [
+            (Error::AlertReceived(AlertDescription::HandshakeFailure), "tls-offer"),
+            (Error::AlertReceived(AlertDescription::ProtocolVersion), "tls-offer"),
+            (Error::AlertReceived(AlertDescription::InsufficientSecurity), "tls-offer"),
+            (Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13), "tls-offer"),
+            (Error::AlertReceived(AlertDescription::CertificateRequired), "client-certificate"),
+            (Error::AlertReceived(AlertDescription::UnrecognisedName), "wrong-host"),
+            (Error::AlertReceived(AlertDescription::InternalError), ""),
+        ];
+        for (error, id) in refused.into_iter().chain(others) {
+            let hint = Hint::of_tls(&error.to_string(), Trust::Marathon);
+            assert_eq!(hint.map_or("", Hint::id), id, "{error}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
-use crate::pki::{pem, read_private_key};
+use crate::pki::{pem, read_private_key, rsa_bits};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
@@ -24,6 +24,9 @@ use crate::time::UnixTime;
 const FALLBACK_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Random bytes fetched at once.
 const POOL_BYTES: usize = 64;
+
+/// The RSA keys that ring signs with, in bits: at most 4096, and primes of whole 512 bits.
+const RSA_BITS: [usize; 3] = [2048, 3072, 4096];
 
 /// Keys by ring and rcgen.
 pub struct RingKeys {
@@ -50,6 +53,9 @@ impl RingKeys {
     }
 
     fn parse(&self, key: &PrivateKeyDer<'_>) -> Result<SigningKey, KeyError> {
+        if let Some(bits) = rsa_bits(key).filter(|bits| !RSA_BITS.contains(bits)) {
+            return Err(KeyError::RsaSize(bits));
+        }
         let rejected = |error: ring::error::KeyRejected| KeyError::Rejected(error.to_string());
         match key {
             PrivateKeyDer::Pkcs1(der) => {

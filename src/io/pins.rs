@@ -1,48 +1,41 @@
-//! Certificate pinning: `--acme-ca` and `--marathon-ca` may contain the server's own certificate, as
-//! `openssl req -x509` creates it. That certificate is accepted while it is valid and for the server's name;
-//! any other is verified by its issuers. Never accepts a server without the certificate's private key:
-//! handshake signatures are verified as usual.
-
-use std::sync::Arc;
+//! Certificate verification and pinning: `--acme-ca` and `--marathon-ca` may contain the server's own
+//! certificate, as `openssl req -x509` creates it. That certificate is accepted while it is valid and for the
+//! server's name; any other is verified by its issuers. Never accepts a server without the certificate's
+//! private key.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::pki::Leaf;
+use crate::pki::signatures::SIGNATURES;
+use crate::pki::verification::{readable, verify_name, verify_server};
 use crate::time;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Pinned {
-    pub(super) issuers: Arc<WebPkiServerVerifier>,
-    /// All certificates of the bundle.
+pub(super) struct Verifier {
+    pub(super) roots: RootCertStore,
+    /// Certificates that are accepted as a server's own.
     pub(super) pins: Vec<CertificateDer<'static>>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if !self.pins.contains(end_entity) {
-            let issuers = &self.issuers;
-            return issuers.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            );
+        if self.pins.contains(end_entity) {
+            is_valid(end_entity, now)?;
+            verify_name(end_entity, server_name)?;
+        } else {
+            verify_server(end_entity, intermediates, &self.roots, server_name, now)?;
         }
-        is_valid(end_entity, now)?;
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -52,7 +45,7 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.issuers.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, &readable(certificate), signature, &SIGNATURES)
     }
 
     fn verify_tls13_signature(
@@ -61,11 +54,11 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.issuers.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, &readable(certificate), signature, &SIGNATURES)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.issuers.supported_verify_schemes()
+        SIGNATURES.supported_schemes()
     }
 }
 

@@ -4,9 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -14,11 +13,13 @@ use rustls::{
 
 use crate::config::Config;
 use crate::pki::read_certificates;
+use crate::pki::signatures::SIGNATURES;
+use crate::pki::verification::readable;
 use crate::seam::{CloseReason, Tls, Trust};
 use crate::url::Host;
 
 use super::clock::WallClock;
-use super::pins::Pinned;
+use super::pins::Verifier;
 use super::provider::provider;
 
 /// One configuration for each [`Trust`].
@@ -47,7 +48,7 @@ impl TlsClients {
     /// # Errors
     /// One cannot be read, or holds no certificate.
     pub fn new(config: &Config) -> Result<TlsClients, BundleUnusable> {
-        let web_pki = client(built_in_roots());
+        let web_pki = client(built_in_roots(), Vec::new());
         let read = |option, path: &Path, read: fn(&[u8]) -> Result<Arc<ClientConfig>, String>| {
             let pem = std::fs::read(path).map_err(|error| error.to_string());
             pem.and_then(|pem| read(&pem)).map_err(|reason| {
@@ -96,16 +97,12 @@ impl TlsClients {
 /// A client for whoever is at the other end. It says nothing and believes nothing: which certificate is
 /// served there is all that it is asked.
 fn onlooker() -> Arc<ClientConfig> {
-    let provider = Arc::new(provider());
-    verified_by(&provider, Arc::new(Onlooker(Arc::clone(&provider))))
+    verified_by(Arc::new(Onlooker))
 }
 
-/// A client with a certificate verifier of our own.
-fn verified_by(
-    provider: &Arc<CryptoProvider>,
-    verifier: Arc<dyn ServerCertVerifier>,
-) -> Arc<ClientConfig> {
-    let config = ClientConfig::builder_with_details(Arc::clone(provider), Arc::new(WallClock))
+/// A client with this certificate verifier. TLS 1.2 and 1.3: rustls has nothing below.
+fn verified_by(verifier: Arc<dyn ServerCertVerifier>) -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_details(Arc::new(provider()), Arc::new(WallClock))
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for TLS 1.2 and 1.3")
         .dangerous()
@@ -116,7 +113,7 @@ fn verified_by(
 
 /// Takes every certificate, and sees to it that the peer has its key.
 #[derive(Debug)]
-struct Onlooker(Arc<CryptoProvider>);
+struct Onlooker;
 
 impl ServerCertVerifier for Onlooker {
     fn verify_server_cert(
@@ -136,8 +133,7 @@ impl ServerCertVerifier for Onlooker {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        verify_tls12_signature(message, &readable(certificate), signature, &SIGNATURES)
     }
 
     fn verify_tls13_signature(
@@ -146,24 +142,17 @@ impl ServerCertVerifier for Onlooker {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        verify_tls13_signature(message, &readable(certificate), signature, &SIGNATURES)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        SIGNATURES.supported_schemes()
     }
 }
 
-fn client(roots: RootCertStore) -> Arc<ClientConfig> {
-    let provider = Arc::new(provider());
-    // TLS 1.2 and 1.3: rustls has nothing below, and no way around the verifier that we use.
-    let config = ClientConfig::builder_with_details(provider, Arc::new(WallClock))
-        .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
+/// A client that verifies servers by these issuers, and accepts these certificates as servers' own.
+fn client(roots: RootCertStore, pins: Vec<CertificateDer<'static>>) -> Arc<ClientConfig> {
+    verified_by(Arc::new(Verifier { roots, pins }))
 }
 
 fn built_in_roots() -> RootCertStore {
@@ -172,15 +161,12 @@ fn built_in_roots() -> RootCertStore {
 
 /// A bundle that was made for us: every certificate in it counts, as an issuer and as a server's own.
 fn read_bundle(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
-    let (pins, provider) = (certificates(pem)?, Arc::new(provider()));
+    let pins = certificates(pem)?;
     let mut roots = RootCertStore::empty();
     for certificate in &pins {
         roots.add(certificate.clone()).map_err(|error| error.to_string())?;
     }
-    let issuers =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-    let issuers = issuers.build().map_err(|error| error.to_string())?;
-    Ok(verified_by(&provider, Arc::new(Pinned { issuers, pins })))
+    Ok(client(roots, pins))
 }
 
 /// A bundle that was made for every program of a machine: some hold certificates so old or odd that
@@ -191,7 +177,7 @@ fn read_system_bundle(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
     if added == 0 {
         return Err("it holds no certificate that can be read".into());
     }
-    Ok(client(roots))
+    Ok(client(roots, Vec::new()))
 }
 
 /// At least one.
@@ -217,6 +203,11 @@ impl std::error::Error for BundleUnusable {}
 mod tests {
     use std::io::Write as _;
 
+    use rcgen::{CertificateParams, CustomExtension, KeyPair};
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::{ServerConfig, ServerConnection};
     use stand_ins::driver::time_now;
     use stand_ins::pki::{Pki, pem};
     use tempfile::NamedTempFile;
@@ -292,5 +283,52 @@ mod tests {
         assert_eq!(judged([Some(mixed.path()), None, None]), (false, false, true));
         let error = clients([None, Some(mixed.path()), None]).unwrap_err();
         assert_eq!(error.option, "--acme-ca");
+    }
+
+    /// Whether a handshake with a server that shows this certificate comes to its end.
+    fn shakes_hands(client: Arc<ClientConfig>, leaf: &rcgen::Certificate, key: &KeyPair) -> bool {
+        let provider = Arc::new(default_provider());
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        let certified = CertifiedKey::new(vec![leaf.der().clone()], key);
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        let name = ServerName::try_from("a.org").unwrap();
+        let mut client = ClientConnection::new(client, name).unwrap();
+        for _ in 0..4 {
+            let (mut there, mut back) = (Vec::new(), Vec::new());
+            client.write_tls(&mut there).unwrap();
+            server.read_tls(&mut there.as_slice()).unwrap();
+            let _ = server.process_new_packets();
+            server.write_tls(&mut back).unwrap();
+            client.read_tls(&mut back.as_slice()).unwrap();
+            if client.process_new_packets().is_err() {
+                return false;
+            }
+        }
+        !client.is_handshaking() && !server.is_handshaking()
+    }
+
+    #[test]
+    fn a_critical_extension_hides_no_served_certificate_from_a_probe() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["a.org".to_string()]).unwrap();
+        let mut poison = CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0]);
+        poison.set_criticality(true);
+        params.custom_extensions.push(poison);
+        let leaf = params.self_signed(&key).unwrap();
+        assert!(shakes_hands(onlooker(), &leaf, &key));
+        let other = KeyPair::generate().unwrap();
+        assert!(!shakes_hands(onlooker(), &leaf, &other), "a server without the key");
+        // Who named the certificate itself has judged it; anybody else's is refused.
+        let mut roots = RootCertStore::empty();
+        roots.add(leaf.der().clone()).unwrap();
+        let pinned = client(roots.clone(), vec![leaf.der().clone()]);
+        assert!(shakes_hands(pinned, &leaf, &key));
+        assert!(!shakes_hands(client(roots, Vec::new()), &leaf, &key));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, Error};
 use zeroize::Zeroizing;
 
 use crate::domain::Domain;
@@ -20,6 +20,7 @@ use super::pem::{self, PemError, Section};
 use super::private_key::{self, KeyMatch};
 use super::signatures::SIGNATURES;
 use super::strength::{self, Weakness};
+use super::verification::verify_name;
 
 /// Certificates in one file at most; a real chain has two to four.
 const CERTIFICATES_MAX: usize = 16;
@@ -63,6 +64,8 @@ pub enum BundleError {
     KeyMismatch,
     /// The leaf is not for that name.
     MissingName(Domain),
+    /// What the leaf is for cannot be verified; the text is the TLS library's.
+    Unverifiable(String),
     /// A certificate of the chain did not issue the one before it.
     Unlinked,
     /// The leaf is not valid before then.
@@ -265,14 +268,17 @@ impl Bundle {
     /// Whether the leaf is for all these names.
     ///
     /// # Errors
-    /// Names the first one that it is not for.
+    /// Names the first one that it is not for; or the leaf cannot be read.
     pub fn covers(&self, names: &[Domain]) -> Result<(), BundleError> {
-        let leaf = self.chain.first().ok_or(BundleError::NoCertificate)?;
-        let leaf = ParsedCertificate::try_from(leaf).map_err(|_| BundleError::MalformedLeaf)?;
         for name in names {
             let missing = || BundleError::MissingName(name.clone());
             let server = ServerName::try_from(name.as_str()).map_err(|_| missing())?;
-            rustls::client::verify_server_name(&leaf, &server).map_err(|_| missing())?;
+            verify_name(self.leaf_der(), &server).map_err(|error| match error {
+                Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }) => {
+                    missing()
+                }
+                error => BundleError::Unverifiable(error.to_string()),
+            })?;
         }
         Ok(())
     }
@@ -414,6 +420,9 @@ impl fmt::Display for BundleError {
                 f.write_str("the private key is not that of the first certificate")
             }
             BundleError::MissingName(name) => write!(f, "the first certificate is not for {name}"),
+            BundleError::Unverifiable(text) => {
+                write!(f, "the first certificate cannot be verified: {text}")
+            }
             BundleError::Unlinked => {
                 f.write_str("its chain holds a certificate that did not issue the one before it")
             }

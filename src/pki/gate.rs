@@ -6,9 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::pki_types::{self, ServerName};
-use rustls::server::ParsedCertificate;
 use rustls::{Error, RootCertStore};
 
 use crate::domain::Domain;
@@ -17,8 +15,9 @@ use crate::secret::Secret;
 use crate::time::UnixTime;
 
 use super::bundle::{Bundle, BundleError, CLOCKS_DIFFER_MAX};
-use super::leaf::{Leaf, signed_parts, subject_key};
+use super::leaf::{Leaf, is_self_issued, signed_parts, subject_key};
 use super::signatures::SIGNATURES;
+use super::verification::{unknown_extension, verify_name, verify_server};
 
 /// Why a new file may not enter `certs/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +32,9 @@ pub enum GateError {
     Expired(usize, UnixTime),
     /// The signature of the certificate at that place of the chain is not of the key of the next one.
     Signature(usize),
+    /// The certificate at that place of the chain has a critical extension, in dotted form, that no client
+    /// knows (RFC 5280 section 4.2).
+    UnknownExtension(usize, String),
     /// A TLS client does not take it; the text is the TLS library's.
     NotAccepted(String),
 }
@@ -62,6 +64,7 @@ pub fn admit(pem: &Secret, names: &[Domain], now: UnixTime) -> Result<Bundle, Ga
     bundle.is_current(now).map_err(GateError::Bundle)?;
     let at = current_chain(&bundle, now)?;
     let anchor = anchor(&bundle)?;
+    extensions_are_known(&bundle)?;
     // Every name is in the leaf, as was seen above; which of them a client asks for changes no more.
     if let Some(name) = names.first() {
         let verified = verify_leaf(&bundle, anchor, name, at);
@@ -116,23 +119,31 @@ fn is_signed_by(der: &[u8], issuer: &[u8]) -> Option<bool> {
     Some(algorithm.verify_signature(key, signed, signature).is_ok())
 }
 
+/// Whether clients know every critical extension. A root that is sent along they have, and do not look at.
+fn extensions_are_known(bundle: &Bundle) -> Result<(), GateError> {
+    for (index, der) in bundle.chain().iter().enumerate() {
+        let is_root = index > 0 && is_self_issued(der);
+        if let Some(oid) = unknown_extension(der).filter(|_| !is_root) {
+            return Err(GateError::UnknownExtension(index + 1, oid));
+        }
+    }
+    Ok(())
+}
+
 /// Verifies the leaf for this name as a TLS client does that trusts only that certificate of the chain.
 /// Of a leaf that is its own anchor nothing of the chain can say more: it came alone, self-signed or
 /// from a root that is not in the chain, or its signature is of a kind that ring does not know.
 fn verify_leaf(bundle: &Bundle, anchor: usize, name: &Domain, at: UnixTime) -> Result<(), Error> {
     let none = || Error::General("there is no certificate".into());
-    let (leaf, others) = bundle.chain().split_first().ok_or_else(none)?;
-    let parsed = ParsedCertificate::try_from(leaf)?;
-    if let Some(issuer) = anchor.checked_sub(1) {
-        let mut roots = RootCertStore::empty();
-        roots.add(others.get(issuer).ok_or_else(none)?.clone())?;
-        let seconds = u64::try_from(at.as_seconds()).unwrap_or_default();
-        let at = pki_types::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, others, at, SIGNATURES.all)?;
-    }
     let name = ServerName::try_from(name.as_str().to_string());
     let name = name.map_err(|_| Error::General("the name can be in no certificate".into()))?;
-    verify_server_name(&parsed, &name)
+    let (leaf, others) = bundle.chain().split_first().ok_or_else(none)?;
+    let Some(issuer) = anchor.checked_sub(1) else { return verify_name(leaf, &name) };
+    let mut roots = RootCertStore::empty();
+    roots.add(others.get(issuer).ok_or_else(none)?.clone())?;
+    let seconds = u64::try_from(at.as_seconds()).unwrap_or_default();
+    let at = pki_types::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    verify_server(leaf, others, &roots, &name, at)
 }
 
 impl fmt::Display for GateError {
@@ -151,6 +162,11 @@ impl fmt::Display for GateError {
             GateError::Signature(place) => write!(
                 f,
                 "the signature of certificate {place} of its chain is not that of the next one's key"
+            ),
+            GateError::UnknownExtension(place, oid) => write!(
+                f,
+                "certificate {place} of its chain cannot be verified: no client knows its critical extension \
+                 {oid}; order by another --profile or from another CA"
             ),
             GateError::NotAccepted(text) => write!(f, "a TLS client does not take it: {text}"),
         }

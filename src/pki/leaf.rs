@@ -1,5 +1,5 @@
 //! The fields of a certificate that the daemon goes by (RFC 5280 section 4.1). Signatures are never
-//! looked at here; whether a certificate is for a name, the TLS library says.
+//! looked at here; whether a certificate is for a name, `verification.rs` says.
 
 use std::time::Duration;
 
@@ -143,6 +143,21 @@ pub(super) fn signed_parts(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let mut certificate = Elements::of(Elements::of(der).expect(der::SEQUENCE)?);
     let signed = certificate.whole()?;
     Some((signed, certificate.expect(der::SEQUENCE)?, bits(certificate.expect(der::BIT_STRING)?)?))
+}
+
+/// The object identifiers of a certificate's critical extensions (RFC 5280 section 4.2). `None` where the
+/// bytes are no certificate, or it has no extensions.
+pub(super) fn critical_extensions(der: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut certificate = Elements::of(Elements::of(der).expect(der::SEQUENCE)?);
+    let fields = Elements::of(certificate.expect(der::SEQUENCE)?).all()?;
+    let extensions = fields.iter().find(|field| field.tag == EXTENSIONS)?;
+    let extensions = Elements::of(Elements::of(extensions.value).expect(der::SEQUENCE)?).all()?;
+    let critical = extensions.iter().filter_map(|extension| {
+        let mut parts = Elements::of(extension.value);
+        let kind = parts.expect(der::OBJECT_IDENTIFIER)?;
+        (parts.expect(der::BOOLEAN) == Some(&[0xff])).then_some(kind)
+    });
+    Some(critical.collect())
 }
 
 /// The key that a certificate is for, as it stands there (RFC 5280 section 4.1.2.7).

@@ -13,6 +13,7 @@ pub mod pem;
 mod private_key;
 pub mod signatures;
 mod strength;
+pub mod verification;
 
 pub use bundle::{
     Bundle, BundleError, read_certificates, read_private_key, same_leaf, topmost_issuer,
@@ -20,3 +21,4 @@ pub use bundle::{
 pub use fingerprint::Fingerprint;
 pub use gate::{GateError, admit};
 pub use leaf::Leaf;
+pub use private_key::rsa_bits;

@@ -7,6 +7,7 @@ use rustls::pki_types::PrivateKeyDer;
 use super::der::{self, Element, Elements};
 use super::leaf::{bits, subject_key};
 use super::oid;
+use super::strength::number_bits;
 
 /// `[0] parameters` and `[1] publicKey` of an `ECPrivateKey` (RFC 5915 section 3).
 const PARAMETERS: u8 = 0xa0;
@@ -46,6 +47,12 @@ pub(super) fn is_whole(key: &PrivateKeyDer<'_>, is_dsa: bool) -> bool {
     let found = PrivateKey::parse(key);
     let is_bare = matches!(key, PrivateKeyDer::Pkcs1(_));
     found.is_some_and(|key| !is_bare || is_dsa == (key.kind == oid::DSA))
+}
+
+/// How many bits the modulus of an RSA key has; `None` where it is no RSA key, or cannot be read.
+pub fn rsa_bits(key: &PrivateKeyDer<'_>) -> Option<usize> {
+    let [modulus, _] = PrivateKey::parse(key)?.rsa?;
+    number_bits(modulus.value)
 }
 
 /// Compares a private key with a certificate.

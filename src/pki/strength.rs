@@ -49,9 +49,14 @@ fn at_least(least: usize, bits: usize) -> Result<(), usize> {
 /// Of an RSA public key.
 fn modulus_bits(key: &[u8]) -> Option<usize> {
     let modulus = Elements::of(Elements::of(key).expect(der::SEQUENCE)?).expect(der::INTEGER)?;
-    let start = modulus.iter().position(|byte| *byte != 0)?;
-    let first = *modulus.get(start)?;
-    Some((modulus.len() - start) * 8 - first.leading_zeros() as usize)
+    number_bits(modulus)
+}
+
+/// Of a positive INTEGER (X.690 section 8.3), without leading zeros.
+pub(super) fn number_bits(number: &[u8]) -> Option<usize> {
+    let start = number.iter().position(|byte| *byte != 0)?;
+    let first = *number.get(start)?;
+    Some((number.len() - start) * 8 - first.leading_zeros() as usize)
 }
 
 /// Of the field that a point's numbers are from (SEC 1 section 2.3.3), to the next byte.

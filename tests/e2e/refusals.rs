@@ -2,7 +2,9 @@
 //! end.
 
 use std::fs;
+use std::process::Command;
 
+use marathon_acme::hint::Hint;
 use stand_ins::ca::{AcmeRequest, Bucket, Limits, Problem, Refusal, RetryAfter, Settings};
 use stand_ins::driver::time_now;
 
@@ -16,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_rate_limit_is_kept_to_over_restarts", &[], limited),
     ("a_ca_that_is_overloaded_gets_no_new_orders", &[], overloaded),
     ("a_deactivated_account_is_said_with_what_to_do", &[], deactivated),
+    ("an_account_key_of_a_size_that_cannot_sign_is_said", &[], key_size),
     ("a_forgotten_account_is_registered_anew", &[], forgotten),
     ("an_account_that_is_forgotten_between_two_runs", &[], forgotten_between),
     ("names_that_caa_forbids_are_left_out", &[], forbidden),
@@ -182,6 +185,38 @@ fn deactivated() -> Outcome {
     stand.let_time_pass(&second, "later")?;
     let accounts = stand.count("POST", "/new-account", 201);
     expect(accounts == 2, || format!("{accounts} accounts"))
+}
+
+/// Keys that OpenSSL makes and the program cannot sign with: `--check` says so, and so does a daemon, which
+/// leaves the file as it is.
+fn key_size() -> Outcome {
+    let stand = Stand::new(Settings::default())?;
+    fs::create_dir_all(&stand.site.storage).map_err(text)?;
+    let key = stand.site.storage.join("client.key");
+    for (form, bits) in [("-traditional", "1024"), ("-verbose", "1024"), ("-traditional", "4608")] {
+        let path = key.display().to_string();
+        let mut openssl = Command::new("openssl");
+        let made = openssl.args(["genrsa", form, "-out", &path, bits]).output().map_err(text)?;
+        expect(made.status.success(), || format!("{made:?}"))?;
+        let before = fs::read(&key).map_err(text)?;
+        let words = format!(
+            "client.key: the RSA key has {bits} bits; keys of 2048, 3072 and 4096 bits are supported"
+        );
+        let (_, said) = stand.site.run("check", &stand.arguments(), &["--check"])?;
+        let advice = Hint::AccountKey.text();
+        expect(said.contains(&words) && said.contains(advice), || said.clone())?;
+        let mut daemon = stand.start("daemon", &[])?;
+        daemon.wait_for("cannot order until this is mended")?;
+        let line = daemon.line("CRITICAL");
+        expect(line.contains(&words) && line.contains(advice), || line)?;
+        stop(&mut daemon)?;
+        expect(fs::read(&key).map_err(text)? == before, || "client.key has changed".into())?;
+    }
+    // What the advice says helps.
+    fs::rename(&key, stand.site.folder().join("old.key")).map_err(text)?;
+    stand.site.deploy("/a", NAME);
+    let daemon = stand.start("last", &[])?;
+    stand.site.wait_for_certificate(&daemon, NAME)
 }
 
 fn forgotten() -> Outcome {

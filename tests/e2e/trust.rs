@@ -7,7 +7,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
+use marathon_acme::hint::Hint;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
 use stand_ins::driver::{Driver, Options, time_now};
 use stand_ins::http::{Reply, Request};
@@ -27,6 +34,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_tls_peer_that_is_expired_is_told_nothing", &[], expired),
     ("a_tls_peer_that_vouches_for_itself_is_told_nothing", &[], self_signed),
     ("a_servers_own_certificate_may_stand_for_its_ca", &[], pinned),
+    ("a_servers_tls_that_is_refused_is_said_with_a_remedy", &[], remedies),
+    ("a_server_may_have_critical_policies", &[], critical_policies),
     ("a_tls_peer_of_another_ca_is_told_nothing", &[], another_ca),
     ("tls_below_1_2_is_not_spoken", &[], old_tls),
     ("the_machines_bundle_is_trusted_where_none_is_named", &[], machines_bundle),
@@ -72,6 +81,11 @@ fn noting(
 /// Lets a daemon that trusts `root` go to `peer` as its CA and as its Marathon, with a password. It
 /// must say both times why it does not, in these words.
 fn refuses(peer: SocketAddr, root: &str, words: &str) -> Outcome {
+    refuses_with(peer, root, words, None)
+}
+
+/// The same; where there is a remedy, with that.
+fn refuses_with(peer: SocketAddr, root: &str, words: &str, hint: Option<Hint>) -> Outcome {
     let site = Site::new()?;
     let file = site.folder().join("root.pem");
     std::fs::write(&file, root).map_err(text)?;
@@ -83,7 +97,119 @@ fn refuses(peer: SocketAddr, root: &str, words: &str) -> Outcome {
         daemon.wait_for(line)?;
         let said = daemon.line(line);
         expect(said.contains(words) && said.contains(&peer.to_string()), || said.clone())?;
+        let remedied = |hint: Hint| said.contains(&format!(" hint={:?}", hint.text()));
+        expect(hint.is_none_or(remedied), || said.clone())?;
     }
+    stop(&mut daemon)
+}
+
+/// A TLS server with an identity that rustls would not serve by itself, and with this cryptography.
+fn serving(identity: &Identity, provider: CryptoProvider) -> Outcome<Arc<ServerConfig>> {
+    let key = PrivatePkcs8KeyDer::from(identity.key.clone()).into();
+    let key = provider.key_provider.load_private_key(key).map_err(text)?;
+    let chain = identity.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(text)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    Ok(Arc::new(config))
+}
+
+/// What an operator can change about a server's TLS is said with how.
+fn remedies() -> Outcome {
+    let mut pki = Pki::new(1, "Right", time_now());
+    let sound = pki.identity(&["127.0.0.1"], time_now()).map_err(text)?;
+    // [0] version: 3, and 1.
+    let (v3, v1) = ([0xa0, 3, 2, 1, 2], [0xa0, 3, 2, 1, 0]);
+    let mut old = sound.clone();
+    let place = old.chain[0].windows(v3.len()).position(|it| it == v3).ok_or("no version")?;
+    old.chain[0][place..place + v1.len()].copy_from_slice(&v1);
+    pki.set_critical_extension(Some(&[1, 3, 6, 1, 4, 1, 11129, 2, 4, 3]));
+    let odd = pki.identity(&["127.0.0.1"], time_now()).map_err(text)?;
+    let mut authority = CertificateParams::new(["127.0.0.1".to_string()]).map_err(text)?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().map_err(text)?;
+    let chain = vec![authority.self_signed(&key).map_err(text)?.der().to_vec()];
+    let authority = Identity { chain, key: key.serialize_der() };
+    let mut chacha = default_provider();
+    chacha.cipher_suites.retain(|suite| format!("{:?}", suite.suite()).contains("CHACHA20"));
+    let all = default_provider;
+    let cases = [
+        (&old, all(), "UnsupportedCertVersion", Hint::ServerCertificate),
+        (&odd, all(), "UnsupportedCriticalExtension", Hint::ServerCertificate),
+        (&authority, all(), "CaUsedAsEndEntity", Hint::CaAsServer),
+        (&sound, chacha, "received fatal alert: HandshakeFailure", Hint::TlsOffer),
+    ];
+    for (identity, provider, words, hint) in cases {
+        let tls = Some(serving(identity, provider)?);
+        let (peer, asked) = noting(Options { tls, route: None }, |_| Reply::empty(200))?;
+        refuses_with(peer.address(), &pki.root_pem(), words, Some(hint))?;
+        expect(asked.all().is_empty(), || asked.all().join("\n"))?;
+    }
+    // One that wants to know its clients by certificate.
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(pki.root_der().to_vec())).map_err(text)?;
+    let provider = Arc::new(default_provider());
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let key = PrivatePkcs8KeyDer::from(sound.key.clone()).into();
+    let chain = sound.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(text)?
+        .with_client_cert_verifier(clients.build().map_err(text)?)
+        .with_single_cert(chain, key)
+        .map_err(text)?;
+    let tls = Some(Arc::new(config));
+    let (peer, asked) = noting(Options { tls, route: None }, |_| Reply::empty(200))?;
+    let (words, hint) = ("received fatal alert: CertificateRequired", Hint::ClientCertificate);
+    refuses_with(peer.address(), &pki.root_pem(), words, Some(hint))?;
+    expect(asked.all().is_empty(), || asked.all().join("\n"))
+}
+
+/// Critical certificate policies, as CAs of states and banks have them: behind a CA of one's own, and as a
+/// certificate of one's own. OpenSSL and browsers accept such a server.
+fn critical_policies() -> Outcome {
+    let mut pki = Pki::new(1, "Right", time_now());
+    pki.set_critical_extension(Some(&[2, 5, 29, 32]));
+    let identity = pki.identity(&["127.0.0.1"], time_now()).map_err(text)?;
+    believed(serving(&identity, default_provider())?, &pki.root_pem())?;
+    believed(serving(&identity, default_provider())?, &pem("CERTIFICATE", &identity.chain[0]))?;
+    // Its names and its issuer are verified all the same.
+    let elsewhere = pki.identity(&["127.0.0.2"], time_now()).map_err(text)?;
+    let refused = |identity: &Identity, root: &str, words: &str| {
+        let tls = Some(serving(identity, default_provider())?);
+        let (peer, asked) = noting(Options { tls, route: None }, |_| Reply::empty(200))?;
+        refuses(peer.address(), root, words)?;
+        expect(asked.all().is_empty(), || asked.all().join("\n"))
+    };
+    refused(&elsewhere, &pki.root_pem(), "certificate not valid for name")?;
+    let other = Pki::new(2, "Right", time_now());
+    refused(&identity, &other.root_pem(), "invalid peer certificate")?;
+    let mut forged = identity.clone();
+    *forged.chain[0].last_mut().ok_or("no certificate")? ^= 1;
+    refused(&forged, &pki.root_pem(), "invalid peer certificate: BadSignature")
+}
+
+/// Lets a daemon that is given this file go to a server as its CA and as its Marathon: both hear it.
+fn believed(config: Arc<ServerConfig>, file: &str) -> Outcome {
+    let options = Options { tls: Some(config), route: None };
+    let (peer, asked) = noting(options, |_| Reply::empty(404))?;
+    let site = Site::new()?;
+    let path = site.folder().join("own.pem");
+    std::fs::write(&path, file).map_err(text)?;
+    let mut arguments = site.arguments(&format!("https://{}/directory", peer.address()), &path);
+    arguments.push(format!("--marathon=https://{}", peer.address()));
+    arguments.push(format!("--marathon-ca={}", path.display()));
+    let mut daemon = site.daemon("daemon", &arguments, &[])?;
+    let both = || {
+        asked.all().iter().any(|it| it.contains("/directory"))
+            && asked.all().iter().any(|it| it.contains("/v2/"))
+    };
+    let heard = wait_until("it is asked as both", || both().then_some(()));
+    heard.map_err(|error| format!("{error}\n{}", daemon.output()))?;
     stop(&mut daemon)
 }
 
@@ -131,23 +257,7 @@ fn pinned() -> Outcome {
         Ok((Identity { chain, key: key.serialize_der() }, certificate.pem()))
     };
     let (identity, file) = own("127.0.0.1", 2100)?;
-    let tls = Some(server_config(&identity).map_err(text)?);
-    let (peer, asked) = noting(Options { tls, route: None }, |_| Reply::empty(404))?;
-    let site = Site::new()?;
-    let path = site.folder().join("own.pem");
-    std::fs::write(&path, &file).map_err(text)?;
-    let mut arguments = site.arguments(&format!("https://{}/directory", peer.address()), &path);
-    arguments.push(format!("--marathon=https://{}", peer.address()));
-    arguments.push(format!("--marathon-ca={}", path.display()));
-    let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    // It is heard as a CA, and as a Marathon.
-    let both = || {
-        asked.all().iter().any(|it| it.contains("/directory"))
-            && asked.all().iter().any(|it| it.contains("/v2/"))
-    };
-    let heard = wait_until("it is asked as both", || both().then_some(()));
-    heard.map_err(|error| format!("{error}\n{}", daemon.output()))?;
-    stop(&mut daemon)?;
+    believed(server_config(&identity).map_err(text)?, &file)?;
     // Another one with the same name, one for another name, and one that has expired are not believed.
     let (other, _) = own("127.0.0.1", 2100)?;
     refused(&other, &file, "invalid peer certificate")?;

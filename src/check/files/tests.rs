@@ -42,6 +42,7 @@ fn survey(names: &[&str], foreign: Vec<Stranger>, fallback: Option<Found>) -> Su
         barred: Vec::new(),
         free_bytes: None,
         free_files: None,
+        account_key: None,
         certificates: names.iter().map(|name| domain(name)).collect(),
         fallback,
         foreign,

@@ -80,6 +80,7 @@ impl World {
             barred: Vec::new(),
             free_bytes: None,
             free_files: None,
+            account_key: None,
             certificates: stored.iter().map(|(name, _)| domain(name)).collect(),
             fallback: Some(Found::File(Secret::new(fallback.pem.clone()))),
             foreign,

@@ -21,9 +21,7 @@ const KEPT_LINES_MAX: usize = 1000;
 pub fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
     let bundle = Bundle::as_haproxy_reads(pem.expose())?;
     bundle.can_be_loaded()?;
-    // Of a certificate that only our TLS library cannot read nobody here knows what it is for.
-    let missing = || BundleError::MissingName(name.clone());
-    bundle.covers(std::slice::from_ref(name)).map_err(|_| missing())?;
+    bundle.covers(std::slice::from_ref(name))?;
     let mut stored = Stored::of(&bundle);
     // A wildcard is no domain, but it may be what the file is for the name by.
     if let Err(place) = stored.names.binary_search(name) {

@@ -54,8 +54,12 @@ impl Certificates {
         match file.map(|pem| file::inspect(name, &pem)) {
             Ok(Ok(stored)) => self.adopt(turn, name, Some(stored)),
             // HAProxy can load it and may serve it: only a successor takes its place.
-            Ok(Err(error @ BundleError::MissingName(_))) => {
-                let line = Record::warn("storage", "certificate file is not for its own name");
+            Ok(Err(error @ (BundleError::MissingName(_) | BundleError::Unverifiable(_)))) => {
+                let text = match &error {
+                    BundleError::Unverifiable(_) => "cannot verify certificate file",
+                    _ => "certificate file is not for its own name",
+                };
+                let line = Record::warn("storage", text);
                 turn.log(line.with("name", name).with("error", error));
                 self.misnamed.insert(name.clone());
                 self.adopt(turn, name, None);

@@ -88,7 +88,7 @@ impl Issuer {
             }
             Err(error) => {
                 let text = format!("client.key: {error}; it is never overwritten");
-                self.get_stuck(turn, text.into());
+                self.get_stuck(turn, Complaint::new(text, Some(Hint::AccountKey)));
             }
         }
     }

@@ -13,6 +13,8 @@ use crate::pki::{Bundle, Leaf};
 
 const PKCS1: &str = include_str!("../../../tests/fixtures/client-pkcs1.key");
 const PKCS8: &str = include_str!("../../../tests/fixtures/client-pkcs8.key");
+/// Of DER (X.690 section 8.3).
+const INTEGER: u8 = 0x02;
 const SEC1: &str = include_str!("../../../tests/fixtures/client-sec1.key");
 
 fn verifies(public: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
@@ -164,4 +166,31 @@ fn chance_differs() {
     let mut keys = RingKeys::new();
     let numbers: std::collections::BTreeSet<u64> = (0..100).map(|_| keys.random()).collect();
     assert_eq!(numbers.len(), 100);
+}
+
+/// Only the modulus matters: ring says no before it looks at the rest.
+fn rsa_key(bits: usize) -> String {
+    let number = |bytes: &[u8]| der(INTEGER, &[&[0], bytes]).to_vec();
+    let mut modulus = vec![0xff; bits.div_ceil(8)];
+    modulus[0] >>= modulus.len() * 8 - bits;
+    let numbers = [&[0][..], &modulus, &[1, 0, 1], &[9; 64], &[9], &[9], &[9], &[9], &[9]];
+    let numbers: Vec<Vec<u8>> = numbers.iter().map(|bytes| number(bytes)).collect();
+    let numbers: Vec<&[u8]> = numbers.iter().map(Vec::as_slice).collect();
+    pem::write(&[(pem::RSA_PRIVATE_KEY, &der(SEQUENCE, &numbers))]).expose().into()
+}
+
+#[test]
+fn the_size_of_an_rsa_key_that_cannot_sign_is_named() {
+    let mut keys = RingKeys::new();
+    for bits in [512, 1024, 2047, 2049, 2560, 4608, 8192] {
+        let error = keys.read_account_key(&Secret::new(rsa_key(bits))).unwrap_err();
+        let text = error.to_string();
+        let expected =
+            format!("the RSA key has {bits} bits; keys of 2048, 3072 and 4096 bits are supported");
+        assert_eq!(text, expected);
+    }
+    for bits in [2048, 3072, 4096] {
+        let error = keys.read_account_key(&Secret::new(rsa_key(bits))).unwrap_err();
+        assert!(matches!(error, KeyError::Rejected(_)), "its numbers are none: {error}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The survey of the storage directory: asks the system who may do what, and how much room there is.
 //! Takes no lock, writes nothing, makes no directory. Of the files of ours that hold a key it reads
-//! `default.pem` alone.
+//! `default.pem` and `client.key`.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use rustix::fs::{Access, access, statvfs};
 use super::super::clock::system_time;
 use super::error::failed;
 use super::files::{FileKind, Files as _, PERMISSIONS};
-use super::{FALLBACK, PRIVATE_MODE, Storage, domain_of, optional};
+use super::{FALLBACK, FILE_BYTES_MAX, PRIVATE_MODE, Storage, domain_of, optional};
 use crate::survey::{LockState, OddMode, Survey};
 
 /// Folders in which the daemon makes and removes files; the first is the storage directory itself.
@@ -30,6 +30,7 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
         barred: Vec::new(),
         free_bytes: None,
         free_files: None,
+        account_key: None,
         certificates: Vec::new(),
         fallback: None,
         foreign: Vec::new(),
@@ -48,6 +49,7 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
     // Nothing is written, so by whom does not matter.
     let storage = Storage::new(dir.into(), cert_mode, 0);
     survey.fallback = storage.found(FALLBACK, false);
+    survey.account_key = storage.read_text("client.key", FILE_BYTES_MAX).ok();
     let mut pems = vec![FALLBACK.to_string()];
     match optional(storage.names("certs")) {
         Ok(names) => {

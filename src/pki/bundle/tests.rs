@@ -110,3 +110,34 @@ fn damaged_files_say_what_is_wrong() {
         let _ = Bundle::parse(&whole.expose()[..end]);
     }
 }
+
+#[test]
+fn a_critical_extension_that_is_unknown_hides_no_name() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["a.org".to_string(), "*.b.org".to_string()]).unwrap();
+    for oid in [&[2, 5, 29, 32][..], &[1, 3, 6, 1, 4, 1, 11129, 2, 4, 3]] {
+        let mut extension = rcgen::CustomExtension::from_oid_content(oid, vec![5, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions.push(extension);
+        let leaf = params.self_signed(&key).unwrap().pem();
+        let bundle = Bundle::as_haproxy_reads(&(key.serialize_pem() + &leaf)).unwrap();
+        assert_eq!((bundle.key_matches(), bundle.can_be_loaded()), (Ok(()), Ok(())));
+        assert_eq!(bundle.covers(&[domain("a.org"), domain("x.b.org")]), Ok(()));
+        let missing = Err(BundleError::MissingName(domain("c.org")));
+        assert_eq!(bundle.covers(&[domain("c.org")]), missing);
+    }
+}
+
+#[test]
+fn a_leaf_that_cannot_be_verified_is_not_said_to_lack_its_name() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["a.org".to_string()]).unwrap();
+    // The names, once more.
+    let value = [0x30, 7, 0x82, 5, b'a', b'.', b'o', b'r', b'g'];
+    let twice = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 17], value.to_vec());
+    params.custom_extensions.push(twice);
+    let leaf = params.self_signed(&key).unwrap().pem();
+    let bundle = Bundle::as_haproxy_reads(&(key.serialize_pem() + &leaf)).unwrap();
+    let error = bundle.covers(&[domain("a.org")]).unwrap_err().to_string();
+    assert!(error.starts_with("the first certificate cannot be verified: "), "{error}");
+}

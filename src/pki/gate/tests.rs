@@ -1,7 +1,8 @@
 //! The gate against chains that rcgen makes, and against what a CA may get wrong in one.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SignatureAlgorithm};
+use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType};
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SignatureAlgorithm};
 
 use super::*;
 use crate::pki::pem;
@@ -245,5 +246,63 @@ fn what_is_cut_or_mangled_never_panics() {
         let kinds = [is_signed_by(&made.leaf, &mangled), is_signed_by(&mangled, &made.root)];
         assert!(found.is_err() || kinds.contains(&None), "byte {index}");
         assert_eq!((signed_parts(&mangled[..index]), subject_key(&mangled[..index])), (None, None));
+    }
+}
+
+/// An extension that is critical. Its value is one certificate policy (RFC 5280 section 4.2.1.4).
+fn critical(oid: &[u64]) -> CustomExtension {
+    let value = [0x30, 10, 0x30, 8, 6, 6, 0x67, 0x81, 0x0c, 1, 2, 1];
+    let mut extension = CustomExtension::from_oid_content(oid, value.to_vec());
+    extension.set_criticality(true);
+    extension
+}
+
+#[test]
+fn critical_policy_extensions_are_accepted_as_browsers_accept_them() {
+    // certificatePolicies, policyMappings, policyConstraints, inhibitAnyPolicy.
+    for last in [32, 33, 36, 54] {
+        let oid = [2, 5, 29, last];
+        let all = || critical(&oid);
+        let made = Made::new(|all_params| {
+            all_params.iter_mut().for_each(|params| params.custom_extensions.push(all()));
+        });
+        assert_eq!(made.ways(), [Ok(()), Ok(()), Ok(())], "{oid:?}");
+        let other = names("c.org");
+        let missing = Err(GateError::Bundle(BundleError::MissingName(other[0].clone())));
+        let file = made.file(&[&made.leaf, &made.middle]);
+        assert_eq!(admit(&file, &other, now()).map(drop), missing);
+        let found = made.admit(&[&forged(&made.leaf), &made.middle]);
+        assert_eq!(found, Err(GateError::Signature(1)));
+        // What else a client checks stays checked.
+        let made = Made::new(|[leaf, middle, _]| {
+            leaf.custom_extensions.push(all());
+            middle.custom_extensions.push(all());
+            leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        assert!(made.ways()[..2].iter().all(|way| is_not_accepted(way, "certificate")), "{oid:?}");
+    }
+}
+
+#[test]
+fn a_critical_extension_that_no_browser_knows_is_named() {
+    // The poison of a precertificate (RFC 6962 section 3.1), and a number of more than one byte.
+    for oid in [&[1, 3, 6, 1, 4, 1, 11129, 2, 4, 3][..], &[2, 5, 29, 99], &[2, 999, 70_000]] {
+        let text: Vec<String> = oid.iter().map(ToString::to_string).collect();
+        let text = text.join(".");
+        let is_named = |way: &Result<(), GateError>, place: &str| {
+            way.as_ref().is_err_and(|error| {
+                let words = error.to_string();
+                words.contains(&text) && words.contains(place) && words.contains("--profile")
+            })
+        };
+        let made = Made::new(|[leaf, _, _]| leaf.custom_extensions.push(critical(oid)));
+        assert!(made.ways().iter().all(|way| is_named(way, "certificate 1 ")), "{:?}", made.ways());
+        let made = Made::new(|[_, middle, _]| middle.custom_extensions.push(critical(oid)));
+        let [short, long, alone] = made.ways();
+        assert!(is_named(&short, "certificate 2 ") && is_named(&long, "certificate 2 "));
+        assert_eq!(alone, Ok(()));
+        // Clients have the root already, and do not look at the one that is sent.
+        let made = Made::new(|[_, _, root]| root.custom_extensions.push(critical(oid)));
+        assert_eq!(made.ways(), [Ok(()), Ok(()), Ok(())]);
     }
 }

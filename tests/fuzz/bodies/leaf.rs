@@ -4,10 +4,12 @@
 use marathon_acme::acme::renewal_info::{cert_id, url};
 use marathon_acme::pki::Leaf;
 use marathon_acme::pki::leaf::renewal_by_lifetime;
+use marathon_acme::pki::verification::readable;
 use marathon_acme::url::Url;
 
 /// A certificate.
 pub fn run(bytes: &[u8]) {
+    assert_eq!(readable(bytes).len(), bytes.len());
     let Some(leaf) = Leaf::parse(bytes) else { return };
     check(&leaf);
     assert_eq!(Leaf::parse(&[bytes, &[0]].concat()), None, "a byte too many");

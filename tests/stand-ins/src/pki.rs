@@ -7,8 +7,8 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 
 use crate::date;
@@ -27,6 +27,7 @@ pub struct Pki {
     intermediate_der: Vec<u8>,
     random: Random,
     high_serials: bool,
+    critical_extension: Option<&'static [u64]>,
     /// What crossed chains are made of, when somebody asks for one.
     origin: Origin,
     crossed: BTreeMap<u8, Crossed>,
@@ -102,8 +103,16 @@ impl Pki {
             .to_vec();
         let origin = Origin { seed, name: name.to_string(), now, key: key.clone() };
         let issuer = Issuer::new(params, key);
-        let (high_serials, crossed) = (false, BTreeMap::new());
-        Pki { issuer, root_der, intermediate_der, random, high_serials, origin, crossed }
+        Pki {
+            issuer,
+            root_der,
+            intermediate_der,
+            random,
+            high_serials: false,
+            critical_extension: None,
+            origin,
+            crossed: BTreeMap::new(),
+        }
     }
 
     /// The root, DER.
@@ -125,6 +134,12 @@ impl Pki {
     /// zero. Takes no more chance than without.
     pub fn set_high_serials(&mut self, on: bool) {
         self.high_serials = on;
+    }
+
+    /// The object identifier of a critical extension that leaves have from now on, if any. Its value is one
+    /// certificate policy, whatever it is.
+    pub fn set_critical_extension(&mut self, oid: Option<&'static [u64]>) {
+        self.critical_extension = oid;
     }
 
     /// The root of another chain, PEM: `NAME Root 2` for chain 1, and so on.
@@ -167,6 +182,7 @@ impl Pki {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
+        params.custom_extensions.extend(self.critical_extension.map(critical));
         let der = params.signed_by(key, &self.issuer)?.der().to_vec();
         let chain_pem = pem("CERTIFICATE", &der) + &pem("CERTIFICATE", &self.intermediate_der);
         let serial = serial.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -206,6 +222,14 @@ impl Origin {
             .to_vec();
         Crossed { root_der, intermediate_der }
     }
+}
+
+/// A critical extension whose value is the policy "domain validated" (RFC 5280 section 4.2.1.4).
+fn critical(oid: &[u64]) -> CustomExtension {
+    let value = [0x30, 10, 0x30, 8, 6, 6, 0x67, 0x81, 0x0c, 1, 2, 1];
+    let mut extension = CustomExtension::from_oid_content(oid, value.to_vec());
+    extension.set_criticality(true);
+    extension
 }
 
 /// A PEM block (RFC 7468) with lines of 64 characters.

@@ -168,6 +168,8 @@ pub enum BadChain {
     Expired,
     /// The leaf is not valid yet.
     Future,
+    /// The leaf has a critical extension with this object identifier.
+    Critical(&'static [u64]),
 }
 
 impl Ca {
@@ -298,6 +300,12 @@ impl Ca {
             BadChain::Key => self.leaf(&other, &names, now)?,
             BadChain::Expired => self.leaf(&key, &names, earlier)?,
             BadChain::Future => self.leaf(&key, &names, later)?,
+            BadChain::Critical(oid) => {
+                self.pki.set_critical_extension(Some(oid));
+                let chain = self.leaf(&key, &names, now);
+                self.pki.set_critical_extension(None);
+                chain?
+            }
         })
     }
 
