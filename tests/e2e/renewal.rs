@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("certificates_that_the_ca_hastens_are_renewed_at_once", &[], hastened),
     ("a_renewal_goes_on_without_replaces_where_that_is_refused", &[], without_replaces),
     ("a_renewal_that_was_cut_off_replaces_all_the_same", &[], cut_off),
+    ("a_renewal_that_was_cut_off_is_fetched", &[], key_kept),
     ("a_renewal_whose_key_was_lost_is_made_once_more", &[], key_lost),
     ("bad_renewal_information_is_said_once_and_lived_with", &[], faults),
     ("once_asks_when_to_renew_and_renews_what_the_ca_hastens", &[], errand),
@@ -222,15 +223,32 @@ fn cut_off() -> Outcome {
     expect(stand.file(NAME)?.chain[0] == issued[1].der, || third.output())
 }
 
-/// The CA has issued the successor, but its key ended with the program.
-fn key_lost() -> Outcome {
+/// The CA has issued the successor, and the program ended; the next run fetches it.
+fn key_kept() -> Outcome {
+    let stand = issued_and_killed()?;
+    let mut third = stand.start("third", &[])?;
+    third.wait_for("issued name=a.example.com")?;
+    let issued = stand.with_ca(|ca| ca.issued().to_vec());
+    let stored = stand.file(NAME)?;
+    expect(issued.len() == 2 && stored.chain[0] == issued[1].der, || third.output())
+}
+
+/// A successor that the CA has issued, and whose order ended with the program before it was fetched.
+fn issued_and_killed() -> Outcome<Stand> {
     let stand = one_to_renew(|settings| settings.never_done = true)?;
-    let before = stand.file(NAME)?;
     let mut second = stand.start("second", &[])?;
     stand.wait_for_issued(&second, 2)?;
     stand.wait_for_memory(NAME, "/attempt/order")?;
     kill(&mut second)?;
     stand.with_ca(|ca| ca.settings.never_done = false);
+    Ok(stand)
+}
+
+/// Likewise, and its key is lost: earlier versions kept it in memory alone.
+fn key_lost() -> Outcome {
+    let stand = issued_and_killed()?;
+    let before = stand.file(NAME)?;
+    stand.forget_key(NAME)?;
     let mut third = stand.start("third", &[])?;
     third.wait_for("failed name=a.example.com")?;
     expect(stand.file(NAME)?.chain == before.chain, || third.output())?;
@@ -246,7 +264,7 @@ fn faults() -> Outcome {
     for (fault, words) in [
         (RenewalInfoFault::NoRetryAfter, "no proper Retry-After"),
         (RenewalInfoFault::EmptyWindow, "window ends at"),
-        (RenewalInfoFault::Html, "no proper JSON"),
+        (RenewalInfoFault::Html, "Welcome"),
         (RenewalInfoFault::Unavailable, "status 503"),
     ] {
         let stand = Stand::new(informing(RenewalInfo { fault, ..RenewalInfo::default() }))?;

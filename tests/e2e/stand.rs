@@ -96,6 +96,15 @@ impl Stand {
         fs::write(self.site.storage.join("state.json"), state.to_string()).map_err(text)
     }
 
+    /// Removes the key of the certificate that is being issued from `state.json`.
+    pub(crate) fn forget_key(&self, name: &str) -> Outcome {
+        self.change_state(|state| {
+            if let Some(attempt) = state["certificates"][name]["attempt"].as_object_mut() {
+                attempt.remove("key");
+            }
+        })
+    }
+
     /// Makes a daemon that is started next ask about every renewal at once.
     pub(crate) fn forget_when_to_ask(&self) -> Outcome {
         self.change_state(|state| {

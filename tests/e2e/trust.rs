@@ -437,7 +437,8 @@ fn ca_redirect() -> Outcome {
         let mut daemon = site.daemon("daemon", &site.arguments(&directory, &root), &[])?;
         daemon.wait_for("cannot register with the CA")?;
         let line = daemon.line("cannot register with the CA");
-        let why = format!("status {status}: a redirect to https://{}/moved", other.address());
+        let why = format!(": a redirect to https://{}/moved", other.address());
+        let why = format!("status {status} from https://{}{moved}{why}", ca.address());
         expect(line.contains(&why), || line.clone())?;
         stop(&mut daemon)?;
     }
