@@ -105,3 +105,18 @@ fn where_nothing_is_seen_that_is_the_problem() {
     proof.pass(10 * SECOND);
     assert!(proof.case.reloader.is_clean());
 }
+
+#[test]
+fn one_that_ends_is_lost_after_three_requests_and_another_one_is_the_canary() {
+    let mut proof = serving_both();
+    proof.loads.extend([(ip(1), "new"), (ip(2), "new")]);
+    proof.write("new");
+    proof.pass(Duration::ZERO);
+    assert_eq!(proof.signals.len(), 1);
+    proof.down.insert(ip(1));
+    proof.looks.clear();
+    proof.pass(10 * SECOND);
+    // Each time it is probed, and asked for its process ids when that fails.
+    let probes = proof.looks.iter().filter(|(at, _)| at.ip() == ip(1)).count();
+    assert_eq!((probes, proof.signals[1].0), (3, ip(2)), "{:?}", proof.looks);
+}
