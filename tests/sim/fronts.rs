@@ -34,8 +34,8 @@ pub(crate) enum Lie {
     /// Whatever is new makes it end, with all its ports: it is started again and again, and stays once
     /// `certs/` has another content.
     Crashes,
-    /// It serves `default.pem` for the names of whatever is new, until it is gone.
-    ServesDefault,
+    /// It fails the handshake for the names of whatever is new, until it is gone.
+    FailsHandshakes,
     /// From its next reload on it serves `default.pem` for every name, until it is repaired.
     Broken,
     /// From its next reload on it runs and does not listen for TLS, until it is repaired.
@@ -55,6 +55,8 @@ struct Front {
     crashed: Option<Directory>,
     /// The names for which it serves `default.pem`.
     defaulted: BTreeSet<String>,
+    /// The names for which the handshake fails.
+    failing: BTreeSet<String>,
     /// It does not listen for TLS.
     is_deaf: bool,
     /// Where its storage shows new files late.
@@ -70,6 +72,19 @@ pub(crate) struct Written {
     pub(crate) content: Snapshot,
     /// When each load balancer sees it.
     pub(crate) visible: BTreeMap<usize, Nanos>,
+}
+
+impl Front {
+    /// Whether a file that it has loaded harms it now.
+    fn is_harmed(&self) -> bool {
+        self.crashed.is_some() || !self.failing.is_empty()
+    }
+
+    fn recover(&mut self) {
+        self.crashed = None;
+        self.defaulted.clear();
+        self.failing.clear();
+    }
 }
 
 /// All of them, by their numbers.
@@ -155,7 +170,7 @@ impl Fronts {
         let front = self.get(index);
         if front.serves != front.old {
             front.serves = front.old.clone();
-            (front.crashed, front.defaulted) = (None, BTreeSet::new());
+            front.recover();
             self.toll.count(Fault::LbStale);
         }
     }
@@ -165,9 +180,10 @@ impl Fronts {
         self.harmed.clear();
         for front in self.each.values_mut() {
             front.lie = None;
-            let defaulted = std::mem::take(&mut front.defaulted);
+            let is_harmed = front.is_harmed() || !front.defaulted.is_empty();
+            front.recover();
             front.is_deaf = false;
-            if front.crashed.take().is_some() || !defaulted.is_empty() {
+            if is_harmed {
                 front.serves = now.clone();
             }
         }
@@ -196,7 +212,7 @@ impl Fronts {
         }
         let now = &now();
         front.reloads = reloads;
-        (front.crashed, front.defaulted) = (None, BTreeSet::new());
+        front.recover();
         front.is_deaf = front.lie == Some(Lie::Deaf);
         if front.view.is_some() && *now != *self.last {
             self.late_reloads += 1;
@@ -212,10 +228,10 @@ impl Fronts {
                 self.toll.count(Fault::LbCrash);
                 self.harmed.insert(index);
             }
-            Some(Lie::ServesDefault) if front.serves != *now => {
+            Some(Lie::FailsHandshakes) if front.serves != *now => {
                 let is_new =
                     |(name, leaf): &(&String, &Vec<u8>)| front.serves.get(*name) != Some(leaf);
-                front.defaulted = now.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
+                front.failing = now.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
                 self.harmed.insert(index);
             }
             Some(Lie::Broken) => {
@@ -260,7 +276,12 @@ impl Fronts {
 
     /// Whether a file that it has loaded harms it now.
     pub(crate) fn is_harmed(&self, index: usize) -> bool {
-        self.each.get(&index).is_some_and(|it| it.crashed.is_some() || !it.defaulted.is_empty())
+        self.each.get(&index).is_some_and(Front::is_harmed)
+    }
+
+    /// Whether the handshake for this name fails.
+    pub(crate) fn fails(&self, index: usize, name: &str) -> bool {
+        self.each.get(&index).is_some_and(|front| front.failing.contains(name))
     }
 
     /// What it shows for a name: `default.pem` when it has none for it.

@@ -400,12 +400,12 @@ impl Run {
         Ok(())
     }
 
-    /// A file makes each load balancer that loads it end, or serve something else for its names: two of them
-    /// end at most, or one serves something else.
+    /// A file makes each load balancer that loads it end, or fail handshakes for its names: two of them end
+    /// at most, or one fails.
     fn harmful(&mut self) -> Result<(), String> {
         let settings: Vec<lb::Settings> =
             self.world.peers.lbs.iter().map(|lb| lb.settings.clone()).collect();
-        let lie = if self.chance.chance(50) { Lie::Crashes } else { Lie::ServesDefault };
+        let lie = if self.chance.chance(50) { Lie::Crashes } else { Lie::FailsHandshakes };
         for index in 0..self.balancers {
             self.world.fronts.delay(index, Delay::Fixed(0));
             // Others are let wait so long as a quick one takes for two reloads and no longer.

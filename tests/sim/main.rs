@@ -301,11 +301,9 @@ fn a_year_of_every_seed() {
 
 #[test]
 fn a_seed_replays_to_the_byte() {
-    for seed in [1, 2, 3] {
-        let (first, second) = (scenario::run(seed, false), scenario::run(seed, false));
-        assert_eq!(first, second, "seed {seed}");
-    }
-    let size = year::Size { domains: 8, apps: 2, days: 10 };
+    let (first, second) = (scenario::run(1, false), scenario::run(1, false));
+    assert_eq!(first, second);
+    let size = year::Size { domains: 4, apps: 2, days: 5 };
     let (first, second) = (year::run(3, size, false), year::run(3, size, false));
     assert_eq!(first, second, "a short year");
 }

@@ -343,6 +343,16 @@ impl Network {
         }
     }
 
+    /// The peer ends a connection by a TLS alert.
+    pub(crate) fn fail_handshake(&mut self, now: Nanos, conn: ConnId) {
+        if let Some(link) = self.links.get(&conn) {
+            let (peer, number) = link.peer;
+            self.post(now, Delivery::PeerClosed(peer, number));
+            let reason = CloseReason::Tls("received fatal alert: HandshakeFailure".into());
+            self.post(now, Delivery::DaemonClosed(conn, reason));
+        }
+    }
+
     /// Resets every connection with a peer, as when the way to it is cut.
     pub(crate) fn cut(&mut self, now: Nanos, peer: PeerId) {
         let with_peer = self.links.iter().filter(|(_, link)| link.peer.0 == peer);

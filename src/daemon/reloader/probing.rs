@@ -53,8 +53,7 @@ impl LbInstance {
                 } else {
                     let is_earlier = verdict == Verdict::Earlier;
                     let seen = Sighting::another(&name, place, &der, is_earlier);
-                    let file = cx.catalog.stored(&name);
-                    verification.wrong(seen, file, verdict == Verdict::NotForName);
+                    verification.wrong(seen);
                 }
             }
             TransportEvent::Failed(error) => {

@@ -94,11 +94,8 @@ pub(super) enum Verdict {
     Right,
     /// An earlier one: it has not loaded the new file, or does not see it.
     Earlier,
-    /// One that is for the name, and that no file of ours has: HAProxy prefers another file. The new file
-    /// is not the cause.
-    Foreign,
-    /// One that is not for the name: HAProxy has no certificate for it.
-    NotForName,
+    /// One that no file of ours for this name has: HAProxy does not see the new file, or prefers another one.
+    Other,
 }
 
 /// By names that a file in `certs/` which is not ours is served for, a sentence about that file.
@@ -119,10 +116,8 @@ pub(super) fn judge(
         Verdict::Right
     } else if worked == Some(leaf) || is_ours(catalog, writes, name, leaf) {
         Verdict::Earlier
-    } else if Leaf::parse(der).is_some_and(|it| it.is_for(der, name)) {
-        Verdict::Foreign
     } else {
-        Verdict::NotForName
+        Verdict::Other
     }
 }
 

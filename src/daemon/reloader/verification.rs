@@ -77,7 +77,7 @@ pub(super) struct Verification {
     pub(super) seen: Option<Sighting>,
     /// What was served before the first signal, where that was a certificate of ours.
     pub(super) worked: Files,
-    /// Names for which the last reload serves no certificate.
+    /// Names for which the last reload fails the TLS handshake.
     rejecting: Files,
     /// Names for which the reload before it did so.
     rejecting_before: Files,
@@ -181,20 +181,15 @@ impl Verification {
         skips
     }
 
-    /// The front of what is left was seen to be wrong: the others are probed first. `is_missing`: HAProxy has
-    /// no certificate for the name, as if it could not use the file.
-    pub(super) fn wrong(&mut self, seen: Sighting, file: Option<Fingerprint>, is_missing: bool) {
+    /// The front of what is left was seen to be wrong: the others are probed first. Another certificate is
+    /// no evidence against a file: HAProxy loads every file that it sees, or none of them.
+    pub(super) fn wrong(&mut self, seen: Sighting) {
         if self.skip_witness() {
             return;
         }
         self.seen = Some(seen);
         self.misses += 1;
-        if let Some((name, at)) = self.left.pop_front() {
-            if is_missing {
-                self.reject(&name, file);
-            }
-            self.left.push_back((name, at));
-        }
+        self.left.rotate_left(1);
     }
 
     /// No TLS handshake succeeds: what is left is not probed in this pass. `is_reached`: the port was

@@ -67,14 +67,22 @@ fn broken() -> Outcome {
     fs::copy(site.storage.join("default.pem"), empty.join("default.pem")).map_err(text)?;
     pair.first.sees(&empty)?;
     extended(&pair, "b", "d.example.com")?;
+    // Its copy of the directory lacks the new file alone.
+    fs::copy(site.certificate("a.example.com"), empty.join("certs/a.example.com.pem"))
+        .map_err(text)?;
+    site.deploy("/e", "e.example.com");
+    let (second, trust) = (crate::process::local(pair.second.ports[1]), &pair.real.trust);
+    within(SECONDS, "the second one serves e.example.com", || {
+        stand_ins::tls::shown(second, "e.example.com", trust).is_ok()
+    })?;
     pair.first.sees(&site.storage)?;
-    for name in ["d.example.com", "a.example.com"] {
+    for name in ["d.example.com", "a.example.com", "e.example.com"] {
         pair.both_serve(name)?;
     }
     pair.rests()?;
     let output = pair.daemon.output();
     expect(!output.contains("rolled back"), || output.clone())?;
-    expect(pair.real.pebble.orders() == orders + 2, || "it was ordered again".into())?;
+    expect(pair.real.pebble.orders() == orders + 3, || "it was ordered again".into())?;
     let now = files(&site.storage.join("archive"))?;
     expect(now <= archived + 2, || format!("{archived} files in archive/, and now {now}"))
 }

@@ -47,6 +47,9 @@ impl World {
     pub(super) fn connected(&mut self, conn: ConnId) {
         let name = self.glances.remove(&conn);
         match (name, self.network.peer_of(conn)) {
+            (Some(name), Some((PeerId::Lb(index), _))) if self.fronts.fails(index, &name) => {
+                self.network.fail_handshake(self.now, conn);
+            }
             (Some(name), Some((PeerId::Lb(index), _))) => {
                 let der = self.fronts.shows(index, &name);
                 self.hear_of(conn, |conn| Heard::Presented(conn, der));

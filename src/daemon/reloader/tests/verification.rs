@@ -354,11 +354,11 @@ fn one_that_cannot_be_signaled_is_no_canary() {
     assert_eq!(proof.serves[&ip(2)], "newer");
 }
 
-/// Two load balancers that serve the previous file, of which the first one serves neither file once it has
+/// Two load balancers that serve the previous file, of which the first one fails the handshake once it has
 /// loaded the new one, and still serves another name.
 fn rejecting() -> Proof {
     let mut proof = witness::serving_both();
-    proof.loads.insert(ip(1), "other");
+    proof.loads.insert(ip(1), "alert");
     proof.loads.insert(ip(2), "new");
     proof.write("new");
     proof
