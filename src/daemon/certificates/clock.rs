@@ -1,6 +1,6 @@
 //! How far this machine's clock is off, compared with the CA's `Date` and with the newest certificate file.
-//! A machine without a battery starts in 1970, or years ahead. Renewals are planned by the CA's clock where
-//! the two differ, and nothing is archived before they agree. Arithmetic only; never reads a clock.
+//! A machine without a battery starts in 1970, or years ahead. Where ours is ahead, renewals are planned by
+//! the CA's clock, and nothing is archived before the two agree. Arithmetic only; never reads a clock.
 
 use std::time::Duration;
 
@@ -47,11 +47,15 @@ impl ClockOffset {
         }
     }
 
-    /// What our clock shows when the CA's shows `at`.
+    /// When, by our clock, a renewal that is planned for `at` is due: where ours is ahead, when the CA's
+    /// shows that. Never sooner: a CA whose own clock is ahead would make every certificate due at once,
+    /// and a clock that is far behind believes no server's certificate anyway.
     pub(super) fn on_ours(self, at: UnixTime) -> UnixTime {
         match self {
-            ClockOffset::Unknown | ClockOffset::Agrees => at,
-            ClockOffset::AheadMs(ms) => UnixTime::from_millis(at.as_millis().saturating_add(ms)),
+            ClockOffset::AheadMs(ms) if ms > 0 => {
+                UnixTime::from_millis(at.as_millis().saturating_add(ms))
+            }
+            _ => at,
         }
     }
 

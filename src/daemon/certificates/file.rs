@@ -50,10 +50,14 @@ pub(super) struct Refused {
     pub(super) pem: Secret,
 }
 
-/// Key, leaf and chain as one file, when they pass the gate. The CA's own clock says what is now, where
-/// it tells: ours may be wrong.
+/// Key, leaf and chain as one file, when they pass the gate by the CA's clock, where it tells, or by ours:
+/// either may be wrong.
 pub(super) fn assemble(now: UnixTime, issued: &Issued) -> Result<Assembled, Refused> {
-    let now = issued.told_time.unwrap_or(now);
+    let by_theirs = assemble_at(issued.told_time.unwrap_or(now), issued);
+    by_theirs.or_else(|refused| assemble_at(now, issued).map_err(|_| refused))
+}
+
+fn assemble_at(now: UnixTime, issued: &Issued) -> Result<Assembled, Refused> {
     let pem = match Bundle::assemble(&issued.key, &issued.chain_pem, now) {
         Ok(pem) => pem,
         Err(error) => {

@@ -122,6 +122,25 @@ fn a_clock_that_is_far_off_the_cas_is_said_once_until_they_agree() {
     assert_eq!(found, [0, 0, 1, 1, 1, 2]);
 }
 
+#[test]
+fn a_date_of_an_error_is_not_believed() {
+    for (status, told) in [(200, 1), (503, 0), (404, 0)] {
+        let mut case = Case::registered();
+        case.said.clear();
+        case.order(1);
+        case.drain();
+        let (call, _) = case.calls.pop_front().expect("a call");
+        let mut headers = Headers::new();
+        headers.push("Date", "Fri, 12 Feb 2027 00:00:00 GMT");
+        let head = ResponseHead { status, headers };
+        let response = Response { head, body: b"<html>".to_vec() };
+        case.issuer.handle_response(&mut case.bench.turn(), call, Ok(response));
+        case.drain();
+        let compared = |it: &&IssuerOutput| matches!(it, IssuerOutput::ClockCompared { .. });
+        assert_eq!(case.said.iter().filter(compared).count(), told, "{status}");
+    }
+}
+
 /// A cache adds the age of its answer.
 #[test]
 fn how_far_our_clock_is_off_is_told() {
