@@ -366,3 +366,14 @@ fn an_order_is_finalized_once_what_it_needs_is_remembered() {
         assert!(case.certificates.poll_output().is_none());
     }
 }
+
+#[test]
+fn a_writing_that_had_begun_before_does_not_keep_an_order() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    let revision = case.revisions + 1;
+    case.certificates.recording(revision);
+    case.place(0, "https://ca.example/order/7");
+    case.certificates.recorded(&mut case.bench.turn(), revision, Ok(()));
+    assert!(case.certificates.poll_output().is_none(), "its key is not in that one");
+}
