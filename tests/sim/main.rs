@@ -91,7 +91,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SEEDS: u64 = 100;
 const YEARS: u64 = 2;
 /// Seeds of a run in which load balancers lie.
-const LYING_SEEDS: u64 = 30;
+const LYING_SEEDS: u64 = 15;
 /// Seeds of a run in which storage shows new files late.
 const LATE_SEEDS: u64 = 8;
 /// Seeds of a run in which only strangers come.

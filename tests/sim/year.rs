@@ -57,7 +57,7 @@ impl Size {
     /// What the simulator is for.
     pub(crate) const FULL: Size = Size { domains: 200, apps: 30, days: 365 };
     /// What is left of it where nothing is optimized.
-    pub(crate) const SMALL: Size = Size { domains: 16, apps: 4, days: 120 };
+    pub(crate) const SMALL: Size = Size { domains: 12, apps: 4, days: 90 };
 }
 
 /// Runs a seed; what went wrong, when something did.
