@@ -38,6 +38,8 @@ pub(crate) enum Lie {
     FailsHandshakes,
     /// From its next reload on it serves `default.pem` for every name, until it is repaired.
     Broken,
+    /// From its next reload on it fails every handshake, until it is repaired.
+    Alerts,
     /// From its next reload on it runs and does not listen for TLS, until it is repaired.
     Deaf,
 }
@@ -236,6 +238,9 @@ impl Fronts {
             }
             Some(Lie::Broken) => {
                 front.defaulted = front.serves.keys().chain(now.keys()).cloned().collect();
+            }
+            Some(Lie::Alerts) => {
+                front.failing = front.serves.keys().chain(now.keys()).cloned().collect();
             }
             Some(Lie::Deaf) => {}
             _ => {

@@ -380,7 +380,7 @@ impl Run {
     /// One is broken in itself from its next reload on, which is for a new file: the others serve that.
     fn broken(&mut self) -> Result<(), String> {
         let index = self.any();
-        let lie = if self.chance.chance(50) { Lie::Broken } else { Lie::Deaf };
+        let lie = [Lie::Broken, Lie::Alerts, Lie::Deaf][self.chance.below(3) as usize];
         self.world.fronts.lie(index, lie);
         self.watch.is_down(index);
         let quiet_since = self.world.now();

@@ -93,7 +93,7 @@ const YEARS: u64 = 2;
 /// Seeds of a run in which load balancers lie.
 const LYING_SEEDS: u64 = 15;
 /// Seeds of a run in which storage shows new files late.
-const LATE_SEEDS: u64 = 8;
+const LATE_SEEDS: u64 = 40;
 /// Seeds of a run in which only strangers come.
 const STRANGE_SEEDS: u64 = 20;
 /// Seeds of a run with hostile tenants, and of each scene of many renewals.
