@@ -1,4 +1,5 @@
-//! What must survive a restart: `state.json`. Losing it costs no certificate.
+//! What must survive a restart: `state.json`, with the key of a certificate that is being issued.
+//! Losing it costs no stored certificate.
 //! Pure: text in, text out. A file that is none of ours is damaged as a whole; within one of ours, a
 //! member that makes no sense is passed over, so that the rest is kept.
 

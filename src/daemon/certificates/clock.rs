@@ -24,7 +24,7 @@ pub(super) enum ClockOffset {
     Unknown,
     /// It agrees with the CA's.
     Agrees,
-    /// It is ahead of the CA's by so many milliseconds; behind it, where they are negative.
+    /// It is ahead of the CA's by this number of milliseconds; behind it if negative.
     AheadMs(i64),
 }
 

@@ -119,7 +119,7 @@ impl Certificates {
         revision: u64,
         result: Result<(), &StoreError>,
     ) {
-        // Where it cannot be written, the certificate is lost with this run, and no sooner.
+        // If it cannot be written, the order continues: its key is then only in memory.
         let kept = self.keeping.extract_if(.., |(_, write)| write.is_some_and(|it| it <= revision));
         self.outputs.extend(kept.map(|(order, _)| CertificatesOutput::Kept(order)));
         for name in std::mem::take(&mut self.recording) {

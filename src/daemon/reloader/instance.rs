@@ -380,7 +380,7 @@ impl LbInstance {
             }
         }
         verification.signaled(now);
-        verification.witness = sighting::witness(cx.catalog, &self.served, &verification.left);
+        verification.reference = sighting::reference(cx.catalog, &self.served, &verification.left);
         if !verification.left.is_empty() {
             let look = Look::Due(now + FIRST_LOOK_PAUSE);
             self.step = Step::Verifying { look, verification };

@@ -151,8 +151,8 @@ pub(super) fn left(
     names.into_iter().flat_map(everywhere).collect()
 }
 
-/// Of what a load balancer was last `served` right: a name of another file than those `left`.
-pub(super) fn witness(
+/// A name that a load balancer was last seen to serve correctly, of another file than those that are `left`.
+pub(super) fn reference(
     catalog: &dyn Catalog,
     served: &BTreeMap<Domain, Served>,
     left: &Left,

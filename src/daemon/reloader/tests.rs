@@ -12,8 +12,8 @@ use crate::url::Url;
 mod drift;
 mod foreign;
 mod hanging;
+mod reference;
 mod verification;
-mod witness;
 
 const PIDS: &str = "/_haproxy_getpids";
 const SECOND: Duration = Duration::from_secs(1);

@@ -68,11 +68,11 @@ pub(super) struct Verification {
     pub(super) left: Left,
     /// Names found wrong in this pass.
     misses: usize,
-    /// Another name, of a file that was served before the signal. Only where the reload still serves that one
-    /// is a new file the cause of what is wrong.
-    pub(super) witness: Option<Domain>,
-    /// The last reload does.
-    is_witnessed: bool,
+    /// Another name, whose file was served before the signal. A new file is the cause of a failure only where
+    /// the reload still serves this name.
+    pub(super) reference: Option<Domain>,
+    /// The last reload serves it.
+    serves_reference: bool,
     /// What was seen in place of the right certificate, the last time.
     pub(super) seen: Option<Sighting>,
     /// What was served before the first signal, where that was a certificate of ours.
@@ -118,8 +118,8 @@ impl Verification {
             failed_reloads: 0,
             left: Left::new(),
             misses: 0,
-            witness: None,
-            is_witnessed: false,
+            reference: None,
+            serves_reference: false,
             seen: None,
             worked: Files::new(),
             rejecting: Files::new(),
@@ -133,7 +133,7 @@ impl Verification {
     pub(super) fn signaled(&mut self, now: Instant) {
         (self.signaled_at, self.is_repeated) = (now, true);
         (self.new, self.reloaded, self.counted_at) = (Pids::new(), false, None);
-        (self.is_judged, self.is_witnessed) = (false, false);
+        (self.is_judged, self.serves_reference) = (false, false);
         self.rejecting.clear();
         self.misses = 0;
     }
@@ -167,14 +167,15 @@ impl Verification {
     pub(super) fn right(&mut self) {
         if let Some((name, _)) = self.left.pop_front() {
             self.rejecting.remove(&name);
-            self.is_witnessed |= self.witness.as_ref() == Some(&name);
+            self.serves_reference |= self.reference.as_ref() == Some(&name);
         }
     }
 
-    /// Leaves the witness out, where it is the front: what it serves is for the drift watch to tell.
-    fn skip_witness(&mut self) -> bool {
+    /// Removes the reference if it is the front of what is left: the drift watch reports what is wrong
+    /// with it.
+    fn skip_reference(&mut self) -> bool {
         let asked = self.left.front().map(|(name, _)| name);
-        let skips = asked.is_some() && asked == self.witness.as_ref();
+        let skips = asked.is_some() && asked == self.reference.as_ref();
         if skips {
             self.left.pop_front();
         }
@@ -184,7 +185,7 @@ impl Verification {
     /// The front of what is left was seen to be wrong: the others are probed first. Another certificate is
     /// no evidence against a file: HAProxy loads every file that it sees, or none of them.
     pub(super) fn wrong(&mut self, seen: Sighting) {
-        if self.skip_witness() {
+        if self.skip_reference() {
             return;
         }
         self.seen = Some(seen);
@@ -200,7 +201,7 @@ impl Verification {
         (seen, is_reached): (Sighting, bool),
         file: impl Fn(&Domain) -> Option<Fingerprint>,
     ) {
-        self.skip_witness();
+        self.skip_reference();
         self.seen = Some(seen);
         self.misses = PASS;
         if !is_reached {
@@ -235,8 +236,8 @@ impl Verification {
             }
         } else if !std::mem::replace(&mut self.is_judged, true) {
             let place = self.left.front().map(|(_, place)| *place);
-            let witness = self.witness.clone().zip(place);
-            witness.into_iter().for_each(|witness| self.left.push_front(witness));
+            let reference = self.reference.clone().zip(place);
+            reference.into_iter().for_each(|reference| self.left.push_front(reference));
             return Next::Probe;
         } else if due(self.wrong_pause(now)) {
             self.ignored = 0;
@@ -251,10 +252,10 @@ impl Verification {
         matches!(self.seen, Some(Sighting::Another { .. }))
     }
 
-    /// A reload with a new process has not served what is left: evidence, where it serves the witness and
-    /// is the second in a row.
+    /// A reload with a new process failed for what is left. It is evidence if it serves the reference and is
+    /// the second in a row.
     fn fail_reload(&mut self) {
-        if !self.is_witnessed {
+        if !self.serves_reference {
             self.rejecting.clear();
         }
         self.failed_reloads = self.failed_reloads.saturating_add(1);

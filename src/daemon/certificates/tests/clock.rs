@@ -20,6 +20,17 @@ fn started(ahead_ms: i64, wishes: &[(&str, &str)]) -> (Case, Vec<String>) {
 }
 
 impl Case {
+    /// A certificate was issued just now, then our clock was set forward by this, and the CA has answered.
+    fn issued_and_set(ours_ms: i64, ahead_ms: i64) -> Case {
+        let mut case = Case::new();
+        case.want(&[("a.org", "1")]);
+        case.obtain(0, "a.org", 90);
+        let ours = case.bench.now.wall.as_millis() + ours_ms;
+        case.bench.now.wall = UnixTime::from_millis(ours);
+        assert_eq!(case.compare_clocks(ahead_ms), Vec::<String>::new(), "{ahead_ms}");
+        case
+    }
+
     fn compare_clocks(&mut self, ahead_ms: i64) -> Vec<String> {
         self.certificates.clock_compared(&mut self.bench.turn(), ahead_ms);
         self.wake()
@@ -37,13 +48,7 @@ fn renewed_after(case: &mut Case) -> Duration {
 #[test]
 fn a_renewal_is_planned_by_the_clock_of_the_ca() {
     for ahead_ms in [14 * YEAR_MS, 50 * HOUR_MS, HOUR_MS / 2, 0] {
-        let mut case = Case::new();
-        case.want(&[("a.org", "1")]);
-        case.obtain(0, "a.org", 90);
-        // Set before the CA is asked again.
-        let ours = case.bench.now.wall.as_millis() + ahead_ms;
-        case.bench.now.wall = UnixTime::from_millis(ours);
-        assert_eq!(case.compare_clocks(ahead_ms), Vec::<String>::new(), "{ahead_ms}");
+        let mut case = Case::issued_and_set(ahead_ms, ahead_ms);
         let slept = renewed_after(&mut case);
         assert!(slept > DAY * 58 && slept < DAY * 61, "{slept:?} {ahead_ms}");
     }
@@ -53,12 +58,7 @@ fn a_renewal_is_planned_by_the_clock_of_the_ca() {
 #[test]
 fn a_clock_of_the_ca_that_is_ahead_makes_nothing_due() {
     for (ahead_ms, ours_ms) in [(-80 * 24 * HOUR_MS, 0), (-YEAR_MS, 0), (-YEAR_MS, -HOUR_MS)] {
-        let mut case = Case::new();
-        case.want(&[("a.org", "1")]);
-        case.obtain(0, "a.org", 90);
-        let ours = case.bench.now.wall.as_millis() + ours_ms;
-        case.bench.now.wall = UnixTime::from_millis(ours);
-        assert_eq!(case.compare_clocks(ahead_ms), Vec::<String>::new(), "{ahead_ms}");
+        let mut case = Case::issued_and_set(ours_ms, ahead_ms);
         assert!(!case.certificates.clock_agrees());
         let slept = renewed_after(&mut case);
         assert!(slept > DAY * 58 && slept < DAY * 61, "{slept:?} {ahead_ms}");

@@ -357,7 +357,7 @@ fn one_that_cannot_be_signaled_is_no_canary() {
 /// Two load balancers that serve the previous file, of which the first one fails the handshake once it has
 /// loaded the new one, and still serves another name.
 fn rejecting() -> Proof {
-    let mut proof = witness::serving_both();
+    let mut proof = reference::serving_both();
     proof.loads.insert(ip(1), "alert");
     proof.loads.insert(ip(2), "new");
     proof.write("new");

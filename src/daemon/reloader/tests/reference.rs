@@ -80,7 +80,7 @@ fn without_another_name_there_is_no_evidence_against_a_file() {
 }
 
 #[test]
-fn a_witness_that_is_wrong_delays_no_acknowledgment() {
+fn a_reference_that_is_wrong_delays_no_acknowledgment() {
     let mut proof = breaking("old", "other");
     proof.pass(4 * SECOND);
     proof.loads.insert(ip(1), "new");
