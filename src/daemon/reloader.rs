@@ -20,6 +20,7 @@ mod drift;
 mod instance;
 mod probing;
 mod problems;
+mod processes;
 mod rollout;
 mod sighting;
 mod target;

@@ -89,23 +89,16 @@ struct State {
     /// When the change under way began, and how long its calls took so far.
     now: Nanos,
     elapsed: Nanos,
-    /// Locked files, by their numbers, and the process that holds each; where the file system has no
-    /// locks, those that a process has made to be its lock.
-    locks: BTreeMap<u64, Holder>,
+    /// Locked files, by their numbers, and the process that holds each.
+    locks: BTreeMap<u64, u64>,
+    /// Where the file system has no locks: the process whose line is in a lock file, by its number.
+    lines: BTreeMap<u64, u64>,
     /// How often the machine was started.
     boots: u64,
     /// This process dies before a call, after so many more.
     dying: Option<(u64, u64)>,
     last_write: Nanos,
     chance: Random,
-}
-
-/// Who holds a lock.
-#[derive(Clone, Copy, Debug)]
-struct Holder {
-    process: u64,
-    /// The system keeps it from others.
-    is_locked: bool,
 }
 
 impl Disk {
@@ -121,6 +114,7 @@ impl Disk {
             now: 0,
             elapsed: 0,
             locks: BTreeMap::new(),
+            lines: BTreeMap::new(),
             boots: 1,
             dying: None,
             last_write: 0,

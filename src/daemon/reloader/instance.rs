@@ -24,10 +24,12 @@ use crate::turn::Turn;
 use crate::url::Url;
 
 use super::ReloadContext;
+use super::processes::{Processes, Shown};
 use super::sighting::{self, Served};
-use super::verification::{Left, Pids, Verification};
+use super::verification::{Left, Verification};
 
-/// A load balancer that has not answered by then is asked again.
+/// A load balancer that has not answered by then is asked again; one that shows no process ids by then
+/// shows none.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The process ids are waited for no longer: a load balancer that shows none is signaled all the same.
 pub(super) const PIDS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -67,33 +69,6 @@ pub(super) struct LbInstance {
     pub(super) backoff: Backoff,
     pub(super) processes: Processes,
     pub(super) step: Step,
-}
-
-/// Which of HAProxy's processes are workers: the master of master-worker mode outlives every reload.
-#[derive(Debug, Default)]
-pub(super) struct Processes {
-    /// Those that appeared after a signal of this process.
-    workers: Pids,
-    /// Those that ran before the last reload.
-    replaced: Pids,
-}
-
-impl Processes {
-    pub(super) fn reloaded(&mut self, verification: &Verification, shown: &Pids) {
-        self.workers = self.workers.iter().filter(|pid| shown.contains(*pid)).copied().collect();
-        for pid in verification.new_pids() {
-            self.workers.insert(pid);
-        }
-        self.replaced = verification.before.clone().unwrap_or_default();
-    }
-
-    /// Of those that are shown: the workers that the last reload has replaced. One process of unknown origin
-    /// is taken for the master.
-    pub(super) fn old_workers(&self, shown: &Pids) -> usize {
-        let old = || self.replaced.iter().filter(|pid| shown.contains(*pid));
-        let known = old().filter(|pid| self.workers.contains(*pid)).count();
-        known + (old().count() - known).saturating_sub(1)
-    }
 }
 
 /// Where a load balancer is: signaled at one address, and probed there or elsewhere, or nowhere.
@@ -227,7 +202,7 @@ impl LbInstance {
 
     /// Probes whether it still serves the files of these names.
     pub(super) fn probe(&mut self, now: Instant, names: &[Domain], at: LbAddress<'_>) {
-        let mut verification = Verification::new(now, None, None);
+        let mut verification = Verification::new(now, None, Shown::Unanswered);
         for place in at.places {
             verification.left.extend(names.iter().map(|name| (name.clone(), *place)));
         }
@@ -266,9 +241,9 @@ impl LbInstance {
     ) -> Progress {
         match std::mem::take(&mut self.step) {
             Step::Resting => Progress::Going,
-            Step::PidsBefore(_) => match pids(event) {
+            Step::PidsBefore(_) => match Shown::in_answer(event) {
                 Err(problem) => Progress::Failed(problem),
-                Ok(pids) => self.begin_rollout(turn, cx, at, pids),
+                Ok(shown) => self.begin_rollout(turn, cx, at, shown),
             },
             Step::Previewing { left, verification, .. } => {
                 self.previewed(turn, cx, at, (left, verification), event)
@@ -296,9 +271,9 @@ impl LbInstance {
         turn: &mut Turn<'_>,
         cx: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
-        pids: Option<Pids>,
+        shown: Shown,
     ) -> Progress {
-        let verification = Verification::new(turn.now.mono, Some(at.pending), pids);
+        let verification = Verification::new(turn.now.mono, Some(at.pending), shown);
         let mut left = self.left(cx, at);
         let is_known = |name: &Domain| {
             let previous = cx.catalog.previous(name);
@@ -384,45 +359,11 @@ impl LbInstance {
         if !verification.left.is_empty() {
             let look = Look::Due(now + FIRST_LOOK_PAUSE);
             self.step = Step::Verifying { look, verification };
-        } else if verification.before.is_some() {
+        } else if !verification.hides_pids {
             self.step = Step::Watching { look: Look::Due(now + LOOK_PAUSE), verification };
         } else {
             return self.verified(&verification);
         }
-        Progress::Going
-    }
-
-    /// A look at the process ids, where nothing else can be seen.
-    fn watched(
-        &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
-        at: LbAddress<'_>,
-        mut verification: Box<Verification>,
-        event: TransportEvent,
-    ) -> Progress {
-        let now = turn.now.mono;
-        let shown = match pids(event) {
-            Ok(shown) => {
-                verification.is_lost(true);
-                shown.unwrap_or_default()
-            }
-            Err(problem) if verification.is_lost(false) => return Progress::Lost(problem),
-            Err(_) => Pids::new(),
-        };
-        verification.count(now, &shown);
-        if verification.reloaded {
-            self.processes.reloaded(&verification, &shown);
-            return self.verified(&verification);
-        }
-        let is_ignored = verification.is_ignored(now);
-        if is_ignored || verification.is_overtaken(now, at.pending) {
-            let after = now.since(verification.began_at);
-            verification.aim(now, at.pending);
-            let _ = self.signal(turn, cx, at, verification);
-            return if is_ignored { Progress::Ignored(after) } else { Progress::Going };
-        }
-        self.step = Step::Watching { look: Look::Due(now + LOOK_PAUSE), verification };
         Progress::Going
     }
 
@@ -437,7 +378,8 @@ impl LbInstance {
         self.retry_at = self.retry_at.filter(|at| *at > now);
         match std::mem::take(&mut self.step) {
             Step::Watching { look: Look::Due(due), verification } if due <= now => {
-                let asked = (lb::pids_request(at.url), PIDS_TIMEOUT);
+                // No signal waits for it.
+                let asked = (lb::pids_request(at.url), SIGNAL_TIMEOUT);
                 let request = send(turn, cx.transport, asked, at);
                 self.step = Step::Watching { look: Look::Asked(request), verification };
             }
@@ -470,14 +412,6 @@ pub(super) fn response(event: TransportEvent) -> Result<Response, Complaint> {
         TransportEvent::Failed(error) => Err(error.complaint(Trust::WebPki)),
         // Only streamed requests, lookups and probes have other events.
         _ => Err(Complaint::from("it answered something else")),
-    }
-}
-
-/// The process ids in an answer; none where it was reached and does not show them.
-pub(super) fn pids(event: TransportEvent) -> Result<Option<Pids>, Complaint> {
-    match event {
-        TransportEvent::Failed(error) if error.is_reached() => Ok(None),
-        event => response(event).map(|response| lb::pids(&response)),
     }
 }
 

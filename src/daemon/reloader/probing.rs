@@ -13,11 +13,11 @@ use crate::turn::Turn;
 
 use super::ReloadContext;
 use super::instance::{
-    FIRST_LOOK_PAUSE, LOOK_PAUSE, LbAddress, LbInstance, Look, PIDS_TIMEOUT, Progress, Step, pids,
-    send,
+    FIRST_LOOK_PAUSE, LOOK_PAUSE, LbAddress, LbInstance, Look, PIDS_TIMEOUT, Progress, Step, send,
 };
+use super::processes::{Pids, Shown};
 use super::sighting::{self, Served, Sighting, Verdict};
-use super::verification::{Next, Pids, Verification};
+use super::verification::{Next, Verification};
 
 /// What the drift watch finds wrong is not believed before it was wrong for this long: another signal may
 /// have made HAProxy reload in this moment.
@@ -123,7 +123,7 @@ impl LbInstance {
         event: TransportEvent,
     ) -> Progress {
         let now = turn.now.mono;
-        let answer = pids(event);
+        let answer = Shown::in_answer(event).map(Shown::pids);
         let shown = answer.as_ref().ok().and_then(Option::as_ref);
         if verification.left.is_empty() {
             return self.finish(now, &mut verification, shown);

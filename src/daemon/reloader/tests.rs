@@ -306,6 +306,43 @@ fn a_signal_that_starts_no_process_is_repeated() {
     assert!(case.reloader.is_clean() && case.reloader.failing(now).is_empty());
 }
 
+/// The answer with the process ids is lost, and then the signal.
+#[test]
+fn without_the_process_ids_before_it_a_200_is_not_enough() {
+    let mut case = Case::new(&["http://10.0.0.1:9090"]);
+    case.shows_pids = true;
+    case.changed();
+    let (_, asked) = case.sleep();
+    assert!(asked[0].text.contains(PIDS), "{asked:?}");
+    let signal = case.pass(instance::PIDS_TIMEOUT);
+    case.answer(&signal[0], 200);
+    let mut repeated = case.show("65 32");
+    while repeated.is_empty() {
+        assert!(!case.reloader.is_clean(), "it only acknowledged the signal");
+        repeated = case.show("65 32");
+    }
+    case.answer(&repeated[0], 200);
+    case.show("98 65 32");
+    case.show("98 65 32");
+    assert!(case.reloader.is_clean());
+}
+
+#[test]
+fn one_that_shows_no_process_ids_any_more_is_signaled_once_more() {
+    let mut case = Case::new(&["http://10.0.0.1:9090"]);
+    case.changed();
+    signal_after(&mut case, "65 32");
+    // A process has appeared, and may persist.
+    assert_eq!(case.show("98 65 32"), []);
+    let mut repeated = Vec::new();
+    while repeated.is_empty() {
+        assert!(!case.reloader.is_clean());
+        repeated = case.show("pidof: not found");
+    }
+    case.answer(&repeated[0], 200);
+    assert!(case.reloader.is_clean(), "there is nothing more to be seen");
+}
+
 #[test]
 fn an_answer_without_a_pending_address_does_not_forget_it() {
     let mut case = Case::new(&["http://lb.example:9090"]);

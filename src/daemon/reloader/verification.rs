@@ -7,15 +7,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::domain::Domain;
-use crate::flat::{FlatMap, FlatSet};
+use crate::flat::FlatMap;
 use crate::hint::Complaint;
 use crate::pki::Fingerprint;
 use crate::time::Instant;
 
+use super::processes::{Pids, Shown};
 use super::sighting::Sighting;
 
-/// The ids of HAProxy's processes.
-pub(super) type Pids = FlatSet<u32>;
 /// What is still to be seen of one load balancer: a name, and where.
 pub(super) type Left = VecDeque<(Domain, SocketAddr)>;
 
@@ -49,6 +48,8 @@ pub(super) struct Verification {
     pub(super) generation: Option<u64>,
     /// The process ids before the last signal, where they are shown.
     pub(super) before: Option<Pids>,
+    /// It shows none: the first answer had none.
+    pub(super) hides_pids: bool,
     /// Process ids that were new at the last look, and when that was.
     new: Pids,
     counted_at: Option<Instant>,
@@ -103,10 +104,11 @@ pub(super) enum Next {
 }
 
 impl Verification {
-    pub(super) fn new(now: Instant, generation: Option<u64>, before: Option<Pids>) -> Verification {
+    pub(super) fn new(now: Instant, generation: Option<u64>, shown: Shown) -> Verification {
         Verification {
             generation,
-            before,
+            hides_pids: matches!(shown, Shown::Nothing),
+            before: shown.pids(),
             new: Pids::new(),
             counted_at: None,
             reloaded: false,

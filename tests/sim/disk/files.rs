@@ -2,6 +2,7 @@
 //! before which the process dies. Never decides what is left after a power cut.
 
 use std::cell::{Cell, RefMut};
+use std::collections::btree_map::Entry;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::tree::{File, Place};
-use super::{Disk, Holder, SECOND, State};
+use super::{Disk, SECOND, State};
 use crate::faults::Fault;
 use crate::network::{MILLISECOND, Nanos};
 
@@ -41,18 +42,18 @@ enum Call {
     Grow,
 }
 
-/// A file that a process has locked, until it drops this.
+/// A file that a process has locked, until it drops this; where the file system has no locks, one that
+/// it has opened, of which the line says whose it is.
 #[derive(Debug)]
 pub(crate) struct SimLock {
     files: SimFiles,
     file: File,
-    /// The file is known as this process's lock.
-    is_holder: bool,
+    is_locked: bool,
 }
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        if !self.is_holder {
+        if !self.is_locked {
             return;
         }
         // Dropped in a panic while the disk is in use, it no longer matters.
@@ -91,11 +92,11 @@ impl State {
         }
     }
 
-    /// Whether it is this process that has locked what is the lock now.
+    /// Whether it is this process that has locked what is the lock now, or whose line is in it.
     pub(super) fn has_lock(&self, process: u64) -> bool {
-        let file = self.tree.file(&(String::new(), "lock".to_string()));
-        let holder = file.and_then(|file| self.locks.get(&file.borrow().number));
-        holder.is_some_and(|holder| holder.process == process)
+        let Some(file) = self.tree.file(&(String::new(), "lock".to_string())) else { return false };
+        let number = file.borrow().number;
+        self.locks.get(&number).or_else(|| self.lines.get(&number)) == Some(&process)
     }
 
     fn fires(&mut self, permille: u64) -> bool {
@@ -299,31 +300,31 @@ impl Files for SimFiles {
     fn lock(&self, path: &Path, _mode: u32) -> io::Result<SimLock> {
         let mut state = self.begin(Call::Grow)?;
         let place = place(path);
-        let (file, is_new) = match state.found(&place) {
-            Ok(file) => (file, false),
-            Err(_) => (state.tree.create(place), true),
-        };
+        let file = state.found(&place).unwrap_or_else(|_| state.tree.create(place));
         let number = file.borrow().number;
         let is_locked = !state.conditions.lacks_locks;
         self.lacks_locks.set(!is_locked);
-        let is_others = state.locks.get(&number).is_some_and(|holder| holder.is_locked);
-        if is_locked && is_others {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let is_holder = (is_locked || is_new) && !state.locks.contains_key(&number);
-        if is_holder {
-            let process = self.process;
-            state.locks.insert(number, Holder { process, is_locked });
-        }
         if !is_locked {
             state.toll.count(Fault::DiskNoLocks);
+            return Ok(SimLock { files: self.clone(), file, is_locked });
         }
-        Ok(SimLock { files: self.clone(), file, is_holder })
+        match state.locks.entry(number) {
+            Entry::Vacant(entry) => entry.insert(self.process),
+            Entry::Occupied(_) => return Err(ErrorKind::WouldBlock.into()),
+        };
+        Ok(SimLock { files: self.clone(), file, is_locked })
     }
 
     fn overwrite(&self, lock: &mut SimLock, bytes: &[u8]) -> io::Result<()> {
-        drop(self.begin(Call::Change)?);
-        lock.file.borrow_mut().overwrite(bytes);
+        let mut state = self.begin(Call::Change)?;
+        let mut file = lock.file.borrow_mut();
+        file.overwrite(bytes);
+        if !lock.is_locked {
+            state.lines.insert(file.number, self.process);
+        }
+        if bytes.is_empty() {
+            state.lines.remove(&file.number);
+        }
         Ok(())
     }
 

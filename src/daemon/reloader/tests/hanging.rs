@@ -10,7 +10,7 @@ fn process_ids_that_do_not_come_keep_no_signal_back() {
         let mut proof = Proof::new(2, verify);
         proof.hang.extend([ip(1), ip(2)]);
         proof.write("new");
-        proof.pass(15 * SECOND);
+        proof.pass(40 * SECOND);
         let signaled: BTreeSet<IpAddr> =
             proof.signals.iter().map(|(address, _)| *address).collect();
         assert_eq!(signaled, [ip(1), ip(2)].into(), "verified: {verify}");
