@@ -7,6 +7,7 @@ mod attack;
 mod ca;
 mod causes;
 mod check;
+mod clocks;
 mod command_line;
 mod crash;
 mod exposure;
@@ -209,6 +210,7 @@ fn main() -> ExitCode {
         command_line::TESTS,
         causes::TESTS,
         check::TESTS,
+        clocks::TESTS,
         exposure::TESTS,
         routes::TESTS,
         rules::TESTS,

@@ -218,12 +218,32 @@ impl StandInCa {
         settings: ca::Settings,
     ) -> Outcome<StandInCa> {
         let (options, root) = tls_options_for(folder, "ca", &address.to_string())?;
+        let listener = TcpListener::bind((address, 0)).map_err(text)?;
+        StandInCa::serve(listener, (options, root), port, from, settings)
+    }
+
+    /// As [`StandInCa::start`], with this TLS.
+    pub(crate) fn start_with(
+        port: u16,
+        tls: (Options, PathBuf),
+        settings: ca::Settings,
+    ) -> Outcome<StandInCa> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
+        StandInCa::serve(listener, tls, port, Box::new(local), settings)
+    }
+
+    fn serve(
+        listener: TcpListener,
+        (options, root): (Options, PathBuf),
+        port: u16,
+        from: Box<dyn Fn(u16) -> SocketAddr + Send + Sync>,
+        settings: ca::Settings,
+    ) -> Outcome<StandInCa> {
         let challenge_port = Arc::new(AtomicU16::new(port));
         let port = Arc::clone(&challenge_port);
         let route: stand_ins::driver::Route =
             Box::new(move |_, wanted| (wanted == 80).then(|| from(port.load(Ordering::SeqCst))));
         let options = Options { route: Some(route), ..options };
-        let listener = TcpListener::bind((address, 0)).map_err(text)?;
         let base = format!("https://{}", listener.local_addr().map_err(text)?);
         let ca = Ca::new(7, &base, time_now(), settings);
         let directory = ca.directory_url();
