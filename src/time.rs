@@ -41,7 +41,7 @@ impl std::ops::Add<Duration> for Instant {
 }
 
 /// Wall time in milliseconds since 1970-01-01T00:00:00Z, leap seconds ignored. It may jump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(i64);
 
 impl UnixTime {

@@ -14,7 +14,7 @@ use crate::log::Record;
 use crate::pki::archived::{KeyRemoval, key_removal};
 use crate::seam::{Change, Load, StoreError, StoreErrorKind};
 use crate::secret::Secret;
-use crate::time::Instant;
+use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 
 /// From one pass to the next.
@@ -50,6 +50,9 @@ enum State {
 /// A pass so far.
 #[derive(Debug, Default)]
 struct Pass {
+    /// The time, by which certificates have expired: that of the beginning, at which our clock agreed with
+    /// the CA's.
+    now: UnixTime,
     /// The last name that was listed.
     after: Option<String>,
     /// Files to read; the first one is being read or replaced.
@@ -77,12 +80,12 @@ impl Archive {
     }
 
     /// Begins a pass when it is time.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<ArchiveOutput> {
+    pub(super) fn handle_timeout(&mut self, now: Now) -> Option<ArchiveOutput> {
         match self.state {
-            State::Due(at) if at <= now => {}
+            State::Due(at) if at <= now.mono => {}
             _ => return None,
         }
-        Some(self.list(Pass::default()))
+        Some(self.list(Pass { now: now.wall, ..Pass::default() }))
     }
 
     /// When the next pass begins.
@@ -139,7 +142,7 @@ impl Archive {
             return None;
         }
         let mut pass = std::mem::take(pass);
-        match result.map(|text| key_removal(&text, turn.now.wall)) {
+        match result.map(|text| key_removal(&text, pass.now)) {
             Ok(KeyRemoval::Due(pem)) => {
                 self.state = State::Writing(pass);
                 let change = Change::ReplaceArchived { file: file.into(), pem };

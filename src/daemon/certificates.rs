@@ -46,6 +46,7 @@ pub use schedule::{Next, Planned, Task, When, Why};
 pub use trouble::{AppChanges, NameChanges, Trouble};
 pub use view::{Counts, OrderCounts, State, View};
 
+use clock::ClockOffset;
 use comparing::Changes;
 use deferred::Deferred;
 use entry::{Entry, Policy, Step};
@@ -99,6 +100,9 @@ pub enum CertificatesOutput {
     Reject(Domain, Secret, String),
     /// Move `certs/NAME.pem` to the archive; the answer goes to [`Certificates::archived`].
     Archive(Domain),
+    /// Ask the CA what time it is, before another order begins: our clock was set. The answer goes to
+    /// [`Certificates::clock_compared`].
+    AskTime,
     /// The CA accepts no more names in one certificate: what is wanted is to be split by that number, and
     /// handed to [`Certificates::want`].
     NamesMax(usize),
@@ -181,7 +185,7 @@ impl Certificates {
             exact: config.san,
             synced: false,
             prune_after: config.prune_after,
-            clock: clock::ClockOffset::default(),
+            clock: ClockOffset::default(),
         };
         Certificates {
             policy,
@@ -306,7 +310,11 @@ impl Certificates {
         turn.log(line.with("from", expected).with("to", now.wall));
         self.budget.clock_moved(expected, now.wall);
         let step_ms = now.wall.as_millis().saturating_sub(expected.as_millis());
-        self.policy.clock = self.policy.clock.stepped(step_ms);
+        let stepped = self.policy.clock.stepped(step_ms);
+        if stepped == ClockOffset::Unknown && self.policy.clock != ClockOffset::Unknown {
+            self.outputs.push_back(CertificatesOutput::AskTime);
+        }
+        self.policy.clock = stepped;
         self.deferred = Deferred::default();
         for name in self.entries.keys().cloned().collect::<Vec<_>>() {
             if let Some(entry) = self.entries.get_mut(&name) {

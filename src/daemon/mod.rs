@@ -304,7 +304,7 @@ impl Daemon {
         self.start_watcher(turn);
         self.keep_guard(turn);
         if self.may_clean_archive() {
-            let output = self.archive.handle_timeout(turn.now.mono);
+            let output = self.archive.handle_timeout(turn.now);
             self.archive_output(output);
         }
         self.issuer.handle_timeout(turn);

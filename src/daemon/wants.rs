@@ -52,6 +52,7 @@ impl Daemon {
                     None => self.reloader.changed(turn),
                 }
             }
+            CertificatesOutput::AskTime => self.issuer.ask_time(turn),
             CertificatesOutput::NamesMax(max) => self.limit_names(turn, max),
             CertificatesOutput::Reject(name, pem, reason) => {
                 let purpose = Purpose::Reject(name.clone());

@@ -9,9 +9,9 @@ use stand_ins::seeded::Signer;
 use crate::disk::Disk;
 use crate::world::World;
 
-/// Simulated time begins in November 2026.
+/// Simulated time begins in November 2026; a machine whose clock is wrong may show 2040.
 const EXPIRED: (&str, i32) = ("expired.example.pem", 2025);
-const VALID: (&str, i32) = ("valid.example.pem", 2100);
+const VALID: (&str, i32) = ("valid.example.pem", 2030);
 
 /// Puts both there, before the first process starts.
 pub(crate) fn plant(disk: &Disk) {

@@ -12,6 +12,8 @@
 //!   table, less a quarter, unless the certificate was stored meanwhile, something befell an instance,
 //!   the CA did not know the account meanwhile, or the order is one of those that were allowed: one for
 //!   each change of the app, two for each stale list (there and back).
+//! - [`renewals`]: a certificate that was stored is not replaced while more than two thirds of its lifetime
+//!   are left by the true time, whatever the clocks of the machines show, unless it was archived meanwhile.
 //! - [`remembered`]: once the daemon has heard that the CA has made an order, every `state.json` that it
 //!   writes has the URL until it says that the order is over, so that no end of the program makes a
 //!   second one. What befell an instance may have come between the two.
@@ -26,7 +28,7 @@ use std::collections::BTreeMap;
 use marathon_acme::daemon::queues::Queues;
 use marathon_acme::log::Record;
 use marathon_acme::seam::ACCEPTED_MAX;
-use stand_ins::ca::{AcmeRequest, Step};
+use stand_ins::ca::{AcmeRequest, Issued, Step};
 
 use crate::memory::{self, Remembered};
 use crate::network::{HOUR, MILLISECOND, MINUTE, Nanos, SECOND};
@@ -175,6 +177,33 @@ pub(crate) fn orders(world: &World, allowed: &BTreeMap<String, u64>) -> Result<(
             let times: Vec<u64> = times.iter().map(|at| at / SECOND).collect();
             return Err(format!(
                 "{early} orders of {name} too early, {allowed} allowed: {times:?} s"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// No certificate is replaced long before its time.
+pub(crate) fn renewals(world: &World) -> Result<(), String> {
+    let mut last: BTreeMap<&[String], &Issued> = BTreeMap::new();
+    for issued in world.peers.ca.issued() {
+        let Some(before) = last.insert(&issued.names, issued) else { continue };
+        let between = before.at.mono_ms * MILLISECOND..=issued.at.mono_ms * MILLISECOND;
+        let name = issued.names.first().map(String::as_str).unwrap_or_default();
+        let meanwhile = |fits: &dyn Fn(&Event) -> bool| {
+            world.events.iter().any(|(at, event)| between.contains(at) && fits(event))
+        };
+        let stored =
+            meanwhile(&|event| matches!(event, Event::Written(domain) if domain.as_str() == name));
+        let archived = meanwhile(
+            &|event| matches!(event, Event::Archived(domain, _) if domain.as_str() == name),
+        );
+        let left_ms = before.not_after_ms - issued.at.unix_ms;
+        let early = left_ms * 3 > (before.not_after_ms - before.not_before_ms) * 2;
+        if early && stored && !archived {
+            let (from, to) = (before.at.mono_ms, issued.at.mono_ms);
+            return Err(format!(
+                "{name}: issued at {from} ms and again at {to} ms, long before time"
             ));
         }
     }

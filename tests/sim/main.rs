@@ -20,6 +20,7 @@
 //! | `broken-in-itself` | - | `late_storage_rolls_nothing_back` |
 //! | `chain-not-checked` | 1 | a written certificate is not valid at the time |
 //! | `challenge-in-memory` | 1 | no certificate for a domain |
+//! | `cleaned-by-a-wrong-clock` | 3 | a valid certificate in `archive/` has lost its key |
 //! | `cut-list-believed` | 18 | a domain is wanted no longer, which no list said |
 //! | `dns-id-unchecked` | 1 | the daemon believes a forged answer of the name server |
 //! | `drift-ignored` | - | `lying_load_balancers_are_found_out` |
@@ -50,6 +51,7 @@
 //! | `truncated-taken-for-whole` | 448 | a written certificate was not issued by the next one |
 //! | `unrecorded-order` | 1 | an order is begun and not in `state.json` |
 //! | `withdraw-forgotten` | 1 | challenges are left published |
+//! | `wrong-clock-believed` | 2 | a certificate is replaced long before its time |
 
 mod archive;
 mod ca_connections;

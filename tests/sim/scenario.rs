@@ -174,6 +174,7 @@ fn look_back(
     report: &mut Report,
 ) -> Result<(), String> {
     invariants::orders(world, &troubles.allowed)?;
+    invariants::renewals(world)?;
     let (queues, outputs) = &world.longest;
     invariants::queues(queues, *outputs, plan.domains.len())?;
     report.waits_kept = invariants::retry_after(world)?;

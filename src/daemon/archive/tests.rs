@@ -38,8 +38,8 @@ impl Case {
         written: Result<(), StoreErrorKind>,
     ) -> (Vec<String>, Vec<(String, Secret)>) {
         let (mut read, mut replaced) = (Vec::new(), Vec::new());
-        let mut output = self.archive.handle_timeout(self.bench.now.mono);
-        assert!(self.archive.handle_timeout(self.bench.now.mono).is_none(), "one at a time");
+        let mut output = self.archive.handle_timeout(self.bench.now);
+        assert!(self.archive.handle_timeout(self.bench.now).is_none(), "one at a time");
         let mut steps = crate::testing::Steps::default();
         while let Some(next) = output {
             steps.count();
@@ -114,6 +114,17 @@ fn keys_of_expired_certificates_go_and_others_stay() {
 }
 
 #[test]
+fn a_clock_that_is_set_during_a_pass_removes_no_key() {
+    let mut case = Case::new();
+    assert!(case.archive.handle_timeout(case.bench.now).is_some());
+    let names = vec!["a.org.pem".to_string()];
+    assert!(case.archive.listed(&mut case.bench.turn(), Ok(names)).is_some());
+    case.bench.now.wall = case.bench.now.wall.plus(Duration::from_secs(14 * 365 * 24 * 3600));
+    let output = case.archive.read(&mut case.bench.turn(), "a.org.pem", Ok(pem(2027)));
+    assert!(matches!(output, Some(ArchiveOutput::Load(Load::Archive { .. }))), "{output:?}");
+}
+
+#[test]
 fn what_cannot_be_read_is_skipped_and_what_has_no_date_is_said_once() {
     let mut case = Case::new();
     let key = Secret::new("-----BEGIN PRIVATE KEY-----\nMIGH".into());
@@ -148,7 +159,7 @@ fn a_disk_that_fails_is_tried_again_within_hours() {
     let (read, _) = case.pass(&[("a.pem", Err(StoreErrorKind::Io)), files[1].clone()], Ok(()));
     assert_eq!(read, ["a.pem"]);
     case.sleep();
-    assert!(case.archive.handle_timeout(case.bench.now.mono).is_some());
+    assert!(case.archive.handle_timeout(case.bench.now).is_some());
     let gone = Err(failure(StoreErrorKind::Missing));
     assert!(case.archive.listed(&mut case.bench.turn(), gone).is_none());
     case.sleep();

@@ -173,7 +173,9 @@ impl Case {
                     let order = queued.remove(&order);
                     shown.extend(order.map(|order| format!("{order}{replacing}")));
                 }
-                CertificatesOutput::Cancel(_) | CertificatesOutput::Kept(_) => {}
+                CertificatesOutput::Cancel(_)
+                | CertificatesOutput::Kept(_)
+                | CertificatesOutput::AskTime => {}
                 CertificatesOutput::TryRoutes(..) => {
                     assert!(!queued.is_empty(), "it comes before its order begins");
                     self.tried.push(show(&output));
@@ -302,6 +304,7 @@ fn show(output: &CertificatesOutput) -> String {
         CertificatesOutput::Write(name, _) => format!("write {name}"),
         CertificatesOutput::Archive(name) => format!("archive {name}"),
         CertificatesOutput::Reject(name, _, reason) => format!("reject {name}: {reason}"),
+        CertificatesOutput::AskTime => "ask the time".into(),
         CertificatesOutput::NamesMax(max) => format!("at most {max} names"),
         CertificatesOutput::Changed(_) => "changed".into(),
     }

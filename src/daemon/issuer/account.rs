@@ -322,6 +322,13 @@ impl Issuer {
         }
     }
 
+    /// The directory is read again for its `Date`, before another order begins. Those under way continue.
+    pub fn ask_time(&mut self, turn: &Turn<'_>) {
+        if matches!(self.stage, Stage::Registered) {
+            self.enter(turn, Stage::ReadingDirectory);
+        }
+    }
+
     /// What is planned by a wrong clock comes at a wrong time; said once, until they agree again. An answer
     /// without a `Date` is no evidence against our clock. A cache reports the age of an answer (RFC 9111
     /// section 5.1).

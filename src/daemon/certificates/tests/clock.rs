@@ -89,6 +89,22 @@ fn an_order_that_is_due_by_our_clock_alone_does_not_begin() {
     assert!(slept > DAY * 58 && slept < DAY * 61, "{slept:?}");
 }
 
+/// The clocks agreed until ours was set.
+#[test]
+fn a_clock_that_was_set_is_compared_before_an_order_begins() {
+    for set_ms in [14 * YEAR_MS, -YEAR_MS] {
+        let mut case = Case::new();
+        case.want(&[("a.org", "1")]);
+        case.obtain(0, "a.org", 90);
+        case.compare_clocks(0);
+        let ours = case.bench.now.wall.as_millis() + set_ms;
+        case.bench.now.wall = UnixTime::from_millis(ours);
+        case.certificates.handle_timeout(&mut case.bench.turn());
+        let output = case.certificates.poll_output();
+        assert!(matches!(output, Some(CertificatesOutput::AskTime)), "{output:?}");
+    }
+}
+
 #[test]
 fn what_has_expired_by_our_clock_alone_stays() {
     let (mut case, outputs) = started(14 * YEAR_MS, &[]);

@@ -123,6 +123,17 @@ fn a_clock_that_is_far_off_the_cas_is_said_once_until_they_agree() {
 }
 
 #[test]
+fn no_order_begins_before_the_ca_was_asked_for_the_time() {
+    let mut case = Case::registered();
+    case.asked.clear();
+    case.issuer.ask_time(&case.bench.turn());
+    case.order(1);
+    case.run();
+    assert_eq!(case.asked[..2], ["GET dir", "POST new-order"]);
+    assert_eq!(case.issued(), 1);
+}
+
+#[test]
 fn a_date_of_an_error_is_not_believed() {
     for (status, told) in [(200, 1), (503, 0), (404, 0)] {
         let mut case = Case::registered();
