@@ -268,6 +268,7 @@ impl Certificates {
                         self.unsaved = Some(Urgency::Now);
                         // It may be exempt from what it waits for.
                         self.leave_queue(name);
+                        self.forget_failure(now, name);
                     }
                 }
                 Err(error) => {
@@ -278,6 +279,17 @@ impl Certificates {
         }
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
         self.reindex(name);
+    }
+
+    /// An order that failed and is not due any more is no failure.
+    fn forget_failure(&mut self, now: UnixTime, name: &Domain) {
+        let policy = &self.policy;
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let due = entry.wish.as_ref().map(|wish| entry.reason(wish, policy).0);
+        let rests = !entry.is_busy() && !entry.is_rolled_back();
+        if rests && entry.is_satisfied(now) && due.is_none_or(|due| !due.has_come(now)) {
+            entry.memory.trouble = None;
+        }
     }
 
     /// Starts whatever is due.

@@ -195,7 +195,9 @@ impl Entry {
         if self.placed(policy).is_some() {
             return order_at(When::NOW, Why::Unfinished);
         }
-        let (reason, why) = self.reason(wish, policy);
+        let (due, why) = self.reason(wish, policy);
+        // One that is withheld needs no order.
+        let reason = if self.is_rolled_back() { When::NOW } else { due };
         let some_ready = wish.names.iter().map(|name| self.ready(name)).min()?;
         let at = reason.max(some_ready).max(self.covered_ready(wish));
         let failed = self.memory.trouble.as_ref().map_or(When::NOW, |trouble| trouble.retry);

@@ -122,6 +122,20 @@ fn a_window_in_the_past_renews_at_once_and_the_page_is_said() {
 }
 
 #[test]
+fn an_order_that_failed_is_no_failure_once_the_window_has_moved_on() {
+    let mut case = advised_case();
+    case.suggest((58, 60), HOUR * 6);
+    case.sleep();
+    assert_eq!(case.suggest((-2, -1), HOUR * 6), ["order 1 a.org replacing"]);
+    case.fail(1, None);
+    assert_eq!(case.states(), [State::Failing]);
+    case.bench.pass(HOUR * 6);
+    case.suggest((50, 51), HOUR * 6);
+    assert_eq!(case.states(), [State::Valid]);
+    assert_eq!(case.next("a.org").map(|next| next.why), Some(Why::Window));
+}
+
+#[test]
 fn a_new_certificate_is_not_renewed_at_once_by_a_clock_that_runs_ahead() {
     let mut case = Case::new();
     case.certificates.advice_offered(true);

@@ -104,6 +104,24 @@ fn one_that_is_not_served_makes_room_for_the_one_of_before_and_is_tried_again_wi
 }
 
 #[test]
+fn one_that_is_withheld_is_tried_again_though_no_order_is_due() {
+    let mut case = Case::new();
+    let [_, after] = case.renewed();
+    assert!(case.unserved());
+    case.next_write();
+    case.written("a.org");
+    // The window that the order was for has moved on.
+    let entry = case.certificates.entries.get_mut(&name("a.org")).unwrap();
+    entry.memory.life.as_mut().unwrap().renewal = case.bench.now.wall.plus(DAY * 10);
+    case.certificates.reindex(&name("a.org"));
+    let at = case.certificates.poll_timeout(case.bench.now).expect("it is tried again");
+    assert!(at.since(case.bench.now.mono) < minutes(2));
+    case.bench.pass(at.since(case.bench.now.mono));
+    case.certificates.handle_timeout(&mut case.bench.turn());
+    assert_eq!(case.next_write().1.as_ref().map(leaf), Some(leaf(&after)));
+}
+
+#[test]
 fn what_is_about_to_end_does_not_go_back() {
     let mut case = Case::new();
     case.renewed();
