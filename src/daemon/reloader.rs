@@ -218,12 +218,6 @@ impl Reloader {
                 }
             }
             Outcome::Failed(address) => self.rollout.failed(now, (place, address)),
-            Outcome::Lost(address, problem) => {
-                if self.rollout.lost(now, (place, address)) {
-                    let names = self.unproven.iter().cloned().collect();
-                    self.rejected(now, (place, address), problem, names);
-                }
-            }
             Outcome::Rejected(address, problem, names) => {
                 self.rejected(now, (place, address), problem, names);
             }

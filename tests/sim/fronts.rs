@@ -31,8 +31,8 @@ pub(crate) enum Lie {
     OldDirectory(u32),
     /// Whatever is new keeps it from reloading, and it says 200.
     Refuses,
-    /// Whatever is new makes it end, with all its ports: it is started again and again, and stays once
-    /// `certs/` has another content.
+    /// It ends with all its ports when it loads what is new, until it is repaired or `certs/` has another
+    /// content.
     Crashes,
     /// It fails the handshake for the names of whatever is new, until it is gone.
     FailsHandshakes,
@@ -79,7 +79,7 @@ pub(crate) struct Written {
 impl Front {
     /// Whether a file that it has loaded harms it now.
     fn is_harmed(&self) -> bool {
-        self.crashed.is_some() || !self.failing.is_empty()
+        !self.failing.is_empty()
     }
 
     fn recover(&mut self) {
@@ -228,7 +228,6 @@ impl Fronts {
             Some(Lie::Crashes) if front.serves != *now => {
                 front.crashed = Some(now.clone());
                 self.toll.count(Fault::LbCrash);
-                self.harmed.insert(index);
             }
             Some(Lie::FailsHandshakes) if front.serves != *now => {
                 let is_new =
@@ -266,7 +265,8 @@ impl Fronts {
 
     /// It is repaired, and loads what it sees with its next reload.
     pub(crate) fn repair(&mut self, index: usize) {
-        self.get(index).lie = None;
+        let front = self.get(index);
+        (front.lie, front.crashed) = (None, None);
     }
 
     /// Whether nobody listens there for TLS.

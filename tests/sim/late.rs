@@ -361,7 +361,7 @@ impl Run {
         let settled = self.chance.chance(70);
         if settled {
             self.until(HOUR, "the others have it", |run| {
-                run.world.now() >= quiet_since + SETTLED && run.watch.is_served_but_by(index)
+                run.world.now() >= quiet_since + SETTLED && run.watch.is_served_but_by(&[index])
             })?;
             self.pass(DELAY_MAX)?;
         }
@@ -377,12 +377,18 @@ impl Run {
         self.served()
     }
 
-    /// One is broken in itself from its next reload on, which is for a new file: the others serve that.
+    /// One is broken in itself from its next reload on, which is for a new file, or two end with it: the
+    /// others serve that.
     fn broken(&mut self) -> Result<(), String> {
         let index = self.any();
-        let lie = [Lie::Broken, Lie::Alerts, Lie::Deaf][self.chance.below(3) as usize];
-        self.world.fronts.lie(index, lie);
-        self.watch.is_down(index);
+        let lies = [Lie::Broken, Lie::Alerts, Lie::Deaf, Lie::Crashes];
+        let lie = lies[self.chance.below(lies.len() as u64) as usize];
+        let second = (lie == Lie::Crashes).then_some((index + 1) % self.balancers);
+        let broken: Vec<usize> = [index].into_iter().chain(second).collect();
+        for index in &broken {
+            self.world.fronts.lie(*index, lie);
+            self.watch.is_down(*index);
+        }
         let quiet_since = self.world.now();
         for _ in 0..self.chance.between(1, 2) {
             let app = self.any_app();
@@ -390,22 +396,20 @@ impl Run {
             self.until(ISSUED, "a certificate for each label", Run::is_written)?;
         }
         self.until(HOUR, "the others have it", |run| {
-            run.world.now() >= quiet_since + SETTLED && run.watch.is_served_but_by(index)
+            run.world.now() >= quiet_since + SETTLED && run.watch.is_served_but_by(&broken)
         })?;
-        self.world.fronts.repair(index);
+        broken.iter().for_each(|index| self.world.fronts.repair(*index));
         // The pause between two signals has grown to five minutes at most.
         let served = self.until(10 * MINUTE, "all have it", |run| run.watch.is_served());
-        served.map_err(|wrong| format!("load balancer {index}, {lie:?}: {wrong}"))?;
-        self.watch.is_back(index, self.world.now());
+        served.map_err(|wrong| format!("load balancers {broken:?}, {lie:?}: {wrong}"))?;
+        broken.iter().for_each(|index| self.watch.is_back(*index, self.world.now()));
         Ok(())
     }
 
-    /// A file makes each load balancer that loads it end, or fail handshakes for its names: two of them end
-    /// at most, or one fails.
+    /// A file makes each load balancer that loads it fail handshakes for its names: one does at most.
     fn harmful(&mut self) -> Result<(), String> {
         let settings: Vec<lb::Settings> =
             self.world.peers.lbs.iter().map(|lb| lb.settings.clone()).collect();
-        let lie = if self.chance.chance(50) { Lie::Crashes } else { Lie::FailsHandshakes };
         for index in 0..self.balancers {
             self.world.fronts.delay(index, Delay::Fixed(0));
             // Others are let wait so long as a quick one takes for two reloads and no longer.
@@ -415,7 +419,7 @@ impl Run {
         }
         // A reload that has begun would load the file, too.
         self.pass(RELOADED)?;
-        (0..self.balancers).for_each(|index| self.world.fronts.lie(index, lie));
+        (0..self.balancers).for_each(|index| self.world.fronts.lie(index, Lie::FailsHandshakes));
         let (app, before) = (self.any_app(), self.watch.rolled_back);
         self.watch.expects_rollback = true;
         self.edit(app);
@@ -426,10 +430,8 @@ impl Run {
         };
         let result = self.until(ROLLED_BACK, "the harmful file is rolled back", harmless);
         let harmed = &self.world.fronts.harmed;
-        result.map_err(|wrong| format!("{wrong}, {lie:?}, loaded by {harmed:?}"))?;
-        // One that ends may have ended by itself: a second one is evidence.
-        let harmed_max = if lie == Lie::Crashes { 2 } else { 1 };
-        if harmed.is_empty() || harmed.len() > harmed_max {
+        result.map_err(|wrong| format!("{wrong}, loaded by {harmed:?}"))?;
+        if harmed.len() != 1 {
             return Err(format!("the harmful file was loaded by {harmed:?}"));
         }
         self.watch.expects_rollback = false;

@@ -191,7 +191,7 @@ fn lying_load_balancers_are_found_out() {
     let seeds = number("SEEDS").unwrap_or(LYING_SEEDS);
     let run = |seed| lies::run(seed, false);
     let total = run_all(seeds, "sim-lies", run, lies::Report::add);
-    let met = [total.returned, total.again, total.strayed].iter().all(|count| *count > 0);
+    let met = total.strayed > 0;
     let lies = [Fault::LbOldDirectory, Fault::LbRefuses, Fault::LbCrash, Fault::LbStale];
     assert!(met && lies.iter().all(|lie| total.toll.of(*lie) > 0), "never met: {total}");
 }

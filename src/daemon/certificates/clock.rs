@@ -104,10 +104,10 @@ impl Certificates {
         self.policy.clock == ClockOffset::Agrees
     }
 
-    /// Whether an order that was queued by our clock is not due by the CA's.
+    /// Whether an order that was queued is not due: by the CA's clock, by ours since it was set again, or
+    /// since the CA has moved the window.
     pub(super) fn is_premature(&self, now: UnixTime, entry: &Entry) -> bool {
-        let is_off = matches!(self.policy.clock, ClockOffset::AheadMs(_));
-        let wish = entry.wish.as_ref().filter(|_| is_off);
+        let wish = entry.wish.as_ref();
         wish.is_some_and(|wish| !entry.reason(wish, &self.policy).0.has_come(now))
     }
 }

@@ -330,16 +330,13 @@ impl Issuer {
     }
 
     /// What is planned by a wrong clock comes at a wrong time; said once, until they agree again. An answer
-    /// without a `Date` is no evidence against our clock. A cache reports the age of an answer (RFC 9111
+    /// without a `Date` says nothing of our clock. A cache reports the age of an answer (RFC 9111
     /// section 5.1).
     pub(super) fn compare_clocks(&mut self, turn: &mut Turn<'_>, headers: &Headers) {
         let ours = turn.now.wall;
-        let theirs = headers.first("date").and_then(UnixTime::from_http_date);
-        if theirs.is_none() && self.said_clocks_differ {
-            return;
-        }
+        let Some(theirs) = headers.first("date").and_then(UnixTime::from_http_date) else { return };
         let age = headers.first("age").and_then(|age| age.trim().parse().ok()).unwrap_or(0);
-        let theirs = theirs.map_or(ours, |theirs| theirs.plus(Duration::from_secs(age)));
+        let theirs = theirs.plus(Duration::from_secs(age));
         let apart = ours.since(theirs).max(theirs.since(ours)) > CLOCKS_APART_MAX;
         let ahead_ms = ours.as_millis().saturating_sub(theirs.as_millis());
         if apart && !self.said_clocks_differ {

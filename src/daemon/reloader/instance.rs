@@ -121,10 +121,8 @@ pub(super) enum Progress {
     Going,
     /// The load balancer has loaded what was written before the signal.
     Acknowledged,
-    /// It cannot be signaled.
+    /// It cannot be signaled, or it acknowledged a signal and cannot be reached since.
     Failed(Complaint),
-    /// It acknowledged a signal and cannot be reached since.
-    Lost(Complaint),
     /// Something is wrong, which the next signal may fix.
     Problem(Complaint),
     /// Likewise: it serves another certificate after a reload, and the new file is not the cause.
@@ -249,7 +247,6 @@ impl LbInstance {
                 self.previewed(turn, cx, at, (left, verification), event)
             }
             Step::Signaling { verification, .. } => match response(event) {
-                Err(problem) if verification.is_repeated => Progress::Lost(problem),
                 Err(problem) => Progress::Failed(problem),
                 Ok(response) => match lb::acknowledged(&response) {
                     Ok(()) => self.signaled(turn.now.mono, cx, at, verification),

@@ -57,7 +57,9 @@ impl LbInstance {
                 }
             }
             TransportEvent::Failed(error) => {
-                let seen = (Sighting::nothing(&error), error.is_connected());
+                // One that has no certificate for the name does not see the file.
+                let fails = error.is_connected() && !error.lacks_name();
+                let seen = (Sighting::nothing(&error), fails);
                 verification.failed(seen, |name| cx.catalog.stored(name));
             }
             // Nothing else comes of a handshake.
@@ -130,7 +132,7 @@ impl LbInstance {
         }
         let shown = match answer {
             Ok(shown) => shown,
-            Err(problem) if verification.is_lost(false) => return Progress::Lost(problem),
+            Err(problem) if verification.is_lost(false) => return Progress::Failed(problem),
             Err(_) => return self.look_again(now, verification),
         };
         verification.is_lost(true);

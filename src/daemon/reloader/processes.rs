@@ -86,7 +86,7 @@ impl LbInstance {
                 verification.is_lost(true);
                 shown
             }
-            Err(problem) if verification.is_lost(false) => return Progress::Lost(problem),
+            Err(problem) if verification.is_lost(false) => return Progress::Failed(problem),
             Err(_) => Shown::Unanswered,
         };
         let is_first = verification.before.is_none();

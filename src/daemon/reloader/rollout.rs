@@ -15,8 +15,6 @@ use crate::time::Instant;
 const CHOICE_PATIENCE: Duration = Duration::from_secs(5);
 /// The others are signaled after this time, whatever the canary serves.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// This many load balancers that stop answering after they have loaded the files are evidence against these.
-const LOST_MAX: u32 = 2;
 
 /// Which load balancers of a name may be signaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +44,8 @@ pub(super) type Which = (usize, IpAddr);
 #[derive(Debug, Default)]
 pub(super) struct Rollout {
     stage: Stage,
-    /// Those that are no canary of this rollout: they could not be signaled, or are lost since.
+    /// Those that are no canary of this rollout: they could not be signaled, or not be reached since.
     passed: FlatSet<Which>,
-    /// How many of them are lost since they loaded the files.
-    lost: u32,
     /// The files were rolled back, and the canary has not acknowledged the previous ones yet.
     is_rolled_back: bool,
     /// The canary does not serve the previous files either.
@@ -78,7 +74,7 @@ impl Rollout {
         if self.stage == Stage::Open {
             self.stage = Stage::Choosing { since: now };
             self.passed.clear();
-            (self.lost, self.is_rolled_back) = (0, false);
+            self.is_rolled_back = false;
         }
     }
 
@@ -147,26 +143,13 @@ impl Rollout {
         }
     }
 
-    /// It cannot be signaled: another one is chosen.
+    /// It cannot be signaled, or not be reached since: another one is chosen.
     pub(super) fn failed(&mut self, now: Instant, which: Which) {
         if self.is_canary(which) {
             self.passed.insert(which);
             self.stage = Stage::Choosing { since: now };
             self.is_futile |= std::mem::take(&mut self.is_rolled_back);
         }
-    }
-
-    /// It loaded the files, and cannot be reached since. Whether it is one too many.
-    pub(super) fn lost(&mut self, now: Instant, which: Which) -> bool {
-        if !self.is_canary(which) {
-            return false;
-        }
-        self.lost += 1;
-        if self.lost < LOST_MAX {
-            self.failed(now, which);
-            return false;
-        }
-        true
     }
 
     /// There is evidence against the files. Whether it is to be decided on; not for those that were restored.
@@ -295,16 +278,5 @@ mod tests {
             assert_eq!((canary.take_futile(), canary.is_open()), (!helps, true));
             assert!(!canary.take_futile());
         }
-    }
-
-    #[test]
-    fn two_that_are_lost_are_evidence_and_one_is_not() {
-        let mut canary = Rollout::default();
-        canary.begin(Instant::START);
-        assert_eq!(chosen(&mut canary, &[A, B, C]), [A]);
-        assert!(!canary.lost(Instant::START, B), "it is no canary");
-        assert!(!canary.lost(Instant::START, A));
-        assert_eq!(chosen(&mut canary, &[A, B, C]), [B]);
-        assert!(canary.lost(Instant::START, B));
     }
 }

@@ -40,10 +40,8 @@ pub(super) enum Outcome {
     Going,
     /// The load balancer at this address acknowledged a signal.
     Acknowledged(IpAddr),
-    /// It cannot be signaled.
+    /// It cannot be signaled, or it acknowledged a signal and cannot be reached since.
     Failed(IpAddr),
-    /// It acknowledged a signal and cannot be reached since.
-    Lost(IpAddr, Complaint),
     /// There is evidence that the files of these names are the cause of what is wrong.
     Rejected(IpAddr, Complaint, Vec<Domain>),
     /// A signal started no process, or a reload brought another certificate to light.
@@ -340,10 +338,6 @@ impl LbTarget {
             Progress::Failed(problem) => {
                 self.failed(turn, address, problem);
                 Outcome::Failed(address)
-            }
-            Progress::Lost(problem) => {
-                self.failed(turn, address, problem.clone());
-                Outcome::Lost(address, problem)
             }
             Progress::Problem(problem) => {
                 self.set_problem(turn, address, problem);

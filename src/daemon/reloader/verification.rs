@@ -195,18 +195,18 @@ impl Verification {
         self.left.rotate_left(1);
     }
 
-    /// No TLS handshake succeeds: what is left is not probed in this pass. `is_reached`: the port was
-    /// connected to. Where it was not, no file is the cause: HAProxy shows its process ids, so that it runs
-    /// and has loaded its configuration, with every port of that.
+    /// No TLS handshake succeeds: what is left is not probed in this pass. `fails`: the port was connected
+    /// to, and the certificate failed. Where it was not, no file is the cause: HAProxy shows its process ids,
+    /// so that it runs and has loaded its configuration, with every port of that.
     pub(super) fn failed(
         &mut self,
-        (seen, is_reached): (Sighting, bool),
+        (seen, fails): (Sighting, bool),
         file: impl Fn(&Domain) -> Option<Fingerprint>,
     ) {
         self.skip_reference();
         self.seen = Some(seen);
         self.misses = PASS;
-        if !is_reached {
+        if !fails {
             return self.rejecting.clear();
         }
         let names: Vec<Domain> = self.left.iter().map(|(name, _)| name.clone()).collect();

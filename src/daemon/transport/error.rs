@@ -77,6 +77,9 @@ pub struct Attempt {
     pub reason: Option<CloseReason>,
 }
 
+/// The alert unrecognized_name, in the TLS library's words.
+const UNRECOGNIZED: &str = ": UnrecognisedName";
+
 impl TransportError {
     /// Whether trying again soon is of little use (RFC 9773 section 4.3.3): the peer's name does not
     /// resolve, or nobody listens at any of its addresses. What took too long may go faster the next
@@ -101,6 +104,16 @@ impl TransportError {
         let Fault::Connect(attempts) = &self.fault else { return false };
         let taken = |it: &Attempt| matches!(it.reason, Some(Finished | Truncated | Reset | Tls(_)));
         attempts.iter().any(taken)
+    }
+
+    /// Whether the peer says in the TLS handshake that it has no certificate for the name (RFC 6066
+    /// section 3).
+    pub fn lacks_name(&self) -> bool {
+        let Fault::Connect(attempts) = &self.fault else { return false };
+        attempts.iter().any(|attempt| match &attempt.reason {
+            Some(CloseReason::Tls(text)) => text.ends_with(UNRECOGNIZED),
+            _ => false,
+        })
     }
 
     /// Its words, with what may help a peer that is trusted so.

@@ -70,9 +70,9 @@ impl Watch {
         self.due.is_empty()
     }
 
-    /// Likewise, this one left out.
-    pub(super) fn is_served_but_by(&self, index: usize) -> bool {
-        self.due.iter().all(|due| due.index == index)
+    /// Likewise, these left out.
+    pub(super) fn is_served_but_by(&self, left_out: &[usize]) -> bool {
+        self.due.iter().all(|due| left_out.contains(&due.index))
     }
 
     /// What lies in `certs/`.

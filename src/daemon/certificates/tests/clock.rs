@@ -105,6 +105,26 @@ fn a_clock_that_was_set_is_compared_before_an_order_begins() {
     }
 }
 
+/// Ours was ahead for a moment, in which the order was queued.
+#[test]
+fn an_order_that_is_not_due_any_more_does_not_begin() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    let right = case.bench.now.wall;
+    case.bench.now.wall = right.plus(DAY * 4_000);
+    case.certificates.handle_timeout(&mut case.bench.turn());
+    let outputs: Vec<_> = std::iter::from_fn(|| case.certificates.poll_output()).collect();
+    let [CertificatesOutput::AskTime, CertificatesOutput::Order(new)] = &outputs[..] else {
+        panic!("it is due by our clock: {outputs:?}")
+    };
+    case.bench.now.wall = right;
+    assert_eq!(case.compare_clocks(0), Vec::<String>::new());
+    case.certificates.begins(&mut case.bench.turn(), new.order);
+    let output = case.certificates.poll_output();
+    assert!(matches!(output, Some(CertificatesOutput::Cancel(_))), "{output:?}");
+}
+
 #[test]
 fn what_has_expired_by_our_clock_alone_stays() {
     let (mut case, outputs) = started(14 * YEAR_MS, &[]);

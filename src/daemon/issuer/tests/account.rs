@@ -174,7 +174,7 @@ fn how_far_our_clock_is_off_is_told() {
     let now = ("Date", "Mon, 23 Nov 2026 00:00:00 GMT");
     let (earlier, later) =
         (("Date", "Sun, 22 Nov 2026 00:00:00 GMT"), ("Date", "Tue, 24 Nov 2026 00:00:10 GMT"));
-    assert_eq!((told(&[]), told(&[now])), (Some(0), Some(0)));
+    assert_eq!((told(&[]), told(&[now])), (None, Some(0)));
     assert_eq!((told(&[earlier]), told(&[later])), (Some(DAY_MS), Some(-DAY_MS - 10_000)));
     assert_eq!(told(&[earlier, ("Age", "86400")]), Some(0));
 }

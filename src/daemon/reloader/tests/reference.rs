@@ -43,6 +43,8 @@ fn what_is_broken_for_another_name_as_well_is_no_evidence_against_a_file() {
         ("other", "alert", false),
         ("alert", "alert", false),
         ("other", "closed", false),
+        // With strict-sni: it does not see the file.
+        ("unrecognized", "b", false),
         // HAProxy runs and does not listen: no certificate file is the cause.
         ("closed", "b", false),
         ("closed", "closed", false),
@@ -120,4 +122,24 @@ fn one_that_ends_is_lost_after_three_requests_and_another_one_is_the_canary() {
     // Each time it is probed, and asked for its process ids when that fails.
     let probes = proof.looks.iter().filter(|(at, _)| at.ip() == ip(1)).count();
     assert_eq!((probes, proof.signals[1].0), (3, ip(2)), "{:?}", proof.looks);
+}
+
+/// As a restart of both, one after the other.
+#[test]
+fn those_that_end_after_a_signal_are_no_evidence_against_a_file() {
+    let mut proof = serving_both();
+    proof.loads.extend([(ip(1), "new"), (ip(2), "new")]);
+    proof.write("new");
+    proof.pass(Duration::ZERO);
+    for last in [1, 2] {
+        assert_eq!(proof.signals.last().map(|(address, _)| *address), Some(ip(last)));
+        proof.down.insert(ip(last));
+        proof.pass(10 * SECOND);
+    }
+    proof.pass(2 * MINUTE);
+    assert!(!is_rejected(&proof), "{:?}", proof.news);
+    proof.down.clear();
+    proof.pass(5 * SECOND);
+    assert!(proof.case.reloader.is_clean());
+    assert_eq!(["new"; 2], [1, 2].map(|last| proof.serves[&ip(last)]));
 }

@@ -150,6 +150,11 @@ impl Proof {
                 let served = other.or_else(|| self.serves.get(&at.ip()));
                 match served.filter(|_| !self.down.contains(&at.ip())) {
                     Some(&"closed") => self.case.wire.close(conn, CloseReason::Refused),
+                    Some(&"unrecognized") => {
+                        let alert = rustls::AlertDescription::UnrecognisedName;
+                        let alert = rustls::Error::AlertReceived(alert).to_string();
+                        self.case.wire.close(conn, CloseReason::Tls(alert));
+                    }
                     Some(&"alert") => {
                         self.case.wire.close(conn, CloseReason::Tls("handshake failure".into()));
                     }
