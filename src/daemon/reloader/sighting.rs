@@ -1,6 +1,7 @@
 //! What is to be seen of a load balancer, and in words what was seen instead. Probes nothing.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use super::verification::Left;
 const LATEST: usize = 16;
 /// This many writes of one file are remembered: each of them may be what a load balancer has loaded.
 const WRITES_MAX: usize = 64;
+
+/// Files that are looked through for a reference.
+const REFERENCES_MAX: usize = 32;
 
 /// What load balancers should serve; the certificates know.
 pub trait Catalog {
@@ -151,16 +155,23 @@ pub(super) fn left(
     names.into_iter().flat_map(everywhere).collect()
 }
 
-/// A name that a load balancer was last seen to serve correctly, of another file than those that are `left`.
+/// A name of another file than those that are `left`: one that the load balancer was last seen to serve
+/// correctly, or else any.
 pub(super) fn reference(
     catalog: &dyn Catalog,
     served: &BTreeMap<Domain, Served>,
     left: &Left,
 ) -> Option<Domain> {
-    let mut right = served.iter().filter(|(name, it)| {
-        it.right && catalog.stored(name) == Some(it.leaf) && left.iter().all(|(of, _)| of != *name)
-    });
-    right.next().map(|(name, _)| name.clone())
+    let is_other = |name: &Domain| left.iter().all(|(of, _)| of != name);
+    let is_right = |name: &Domain, it: &Served| it.right && catalog.stored(name) == Some(it.leaf);
+    let mut right = served.iter().filter(|(name, it)| is_right(name, it) && is_other(name));
+    if let Some((name, _)) = right.next() {
+        return Some(name.clone());
+    }
+    let first = catalog.following(None)?;
+    let next = |name: &Domain| catalog.following(Some(name)).filter(|next| *next != first);
+    let mut files = iter::successors(Some(first.clone()), next).take(REFERENCES_MAX);
+    files.find(|name| catalog.matters(name) && is_other(name))
 }
 
 /// What was seen in place of the right certificate.

@@ -69,8 +69,8 @@ pub(super) struct Verification {
     pub(super) left: Left,
     /// Names found wrong in this pass.
     misses: usize,
-    /// Another name, whose file was served before the signal. A new file is the cause of a failure only where
-    /// the reload still serves this name.
+    /// Another name, whose file is not new. A new file is the cause of a failure only where the reload still
+    /// serves this name.
     pub(super) reference: Option<Domain>,
     /// The last reload serves it.
     serves_reference: bool,

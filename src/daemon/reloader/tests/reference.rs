@@ -70,6 +70,20 @@ fn what_is_broken_for_another_name_as_well_is_no_evidence_against_a_file() {
     }
 }
 
+/// It was not seen to serve the other name yet, and does after the reload.
+#[test]
+fn a_name_that_was_not_seen_before_may_be_the_reference() {
+    let mut proof = serving_both();
+    let b = Domain::parse("b.org").unwrap();
+    for instance in proof.case.reloader.targets[0].instances.values_mut() {
+        instance.served.remove(&b);
+    }
+    proof.loads.extend([(ip(1), "alert"), (ip(2), "new")]);
+    proof.write("new");
+    proof.pass(14 * SECOND);
+    assert!(is_rejected(&proof), "{:?}", proof.news);
+}
+
 #[test]
 fn without_another_name_there_is_no_evidence_against_a_file() {
     let mut proof = Proof::new(2, true);
