@@ -91,11 +91,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Seeds of a run without `SEEDS`: short ones, and years.
 const SEEDS: u64 = 100;
-const YEARS: u64 = 2;
+const YEARS: u64 = 1;
 /// Seeds of a run in which load balancers lie.
 const LYING_SEEDS: u64 = 15;
 /// Seeds of a run in which storage shows new files late.
-const LATE_SEEDS: u64 = 40;
+const LATE_SEEDS: u64 = 25;
 /// Seeds of a run in which only strangers come.
 const STRANGE_SEEDS: u64 = 20;
 /// Seeds of a run with hostile tenants, and of each scene of many renewals.

@@ -32,7 +32,8 @@ pub fn run(bytes: &[u8]) {
         assert!(names.contains(&other) || fits_any(&bundle) || bundle.covers(&[other]).is_err());
         assert!(!format!("{bundle:?}").contains("PRIVATE"));
         let again = Bundle::assemble(&Secret::new(text.to_string()), "", now());
-        assert_eq!(again.is_ok(), fits, "{again:?}");
+        // Where the first certificate is not the key's, another one of the chain may be.
+        assert!(again.is_ok() || !fits, "{again:?}");
     }
     if has_leaf {
         assemble(&text);
