@@ -45,7 +45,7 @@ fn files(folder: &Path) -> Outcome<usize> {
 fn broken() -> Outcome {
     let pair = Pair::start(true)?;
     let site = &pair.real.site;
-    for app in ["a", "b"] {
+    for app in ["a", "b", "g"] {
         let name = format!("{app}.example.com");
         site.deploy(&format!("/{app}"), &name);
         pair.both_serve(&name)?;
@@ -75,14 +75,20 @@ fn broken() -> Outcome {
     within(SECONDS, "the second one serves e.example.com", || {
         stand_ins::tls::shown(second, "e.example.com", trust).is_ok()
     })?;
+    // Likewise with strict-sni: it has no certificate for the name, and serves the others.
+    fs::copy(site.certificate("b.example.com"), empty.join("certs/b.example.com.pem"))
+        .map_err(text)?;
+    rewrite(&pair, &whole.replace(" ssl crt ", " ssl strict-sni crt "))?;
+    extended(&pair, "g", "f.example.com")?;
+    rewrite(&pair, &whole)?;
     pair.first.sees(&site.storage)?;
-    for name in ["d.example.com", "a.example.com", "e.example.com"] {
+    for name in ["d.example.com", "a.example.com", "e.example.com", "g.example.com"] {
         pair.both_serve(name)?;
     }
     pair.rests()?;
     let output = pair.daemon.output();
     expect(!output.contains("rolled back"), || output.clone())?;
-    expect(pair.real.pebble.orders() == orders + 3, || "it was ordered again".into())?;
+    expect(pair.real.pebble.orders() == orders + 4, || "it was ordered again".into())?;
     let now = files(&site.storage.join("archive"))?;
-    expect(now <= archived + 2, || format!("{archived} files in archive/, and now {now}"))
+    expect(now <= archived + 3, || format!("{archived} files in archive/, and now {now}"))
 }
