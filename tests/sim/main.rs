@@ -13,7 +13,7 @@
 //! | bug | seeds | what caught it |
 //! |---|---|---|
 //! | `account-key-anew` | 37 | `client.key` has changed |
-//! | `all-at-once` | - | `lying_load_balancers_are_found_out` |
+//! | `all-at-once` | - | `late_storage_rolls_nothing_back` |
 //! | `archived-key-kept` | 1 | keys of expired certificates stay in `archive/` |
 //! | `archived-key-lost` | 1 | a valid certificate in `archive/` has lost its key |
 //! | `bad-nonce-for-ever` | 170 | 13 refusals of a nonce, at most 10 expected |
@@ -35,7 +35,7 @@
 //! | `lock-of-the-living` | 1 | no certificate for a domain |
 //! | `never-back` | - | `lying_load_balancers_are_found_out` |
 //! | `newest-generation` | 32 | a load balancer has no reload |
-//! | `no-fence` | 2 | a process without the lock writes |
+//! | `no-fence` | 8 | a process without the lock writes |
 //! | `no-sync-by-itself` | - | `fairness::a_change_that_nobody_tells_of_is_found_within_ten_minutes` |
 //! | `old-listing-believed` | 1 | no certificate for a domain |
 //! | `order-url-forgotten` | 1 | an order that was heard of is not remembered |
