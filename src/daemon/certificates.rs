@@ -283,11 +283,14 @@ impl Certificates {
 
     /// An order that failed and is not due any more is no failure.
     fn forget_failure(&mut self, now: UnixTime, name: &Domain) {
-        let policy = &self.policy;
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        let due = entry.wish.as_ref().map(|wish| entry.reason(wish, policy).0);
+        let Some(entry) = self.entries.get(name) else { return };
         let rests = !entry.is_busy() && !entry.is_rolled_back();
-        if rests && entry.is_satisfied(now) && due.is_none_or(|due| !due.has_come(now)) {
+        let is_due = entry.wish.is_some() && !self.is_premature(now, entry);
+        if rests
+            && entry.is_satisfied(now)
+            && !is_due
+            && let Some(entry) = self.entries.get_mut(name)
+        {
             entry.memory.trouble = None;
         }
     }

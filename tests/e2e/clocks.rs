@@ -1,6 +1,6 @@
 //! A machine whose clock is wrong, as seen from its peers: the CA's `Date` shows another time, or their
-//! certificates are not valid yet. Nothing is ordered, archived or loses its key by such a clock, and all
-//! goes on by itself once the clocks agree.
+//! certificates are not valid yet. Nothing is ordered, archived or loses its key by such a clock, and
+//! everything continues without an operator once the clocks agree.
 
 use std::fs;
 use std::path::Path;

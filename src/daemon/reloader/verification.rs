@@ -48,7 +48,7 @@ pub(super) struct Verification {
     pub(super) generation: Option<u64>,
     /// The process ids before the last signal, where they are shown.
     pub(super) before: Option<Pids>,
-    /// It shows none: the first answer had none.
+    /// The last answer shows none.
     pub(super) hides_pids: bool,
     /// Process ids that were new at the last look, and when that was.
     new: Pids,

@@ -19,6 +19,15 @@ pub(super) fn serving_both() -> Proof {
     proof
 }
 
+/// The same after a new file, for which the canary alone is signaled; both load it.
+fn signaled_for_new() -> Proof {
+    let mut proof = serving_both();
+    proof.loads.extend([(ip(1), "new"), (ip(2), "new")]);
+    proof.write("new");
+    proof.pass(Duration::ZERO);
+    proof
+}
+
 /// From the next reload on the first one serves `loads` for a.org and `other` for b.org.
 fn breaking(loads: &'static str, other: &'static str) -> Proof {
     let mut proof = serving_both();
@@ -125,10 +134,7 @@ fn where_nothing_is_seen_that_is_the_problem() {
 
 #[test]
 fn one_that_ends_is_lost_after_three_requests_and_another_one_is_the_canary() {
-    let mut proof = serving_both();
-    proof.loads.extend([(ip(1), "new"), (ip(2), "new")]);
-    proof.write("new");
-    proof.pass(Duration::ZERO);
+    let mut proof = signaled_for_new();
     assert_eq!(proof.signals.len(), 1);
     proof.down.insert(ip(1));
     proof.looks.clear();
@@ -141,10 +147,7 @@ fn one_that_ends_is_lost_after_three_requests_and_another_one_is_the_canary() {
 /// As a restart of both, one after the other.
 #[test]
 fn those_that_end_after_a_signal_are_no_evidence_against_a_file() {
-    let mut proof = serving_both();
-    proof.loads.extend([(ip(1), "new"), (ip(2), "new")]);
-    proof.write("new");
-    proof.pass(Duration::ZERO);
+    let mut proof = signaled_for_new();
     for last in [1, 2] {
         assert_eq!(proof.signals.last().map(|(address, _)| *address), Some(ip(last)));
         proof.down.insert(ip(last));
