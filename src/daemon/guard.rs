@@ -1,7 +1,7 @@
 //! Keeps an eye on `certs/`, which HAProxy loads as it finds it: what there is not ours and what that
 //! does, and what of ours another has changed. Says what it finds once; never touches it.
 //!
-//! `Off → Due → Looking → Due → …`
+//! `Off → Due → Looking → Due → …`, and `Looking → Outdated → Due` where somebody asks meanwhile.
 
 use std::time::Duration;
 
@@ -47,14 +47,18 @@ enum State {
     Due(Instant),
     /// The answer is on its way.
     Looking,
+    /// Likewise, and the next look follows at once.
+    Outdated,
 }
 
 impl Guard {
-    /// Looks as soon as it can: at the start, or since somebody asks for it.
+    /// Looks as soon as it can: at the start, or since somebody asks for it. A look that is under way may
+    /// have passed what it is asked for.
     pub fn look_soon(&mut self, now: Instant) {
-        if !matches!(self.state, State::Looking) {
-            self.state = State::Due(now);
-        }
+        self.state = match self.state {
+            State::Off | State::Due(_) => State::Due(now),
+            State::Looking | State::Outdated => State::Outdated,
+        };
     }
 
     /// Whether to look now.
@@ -70,7 +74,7 @@ impl Guard {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Due(at) => Some(at),
-            State::Off | State::Looking => None,
+            State::Off | State::Looking | State::Outdated => None,
         }
     }
 
@@ -82,11 +86,12 @@ impl Guard {
         result: Result<Look, StoreError>,
         certificates: &mut Certificates,
     ) -> bool {
-        if !matches!(self.state, State::Looking) {
+        let is_outdated = matches!(self.state, State::Outdated);
+        if !is_outdated && !matches!(self.state, State::Looking) {
             return false;
         }
         let pause = jittered(turn.keys, PAUSE);
-        self.state = State::Due(turn.now.mono + pause);
+        self.state = State::Due(turn.now.mono + if is_outdated { Duration::ZERO } else { pause });
         let look = match result {
             Ok(look) => look,
             Err(error) => {
@@ -125,8 +130,9 @@ impl Guard {
             return;
         }
         let passed = now.since(*self.harmed_since.get_or_insert(now));
-        if !self.follows_up {
-            self.state = State::Due(now + (passed / 4).clamp(HARMED_PAUSE, PAUSE).min(pause));
+        let soon = now + (passed / 4).clamp(HARMED_PAUSE, PAUSE).min(pause);
+        if let State::Due(at) = &mut self.state {
+            *at = soon.min(*at);
         }
     }
 

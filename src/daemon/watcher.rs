@@ -183,6 +183,9 @@ impl Watcher {
     /// Syncs now: the operator asked.
     pub fn sync_now(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
         self.sync_at = Some(turn.now.mono);
+        if let Some(token) = &mut self.token {
+            token.expire();
+        }
         self.handle_timeout(turn, transport);
     }
 
@@ -358,6 +361,9 @@ impl Watcher {
 
     /// Starts what is due. Where a token is used nothing is asked with one that may be old.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+        if self.token.as_ref().is_some_and(Token::is_awaited) {
+            return;
+        }
         let is_due = self.poll_timeout().is_some_and(|at| at <= turn.now.mono);
         if is_due && self.token.as_mut().is_some_and(|token| !token.is_fresh()) {
             return;

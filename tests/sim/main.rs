@@ -33,7 +33,7 @@
 //! | `key-not-checked` | 19 | a written certificate does not match its key |
 //! | `late-answer-kept-open` | 2 | an event stream is kept that is silent |
 //! | `lock-of-the-living` | 1 | no certificate for a domain |
-//! | `never-back` | - | `lying_load_balancers_are_found_out` |
+//! | `never-back` | - | `late_storage_rolls_nothing_back` |
 //! | `newest-generation` | 32 | a load balancer has no reload |
 //! | `no-fence` | 8 | a process without the lock writes |
 //! | `no-sync-by-itself` | - | `fairness::a_change_that_nobody_tells_of_is_found_within_ten_minutes` |

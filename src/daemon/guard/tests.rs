@@ -174,12 +174,25 @@ fn it_looks_when_it_is_asked_to_and_not_while_it_stands_by() {
     assert_eq!(guard.found(), []);
     guard.look_soon(bench.now.mono);
     assert!(guard.is_due(bench.now.mono));
-    guard.look_soon(bench.now.mono);
     assert!(!guard.is_due(bench.now.mono), "one look at a time");
     guard.looked(&mut bench.turn(), strangers(vec![], 0), &mut certificates);
     assert!(!guard.is_due(bench.now.mono));
     guard.look_soon(bench.now.mono);
     assert!(guard.is_due(bench.now.mono));
+}
+
+#[test]
+fn a_look_that_is_under_way_when_it_is_asked_to_look_is_made_again() {
+    let mut case = Case::new();
+    let now = case.bench.now.mono;
+    assert!(case.guard.is_due(now));
+    case.guard.look_soon(now);
+    assert_eq!(case.guard.poll_timeout(), None, "one at a time");
+    for again in [true, false] {
+        let found = strangers(vec![readme()], 0);
+        case.guard.looked(&mut case.bench.turn(), found, &mut case.certificates);
+        assert_eq!(case.guard.is_due(now), again);
+    }
 }
 
 #[test]

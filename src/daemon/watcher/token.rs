@@ -25,6 +25,8 @@ enum Reading {
     /// It is to be asked for.
     Wanted,
     UnderWay,
+    /// Likewise; but what comes may be older than the operator's request to read it.
+    Outdated,
     /// Nothing was asked since.
     Done,
 }
@@ -45,9 +47,18 @@ impl Token {
         is_fresh
     }
 
+    /// The operator asks for it: what was read before does not count.
+    pub(super) fn expire(&mut self) {
+        self.reading = match self.reading {
+            Reading::Done => Reading::Needed,
+            Reading::UnderWay => Reading::Outdated,
+            waiting => waiting,
+        };
+    }
+
     /// Whether nothing may be asked before the file was read.
     pub(super) fn is_awaited(&self) -> bool {
-        matches!(self.reading, Reading::Wanted | Reading::UnderWay)
+        matches!(self.reading, Reading::Wanted | Reading::UnderWay | Reading::Outdated)
     }
 
     /// The file, when it is to be read.
@@ -66,7 +77,10 @@ impl Token {
         turn: &mut Turn<'_>,
         file: Result<Secret, StoreError>,
     ) -> Option<Credentials> {
-        self.reading = Reading::Done;
+        self.reading = match self.reading {
+            Reading::Outdated => Reading::Wanted,
+            _ => Reading::Done,
+        };
         let read = match file {
             Ok(text) => Credentials::token(&text).ok_or_else(|| "it holds no token".to_string()),
             Err(error) => Err(error.detail),

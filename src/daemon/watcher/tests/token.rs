@@ -101,3 +101,34 @@ fn a_file_without_a_token_leaves_the_last_one_in_use_and_is_complained_of_once()
     let log = format!("{:?}", case.wire.bench.log);
     assert!(!log.contains("two words"), "{log}");
 }
+
+#[test]
+fn a_file_that_is_written_while_it_is_read_is_read_again_when_the_operator_asks() {
+    let mut case = Case::with_token(&[URL]);
+    let stream = case.reads(Ok("one"));
+    case.answer(stream[0].conn, &format!("{STREAM}{ATTACHED}"));
+    // The answer that is on its way may be older than the signal.
+    assert_eq!(case.watcher.poll_load(), Some(PathBuf::from("/run/token")));
+    let Case { wire, watcher, .. } = &mut case;
+    watcher.sync_now(&mut wire.bench.turn(), &mut wire.transport);
+    let old = Ok(Secret::new("one".into()));
+    watcher.token_read(&mut wire.bench.turn(), &mut wire.transport, old);
+    assert_eq!(case.settle(), []);
+    let list = case.reads(Ok("two"));
+    assert_eq!(token_of(&list[0]), Some("two"));
+    assert_eq!(case.watcher.poll_load(), None);
+}
+
+#[test]
+fn a_file_that_was_read_before_the_operator_asks_is_read_again() {
+    let mut case = Case::with_token(&[URL]);
+    let stream = case.reads(Ok("one"));
+    case.answer(stream[0].conn, &format!("{STREAM}{ATTACHED}"));
+    let list = case.reads(Ok("two"));
+    let Case { wire, watcher, .. } = &mut case;
+    watcher.sync_now(&mut wire.bench.turn(), &mut wire.transport);
+    // The next list is asked for when this one is complete.
+    case.answer(list[0].conn, &apps(&[]));
+    let list = case.reads(Ok("three"));
+    assert_eq!(token_of(&list[0]), Some("three"));
+}
