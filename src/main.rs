@@ -17,7 +17,7 @@ use marathon_acme::cli::{self, Command};
 use marathon_acme::collect::Collect as _;
 use marathon_acme::config::{Config, ExternalAccount, LogFormat};
 use marathon_acme::daemon::Daemon;
-use marathon_acme::daemon::memory::Memory;
+use marathon_acme::daemon::state::Memory;
 use marathon_acme::domain::Domain;
 use marathon_acme::io::clock::Clock;
 use marathon_acme::io::hardening::keep_memory_private;

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::collect::sorted;
-use crate::daemon::certificates::{Stored, inspect};
+use crate::daemon::certificates::inspect;
+use crate::daemon::model::Stored;
 use crate::domain::Domain;
 use crate::pki::guard::{Judgement, Verdict as Effect, judge};
 use crate::pki::{Bundle, BundleError, Fingerprint};

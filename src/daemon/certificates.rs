@@ -13,9 +13,10 @@ use std::sync::Arc;
 use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::config::Config;
 use crate::daemon::budget::Budget;
-use crate::daemon::issuer::{OrderId, Resume};
-use crate::daemon::memory::CertificateMemory;
-use crate::daemon::wish::Wishes;
+use crate::daemon::model::{
+    CertificateMemory, Change, NewOrder, OrderId, Stored, Urgency, Wishes, minutes,
+};
+
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::secret::Secret;
@@ -29,29 +30,23 @@ mod deferred;
 mod entry;
 mod file;
 mod held;
-mod life;
 mod ordering;
 mod reading;
 mod retiring;
 mod schedule;
 mod splitting;
 mod trial;
-mod trouble;
 mod view;
 
 pub(crate) use clock::CLOCKS_APART_MAX;
 pub use file::inspect;
-pub use life::{Advice, Life, Stored};
-pub use schedule::{Next, Planned, Task, When, Why};
-pub use trouble::{AppChanges, NameChanges, Trouble};
+pub use schedule::{Next, Planned, Task, Why};
 pub use view::{Counts, OrderCounts, State, View};
 
 use clock::ClockOffset;
 use comparing::Changes;
 use deferred::Deferred;
 use entry::{Entry, Policy, Step};
-use life::Change;
-use trouble::minutes;
 
 /// The pause after anything that the disk did not take.
 const WRITE_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -109,32 +104,6 @@ pub enum CertificatesOutput {
     /// What is in `certs/` has changed: load balancers must load it. The certificate that was written, and
     /// whether it is a new one.
     Changed(Option<(Domain, bool)>),
-}
-
-/// An order to be made, or to be gone on with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewOrder {
-    /// Names it in every answer.
-    pub order: OrderId,
-    /// What it is for.
-    pub names: Vec<Domain>,
-    /// The id of the app that asks for it.
-    pub app: String,
-    /// The certificate that it replaces (RFC 9773 section 5), once it may begin.
-    pub replaces: Option<String>,
-    /// An order of an earlier run.
-    pub resume: Option<Resume>,
-    /// The last one failed: others are more likely to succeed.
-    pub failed_before: bool,
-}
-
-/// How soon what has changed must be on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Urgency {
-    /// Losing it costs a question to the CA.
-    Lazy,
-    /// Something waits for it, or would be done twice without it.
-    Now,
 }
 
 /// Every certificate that is wanted or stored.

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use crate::daemon::certificates::Certificates;
-use crate::daemon::reloader::Shadowed;
+use crate::daemon::model::Shadowed;
+
 use crate::hint::{Hint, advised};
 use crate::keys::jittered;
 use crate::log::{Level, Record};

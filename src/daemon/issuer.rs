@@ -17,8 +17,8 @@ use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::acme::types::{Directory, Malformed, ProblemKind, may_be_asked};
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::daemon::certificates::NewOrder;
-use crate::daemon::memory::AccountMemory;
+use crate::daemon::model::{AccountMemory, Issued, NewOrder, OrderError, OrderId, Resume};
+
 use crate::daemon::queues::Queues;
 use crate::domain::Domain;
 use crate::flat::{FlatMap, FlatSet};
@@ -29,8 +29,6 @@ use crate::secret::Secret;
 use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
 use crate::url::Url;
-
-pub use crate::acme::order::{Issued, OrderError, Resume};
 
 mod account;
 mod counts;
@@ -60,10 +58,6 @@ const BAD_NONCES_MAX: u32 = 5;
 const DIRECTORY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A CA that says that it is overloaded keeps all new orders waiting, but no longer than this.
 const OVERLOAD_PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Names an order; the caller's own number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OrderId(pub u64);
 
 /// Names a call on its way to the CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

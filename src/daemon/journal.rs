@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::daemon::certificates::Urgency;
+use crate::daemon::model::Urgency;
 use crate::keys::{Keys, jittered};
 use crate::time::Instant;
 

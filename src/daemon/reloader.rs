@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::daemon::model::{Catalog, Shadowed, UpToDate};
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
-use crate::flat::{FlatMap, FlatSet};
 use crate::hint::Complaint;
 use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
@@ -29,8 +29,8 @@ mod view;
 
 use drift::Drift;
 use rollout::{Rollout, Which};
+pub use sighting::Served;
 use sighting::Writes;
-pub use sighting::{Catalog, Served, Shadowed};
 use target::{LbTarget, Outcome};
 pub use view::{BalancerView, NameView, ReloadCounts};
 
@@ -43,10 +43,6 @@ const PROBED_MAX: usize = 1000;
 
 /// The most sentences that [`Reloader::troubles`] returns.
 const TROUBLES_MAX: usize = 8;
-
-/// The load balancers that have loaded all that was written: their addresses, by the origin of their
-/// `--lb` URL. For those that are not among them a reload is pending.
-pub type UpToDate = FlatMap<String, FlatSet<IpAddr>>;
 
 /// What the daemon has to know of the load balancers.
 #[derive(Clone, Debug, PartialEq, Eq)]

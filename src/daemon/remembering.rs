@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::daemon::certificates::Urgency;
-use crate::daemon::memory::{CaMemory, Memory, MemoryReader, MemoryWriter};
-use crate::daemon::reloader::UpToDate;
+use crate::daemon::model::{CaMemory, UpToDate, Urgency};
+use crate::daemon::state::{Memory, MemoryReader, MemoryWriter};
+
 use crate::daemon::storekeeper::Purpose;
 use crate::log::Record;
 use crate::seam::{Change, Inventory};

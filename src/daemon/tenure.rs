@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::challenge::Responder;
 use crate::collect::Collect;
-use crate::daemon::certificates::Urgency;
+use crate::daemon::model::Urgency;
+
 use crate::daemon::storekeeper::{Opened, Purpose};
 use crate::log::Record;
 use crate::seam::{Change, Inventory, Load, Output, StoreError};

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{Config, Mode};
-use crate::daemon::memory::{CertificateMemory, Memory};
-use crate::daemon::wish::Source;
+use crate::daemon::model::{CertificateMemory, Source};
+use crate::daemon::state::Memory;
+
 use crate::domain::Domain;
 use crate::keys::Keys;
 use crate::seam::{

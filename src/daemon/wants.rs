@@ -7,8 +7,9 @@ use crate::seam::{Change, Load, Trust};
 use crate::turn::Turn;
 
 use super::Daemon;
-use super::certificates::{CertificatesOutput, Urgency};
+use super::certificates::CertificatesOutput;
 use super::issuer::IssuerOutput;
+use super::model::Urgency;
 use super::storekeeper::Purpose;
 use super::transport::{Delivery, Outgoing};
 

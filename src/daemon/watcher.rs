@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::config::Config;
+use crate::daemon::model::Wishes;
 use crate::daemon::queues::Queues;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
-use crate::daemon::wish::Wishes;
+
 use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
 use crate::log::Record;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use marathon_acme::cli::{self, Command};
 use marathon_acme::config::Config;
 use marathon_acme::daemon::certificates::{Certificates, CertificatesOutput};
-use marathon_acme::daemon::issuer::{Issued, OrderError, OrderId};
-use marathon_acme::daemon::wish::{Source, Wish, Wishes};
+use marathon_acme::daemon::model::{Issued, OrderError, OrderId, Source, Wish, Wishes};
+
 use marathon_acme::domain::Domain;
 use marathon_acme::io::keys::RingKeys;
 use marathon_acme::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys};

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use marathon_acme::daemon::memory::Memory;
+use marathon_acme::daemon::state::Memory;
 use rcgen::KeyPair;
 use stand_ins::ca::Settings;
 

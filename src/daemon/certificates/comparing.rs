@@ -5,13 +5,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::daemon::wish::{Wish, Wishes};
+use crate::daemon::model::{Urgency, Wish, Wishes};
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::time::UnixTime;
 use crate::turn::Turn;
 
-use super::{Certificates, PER_TURN, Urgency};
+use super::{Certificates, PER_TURN};
 
 /// What the last complete list of apps changes and has not changed yet.
 #[derive(Debug, Default)]

@@ -4,44 +4,15 @@
 
 use std::time::Duration;
 
+use crate::daemon::model::{Spread, Stored};
 use crate::domain::Domain;
 use crate::keys::Keys;
 use crate::time::UnixTime;
 
 use super::entry::Entry;
-use super::life::{Life, Stored};
-use super::trouble::Spread;
 
-/// A certificate that the clock shows less time of than this part of its lifetime, as soon as it was
-/// issued, is none that any CA issues: the clock is ahead.
-const USABLE_PART: u32 = 50;
 /// In the last tenth of the lifetime, the limits that are counted here no longer defer an order.
 const LAST_CHANCE_PART: u32 = 10;
-/// No rollback to a certificate with less than a twentieth of its lifetime left: a new certificate that one
-/// load balancer does not serve is worth more than one that is about to expire …
-const ROLLBACK_PART: u32 = 20;
-/// … and a certificate with this much time left always qualifies.
-const ROLLBACK_LEFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-impl Stored {
-    /// The time in which it serves: from its issue by our clock, where that is known, to its expiry. A CA
-    /// may date a certificate back so far that most of its lifetime is over when it is issued.
-    pub(super) fn usable(&self, issued: Option<UnixTime>) -> Duration {
-        let from = issued.map_or(self.not_before, |issued| issued.max(self.not_before));
-        match self.not_after.since(from) {
-            // By this clock it has expired before it was issued.
-            Duration::ZERO => self.lifetime(),
-            usable => usable.max(self.lifetime() / USABLE_PART),
-        }
-    }
-
-    /// Whether a rollback to it makes sense at `now`.
-    pub(super) fn lasts(&self, life: Option<&Life>, now: UnixTime) -> bool {
-        let part = self.usable(life.and_then(|life| life.issued)) / ROLLBACK_PART;
-        self.not_after > now.plus(part.min(ROLLBACK_LEFT_MAX))
-    }
-}
-
 impl Entry {
     /// The time left of the stored certificate, while it is valid.
     pub(super) fn time_left(&self, now: UnixTime) -> Option<Duration> {

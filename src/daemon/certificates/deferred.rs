@@ -15,14 +15,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::daemon::budget::{Budget, Limit, OrderKind, is_recent, registered_domain};
 use crate::daemon::fair_queue::{FairQueue, QueuedOrder};
+use crate::daemon::model::Urgency;
 use crate::domain::Domain;
 use crate::time::UnixTime;
 use crate::turn::Turn;
 
+use super::Certificates;
 use super::entry::{Entry, Policy};
 use super::held::{Held, Place};
 use super::schedule::Task;
-use super::{Certificates, Urgency};
 
 /// Who waits for which limit.
 #[derive(Debug, Default)]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::daemon::budget::OrderKind;
-use crate::daemon::issuer::OrderId;
-use crate::daemon::memory::{Attempt, CertificateMemory};
-use crate::daemon::wish::Wish;
+use crate::daemon::model::{
+    AppChanges, Attempt, CertificateMemory, FollowUp, Life, NameChanges, OrderId, Spread, Stored,
+    Trouble, When, Wish,
+};
+
 use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::log::Record;
@@ -17,10 +19,9 @@ use crate::turn::Turn;
 
 use super::clock::ClockOffset;
 use super::held::{HOLD_MIN, Held};
-use super::life::{Life, Stored};
-use super::schedule::{Next, Task, When, Why};
+
+use super::schedule::{Next, Task, Why};
 use super::trial::{Origin, Trial};
-use super::trouble::{AppChanges, FollowUp, NameChanges, Spread, Trouble};
 
 /// A run that ends by itself does not wait for a file that the disk refused so often.
 const REFUSALS_MAX: u32 = 3;

@@ -1,14 +1,12 @@
 //! Certificate files as the schedule sees them: whether one is whole and for its name, and the making
 //! of a new one. Never touches the disk.
 
-use crate::daemon::issuer::Issued;
+use crate::daemon::model::{Issued, Stored};
 use crate::domain::Domain;
 use crate::pki::{Bundle, BundleError, GateError, admit};
 use crate::printable::printable;
 use crate::secret::Secret;
 use crate::time::UnixTime;
-
-use super::life::Stored;
 
 /// Lines that are kept of a chain that is none; a real one has some hundred.
 const KEPT_LINES_MAX: usize = 1000;

@@ -5,8 +5,11 @@
 use std::time::Duration;
 
 use crate::daemon::budget::OrderKind;
-use crate::daemon::issuer::{Issued, OrderError, OrderId, Resume};
-use crate::daemon::memory::Attempt;
+use crate::daemon::model::{
+    Attempt, FollowUp, Issued, Life, NewOrder, OrderError, OrderId, Resume, Spread, Stored,
+    Trouble, Urgency,
+};
+
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
@@ -18,11 +21,11 @@ use crate::turn::Turn;
 use super::entry::Step;
 use super::file::{Assembled, Refused};
 use super::held::Held;
-use super::life::{Life, Stored};
+
 use super::schedule::Why;
 use super::trial::Origin;
-use super::trouble::{FollowUp, Spread, Trouble};
-use super::{Certificates, CertificatesOutput, NewOrder, Urgency, WRITE_PAUSE, file};
+
+use super::{Certificates, CertificatesOutput, WRITE_PAUSE, file};
 
 impl Certificates {
     /// Goes on with an order of an earlier run, or makes a new one, which begins when its turn has come.

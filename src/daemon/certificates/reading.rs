@@ -1,6 +1,7 @@
 //! The files in `certs/`, at the start and when another has changed one: read one by one, adopted, or
 //! set aside. Part of the scheduler's machine. Never removes a file that HAProxy can load.
 
+use crate::daemon::model::{Stored, Urgency, minutes};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::keys::jittered;
@@ -11,9 +12,8 @@ use crate::secret::Secret;
 use crate::turn::Turn;
 
 use super::entry::Step;
-use super::life::Stored;
-use super::trouble::minutes;
-use super::{Certificates, CertificatesOutput, Urgency, file};
+
+use super::{Certificates, CertificatesOutput, file};
 
 /// The pause after a file that the disk did not give; mostly a person has to mend its mode.
 pub(super) const READ_PAUSE: std::time::Duration = minutes(1);

@@ -2,27 +2,9 @@
 
 use std::fmt;
 
+use crate::daemon::model::When;
 use crate::domain::Domain;
 use crate::time::UnixTime;
-
-/// A point in time, or none. Earlier is less; never is the greatest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum When {
-    /// Then; in the past it means at once.
-    At(UnixTime),
-    /// Not unless something else changes.
-    Never,
-}
-
-impl When {
-    /// Long ago: at once.
-    pub const NOW: When = When::At(UnixTime::from_millis(i64::MIN));
-
-    /// Whether the time has come.
-    pub fn has_come(self, now: UnixTime) -> bool {
-        self <= When::At(now)
-    }
-}
 
 /// What is next for one certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::daemon::issuer::OrderError;
+use crate::daemon::model::{OrderError, Urgency};
 use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::log::Record;
@@ -13,7 +13,7 @@ use crate::turn::Turn;
 use super::entry::Step;
 use super::held::Held;
 use super::schedule::Why;
-use super::{Certificates, CertificatesOutput, Urgency};
+use super::{Certificates, CertificatesOutput};
 
 /// Where nobody can say at once how the names are split, the same order is not made again before.
 const SPLIT_PAUSE: Duration = Duration::from_secs(60);

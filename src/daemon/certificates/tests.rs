@@ -5,15 +5,13 @@ use stand_ins::pki::{Pki, pem};
 use stand_ins::random::Random;
 use stand_ins::seeded::Signer;
 
-use super::trouble::pause_after;
 use super::*;
 use crate::acme::call::CallError;
 use crate::acme::order::Refusal;
 use crate::acme::types::{Problem, ProblemKind};
 use crate::daemon::budget::OrderKind;
-use crate::daemon::issuer::{Issued, OrderError};
-use crate::daemon::wish::Source;
-use crate::daemon::wish::Wish;
+use crate::daemon::model::{AppChanges, Issued, OrderError, Resume, Source, Wish, pause_after};
+
 use crate::keys::CertificateRequest;
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};

@@ -10,7 +10,8 @@
 use std::cmp::Ordering;
 
 use crate::collect::sorted_by;
-use crate::daemon::reloader::Catalog;
+use crate::daemon::model::{Catalog, FollowUp, Life, Spread, Stored, Trouble, Urgency};
+
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::keys::Keys;
@@ -22,9 +23,8 @@ use crate::time::UnixTime;
 use crate::turn::Turn;
 
 use super::entry::Step;
-use super::life::{Life, Stored};
-use super::trouble::{FollowUp, Spread, Trouble};
-use super::{Certificates, CertificatesOutput, Urgency, file};
+
+use super::{Certificates, CertificatesOutput, file};
 
 /// A new certificate that is not known to be served.
 #[derive(Debug)]

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use crate::acme::renewal_info::Window;
 use crate::collect::Collect as _;
 use crate::daemon::budget::Left;
-use crate::daemon::wish::{Wish, Wishes};
+use crate::daemon::model::{Stored, Trouble, Wish, Wishes};
+
 use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::time::UnixTime;
 
+use super::Certificates;
 use super::entry::Entry;
 use super::schedule::{Next, Planned, Task, Why};
-use super::{Certificates, Stored, Trouble};
 
 /// How it stands with a certificate. Each is in exactly one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

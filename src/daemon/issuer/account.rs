@@ -8,7 +8,8 @@ use crate::acme::call::CallError;
 use crate::acme::jws::thumbprint;
 use crate::acme::types::{Directory, Problem, ProblemKind};
 use crate::daemon::certificates::CLOCKS_APART_MAX;
-use crate::daemon::memory::{AccountMemory, CaMemory};
+use crate::daemon::model::{AccountMemory, CaMemory};
+
 use crate::hint::{Complaint, Hint};
 use crate::http::{Headers, Method, Request, Response};
 use crate::log::{Level, Record};

@@ -7,15 +7,16 @@
 
 use crate::acme::call::CallError;
 use crate::acme::order::{Order, OrderOutput, OrderRequest};
-use crate::daemon::certificates::NewOrder;
+use crate::daemon::model::{Issued, NewOrder, OrderError, OrderId};
+
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::time::Instant;
 use crate::turn::Turn;
 
 use super::{
-    Issued, Issuer, IssuerOutput, ORDERS_OPEN_MAX, ORDERS_PER_TURN, ORDERS_SIDE_BY_SIDE_MAX,
-    OVERLOAD_PAUSE_MAX, OrderError, OrderId, OrderQueue, Owner, STANDS_ASIDE_AFTER, Stage,
+    Issuer, IssuerOutput, ORDERS_OPEN_MAX, ORDERS_PER_TURN, ORDERS_SIDE_BY_SIDE_MAX,
+    OVERLOAD_PAUSE_MAX, OrderQueue, Owner, STANDS_ASIDE_AFTER, Stage,
 };
 
 impl Issuer {

@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::daemon::budget::registered_domain;
-use crate::daemon::certificates::NewOrder;
-use crate::daemon::fair_queue::{FairQueue, QueuedOrder};
+use crate::daemon::model::{NewOrder, OrderId};
 
-use super::OrderId;
+use crate::daemon::fair_queue::{FairQueue, QueuedOrder};
 
 #[derive(Debug, Default)]
 pub(super) struct OrderQueue {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::rollout::Which;
-use super::sighting::Catalog;
+use crate::daemon::model::Catalog;
 use crate::domain::Domain;
 use crate::keys::jittered;
 use crate::time::Instant;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::collect::sorted;
+use crate::daemon::model::{Catalog, Shadowed};
 use crate::daemon::transport::TransportError;
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
@@ -22,27 +23,6 @@ const WRITES_MAX: usize = 64;
 
 /// Files that are looked through for a reference.
 const REFERENCES_MAX: usize = 32;
-
-/// What load balancers should serve; the certificates know.
-pub trait Catalog {
-    /// What a load balancer that has loaded everything shows for this name; `None`: nothing that matters.
-    fn expected(&self, name: &Domain) -> Option<Fingerprint>;
-
-    /// Whether anything is expected for this name; quicker to know than what.
-    fn matters(&self, name: &Domain) -> bool;
-
-    /// The leaf of the file of this name, whatever else is served for it.
-    fn stored(&self, name: &Domain) -> Option<Fingerprint>;
-
-    /// What was in service for this name and can be restored.
-    fn previous(&self, name: &Domain) -> Option<Fingerprint>;
-
-    /// The files that were written last, up to `count`, the latest first.
-    fn latest(&self, count: usize) -> Vec<Domain>;
-
-    /// The file after this one in their order; the first one after the last.
-    fn following(&self, name: Option<&Domain>) -> Option<Domain>;
-}
 
 /// What a load balancer was last seen to serve for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +81,6 @@ pub(super) enum Verdict {
     /// One that no file of ours for this name has: HAProxy does not see the new file, or prefers another one.
     Other,
 }
-
-/// By names that a file in `certs/` which is not ours is served for, a sentence about that file.
-pub type Shadowed = BTreeMap<Domain, String>;
 
 /// Judges a leaf that is served for a name after a signal for `generation`, or by now; `worked` was served
 /// before.

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use crate::challenge;
-use crate::daemon::certificates::{Next, View, When};
+use crate::daemon::certificates::{Next, View};
 use crate::daemon::guard;
+use crate::daemon::model::When;
 use crate::daemon::reloader::{BalancerView, NameView};
 use crate::daemon::watcher::SkippedCounts;
 use crate::domain::Domain;

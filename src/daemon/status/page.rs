@@ -2,8 +2,9 @@
 //! needs attention stands first. However many certificates there are, a page has a hundred of them, and
 //! costs a bounded time.
 
-use crate::daemon::certificates::{Next, State, Task, View, When, Why};
+use crate::daemon::certificates::{Next, State, Task, View, Why};
 use crate::daemon::guard;
+use crate::daemon::model::When;
 use crate::daemon::reloader::{BalancerView, NameView};
 use crate::domain::Domain;
 use crate::hint::Hint;

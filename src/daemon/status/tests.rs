@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use crate::daemon::budget::Budget;
-use crate::daemon::certificates::{CertificatesOutput, Trouble, When};
-use crate::daemon::memory::CertificateMemory;
+use crate::daemon::certificates::CertificatesOutput;
+use crate::daemon::model::{CertificateMemory, Source, Trouble, When, Wish};
+
 use crate::daemon::routes::{Finding, Place};
-use crate::daemon::wish::{Source, Wish};
+
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::seam::Usage;

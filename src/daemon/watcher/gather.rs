@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::collect::{Collect, sorted};
-use crate::daemon::wish::{Source, Wish, Wishes};
+use crate::daemon::model::{Source, Wish, Wishes};
+
 use crate::domain::Domain;
 
 use super::known::Said;

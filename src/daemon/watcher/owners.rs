@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::daemon::wish::{Wish, Wishes};
+use crate::daemon::model::{Wish, Wishes};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::printable::printable;

@@ -5,8 +5,9 @@ mod token;
 
 use super::inquiry::ANSWER_DEADLINE;
 use super::*;
+use crate::daemon::model::Source;
 use crate::daemon::wire::{Sent, Wire, counted};
-use crate::daemon::wish::Source;
+
 use crate::domain::Domain;
 use crate::seam::{CloseReason, ConnId};
 

@@ -1,7 +1,7 @@
 //! `state.json`: whatever the file holds, what is read of it is written so that it reads the same, and
 //! what is written stays as it is.
 
-use marathon_acme::daemon::memory::Memory;
+use marathon_acme::daemon::state::Memory;
 
 /// The file.
 pub fn run(bytes: &[u8]) {

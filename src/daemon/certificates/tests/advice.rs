@@ -1,6 +1,7 @@
 //! Renewal as the CA suggests it (RFC 9773), and what a clock or a CA that errs must not do.
 
 use crate::acme::renewal_info::{NoSuggestion, Suggestion, Window};
+use crate::daemon::model::Life;
 
 use super::*;
 

@@ -1,6 +1,7 @@
 //! What survives a restart, and what the CA's limits allow: no crash makes an order too many.
 
 use super::*;
+use crate::daemon::model::When;
 
 fn lets_encrypt() -> Config {
     let url = "https://acme-v02.api.letsencrypt.org/directory";

@@ -1,7 +1,8 @@
 //! New certificates on trial: what was there before is kept, goes back, and makes room again.
 
 use super::*;
-use crate::daemon::reloader::Catalog;
+
+use crate::daemon::model::Catalog;
 use crate::hint::Complaint;
 use crate::pki::{Bundle, Fingerprint};
 use crate::testing::{ODD_CERTIFICATE, ODD_KEY};

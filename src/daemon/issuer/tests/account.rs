@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::acme::jws::thumbprint;
-use crate::daemon::memory::CaMemory;
+use crate::daemon::model::CaMemory;
 
 fn key() -> Secret {
     Secret::new("PRIVATE KEY".into())

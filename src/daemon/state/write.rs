@@ -4,15 +4,15 @@
 use serde::Serialize;
 
 use crate::acme::jws::base64url;
-use crate::daemon::certificates::{self, When};
-use crate::daemon::reloader::UpToDate;
+use crate::daemon::model::{self, AccountMemory, CaMemory, CertificateMemory, UpToDate, When};
+
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::Hint;
 use crate::pieces::{json, put};
 use crate::time::UnixTime;
 
-use super::{AccountMemory, CaMemory, CertificateMemory, VERSION};
+use super::VERSION;
 
 /// `state.json` while it is written: of very many certificates some are added in each turn, so that
 /// challenges are answered in between. A certificate of which nothing is remembered is left out.
@@ -129,7 +129,7 @@ struct AppChanges {
 }
 
 impl AppChanges {
-    fn of(changes: &certificates::AppChanges, order_at: Option<UnixTime>) -> AppChanges {
+    fn of(changes: &model::AppChanges, order_at: Option<UnixTime>) -> AppChanges {
         AppChanges {
             orders: changes.orders,
             not_before: changes.not_before.map(UnixTime::as_millis),
@@ -263,13 +263,13 @@ impl<'a> Certificate<'a> {
     }
 }
 
-fn troubles(them: &FlatMap<Domain, certificates::Trouble>) -> FlatMap<&str, Trouble<'_>> {
+fn troubles(them: &FlatMap<Domain, model::Trouble>) -> FlatMap<&str, Trouble<'_>> {
     them.iter().map(|(name, it)| (name.as_str(), Trouble::of(it))).collect()
 }
 
 impl<'a> Life<'a> {
-    fn of(life: &'a certificates::Life) -> Life<'a> {
-        let certificates::Advice { window, ask_at, failures, explanation, moved } = &life.advice;
+    fn of(life: &'a model::Life) -> Life<'a> {
+        let model::Advice { window, ask_at, failures, explanation, moved } = &life.advice;
         Life {
             serial: &life.serial,
             directory: life.directory.as_deref(),
@@ -288,7 +288,7 @@ impl<'a> Life<'a> {
 }
 
 impl<'a> Trouble<'a> {
-    fn of(trouble: &'a certificates::Trouble) -> Trouble<'a> {
+    fn of(trouble: &'a model::Trouble) -> Trouble<'a> {
         let changes = trouble.app_changes;
         Trouble {
             failures: trouble.failures,
@@ -300,7 +300,7 @@ impl<'a> Trouble<'a> {
             },
             not_before: trouble.not_before.map(UnixTime::as_millis),
             until_restart: trouble.until_restart,
-            app_changes: (changes != certificates::AppChanges::default())
+            app_changes: (changes != model::AppChanges::default())
                 .then(|| AppChanges::of(&changes, None)),
         }
     }

@@ -142,28 +142,6 @@ fn a_member_that_makes_no_sense_costs_itself_alone() {
 }
 
 #[test]
-fn names_that_a_label_has_no_longer_are_remembered_up_to_a_number_and_for_a_day() {
-    let mut memory = CertificateMemory::default();
-    let name = |number: u64| domain(&format!("n{number}.org"));
-    let begin = at(1_795_000_000);
-    for number in 0..150 {
-        let retry = When::At(begin.plus(Duration::from_secs(number)));
-        let error = Complaint::from("x");
-        let (not_before, app_changes) = (None, AppChanges::default());
-        let trouble =
-            Trouble { failures: 1, error, retry, not_before, until_restart: false, app_changes };
-        memory.left_out.insert(name(number), trouble);
-    }
-    memory.keep_removed(begin, &[name(0)]);
-    assert_eq!((memory.left_out.len(), memory.removed.len()), (1, REMOVED_MAX));
-    assert!(!memory.removed.contains_key(&name(40)), "of too many, those that bind least go");
-    memory.keep_removed(begin, &[name(149), name(40)]);
-    assert!(memory.left_out.contains_key(&name(149)), "it is back, with what is known of it");
-    memory.keep_removed(begin.plus(KEPT_UNWANTED * 2), &[]);
-    assert!(!memory.removed.contains_key(&name(148)));
-}
-
-#[test]
 fn it_is_read_in_pieces_of_any_size_and_writing() {
     let text = full().to_bytes();
     let value: Value = serde_json::from_slice(&text).unwrap();

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,9 +13,11 @@ use serde_json::{Map, Value};
 use crate::acme::order::Resume;
 use crate::acme::renewal_info::Window;
 use crate::daemon::budget::Budget;
-use crate::daemon::certificates::{Advice, AppChanges, Life, NameChanges, Trouble, When};
-use crate::daemon::reloader::UpToDate;
-use crate::daemon::wish::Source;
+use crate::daemon::model::{
+    AccountMemory, Advice, AppChanges, Attempt, CaMemory, CertificateMemory, Life, NameChanges,
+    Source, Trouble, UpToDate, When,
+};
+
 use crate::domain::Domain;
 use crate::flat::{FlatMap, FlatSet};
 use crate::hint::{Complaint, Hint};
@@ -31,12 +32,6 @@ mod write;
 pub use read::MemoryReader;
 pub use write::MemoryWriter;
 
-/// What failed is remembered so much longer when nobody wants the certificate any more: a list of apps
-/// that lacks it for a moment must not make the CA be asked before its time.
-const KEPT_UNWANTED: Duration = Duration::from_secs(24 * 60 * 60);
-/// Names that a label has no longer and that are remembered because they failed, at most; of more, those
-/// that bind longest.
-const REMOVED_MAX: usize = 100;
 /// The version of the format that is written.
 const VERSION: u64 = 2;
 /// Older versions that are read: 1 knew `reload_owed` alone.
@@ -53,142 +48,6 @@ pub struct Memory {
     pub cas: FlatMap<String, CaMemory>,
     /// Certificates by their file names.
     pub certificates: BTreeMap<Domain, CertificateMemory>,
-}
-
-/// What is remembered of a CA.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CaMemory {
-    /// Our account there.
-    pub account: Option<AccountMemory>,
-    /// The CA wants no new orders before (`Retry-After`).
-    pub not_before: Option<UnixTime>,
-    /// How many names it accepts in one order, where it refused more: by profile, empty for none.
-    pub names_max: FlatMap<String, usize>,
-    /// What was spent of its limits.
-    pub budget: Budget,
-}
-
-/// An account that was registered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountMemory {
-    /// Its URL, which names it to the CA.
-    pub url: String,
-    /// The thumbprint of its key (RFC 7638): with another `client.key` it is not ours.
-    pub thumbprint: String,
-    /// The contact that the CA was told last.
-    pub contact: Option<String>,
-}
-
-/// What is remembered of a certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CertificateMemory {
-    /// Who asked for it last.
-    pub source: Option<Source>,
-    /// What for, where that was more than the name of its file.
-    pub names: Box<[Domain]>,
-    /// About the certificate that was stored last.
-    pub life: Option<Life>,
-    /// Orders that failed as a whole.
-    pub trouble: Option<Trouble>,
-    /// Names that failed.
-    pub left_out: FlatMap<Domain, Trouble>,
-    /// Names that failed and that the label has no longer: should it have them again, they are not tried
-    /// before their time.
-    pub removed: FlatMap<Domain, Trouble>,
-    /// How often the names of its label have changed.
-    pub name_changes: Option<Box<NameChanges>>,
-    /// An order that was begun and whose end is not known.
-    pub attempt: Option<Box<Attempt>>,
-}
-
-impl CertificateMemory {
-    /// What failed, as a whole and by names.
-    pub fn troubles_mut(&mut self) -> impl Iterator<Item = &mut Trouble> {
-        self.trouble.iter_mut().chain(self.left_out.values_mut())
-    }
-
-    /// The same, to be looked at.
-    pub fn troubles(&self) -> impl Iterator<Item = &Trouble> {
-        self.trouble.iter().chain(self.left_out.values())
-    }
-
-    /// The label has these names now: what is known of others that failed is put aside, and what was put
-    /// aside of these counts again, for a day longer than it binds.
-    pub fn keep_removed(&mut self, now: UnixTime, names: &[Domain]) {
-        self.removed.retain(|_, trouble| match trouble.retry {
-            When::At(at) => at.plus(KEPT_UNWANTED) > now,
-            When::Never => true,
-        });
-        let gone = self.left_out.extract_if(|name, _| !names.contains(name));
-        let gone: Vec<(Domain, Trouble)> = gone.collect();
-        let back = self.removed.extract_if(|name, _| names.contains(name));
-        let back: Vec<(Domain, Trouble)> = back.collect();
-        for (name, trouble) in back {
-            self.left_out.get_or_insert_with(name, || trouble);
-        }
-        for (name, trouble) in gone {
-            self.removed.insert(name, trouble);
-            if self.removed.len() > REMOVED_MAX {
-                let binding = |(_, trouble): &(&Domain, &Trouble)| trouble.retry;
-                let first = self.removed.iter().min_by_key(binding).map(|(name, _)| name.clone());
-                first.and_then(|name| self.removed.remove(&name));
-            }
-        }
-    }
-
-    /// Until when this is worth keeping though nobody wants the certificate: a day longer than
-    /// anything in it binds.
-    pub fn matters_until(&self) -> When {
-        let bound = self
-            .troubles()
-            .chain(self.removed.values())
-            .map(|trouble| trouble.retry.max(trouble.not_before.map_or(When::NOW, When::At)));
-        let attempt = self.attempt.iter().map(|attempt| When::At(attempt.at));
-        match bound.chain(attempt).max() {
-            Some(When::At(at)) => When::At(at.plus(KEPT_UNWANTED)),
-            other => other.unwrap_or(When::NOW),
-        }
-    }
-
-    /// Why the last order failed, wholly or for a name.
-    pub fn error(&self) -> Option<String> {
-        let left_out = self.left_out.iter();
-        let left_out = left_out.map(|(name, trouble)| format!("{name}: {}", trouble.error)).next();
-        self.trouble.as_ref().map(|trouble| trouble.error.text.clone()).or(left_out)
-    }
-
-    /// When the next order is made because the last one failed; nothing when a person must act.
-    pub fn next_try(&self) -> Option<UnixTime> {
-        match self.troubles().map(|trouble| trouble.retry).min()? {
-            When::At(at) => Some(at),
-            When::Never => None,
-        }
-    }
-}
-
-/// An order that was begun.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// When.
-    pub at: UnixTime,
-    /// The directory of its CA.
-    pub directory: String,
-    /// What it is for.
-    pub names: Vec<Domain>,
-    /// Its URL and what it is finalized with, once the CA has made it.
-    pub resume: Option<Resume>,
-}
-
-impl Attempt {
-    /// What its order is finalized with, once that is made.
-    pub fn certificate(&self) -> Option<&CertificateRequest> {
-        self.resume.as_ref()?.certificate.as_ref()
-    }
-
-    /// Whether the order can be gone on with at the CA of `directory`.
-    pub fn can_go_on(&self, directory: &str) -> bool {
-        self.resume.is_some() && self.directory == directory
-    }
 }
 
 /// `state.json` is not what this program writes.

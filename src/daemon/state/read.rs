@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Deserializer, Map, Value};
 
+use crate::daemon::model::CertificateMemory;
 use crate::domain::Domain;
 
-use super::{CertificateMemory, Damaged, Memory, read_certificate, read_head};
+use super::{Damaged, Memory, read_certificate, read_head};
 
 const CERTIFICATES: &str = "certificates";
 

@@ -13,6 +13,15 @@ use crate::pki::leaf::renewal_by_lifetime;
 use crate::pki::{Bundle, Fingerprint};
 use crate::time::UnixTime;
 
+/// A certificate that the clock shows less time of than this part of its lifetime, as soon as it was
+/// issued, is none that any CA issues: the clock is ahead.
+const USABLE_PART: u32 = 50;
+/// No rollback to a certificate with less than a twentieth of its lifetime left: a new certificate that one
+/// load balancer does not serve is worth more than one that is about to expire …
+const ROLLBACK_PART: u32 = 20;
+/// … and a certificate with this much time left always qualifies.
+const ROLLBACK_LEFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A certificate as its file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -66,7 +75,7 @@ pub struct Advice {
 
 /// What an answer changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Only when to ask next.
     Nothing,
     /// The window, and the moment chosen in it.
@@ -75,7 +84,7 @@ pub(super) enum Change {
 
 impl Stored {
     /// What a whole file says.
-    pub(super) fn of(bundle: &Bundle) -> Stored {
+    pub(crate) fn of(bundle: &Bundle) -> Stored {
         let leaf = bundle.leaf();
         let names = leaf.names.iter().filter_map(|name| Domain::parse(name).ok()).into_set();
         Stored {
@@ -95,6 +104,23 @@ impl Stored {
         self.not_after.since(self.not_before)
     }
 
+    /// The time in which it serves: from its issue by our clock, where that is known, to its expiry. A CA
+    /// may date a certificate back so far that most of its lifetime is over when it is issued.
+    pub(crate) fn usable(&self, issued: Option<UnixTime>) -> Duration {
+        let from = issued.map_or(self.not_before, |issued| issued.max(self.not_before));
+        match self.not_after.since(from) {
+            // By this clock it has expired before it was issued.
+            Duration::ZERO => self.lifetime(),
+            usable => usable.max(self.lifetime() / USABLE_PART),
+        }
+    }
+
+    /// Whether a rollback to it makes sense at `now`.
+    pub(crate) fn lasts(&self, life: Option<&Life>, now: UnixTime) -> bool {
+        let part = self.usable(life.and_then(|life| life.issued)) / ROLLBACK_PART;
+        self.not_after > now.plus(part.min(ROLLBACK_LEFT_MAX))
+    }
+
     /// Whether it is for that name.
     pub fn is_for(&self, name: &Domain) -> bool {
         self.names.binary_search(name).is_ok()
@@ -111,7 +137,7 @@ impl Stored {
 
 impl Life {
     /// The life of a certificate that was found, or that was issued just now by the CA of `directory`.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         stored: &Stored,
         issued: Option<(UnixTime, &str)>,
         keys: &mut dyn Keys,
@@ -126,26 +152,26 @@ impl Life {
     }
 
     /// Whether the CA of `directory` may know the certificate.
-    pub(super) fn may_be_of(&self, directory: &str) -> bool {
+    pub(crate) fn may_be_of(&self, directory: &str) -> bool {
         self.directory.as_ref().is_none_or(|of| of == directory)
     }
 
     /// Whether the CA of `directory` knows it: it issued it, or has advised on it.
-    pub(super) fn is_of(&self, directory: &str) -> bool {
+    pub(crate) fn is_of(&self, directory: &str) -> bool {
         self.directory.as_deref() == Some(directory)
             || (self.directory.is_none() && self.advice.window.is_some())
     }
 
     /// Whether a renewal at `now` is within the window that the CA suggests. One that comes later, as all do
     /// whose window was moved into the past, counts like any other (Boulder, `SuggestedWindow.IsWithin`).
-    pub(super) fn is_advised(&self, now: UnixTime) -> bool {
+    pub(crate) fn is_advised(&self, now: UnixTime) -> bool {
         self.advice.window.is_some_and(|window| window.start <= now && now < window.end)
     }
 
     /// When it is renewed: never later than a fifth of its time before its expiry, whatever was planned.
     /// Soon after its issue only when the CA has changed its mind: a clock that runs ahead must not make
     /// every new certificate look old. Of one with little time from the start half is enough.
-    pub(super) fn renewal(&self, stored: &Stored) -> UnixTime {
+    pub(crate) fn renewal(&self, stored: &Stored) -> UnixTime {
         let planned = self.renewal.min(self.latest_renewal(stored));
         match self.issued {
             Some(issued) if !self.advice.moved => {
@@ -162,7 +188,7 @@ impl Life {
 
     /// Takes in the CA's suggestion. A window that leaves too little time is cut: no advice may let a
     /// certificate expire.
-    pub(super) fn advised(
+    pub(crate) fn advised(
         &mut self,
         now: UnixTime,
         stored: &Stored,
@@ -184,7 +210,7 @@ impl Life {
     }
 
     /// Takes in that there was no usable answer; the last window stands.
-    pub(super) fn unadvised(&mut self, now: UnixTime, error: &NoSuggestion, keys: &mut dyn Keys) {
+    pub(crate) fn unadvised(&mut self, now: UnixTime, error: &NoSuggestion, keys: &mut dyn Keys) {
         self.advice.failures = self.advice.failures.saturating_add(1);
         let asked = error.retry_after.unwrap_or_default().min(ASK_AGAIN_MAX);
         let pause = jittered(keys, pause(error, self.advice.failures)).max(asked);
@@ -193,7 +219,7 @@ impl Life {
 
     /// The line that says so. One window for each certificate is nothing new; one that has moved is, and
     /// so is one that the CA has a page about.
-    pub(super) fn window_line(&self, name: &Domain, stored: &Stored) -> Record {
+    pub(crate) fn window_line(&self, name: &Domain, stored: &Stored) -> Record {
         let level = match (self.advice.moved, &self.advice.explanation) {
             (true, _) => Level::Warn,
             (false, Some(_)) => Level::Info,
@@ -216,7 +242,7 @@ impl Life {
     }
 
     /// The line that says that there was no answer; only the first of a row is more than a detail.
-    pub(super) fn unadvised_line(&self, name: &Domain, error: &NoSuggestion) -> Record {
+    pub(crate) fn unadvised_line(&self, name: &Domain, error: &NoSuggestion) -> Record {
         let level = if self.advice.failures == 1 { Level::Warn } else { Level::Debug };
         let line = Record::new(level, "renewal", "no renewal window from the CA");
         let line = line.with("name", name).with("error", error);
@@ -228,7 +254,7 @@ impl Life {
 
     /// The wall clock may have been set back since: no question waits longer than a day, and when the
     /// certificate was issued is not known where that clock was ahead.
-    pub(super) fn clamp(&mut self, now: UnixTime) {
+    pub(crate) fn clamp(&mut self, now: UnixTime) {
         let latest = now.plus(ASK_AGAIN_MAX);
         self.advice.ask_at = self.advice.ask_at.map(|at| at.min(latest));
         self.issued = self.issued.filter(|issued| *issued <= now);

@@ -9,8 +9,6 @@ use crate::keys::{Keys, jittered};
 use crate::log::Record;
 use crate::time::UnixTime;
 
-use super::schedule::When;
-
 /// The pauses after the first, second … failed order; the last one repeats.
 const RETRY_PAUSES: [Duration; 6] =
     [minutes(1), minutes(10), minutes(60), minutes(180), minutes(360), minutes(720)];
@@ -27,8 +25,27 @@ const PAUSE_PART: u32 = 10;
 /// … but it is no shorter than this: the CA is not asked without end in the last moment.
 const PAUSE_MIN: Duration = Duration::from_secs(10);
 
-pub(super) const fn minutes(count: u64) -> Duration {
+pub(crate) const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
+}
+
+/// A point in time, or none. Earlier is less; never is the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum When {
+    /// Then; in the past it means at once.
+    At(UnixTime),
+    /// Not unless something else changes.
+    Never,
+}
+
+impl When {
+    /// Long ago: at once.
+    pub const NOW: When = When::At(UnixTime::from_millis(i64::MIN));
+
+    /// Whether the time has come.
+    pub fn has_come(self, now: UnixTime) -> bool {
+        self <= When::At(now)
+    }
 }
 
 /// Failures since the last success, of a whole certificate or of one name.
@@ -69,7 +86,7 @@ pub struct NameChanges {
 
 /// How a failure is to be followed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FollowUp {
+pub(crate) enum FollowUp {
     /// After the table's pause, and not before the CA's own, if it named one.
     Retry { retry_after: Option<Duration> },
     /// After the table's pause, and at once when the program is started anew.
@@ -80,12 +97,12 @@ pub(super) enum FollowUp {
 
 impl FollowUp {
     /// After the table's pause.
-    pub(super) const LATER: FollowUp = FollowUp::Retry { retry_after: None };
+    pub(crate) const LATER: FollowUp = FollowUp::Retry { retry_after: None };
 }
 
 impl Trouble {
     /// Says in a line how often it came and when it is tried again, with what may help.
-    pub(super) fn tell(&self, line: Record) -> Record {
+    pub(crate) fn tell(&self, line: Record) -> Record {
         let line = line.with("failures", self.failures);
         let line = match self.retry {
             When::At(at) => line.with("next_try", at),
@@ -99,7 +116,7 @@ impl Trouble {
 
     /// One failure more. `spread` is the jitter, the same for all names that failed together, so that
     /// they come back together.
-    pub(super) fn grown(
+    pub(crate) fn grown(
         before: Option<&Trouble>,
         now: UnixTime,
         error: Complaint,
@@ -123,7 +140,7 @@ impl Trouble {
 
     /// The app was changed or restarted: what failed may work now, so it is due as far as the CA allows,
     /// and as far as earlier changes have not brought a retry forward too often.
-    pub(super) fn acted_upon(&mut self, now: UnixTime) {
+    pub(crate) fn acted_upon(&mut self, now: UnixTime) {
         let allowed = self.app_changes.allowed(now);
         let allowed = self.not_before.map_or(allowed, |at| at.max(allowed));
         if When::At(allowed) < self.retry {
@@ -134,7 +151,7 @@ impl Trouble {
 
     /// The certificate in service has only so much time left, less than the pause was chosen for: the
     /// retry comes no later than the CA's own pause and this one let it.
-    pub(super) fn bring_forward(&mut self, now: UnixTime, spread: Spread) {
+    pub(crate) fn bring_forward(&mut self, now: UnixTime, spread: Spread) {
         let at = now.plus(spread.over(pause_after(self.failures)));
         let at = self.not_before.map_or(at, |not_before| at.max(not_before));
         if self.retry != When::Never {
@@ -144,7 +161,7 @@ impl Trouble {
 
     /// The wall clock may have been set back since: nothing waits longer than it could by the rules. A
     /// date that no `Retry-After` reaches was made by a clock that was wrong, and says nothing.
-    pub(super) fn clamp(&mut self, now: UnixTime) {
+    pub(crate) fn clamp(&mut self, now: UnixTime) {
         self.not_before = self.not_before.filter(|at| *at <= now.plus(RETRY_AFTER_MAX));
         self.app_changes.clamp(now);
         if let When::At(at) = self.retry {
@@ -196,7 +213,7 @@ impl AppChanges {
 
 impl NameChanges {
     /// The names have changed once more. What waits for an order already waits no longer for that.
-    pub(super) fn changed(before: Option<&NameChanges>, now: UnixTime) -> NameChanges {
+    pub(crate) fn changed(before: Option<&NameChanges>, now: UnixTime) -> NameChanges {
         match before {
             Some(before) if before.order_at > now => *before,
             _ => {
@@ -210,21 +227,21 @@ impl NameChanges {
     }
 
     /// The wall clock may have been set back since.
-    pub(super) fn clamp(&mut self, now: UnixTime) {
+    pub(crate) fn clamp(&mut self, now: UnixTime) {
         self.order_at = self.order_at.min(now.plus(CHANGE_PAUSE_MAX));
         self.changes.clamp(now);
     }
 }
 
 /// The pause after so many failures, from 1.
-pub(super) fn pause_after(failures: u32) -> Duration {
+pub(crate) fn pause_after(failures: u32) -> Duration {
     let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
     RETRY_PAUSES[index.min(RETRY_PAUSES.len() - 1)]
 }
 
 /// One draw of jitter that serves several pauses, and the longest that they may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spread {
+pub(crate) struct Spread {
     /// What becomes of 100 s.
     jitter: Duration,
     longest: Option<Duration>,
@@ -232,20 +249,20 @@ pub(super) struct Spread {
 
 impl Spread {
     /// Draws.
-    pub(super) fn draw(keys: &mut dyn Keys) -> Spread {
+    pub(crate) fn draw(keys: &mut dyn Keys) -> Spread {
         Spread { jitter: jittered(keys, Duration::from_secs(100)), longest: None }
     }
 
     /// The same for what must be tried again while the certificate in service is valid: with the jitter,
     /// no pause is longer than a tenth of that time. Without one, nothing is at stake.
-    pub(super) fn within(self, left: Option<Duration>) -> Spread {
+    pub(crate) fn within(self, left: Option<Duration>) -> Spread {
         // The jitter adds a quarter at most.
         let longest = left.map(|left| (left / PAUSE_PART * 4 / 5).max(PAUSE_MIN));
         Spread { longest, ..self }
     }
 
     /// `pause`, spread.
-    pub(super) fn over(self, pause: Duration) -> Duration {
+    pub(crate) fn over(self, pause: Duration) -> Duration {
         let pause = self.longest.map_or(pause, |longest| pause.min(longest));
         pause.mul_f64(self.jitter.as_secs_f64() / 100.0)
     }

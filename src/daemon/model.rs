@@ -1,0 +1,20 @@
+//! The types that two parts of the daemon exchange, and that outlive a run. Data and arithmetic only: no
+//! part is known here, nothing is decided for more than one value, and nothing is written.
+
+mod desired;
+mod order;
+mod record;
+mod renewal;
+mod retry;
+mod served;
+
+pub use desired::{Source, Wish, Wishes};
+pub use order::{Attempt, Issued, NewOrder, OrderError, OrderId, Resume};
+pub use record::{AccountMemory, CaMemory, CertificateMemory, Urgency};
+pub(crate) use renewal::Change;
+pub use renewal::{Advice, Life, Stored};
+#[cfg(test)]
+pub(crate) use retry::pause_after;
+pub use retry::{AppChanges, NameChanges, Trouble, When};
+pub(crate) use retry::{FollowUp, Spread, minutes};
+pub use served::{Catalog, Shadowed, UpToDate};
