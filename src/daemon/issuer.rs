@@ -161,6 +161,8 @@ pub struct IssuerStatus {
     pub queued: usize,
     /// Why there is no account yet.
     pub problem: Option<Complaint>,
+    /// The CA's clock and this machine's show different times.
+    pub clock: Option<Complaint>,
 }
 
 /// The CA's side of the daemon.
@@ -215,8 +217,8 @@ pub struct Issuer {
     hold: Option<Instant>,
     /// The process ends soon.
     stopping: bool,
-    /// Whether the operator was told that the CA's clock shows another time.
-    said_clocks_differ: bool,
+    /// The CA's clock shows another time than ours, as of its last answer that shows one.
+    clock_problem: Option<Complaint>,
     questions: Questions,
     revocation: Option<Revocation>,
     outputs: VecDeque<IssuerOutput>,
@@ -290,7 +292,7 @@ impl Issuer {
             remade: FlatSet::new(),
             hold: None,
             stopping: false,
-            said_clocks_differ: false,
+            clock_problem: None,
             questions: Questions::default(),
             revocation: None,
             outputs: VecDeque::new(),
@@ -471,6 +473,7 @@ impl Issuer {
         let account = self.kid.clone().filter(|_| registered);
         let running = self.orders.len() + self.announced.len();
         let queued = self.queue.len();
-        IssuerStatus { account, running, queued, problem: self.problem.clone() }
+        let (problem, clock) = (self.problem.clone(), self.clock_problem.clone());
+        IssuerStatus { account, running, queued, problem, clock }
     }
 }

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use crate::daemon::front::{ChallengeCounts, Front, Lookup, Reports};
+use crate::daemon::issuer::IssuerStatus;
 use crate::daemon::status::{Health, Inquiry, Overview, Sources, answers_max};
 use crate::hint::{Hint, advised};
 use crate::http::ServerResponse;
@@ -44,9 +45,9 @@ impl Daemon {
         if let Some(problem) = &self.watcher.status().problem {
             health.troubles.push(format!("marathon: {}", problem.advised()));
         }
-        if let Some(problem) = self.issuer.status().problem {
-            health.troubles.push(format!("ca: {}", problem.advised()));
-        }
+        let IssuerStatus { problem, clock, .. } = self.issuer.status();
+        health.troubles.extend(problem.map(|problem| format!("ca: {}", problem.advised())));
+        health.troubles.extend(clock.map(|problem| format!("clock: {}", problem.advised())));
         health.troubles.extend(self.reloader.troubles(now));
         health.troubles.extend(self.guard.troubles());
         health.troubles.extend(overview.held());

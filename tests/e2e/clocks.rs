@@ -72,10 +72,14 @@ fn ahead() -> Outcome {
     let orders = stand.count("POST", "/new-order", 201);
     expect(orders == 2, || format!("{orders} orders\n{}", daemon.output()))?;
     expect(daemon.output().contains("the CA's clock shows another time"), || daemon.output())?;
+    let health = get(stand.site.port, "/health")?;
+    expect(health.contains("clock: this machine's clock showed "), || health)?;
 
     stand.with_ca(|ca| ca.settings.date_ahead_ms = 0);
     stand.let_time_pass(&daemon, "third")?;
     stand.wait_for_issued(&daemon, 4)?;
+    let health = get(stand.site.port, "/health")?;
+    expect(!health.contains("clock: "), || health)?;
     wait_until("the renewal", || (fs::read_to_string(&labeled).ok()? != files[0].1).then_some(()))?;
     wait_until("the archiving", || (!unlabeled.exists()).then_some(()))?;
     wait_until("the removal of the key", || {

@@ -22,18 +22,18 @@ pub(super) enum ClockOffset {
     /// The CA has not answered in this run, or its own clock is wrong.
     #[default]
     Unknown,
-    /// It agrees with the CA's.
-    Agrees,
     /// It is ahead of the CA's by this number of milliseconds; behind it if negative.
     AheadMs(i64),
 }
 
 impl ClockOffset {
-    fn of(ahead_ms: i64) -> ClockOffset {
-        if Duration::from_millis(ahead_ms.unsigned_abs()) > CLOCKS_APART_MAX {
-            ClockOffset::AheadMs(ahead_ms)
-        } else {
-            ClockOffset::Agrees
+    /// Whether it is known to be right.
+    pub(super) fn agrees(self) -> bool {
+        match self {
+            ClockOffset::Unknown => false,
+            ClockOffset::AheadMs(ms) => {
+                Duration::from_millis(ms.unsigned_abs()) <= CLOCKS_APART_MAX
+            }
         }
     }
 
@@ -52,24 +52,19 @@ impl ClockOffset {
     /// and a clock that is far behind believes no server's certificate anyway.
     pub(super) fn on_ours(self, at: UnixTime) -> UnixTime {
         match self {
-            ClockOffset::AheadMs(ms) if ms > 0 => {
+            ClockOffset::AheadMs(ms) if ms > 0 && !self.agrees() => {
                 UnixTime::from_millis(at.as_millis().saturating_add(ms))
             }
             _ => at,
         }
     }
 
-    /// After our clock was set forward by so many milliseconds, or back.
+    /// After our clock was set forward by this number of milliseconds, or back. Where the clocks agreed, it
+    /// may have been corrected, as after a virtual machine was paused: the CA is to be asked again.
     pub(super) fn stepped(self, by_ms: i64) -> ClockOffset {
-        match self {
-            ClockOffset::Unknown => ClockOffset::Unknown,
-            // It may have been corrected, as after a virtual machine was paused: the CA is to be asked again.
-            ClockOffset::Agrees if ClockOffset::of(by_ms) != ClockOffset::Agrees => {
-                ClockOffset::Unknown
-            }
-            ClockOffset::Agrees => ClockOffset::Agrees,
-            ClockOffset::AheadMs(ms) => ClockOffset::of(ms.saturating_add(by_ms)),
-        }
+        let ClockOffset::AheadMs(ms) = self else { return ClockOffset::Unknown };
+        let stepped = ClockOffset::AheadMs(ms.saturating_add(by_ms));
+        if self.agrees() && !stepped.agrees() { ClockOffset::Unknown } else { stepped }
     }
 }
 
@@ -79,11 +74,11 @@ impl Certificates {
     pub fn clock_compared(&mut self, turn: &mut Turn<'_>, ahead_ms: i64) {
         // The comparison is by the clock as it is now: a step of it is no change to that.
         self.check_clock(turn);
-        let mut clock = ClockOffset::of(ahead_ms);
+        let mut clock = ClockOffset::AheadMs(ahead_ms);
         if self.policy.clock.is_about(clock) {
             return;
         }
-        if clock != ClockOffset::Agrees {
+        if !clock.agrees() {
             let theirs = UnixTime::from_millis(turn.now.wall.as_millis().saturating_sub(ahead_ms));
             let mut stored = self.entries.values().filter_map(|entry| entry.stored.as_ref());
             if stored.any(|stored| stored.not_before > theirs.plus(CLOCKS_APART_MAX)) {
@@ -93,6 +88,7 @@ impl Certificates {
         if self.policy.clock != clock {
             self.policy.clock = clock;
             for name in self.entries.keys().cloned().collect::<Vec<_>>() {
+                self.forget_failure(turn.now.wall, &name);
                 self.reindex(&name);
             }
         }
@@ -101,7 +97,7 @@ impl Certificates {
     /// Whether our clock agrees with the CA's, so that what has expired by it may be archived or lose its
     /// key.
     pub fn clock_agrees(&self) -> bool {
-        self.policy.clock == ClockOffset::Agrees
+        self.policy.clock.agrees()
     }
 
     /// Whether an order that was queued is not due: by the CA's clock, by ours since it was set again, or

@@ -314,7 +314,7 @@ impl Entry {
     }
 
     fn prune(&self, policy: &Policy) -> Option<Next> {
-        let may_prune = policy.synced && policy.clock == ClockOffset::Agrees;
+        let may_prune = policy.synced && policy.clock.agrees();
         let stored = self.stored.as_ref().filter(|_| may_prune && self.wish.is_none())?;
         let at = if self.superseded {
             stored.not_before

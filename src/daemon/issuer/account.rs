@@ -340,11 +340,14 @@ impl Issuer {
         let theirs = theirs.plus(Duration::from_secs(age));
         let apart = ours.since(theirs).max(theirs.since(ours)) > CLOCKS_APART_MAX;
         let ahead_ms = ours.as_millis().saturating_sub(theirs.as_millis());
-        if apart && !self.said_clocks_differ {
+        if apart && self.clock_problem.is_none() {
             let line = Record::warn("acme", "the CA's clock shows another time");
             turn.log(line.with("ours", ours).with("theirs", theirs).hinted(Some(Hint::Clock)));
         }
-        self.said_clocks_differ = apart;
+        self.clock_problem = apart.then(|| {
+            let text = format!("this machine's clock showed {ours} when the CA's showed {theirs}");
+            Complaint::new(text, Some(Hint::Clock))
+        });
         self.outputs.push_back(IssuerOutput::ClockCompared { ahead_ms });
     }
 

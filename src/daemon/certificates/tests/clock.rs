@@ -159,3 +159,37 @@ fn a_ca_that_is_behind_our_newest_certificate_is_not_believed() {
     let slept = renewed_after(&mut case);
     assert!(slept > DAY * 58 && slept < DAY * 61, "{slept:?}");
 }
+
+/// Each of them is small enough to be a correction.
+#[test]
+fn steps_of_a_clock_that_agrees_add_up() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    case.compare_clocks(0);
+    for (step, agrees) in [(1, true), (2, false)] {
+        let ours = case.bench.now.wall.as_millis() + 58 * 60 * 1000;
+        case.bench.now.wall = UnixTime::from_millis(ours);
+        case.certificates.handle_timeout(&mut case.bench.turn());
+        assert_eq!(case.certificates.clock_agrees(), agrees, "{step}");
+    }
+    let output = case.certificates.poll_output();
+    assert!(matches!(output, Some(CertificatesOutput::AskTime)), "{output:?}");
+}
+
+/// It was ordered by a clock that was ahead, and what the CA issued was not valid by that clock.
+#[test]
+fn a_failure_by_a_wrong_clock_is_none_when_the_clock_is_right() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.obtain(0, "a.org", 90);
+    let right = case.bench.now.wall;
+    case.certificates.policy.clock = super::super::clock::ClockOffset::Unknown;
+    case.bench.now.wall = UnixTime::from_millis(right.as_millis() + 10 * YEAR_MS);
+    case.wake();
+    case.end(1, OrderError::DeadlineExceeded { step: "a test" });
+    assert_eq!(case.certificates.failing(), 1);
+    case.bench.now.wall = right;
+    case.compare_clocks(0);
+    assert_eq!(case.certificates.failing(), 0);
+}
