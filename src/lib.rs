@@ -41,7 +41,8 @@
 //! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
 //! | [`pki`] | PEM, the fields of a certificate that are read, what may enter `certs/` and what there is |
-//! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`survey`]: checked values |
+//! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
+//! | storage | [`survey`], [`certs_scan`]: what `io/` reads of it for others to judge |
 //! | more words | [`address`], [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what is shared |
 //! | collections | [`flat`], [`collect`]: with little code; [`pieces`]: text of many short pieces |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
@@ -110,6 +111,7 @@
 pub mod acme;
 pub mod address;
 pub mod backoff;
+pub mod certs_scan;
 pub mod challenge;
 pub mod check;
 pub mod cli;

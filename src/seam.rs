@@ -14,11 +14,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::certs_scan::Look;
 use crate::domain::Domain;
 use crate::keys::Keys;
 use crate::log::Record;
 use crate::secret::{Secret, SecretBytes};
-use crate::survey::Stranger;
 use crate::time::{Instant, Now};
 use crate::url::Host;
 
@@ -345,20 +345,6 @@ pub enum Loaded {
         /// `/etc/hosts`.
         hosts: Vec<u8>,
     },
-}
-
-/// What lies in `certs/`.
-#[derive(Debug, Default)]
-pub struct Look {
-    /// The names of `certs/NAME.pem` that are domains, in order.
-    pub ours: Vec<Domain>,
-    /// Of them, files that are others than were last written or read by us. Of very many not all are
-    /// looked at each time.
-    pub changed: Vec<Domain>,
-    /// All else, by name, no more than [`STRANGERS_MAX`](crate::survey::STRANGERS_MAX).
-    pub strangers: Vec<Stranger>,
-    /// How many more there are.
-    pub more: usize,
 }
 
 /// What the process uses of its machine. What the system does not tell is missing.

@@ -1,39 +1,13 @@
 //! What the storage directory looks like to whoever only looks at it: data that `io/` gathers for
-//! `--check` and for the daemon's guard, which judge it. Of our own files it holds `default.pem` alone.
+//! `--check`, which judges it. Of our own files it holds `default.pem` alone.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::certs_scan::{Found, Stranger};
 use crate::domain::Domain;
 use crate::seam::StoreError;
 use crate::secret::Secret;
-
-/// So many entries of `certs/` that are not ours are looked at.
-pub const STRANGERS_MAX: usize = 64;
-/// So much of one of them is read, in bytes; one more where there is more.
-pub const STRANGER_BYTES_MAX: u64 = 64 * 1024;
-
-/// An entry of `certs/` that is not ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stranger {
-    /// Its name; what is not UTF-8 in it is replaced.
-    pub file: String,
-    /// What lies there.
-    pub found: Found,
-}
-
-/// What can lie under a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// A file with this content, or this beginning of it; it may be a key.
-    File(Secret),
-    /// A folder, a socket, a pipe: HAProxy passes over it.
-    Other,
-    /// A symbolic link. HAProxy follows it; we do not, so that what it leads to is not known.
-    Link,
-    /// It cannot be read; the system's own words.
-    Unreadable(String),
-}
 
 /// The storage directory at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

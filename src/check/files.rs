@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::certs_scan::{Found, STRANGERS_MAX, Stranger};
 use crate::collect::sorted;
 use crate::daemon::certificates::inspect;
 use crate::daemon::model::Stored;
@@ -12,7 +13,7 @@ use crate::pki::guard::{Judgement, Verdict as Effect, judge};
 use crate::pki::{Bundle, BundleError, Fingerprint};
 use crate::seam::{Load, StoreError, StoreErrorKind};
 use crate::secret::Secret;
-use crate::survey::{Found, STRANGERS_MAX, Stranger, Survey};
+use crate::survey::Survey;
 use crate::time::UnixTime;
 
 use super::report::{Finding, Verdict};

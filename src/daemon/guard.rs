@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::certs_scan::Look;
 use crate::daemon::certificates::Certificates;
 use crate::daemon::model::Shadowed;
 
@@ -12,7 +13,7 @@ use crate::hint::{Hint, advised};
 use crate::keys::jittered;
 use crate::log::{Level, Record};
 use crate::pki::guard::{Judgement, Verdict, judge};
-use crate::seam::{Look, StoreError};
+use crate::seam::StoreError;
 use crate::time::Instant;
 use crate::turn::Turn;
 

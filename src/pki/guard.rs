@@ -8,9 +8,9 @@ mod companions;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::certs_scan::{Found, STRANGER_BYTES_MAX, Stranger};
 use crate::domain::Domain;
 use crate::printable::printable;
-use crate::survey::{Found, STRANGER_BYTES_MAX, Stranger};
 use crate::time::UnixTime;
 
 use super::bundle::{Bundle, BundleError};

@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use marathon_acme::certs_scan::{Found, Stranger};
 use marathon_acme::pki::guard::{Verdict, judge};
 use marathon_acme::secret::Secret;
-use marathon_acme::survey::{Found, Stranger};
 use marathon_acme::time::UnixTime;
 
 use crate::process::{Outcome, expect};

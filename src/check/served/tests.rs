@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 
 use super::*;
+use crate::certs_scan::{Found, Stranger};
 use crate::check::report::Verdict;
 use crate::config::Verification;
 use crate::seam::{ConnId, Load, Output, Tls, Trust};
 use crate::secret::Secret;
-use crate::survey::{Found, LockState, Stranger, Survey};
+use crate::survey::{LockState, Survey};
 use crate::testing::{Bench, config};
 use crate::url::Url;
 

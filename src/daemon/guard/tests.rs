@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::*;
+use crate::certs_scan::{Found, Stranger};
 use crate::domain::Domain;
 use crate::seam::StoreErrorKind;
 use crate::secret::Secret;
-use crate::survey::{Found, Stranger};
 use crate::testing::{Bench, config};
 
 struct Case {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::ErrorKind;
 
+use crate::certs_scan::{Found, Look, STRANGER_BYTES_MAX, STRANGERS_MAX, Stranger};
 use crate::collect::{Collect as _, sorted};
 use crate::domain::Domain;
-use crate::seam::{Look, StoreError, StoreErrorKind};
+use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
-use crate::survey::{Found, STRANGER_BYTES_MAX, STRANGERS_MAX, Stranger};
 
 use super::error::failed;
 use super::files::{FileKind, Files};

@@ -148,10 +148,10 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::certs_scan::{Found, Stranger};
     use crate::domain::Domain;
     use crate::seam::{Change, StoreErrorKind};
     use crate::secret::Secret;
-    use crate::survey::{Found, Stranger};
 
     #[test]
     fn a_directory_that_is_missing_is_all_that_is_said() {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::certs_scan::{Found, Stranger};
 use crate::domain::Domain;
 use crate::pki::Bundle;
-use crate::survey::{Found, Stranger};
 
 /// An OCSP response. HAProxy requires the certificate's issuer, in the chain or in an `.issuer` file.
 const OCSP: &str = ".ocsp";

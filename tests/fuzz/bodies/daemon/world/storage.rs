@@ -1,11 +1,9 @@
 //! The storage, played: what changes are made of it, and what readings find.
 
+use marathon_acme::certs_scan::{Found, Look, Stranger};
 use marathon_acme::pki::Bundle;
-use marathon_acme::seam::{
-    Change, Input, Inventory, Load, Loaded, Look, StoreError, StoreErrorKind,
-};
+use marathon_acme::seam::{Change, Input, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use marathon_acme::secret::Secret;
-use marathon_acme::survey::{Found, Stranger};
 
 use super::World;
 use crate::bodies::daemon::{Script, kind};
