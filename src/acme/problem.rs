@@ -6,10 +6,14 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::hint::Hint;
-
-use super::types::{LIST_MAX, one_line};
+use crate::printable::is_unprintable;
 
 const ERROR_PREFIX: &str = "urn:ietf:params:acme:error:";
+/// How much of a peer's text is kept, in characters.
+const TEXT_CHARS_MAX: usize = 1000;
+/// Authorizations and names of one order, challenges of one authorization, subproblems, profiles,
+/// contacts at most.
+pub(super) const LIST_MAX: usize = 200;
 
 /// A problem document (RFC 7807, RFC 8555 section 6.7).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +136,12 @@ fn problem_name(value: &Value) -> Option<String> {
 
 fn detail(value: &Value) -> String {
     value["detail"].as_str().map(one_line).unwrap_or_default()
+}
+
+/// A peer's text without control characters, not too long.
+pub(super) fn one_line(text: &str) -> String {
+    let plain = |c: char| if is_unprintable(c) { ' ' } else { c };
+    text.chars().take(TEXT_CHARS_MAX).map(plain).collect()
 }
 
 impl fmt::Display for Problem {

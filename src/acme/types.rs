@@ -8,19 +8,14 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::collect::Collect;
-use crate::printable::is_unprintable;
 use crate::time::UnixTime;
 use crate::url::{Scheme, Url};
 
+use super::problem::{LIST_MAX, one_line};
 pub use super::problem::{Problem, ProblemKind, Subproblem};
 
-/// How much of a peer's text is kept, in characters.
-const TEXT_CHARS_MAX: usize = 1000;
 /// How much of an answer that is no JSON is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
-/// Authorizations and names of one order, challenges of one authorization, subproblems, profiles,
-/// contacts at most.
-pub(super) const LIST_MAX: usize = 200;
 
 /// What a CA sent is not what RFC 8555 says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -279,12 +274,6 @@ impl Status {
             _ => Status::Other,
         }
     }
-}
-
-/// A peer's text without control characters, not too long.
-pub(super) fn one_line(text: &str) -> String {
-    let plain = |c: char| if is_unprintable(c) { ' ' } else { c };
-    text.chars().take(TEXT_CHARS_MAX).map(plain).collect()
 }
 
 /// How an answer begins, for the operator.
