@@ -2,39 +2,20 @@
 //! are asked again. Meanwhile all challenges stay published, since a name whose challenge vanished too
 //! early would fail along with the guilty one. Never answers a challenge.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::acme::call::{CallError, retry_after};
-use crate::acme::types::{AuthorizationObject, OrderObject, Problem, Status, Subproblem};
+use crate::acme::types::{AuthorizationObject, OrderObject, Status, Subproblem};
 use crate::http::Response;
 use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Url;
 
-use super::step::{Placed, Step, Survey};
+use super::step::{Inquiry, Placed, Step, Survey};
 use super::{Order, OrderError, Refusal, look_pause};
 
 /// No further round of questions begins after this time.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What is known of the reasons so far.
-#[derive(Debug)]
-pub(super) struct Inquiry {
-    /// Authorizations to be asked in this round.
-    left: VecDeque<Url>,
-    /// Those to be asked again in the next one.
-    open: Vec<Url>,
-    rounds: u32,
-    /// The next round may not begin before: the CA said so.
-    not_before: Instant,
-    until: Instant,
-    /// Whether there is a next round: a single name's reason is there at once or never.
-    patient: bool,
-    refusals: Vec<Refusal>,
-    /// What the order itself says.
-    problem: Option<Problem>,
-}
 
 impl Inquiry {
     fn new(now: Instant, left: Vec<Url>) -> Inquiry {
@@ -53,11 +34,6 @@ impl Inquiry {
     /// Takes in a `Retry-After`, which holds for all.
     fn heed(&mut self, turn: &Turn<'_>, asked: Option<Duration>) {
         self.not_before = self.not_before.max(turn.now.mono + asked.unwrap_or_default());
-    }
-
-    /// The authorization that is asked next.
-    pub(super) fn next(&self) -> Option<&Url> {
-        self.left.front()
     }
 
     /// What is known comes to this.

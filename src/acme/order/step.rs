@@ -7,11 +7,11 @@ use serde_json::json;
 
 use crate::acme::call::{CallError, Post};
 use crate::acme::jws::base64url;
-use crate::acme::types::Directory;
+use crate::acme::types::{Directory, Problem};
 use crate::domain::Domain;
+use crate::time::Instant;
 use crate::url::Url;
 
-use super::diagnosis::Inquiry;
 use super::{Issued, OrderRequest, Refusal};
 
 /// What the next answer is about.
@@ -97,6 +97,24 @@ pub(super) struct Survey {
     pub(super) refusals: Vec<Refusal>,
 }
 
+/// What is known so far of the reasons why an order is invalid.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    /// Authorizations to be asked in this round.
+    pub(super) left: VecDeque<Url>,
+    /// Those to be asked again in the next one.
+    pub(super) open: Vec<Url>,
+    pub(super) rounds: u32,
+    /// The next round may not begin before: the CA said so.
+    pub(super) not_before: Instant,
+    pub(super) until: Instant,
+    /// Whether there is a next round: a single name's reason is there at once or never.
+    pub(super) patient: bool,
+    pub(super) refusals: Vec<Refusal>,
+    /// What the order itself says.
+    pub(super) problem: Option<Problem>,
+}
+
 impl Step {
     /// The step as an operator reads it.
     pub(super) fn name(&self) -> &'static str {
@@ -146,7 +164,7 @@ impl Step {
             Step::Creating { replaces } => Some(new_order(request, replaces.as_deref(), directory)),
             Step::Resuming { url } => Some(Post::as_get(url)),
             Step::Authorizing { survey, .. } => survey.left.front().map(Post::as_get),
-            Step::Diagnosing(inquiry) => inquiry.next().map(Post::as_get),
+            Step::Diagnosing(inquiry) => inquiry.left.front().map(Post::as_get),
             Step::Answering { challenge, .. } => Some(Post::json(challenge, "{}")),
             Step::Validating { placed, .. } | Step::Collecting { placed, .. } => {
                 Some(Post::as_get(&placed.url))
