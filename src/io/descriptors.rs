@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::log::Record;
 use crate::seam::ACCEPTED_MAX;
 
-use super::event_loop::LINGERING_MAX;
+use super::conn::linger::LINGERING_MAX;
 
 /// Descriptors that the listener does not take: for the disk, for name lookups, and for connections of
 /// our own. A daemon that cannot open a file or dial renews nothing, and strangers at the listener must

@@ -36,7 +36,6 @@ mod room;
 mod token;
 mod turns;
 
-pub(super) use room::LINGERING_MAX;
 use token::{ADMIN, LISTENER, Named, RELOAD, STOP, Tokens};
 use turns::Due;
 

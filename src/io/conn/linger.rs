@@ -10,6 +10,9 @@ use crate::time::Instant;
 
 use super::{Conn, Pause, State, Wire, reason};
 
+/// Connections that linger at once at most; what more come push others out. An answer that has left for
+/// the peer reaches it without that, unless the peer goes on sending.
+pub(in super::super) const LINGERING_MAX: usize = 64;
 /// How long a connection that we have closed may take to take the rest and to say its last words.
 pub(in super::super) const LINGER: Duration = Duration::from_secs(5);
 /// How much longer where a part of the rest has left and another has not. The system takes more only when

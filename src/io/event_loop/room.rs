@@ -23,15 +23,13 @@ use crate::seam::{ConnId, Door, Input, Machine};
 use crate::time::Instant;
 
 use super::super::conn::Conn;
+use super::super::conn::linger::LINGERING_MAX;
 use super::{Answer, Disk, EventLoop, open};
 
 /// Connections accepted in one turn at most.
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long nothing is accepted after the system ran out of descriptors and no room could be made.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-/// Connections that linger at once at most; what more come push others out. An answer that has left for
-/// the peer reaches it without that, unless the peer goes on sending.
-pub(in super::super) const LINGERING_MAX: usize = 64;
 /// Slow peers have more time for their answers while no more bytes than these wait for those who linger.
 const SLOW_BYTES_MAX: usize = 8 * 1024 * 1024;
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::io::conn::linger::LINGER;
+use crate::io::conn::linger::{LINGER, LINGERING_MAX};
 
 /// Everything that a peer is sent until the end.
 fn hear(stream: &mut StdStream) -> Vec<u8> {
