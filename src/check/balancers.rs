@@ -14,7 +14,7 @@ use crate::turn::Turn;
 use crate::url::Url;
 
 use super::apps::Found;
-use super::cause;
+use super::cause::{self, Challenges};
 use super::fallback;
 use super::names::Names;
 use super::open::Open;
@@ -57,17 +57,6 @@ struct Balancer {
     challenges: Option<Challenges>,
     /// Whether it shows HAProxy's process ids.
     shows_pids: Option<bool>,
-}
-
-/// What becomes of challenges at a load balancer, by its configuration.
-#[derive(Clone, Debug)]
-pub(super) struct Challenges {
-    /// On port 80.
-    pub(super) plain: Route,
-    /// On port 443.
-    pub(super) secure: Route,
-    /// Port 443 chooses by SNI alone (`--group-https-by-vhost`).
-    pub(super) is_grouped: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,6 @@ use crate::marathon::challenge_app::{self, Passage};
 use crate::marathon::{Barriers, ChallengeApp};
 
 use super::apps::Found;
-use super::balancers::Challenges;
 
 /// Where the rules of other apps come before that of ours.
 pub(super) const WEIGHT: &str =
@@ -15,6 +14,17 @@ pub(super) const WEIGHT: &str =
 const OURS: &str = "marathon-acme's app";
 /// An HTTP status: a password is asked for.
 const UNAUTHORIZED: u16 = 401;
+
+/// What becomes of challenges at a load balancer, by its configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Challenges {
+    /// On port 80.
+    pub(super) plain: Route,
+    /// On port 443.
+    pub(super) secure: Route,
+    /// Port 443 chooses by SNI alone (`--group-https-by-vhost`).
+    pub(super) is_grouped: bool,
+}
 
 /// What is known of a domain whose challenge does not come to us.
 #[derive(Clone, Copy)]

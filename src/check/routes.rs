@@ -14,8 +14,7 @@ use crate::turn::Turn;
 use crate::url::Url;
 
 use super::apps::Found;
-use super::balancers::Challenges;
-use super::cause::Facts;
+use super::cause::{Challenges, Facts};
 use super::open::Open;
 use super::report::Finding;
 use super::{at, counted};
