@@ -219,11 +219,6 @@ impl Claims {
     }
 }
 
-/// Whether anything is asked of a label of that name, here or in [`super::lint()`]; most are of others.
-pub(super) fn may_count(label: &str) -> bool {
-    label.starts_with("MARATHON_ACME_") || label.starts_with("HAPROXY_")
-}
-
 /// The digits of `MARATHON_ACME_{n}_DOMAIN`, as the old program wrote them: no leading zeros.
 pub(super) fn domain_index(label: &str) -> Option<&str> {
     let index = label.strip_prefix("MARATHON_ACME_")?.strip_suffix("_DOMAIN")?;

@@ -7,8 +7,6 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Deserializer;
 
-use super::labels::may_count;
-
 /// What was found in an app.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -330,6 +328,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether any module reads a label of that name. Most labels are for other programs.
+fn may_count(label: &str) -> bool {
+    label.starts_with("MARATHON_ACME_") || label.starts_with("HAPROXY_")
 }
 
 /// Reads a member's name: no memory is taken for it, since it only says which place is next.
