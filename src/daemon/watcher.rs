@@ -28,6 +28,7 @@ mod gather;
 pub mod inquiry;
 mod known;
 mod owners;
+mod parsed_app;
 mod stream;
 mod sync;
 mod token;

@@ -10,8 +10,8 @@ use crate::daemon::model::{Source, Wish, Wishes};
 
 use crate::domain::Domain;
 
-use super::known::Said;
 use super::owners::{Holders, Owners, taken};
+use super::parsed_app::Said;
 use super::{Oddity, SkippedCounts};
 
 /// Names in one certificate at most: a custom of CAs, and Let's Encrypt's rule. What a CA accepts with a

@@ -11,13 +11,12 @@ use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use crate::collect::{Collect as _, sorted};
 use crate::config::{Config, DOMAINS_MAX};
-use crate::domain::Domain;
-use crate::hint::Hint;
-use crate::marathon::{App, AppError, Claim, Claims, Selection, Skipped, claims};
+use crate::marathon::{App, AppError, Selection};
 
 use super::gather::{Gathered, Grouping, NAMES_MAX, gather};
-use super::owners::{Holders, NAMED_MAX};
-use super::{Oddity, SkippedCounts, Wanted};
+use super::owners::Holders;
+use super::parsed_app::{LabelRules, Said};
+use super::{SkippedCounts, Wanted};
 
 /// Domains of all apps that are kept, each as often as a label has it: apps that ask for the same domains,
 /// as in a deployment that replaces one by another, are no reason to leave any out.
@@ -29,9 +28,7 @@ type Digest = [u8; SHA256_OUTPUT_LEN];
 /// How apps are read.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    group: String,
-    selection: Selection,
-    domains_per_app: usize,
+    labels: LabelRules,
     kept_max: usize,
     grouping: Grouping,
 }
@@ -66,43 +63,6 @@ struct Seen {
     said: Said,
 }
 
-/// What one label asks for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Label {
-    /// The port's index.
-    pub(super) port_index: usize,
-    /// The label's name, for the log.
-    pub(super) label: String,
-    /// Its names, at least one, each once.
-    pub(super) names: Vec<Domain>,
-}
-
-/// What one app asks for, and what of it was passed over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Said {
-    /// The app's id.
-    pub(super) app: String,
-    /// The app's revision.
-    pub(super) version: String,
-    /// By port index.
-    pub(super) labels: Vec<Label>,
-    /// In place of the labels, where there was no room for any of them.
-    pub(super) shed: Option<Shed>,
-    oddities: Vec<Oddity>,
-    rejected_domains: usize,
-    /// Domains beyond the limit of an app.
-    skipped: usize,
-}
-
-/// The domains of an app that has no place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Shed {
-    /// The first of its labels.
-    pub(super) label: String,
-    /// How many domains all of them have.
-    pub(super) count: usize,
-}
-
 impl From<&Config> for Rules {
     fn from(config: &Config) -> Rules {
         let selection = config.into();
@@ -112,7 +72,8 @@ impl From<&Config> for Rules {
             domains_max: DOMAINS_MAX,
         };
         let (group, domains_per_app) = (config.group.clone(), config.max_domains_per_app);
-        Rules { group, selection, domains_per_app, kept_max: KEPT_MAX, grouping }
+        let labels = LabelRules { group, selection, domains_per_app };
+        Rules { labels, kept_max: KEPT_MAX, grouping }
     }
 }
 
@@ -146,7 +107,7 @@ impl Known {
         let bytes = app.as_ref().copied().unwrap_or_default();
         let key = Digest::try_from(digest(&SHA256, bytes).as_ref()).unwrap_or_default();
         let read = || {
-            let said = Said::of(app.and_then(App::parse), rules);
+            let said = Said::of(app.and_then(App::parse), &rules.labels);
             Seen { first: list, last: 0, said }
         };
         let seen = self.apps.entry(key).or_insert_with(read);
@@ -155,7 +116,7 @@ impl Known {
         }
         self.kept += seen.said.domains();
         if self.beyond.is_some() {
-            self.ranked.insert((seen.said.rank(holders), key));
+            self.ranked.insert((rank(&seen.said, holders), key));
             self.shed(rules.kept_max);
         } else if self.kept > rules.kept_max {
             self.rank(holders);
@@ -166,7 +127,7 @@ impl Known {
     /// Ranks the apps of this list: before there are too many domains nothing is spent on that.
     fn rank(&mut self, holders: &Holders) {
         let listed = self.apps.iter().filter(|(_, app)| app.last == self.list);
-        self.ranked = listed.map(|(key, app)| (app.said.rank(holders), *key)).into_set();
+        self.ranked = listed.map(|(key, app)| (rank(&app.said, holders), *key)).into_set();
     }
 
     /// Lets go of the domains that are more than `kept_max`. What is left is the same in whatever order
@@ -221,97 +182,15 @@ impl Known {
     }
 }
 
-impl Said {
-    fn of(app: Result<App, AppError>, rules: &Rules) -> Said {
-        let app = match app {
-            Ok(app) => app,
-            Err(error) => {
-                let (app, label) = (error.app().to_string(), String::new());
-                let text = format!("app passed over: {error}");
-                let oddities = vec![Oddity { app, label, text, hint: None }];
-                return Said { oddities, ..Said::default() };
-            }
-        };
-        let claims = claims(&app, &rules.group, rules.selection, rules.domains_per_app);
-        let oddities = oddities(&app.id, &claims, rules.domains_per_app);
-        let Claims { certificates, rejected_count, skipped, .. } = claims;
-        let skipped = skipped.iter().map(|it| it.count).sum();
-        let mut labels: Vec<Label> = Vec::new();
-        for Claim { port_index, label, names } in certificates {
-            match labels.last_mut().filter(|last| last.port_index == port_index) {
-                Some(last) => last.names.extend(names),
-                None => labels.push(Label { port_index, label, names }),
-            }
-        }
-        // Kept as long as the app lives: without room for more.
-        labels.iter_mut().for_each(|label| label.names.shrink_to_fit());
-        labels.shrink_to_fit();
-        let (app, version, shed) = (app.id, app.revision, None);
-        Said { app, version, labels, shed, oddities, rejected_domains: rejected_count, skipped }
-    }
-
-    /// How many domains it asks for, each as often as a label has it.
-    fn domains(&self) -> usize {
-        self.labels.iter().map(|label| label.names.len()).sum()
-    }
-
-    fn rank(&self, holders: &Holders) -> Rank {
-        let mut names = self.labels.iter().flat_map(|label| &label.names);
-        let has_any = names.any(|name| holders.app_of(name) == Some(&self.app));
-        (!has_any, self.app.clone())
-    }
-
-    /// Forgets the domains; how many there were is kept.
-    fn shed(&mut self) {
-        let count = self.domains();
-        let labels = std::mem::take(&mut self.labels);
-        self.shed = labels.into_iter().next().map(|first| Shed { label: first.label, count });
-    }
-}
-
-/// What of an app's labels was passed over, and why.
-fn oddities(app: &str, claims: &Claims, domains_per_app: usize) -> Vec<Oddity> {
-    let mut oddities = Vec::new();
-    for rejected in &claims.rejected {
-        let text = format!("domain {:?} passed over: {}", rejected.text, rejected.reason);
-        let (app, label) = (rejected.app.clone(), rejected.label.clone());
-        oddities.push(Oddity { app, label, text, hint: None });
-    }
-    let more = claims.rejected_count - claims.rejected.len();
-    if let Some(last) = claims.rejected.last().filter(|_| more > 0) {
-        let text = format!("{more} more domains passed over");
-        let (app, label) = (last.app.clone(), last.label.clone());
-        oddities.push(Oddity { app, label, text, hint: None });
-    }
-    for notice in &claims.notices {
-        let (app, label) = (notice.app().to_string(), notice.label().to_string());
-        let (text, hint) = (notice.to_string(), notice.hint());
-        oddities.push(Oddity { app, label, text, hint });
-    }
-    if let Some(first) = claims.skipped.first() {
-        let count: usize = claims.skipped.iter().map(|it| it.count).sum();
-        let text = skipped_text(&claims.skipped, count, domains_per_app);
-        let (app, label, hint) = (app.to_string(), first.label.clone(), Some(Hint::DomainsOfApp));
-        oddities.push(Oddity { app, label, text, hint });
-    }
-    oddities
-}
-
-/// `7 domains skipped: the app has more than 1000 (--max-domains-per-app): LABEL (7)`
-fn skipped_text(skipped: &[Skipped], count: usize, domains_per_app: usize) -> String {
-    let named = skipped.iter().take(NAMED_MAX).map(|it| format!("{} ({})", it.label, it.count));
-    let named: Vec<String> = named.collect();
-    let more = skipped.len().saturating_sub(NAMED_MAX);
-    let more = if more > 0 { format!(" and {more} more labels") } else { String::new() };
-    format!(
-        "{count} domains skipped: the app has more than {domains_per_app} \
-         (--max-domains-per-app): {}{more}",
-        named.join(", ")
-    )
+fn rank(app: &Said, holders: &Holders) -> Rank {
+    let mut names = app.labels.iter().flat_map(|label| &label.names);
+    let has_any = names.any(|name| holders.app_of(name) == Some(&app.app));
+    (!has_any, app.app.clone())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Oddity;
     use super::*;
 
     fn rules() -> Rules {
@@ -407,7 +286,8 @@ mod tests {
     fn of_too_many_domains_the_same_are_kept_in_whatever_order_they_come() {
         let base = rules();
         let grouping = Grouping { domains_max: 4, ..base.grouping };
-        let rules = Rules { selection: Selection::Each, kept_max: 8, grouping, ..base };
+        let labels = LabelRules { selection: Selection::Each, ..base.labels };
+        let rules = Rules { labels, kept_max: 8, grouping };
         let lists: Vec<String> = ["ab", "cde", "fg", "hij", "k"]
             .iter()
             .map(|letters| {
@@ -447,7 +327,10 @@ mod tests {
 
     #[test]
     fn an_app_with_too_many_domains_is_warned_of_once() {
-        let rules = Rules { selection: Selection::Each, domains_per_app: 2, ..rules() };
+        let base = rules();
+        let (selection, domains_per_app) = (Selection::Each, 2);
+        let labels = LabelRules { selection, domains_per_app, ..base.labels };
+        let rules = Rules { labels, ..base };
         let list = [app("a", "a.org,b.org,c.org,d.org", 1), app("b", "e.org", 1)];
         let (wanted, _) = read(&mut Known::default(), &list, &rules, &Holders::default());
         let wanted = wanted.expect("news");

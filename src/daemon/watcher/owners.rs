@@ -10,11 +10,8 @@ use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::printable::printable;
 
-use super::known::Said;
+use super::parsed_app::{NAMED_MAX, Said};
 use super::{Oddity, SkippedCounts};
-
-/// Domains and labels that a warning names at most; the others are counted.
-pub(super) const NAMED_MAX: usize = 5;
 
 /// The certificates of the last list that counted, or of the run before: by them an app has its domains.
 #[derive(Debug, Default)]

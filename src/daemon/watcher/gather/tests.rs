@@ -1,7 +1,7 @@
 //! Labels in, certificates out: the same in whatever order the apps are listed.
 
 use super::*;
-use crate::daemon::watcher::known::Label;
+use crate::daemon::watcher::parsed_app::Label;
 
 fn domain(name: &str) -> Domain {
     Domain::parse(&format!("{name}.org")).unwrap()
