@@ -91,6 +91,11 @@ impl UsageError {
     }
 }
 
+/// The value of an option cannot be used; a password in it is left out.
+pub(super) fn wrong(option: &'static str, value: &str, fix: impl Into<String>) -> UsageError {
+    UsageError::Value { option, value: without_password(value), fix: fix.into() }
+}
+
 /// A text as an error may show it: of every URL in it, what stands before the last `@` is left out.
 pub(super) fn without_password(text: &str) -> String {
     match text.split_once("://") {

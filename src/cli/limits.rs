@@ -2,8 +2,7 @@
 
 use crate::config::CaLimits;
 
-use super::error::UsageError;
-use super::values::wrong;
+use super::error::{UsageError, wrong};
 
 /// No CA gives more to one account, and with more the time of one token is too short to be kept.
 const TOKENS_MAX: u32 = 1_000_000;

@@ -16,7 +16,7 @@ use crate::log::Level;
 use crate::url::{Host, Url};
 
 use super::Words;
-use super::error::{Item, UsageError, items, masked, without_password};
+use super::error::{Item, UsageError, items, masked, without_password, wrong};
 use super::limits;
 use super::options;
 use super::shared::Shared;
@@ -120,10 +120,6 @@ fn choose(words: &Words) -> Result<(), UsageError> {
         }
     }
     Ok(())
-}
-
-pub(super) fn wrong(option: &'static str, value: &str, fix: impl Into<String>) -> UsageError {
-    UsageError::Value { option, value: without_password(value), fix: fix.into() }
 }
 
 fn url(option: &'static str, text: &str) -> Result<Url, UsageError> {

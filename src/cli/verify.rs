@@ -3,8 +3,7 @@
 use crate::config::{Place, Verification};
 use crate::url::{Origin, Url};
 
-use super::error::{Item, UsageError, items};
-use super::values::wrong;
+use super::error::{Item, UsageError, items, wrong};
 
 const PORT: &str = "lb-verify-port";
 const MAP: &str = "lb-verify";
