@@ -4,15 +4,10 @@
 //! `UntilClose` ends with the connection. What cannot be framed without doubt is an error, since two
 //! readers that disagree about an end are how requests are smuggled (RFC 9112 section 11.2).
 
-use super::error::HttpError;
+use super::error::{CHUNK_LINE_BYTES_MAX, HttpError, TRAILER_BYTES_MAX};
 use super::head::Version;
 use super::message::{Headers, Method};
 use super::request::is_field;
-
-/// The longest size line of a chunk, extensions and line end included, in bytes.
-pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
-/// The most bytes of trailer fields, line ends included; they are read and dropped.
-pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// How a body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,16 @@
-//! What can be wrong with an HTTP message: [`HttpError`] is the peer's fault, [`RequestError`] ours.
+//! What can be wrong with an HTTP message: [`HttpError`] is the peer's fault, [`RequestError`] ours. Here
+//! are also the limits whose excess is such an error. Never decides what is done about one.
 
 use std::fmt;
 
-use super::body::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
-use super::exchange::INTERIM_RESPONSES_MAX;
-use super::head::FIELDS_MAX;
+/// The most fields of a head.
+pub const FIELDS_MAX: usize = 100;
+/// The longest size line of a chunk, extensions and line end included, in bytes.
+pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
+/// The most bytes of trailer fields, line ends included; they are read and dropped.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// The most responses of class 1xx before the final one.
+pub const INTERIM_RESPONSES_MAX: u32 = 8;
 
 /// How a peer broke HTTP/1.1. The connection is of no more use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

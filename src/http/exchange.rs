@@ -6,12 +6,9 @@
 //! exchange on the connection.
 
 use super::body::{BodyReader, Framing};
-use super::error::HttpError;
+use super::error::{HttpError, INTERIM_RESPONSES_MAX};
 use super::head::{self, Version};
 use super::message::{Headers, Method, ResponseHead};
-
-/// The most responses of class 1xx before the final one.
-pub const INTERIM_RESPONSES_MAX: u32 = 8;
 
 /// Reads the response to one request.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::error::HttpError;
+use super::error::{FIELDS_MAX, HttpError};
 use super::lenient::{Normalized, normalize};
 use super::message::{Headers, ResponseHead};
 
@@ -11,8 +11,6 @@ use super::message::{Headers, ResponseHead};
 pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// The longest response head read, in bytes. CAs send long `Link` and policy fields.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 32 * 1024;
-/// The most fields of a head.
-pub const FIELDS_MAX: usize = 100;
 
 /// The two versions that are spoken here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,10 +20,10 @@ mod sse;
 mod target;
 mod tunnel;
 
-pub use body::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
+pub use error::{CHUNK_LINE_BYTES_MAX, FIELDS_MAX, INTERIM_RESPONSES_MAX, TRAILER_BYTES_MAX};
 pub use error::{HttpError, RequestError};
-pub use exchange::{Exchange, ExchangeEvent, INTERIM_RESPONSES_MAX};
-pub use head::{FIELDS_MAX, REQUEST_HEAD_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX};
+pub use exchange::{Exchange, ExchangeEvent};
+pub use head::{REQUEST_HEAD_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX};
 pub use message::{Headers, Method, Request, Response, ResponseHead};
 pub use request::{Reader, write_connect, write_request};
 pub use response::ServerResponse;

@@ -4,8 +4,7 @@
 //! Never takes a byte that belongs to the tunnel, and never reads why a proxy refuses: the status has to
 //! do, as the body is for a person with a browser.
 
-use super::error::HttpError;
-use super::exchange::INTERIM_RESPONSES_MAX;
+use super::error::{HttpError, INTERIM_RESPONSES_MAX};
 use super::head;
 
 /// Reads the answer to one CONNECT.
