@@ -23,7 +23,7 @@
 //!
 //! Imports point down only. [`io`] and [`daemon`] meet in `main.rs`; nothing below knows that `io/`
 //! exists. The same daemon runs under two drivers: the mio loop, and the simulator in `tests/sim/`.
-//! `tests/tidy.rs` holds these rules.
+//! `tests/tidy/` enforces these rules.
 //!
 //! # Rooms
 //!
