@@ -19,7 +19,7 @@ GLIBC = $(findstring gnueabihf,$(TARGET))
 # dependencies that are not optimized are built in half of the time, which the tests do not take longer. A test
 # outside of the library has the program built too, with the same features.
 BUILD_I686 = RUSTFLAGS= CARGO_PROFILE_DEV_DEBUG=0 cargo $(1) --target $(I686) --config 'profile.dev.package."*".opt-level=0'
-PACKAGES = pebble haproxy musl-tools buildah iproute2 patch strace systemd groff-base prometheus chromium
+PACKAGES = pebble haproxy musl-tools buildah iproute2 strace systemd groff-base prometheus chromium
 BENCH_PACKAGES = haproxy nginx-light wrk curl pebble lego uacme valgrind hyperfine python3-venv
 OLD_PROGRAM = target/bench/old-program
 # The budget of the static program, in bytes. Nothing raises it.

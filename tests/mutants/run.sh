@@ -1,12 +1,13 @@
 #!/bin/sh
-# Shows that the simulator would notice: each patch beside this script is a deliberate bug, applied to a
-# copy of the sources, and the simulator runs a few seeds until one fails; when none does, its other quick
-# tests, and then the other seeds. A bug that nothing catches means that a fault or an invariant is missing,
-# and ends in an error. Last the sources as they are run as many seeds as the bugs took, and must pass.
+# Shows that the simulator finds bugs: each file NAME.bug in this folder is a deliberate bug. It is
+# applied to a copy of the sources, and the simulator runs a few seeds until one fails; when none
+# does, its other quick tests, and then the other seeds. A bug that nothing catches means that a
+# fault or an invariant is missing, and ends in an error. Last, the simulator runs the unchanged
+# sources with as many seeds as the bugs required, and must pass.
 #
-#   SEEDS=2000 run.sh [NAME…]     so many seeds at most; only these patches
+#   SEEDS=2000 run.sh [NAME…]     up to 2000 seeds for each bug; only the bugs with these names
 #
-# The first line of a patch says what the bug is.
+# The first line of a file describes the bug; apply.awk describes the other lines.
 set -eu
 cd "$(dirname "$0")/../.."
 here=$PWD
@@ -18,13 +19,13 @@ wanted=$*
 # A bug may be that something never ends; in seconds.
 limit=1800
 
-command -v patch >/dev/null || { echo "no patch(1): install it, or run make setup" >&2; exit 1; }
 rm -rf "$copy"
 mkdir -p "$copy"
 tar -cf - Cargo.toml Cargo.lock src tests | tar -xf - -C "$copy"
 cd "$copy"
 # The simulator drives the library: nobody needs the program.
 rm src/main.rs
+cp -Rp src unchanged
 export CARGO_TARGET_DIR="$here/target"
 # Seeds are few and builds are many.
 export CARGO_PROFILE_SIM_OPT_LEVEL=1
@@ -70,10 +71,10 @@ caught_elsewhere() {
 printf '%-26s %5s  %s\n' bug seeds 'what caught it'
 missed=0
 most=1
-for file in "$here"/tests/mutants/*.patch; do
-    name=$(basename "$file" .patch)
+for file in "$here"/tests/mutants/*.bug; do
+    name=$(basename "$file" .bug)
     case " ${wanted:-$name} " in *" $name "*) ;; *) continue ;; esac
-    patch --quiet -p1 <"$file" || { echo "$name: the patch does not fit any more" >&2; exit 1; }
+    awk -f "$here/tests/mutants/apply.awk" "$file"
     program=$(build)
     [ -n "$program" ] || { cat build.log >&2; echo "$name: does not build" >&2; exit 1; }
     verdict=$(caught "$program" "$few")
@@ -88,7 +89,8 @@ for file in "$here"/tests/mutants/*.patch; do
     count=${verdict%% *} what=${verdict#* }
     [ "$count" = - ] || [ "$count" -le "$most" ] || most=$count
     printf '%-26s %5s  %.90s\n' "$name" "$count" "$what"
-    patch --quiet -R -p1 <"$file"
+    rm -rf src
+    cp -Rp unchanged src
 done
 program=$(build)
 verdict=$(caught "$program" "$most")

@@ -6,7 +6,7 @@
 //!
 //! `SEEDS=1000` says how many seeds are run, `SEED=7` replays one and shows what the daemon logs.
 //!
-//! That it would notice is shown by deliberate bugs, each a patch in `tests/mutants/`: `make sim-mutants`
+//! Deliberate bugs, the files `tests/mutants/*.bug`, show that it finds bugs: `make sim-mutants`
 //! prints for each the number of seeds until it is caught, and by what. The last time, and 448 seeds
 //! without any bug ended well:
 //!

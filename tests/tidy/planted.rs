@@ -3,6 +3,7 @@
 
 use crate::imports::{cycles, imports};
 use crate::layers::{cycle_findings, daemon_findings, upward_imports};
+use crate::mutants::misfits;
 use crate::purity::impure_code;
 use crate::size::{files_without_purpose, long_files_and_lines, long_functions};
 use crate::source::{Source, blank_literals, sources_of};
@@ -182,4 +183,21 @@ fn a_file_without_its_purpose_is_found() {
 #[test]
 fn literals_are_blanked_and_lines_kept() {
     assert_eq!(blank_literals("a(\"b\nc\") // d\n'e' 'f: b'\\''"), "a(  \n  )     \n    'f: b    ");
+}
+
+#[test]
+fn a_deliberate_bug_that_does_not_fit_is_found() {
+    let sources = plant(&[("src/a.rs", "//! A.\n    f();\ng();\ng();\n")]);
+    let found = |bug: &str| misfits(&[("x.bug".into(), bug.into())], &sources);
+    let edit = |old| format!("A bug.\n--- src/a.rs\n{old}\n+++\nh();\n");
+    assert_eq!(found(&edit("    f();\ng();")).len(), 0);
+    assert_eq!(found(&edit("g();")), ["x.bug: the old lines occur 2 times in src/a.rs"]);
+    // Only whole lines fit.
+    assert_eq!(found(&edit("f();")), ["x.bug: the old lines occur 0 times in src/a.rs"]);
+    assert_eq!(found("A bug.\n--- src/b.rs\nf();\n+++\n").len(), 1);
+    assert_eq!(found("A bug.\n--- src/a.rs\n    f();\n+++\n    f();\n").len(), 1);
+    assert_eq!(found("A bug.\n--- src/a.rs\n    f();\n").len(), 1);
+    let two = "A bug.\n--- src/a.rs\n    f();\n+++\n--- src/a.rs\n//! A.\n+++\n//! B.\n";
+    assert_eq!(found(two).len(), 0);
+    assert_eq!(found("A bug.\n").len(), 1);
 }
