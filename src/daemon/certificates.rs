@@ -33,12 +33,12 @@ mod held;
 mod ordering;
 mod reading;
 mod retiring;
+mod rollout;
 mod schedule;
 mod splitting;
 mod trial;
 mod view;
 
-pub(crate) use clock::CLOCKS_APART_MAX;
 pub use file::inspect;
 pub use schedule::{Next, Planned, Task, Why};
 pub use view::{Counts, OrderCounts, State, View};
@@ -262,6 +262,13 @@ impl Certificates {
         {
             entry.memory.trouble = None;
         }
+    }
+
+    /// Whether an order that was queued is not due: by the CA's clock, by ours since it was set again, or
+    /// since the CA has moved the window.
+    fn is_premature(&self, now: UnixTime, entry: &Entry) -> bool {
+        let wish = entry.wish.as_ref();
+        wish.is_some_and(|wish| !entry.reason(wish, &self.policy).0.has_come(now))
     }
 
     /// Starts whatever is due.

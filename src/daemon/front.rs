@@ -20,7 +20,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::challenge::{Answer, Responder, is_for_a_ca, not_found, refusal, served};
-use crate::daemon::status::{Inquiry, Topic};
 use crate::flat::{FlatMap, FlatSet};
 use crate::http::{ServerConnection, ServerEvent, ServerRequest, ServerResponse};
 use crate::log::Record;
@@ -28,9 +27,11 @@ use crate::seam::{ACCEPTED_MAX, ConnId, Door, Load, Output, Usage};
 use crate::time::Instant;
 use crate::turn::Turn;
 
+mod endpoint;
 mod limiter;
 mod listing;
 
+pub use endpoint::{Endpoint, ReportRequest};
 use limiter::{RateLimiter, WINDOW};
 use listing::{Known, Listing};
 
@@ -76,11 +77,11 @@ pub struct Front {
 /// What the daemon tells about itself.
 pub trait Reports {
     /// The answer to a question; the counts are the listener's own.
-    fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse;
+    fn answer(&self, report: &ReportRequest, challenges: ChallengeCounts) -> ServerResponse;
 
     /// How many such answers are given within a window of the rate limiter to all clients together, from 8;
     /// nothing where the answer takes little time and memory.
-    fn answers_max(&self, inquiry: &Inquiry) -> Option<usize>;
+    fn answers_max(&self, report: &ReportRequest) -> Option<usize>;
 
     /// Where the key authorization of such a token may be.
     fn lookup(&self, token: &str) -> Lookup;
@@ -342,30 +343,30 @@ impl Front {
         let connection = self.connections.get(&conn)?;
         let is_restricted =
             connection.door == Door::Public && (self.has_admin || request.is_forwarded());
-        let is_served = |topic: &Topic| *topic == Topic::Health || !is_restricted;
-        let Some(topic) = Topic::of(request.path()).filter(is_served) else {
+        let is_served = |endpoint: &Endpoint| *endpoint == Endpoint::Health || !is_restricted;
+        let Some(endpoint) = Endpoint::of(request.path()).filter(is_served) else {
             return Some(not_found());
         };
         if let Some(refusal) = refusal(request) {
             return Some(refusal);
         }
-        let inquiry = match topic {
-            Topic::Health => Inquiry::Health { status_only: is_restricted },
-            Topic::Metrics => Inquiry::Metrics(Usage::default()),
-            Topic::Json => Inquiry::Json,
-            Topic::Page => Inquiry::Page(request.query().to_string()),
+        let report = match endpoint {
+            Endpoint::Health => ReportRequest::Health { status_only: is_restricted },
+            Endpoint::Metrics => ReportRequest::Metrics(Usage::default()),
+            Endpoint::Json => ReportRequest::Json,
+            Endpoint::Page => ReportRequest::Page(request.query().to_string()),
         };
         let (now, client) = (turn.now.mono, connection.client);
-        let answers_max = reports.answers_max(&inquiry);
-        if answers_max.is_some_and(|max| !self.limiter.take(now, topic, client, max)) {
+        let answers_max = reports.answers_max(&report);
+        if answers_max.is_some_and(|max| !self.limiter.take(now, endpoint, client, max)) {
             let busy = ServerResponse::of_status(503);
             return Some(busy.with_header("Retry-After", &WINDOW.as_secs().to_string()));
         }
-        if topic == Topic::Metrics {
+        if endpoint == Endpoint::Metrics {
             self.ask(conn, Output::Measure(conn));
             return None;
         }
-        Some(reports.answer(&inquiry, self.counts))
+        Some(reports.answer(&report, self.counts))
     }
 
     /// Takes in what the process uses.
@@ -380,7 +381,7 @@ impl Front {
         if !std::mem::take(&mut connection.asking) {
             return;
         }
-        let response = reports.answer(&Inquiry::Metrics(usage), self.counts);
+        let response = reports.answer(&ReportRequest::Metrics(usage), self.counts);
         self.respond(turn, conn, &response);
         self.answer_all(turn, conn, reports);
     }

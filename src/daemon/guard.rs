@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use crate::certs_scan::Look;
-use crate::daemon::certificates::Certificates;
 use crate::daemon::model::Shadowed;
 
+use crate::domain::Domain;
 use crate::hint::{Hint, advised};
 use crate::keys::jittered;
 use crate::log::{Level, Record};
@@ -80,18 +80,25 @@ impl Guard {
         }
     }
 
-    /// Processes what was found. Returns whether a file that blocked or shadowed others is gone, which
-    /// needs a reload.
-    pub fn looked(
+    /// Whether the answer to a look is awaited.
+    pub fn is_looking(&self) -> bool {
+        matches!(self.state, State::Looking | State::Outdated)
+    }
+
+    /// Processes what was found. `served` is each file of ours with the names that it is for; `is_reading`
+    /// says that some are being read, so that they may turn out to be none. Returns whether a file that
+    /// blocked or shadowed others is gone, which needs a reload.
+    pub fn looked<'a>(
         &mut self,
         turn: &mut Turn<'_>,
         result: Result<Look, StoreError>,
-        certificates: &mut Certificates,
+        served: impl Iterator<Item = (&'a Domain, &'a [Domain])> + Clone,
+        is_reading: bool,
     ) -> bool {
-        let is_outdated = matches!(self.state, State::Outdated);
-        if !is_outdated && !matches!(self.state, State::Looking) {
+        if !self.is_looking() {
             return false;
         }
+        let is_outdated = matches!(self.state, State::Outdated);
         let pause = jittered(turn.keys, PAUSE);
         self.state = State::Due(turn.now.mono + if is_outdated { Duration::ZERO } else { pause });
         let look = match result {
@@ -109,14 +116,13 @@ impl Guard {
             let line = Record::info("guard", "certs/ can be looked through again");
             turn.log(line.ends(&["cannot look through certs/"]));
         }
-        certificates.compare_files(turn, &look.ours, &look.changed);
         // What is read now may turn out to be no file of ours; but once only, as what cannot be mended is
         // read time and again.
-        self.follows_up = certificates.is_reading() && !self.follows_up;
+        self.follows_up = is_reading && !self.follows_up;
         if self.follows_up {
             self.state = State::Due(turn.now.mono);
         }
-        let found = judge(&look.strangers, certificates.served(), turn.now.wall);
+        let found = judge(&look.strangers, served, turn.now.wall);
         self.say(turn, &found, look.more);
         let still = |known: &Judgement| found.iter().filter(harms).any(|it| it.file == known.file);
         let needs_reload = self.found.iter().filter(harms).any(|known| !still(known));

@@ -232,7 +232,12 @@ impl Daemon {
             }
             Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
             Loaded::Guard(result) => {
-                let needs_reload = self.guard.looked(turn, result, &mut self.certificates);
+                if let (Ok(look), true) = (&result, self.guard.is_looking()) {
+                    self.certificates.compare_files(turn, &look.ours, &look.changed);
+                }
+                let (served, is_reading) =
+                    (self.certificates.served(), self.certificates.is_reading());
+                let needs_reload = self.guard.looked(turn, result, served, is_reading);
                 let blocking = self.guard.blocking();
                 self.reloader.looked(turn, blocking.as_deref(), self.guard.shadowed());
                 if needs_reload {

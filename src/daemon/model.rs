@@ -10,7 +10,7 @@ mod served;
 
 pub use desired::{Source, Wish, Wishes};
 pub use order::{Attempt, Issued, NewOrder, OrderError, OrderId, Resume};
-pub use record::{AccountMemory, CaMemory, CertificateMemory, Urgency};
+pub use record::{AccountMemory, CLOCKS_APART_MAX, CaMemory, CertificateMemory, Urgency};
 pub(crate) use renewal::Change;
 pub use renewal::{Advice, Life, Stored};
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod sighting;
 mod target;
 mod verification;
 mod view;
+mod watching;
 
 use drift::Drift;
 use rollout::{Rollout, Which};

@@ -3,9 +3,9 @@
 
 use std::cell::RefCell;
 
-use crate::daemon::front::{ChallengeCounts, Front, Lookup, Reports};
+use crate::daemon::front::{ChallengeCounts, Front, Lookup, ReportRequest, Reports};
 use crate::daemon::issuer::IssuerStatus;
-use crate::daemon::status::{Health, Inquiry, Overview, Sources, answers_max};
+use crate::daemon::status::{Health, Overview, Sources, answers_max};
 use crate::hint::{Hint, advised};
 use crate::http::ServerResponse;
 use crate::time::{Instant, Now};
@@ -62,13 +62,15 @@ impl Daemon {
 }
 
 impl Reports for Reporter<'_> {
-    fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse {
+    fn answer(&self, request: &ReportRequest, challenges: ChallengeCounts) -> ServerResponse {
         let daemon = self.daemon;
         let mut overview = self.overview.borrow_mut();
         overview.refresh(self.now, &daemon.certificates);
-        let budget = match inquiry {
-            Inquiry::Json => daemon.certificates.limits_left(self.now.wall),
-            Inquiry::Health { .. } | Inquiry::Metrics(_) | Inquiry::Page(_) => Vec::new(),
+        let budget = match request {
+            ReportRequest::Json => daemon.certificates.limits_left(self.now.wall),
+            ReportRequest::Health { .. } | ReportRequest::Metrics(_) | ReportRequest::Page(_) => {
+                Vec::new()
+            }
         };
         let sources = Sources {
             now: self.now.wall,
@@ -86,11 +88,11 @@ impl Reports for Reporter<'_> {
             routes: &daemon.routes,
             challenges,
         };
-        sources.answer(inquiry)
+        sources.answer(request)
     }
 
-    fn answers_max(&self, inquiry: &Inquiry) -> Option<usize> {
-        answers_max(inquiry, self.daemon.certificates.len())
+    fn answers_max(&self, request: &ReportRequest) -> Option<usize> {
+        answers_max(request, self.daemon.certificates.len())
     }
 
     fn lookup(&self, token: &str) -> Lookup {

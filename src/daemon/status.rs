@@ -3,14 +3,13 @@
 
 use crate::daemon::budget::Left;
 use crate::daemon::certificates::{Certificates, Counts};
-use crate::daemon::front::ChallengeCounts;
+use crate::daemon::front::{ChallengeCounts, ReportRequest};
 use crate::daemon::guard::Guard;
 use crate::daemon::issuer::Issuer;
 use crate::daemon::reloader::Reloader;
 use crate::daemon::routes::Routes;
 use crate::daemon::watcher::Watcher;
 use crate::http::ServerResponse;
-use crate::seam::Usage;
 use crate::time::UnixTime;
 
 mod bar;
@@ -34,35 +33,6 @@ const CERTIFICATES_PER_WINDOW: usize = 30_000;
 const ANSWERS_MIN: usize = 8;
 /// … and however few.
 const ANSWERS_MAX: usize = 40;
-
-/// What can be asked at a path of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Topic {
-    /// Whether all is well, for a health check.
-    Health,
-    /// Everything that can be counted, for Prometheus.
-    Metrics,
-    /// Everything, for programs.
-    Json,
-    /// Everything, for people.
-    Page,
-}
-
-/// A question, with what it takes to answer it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inquiry {
-    /// [`Topic::Health`].
-    Health {
-        /// Without the reasons, which are the operator's.
-        status_only: bool,
-    },
-    /// [`Topic::Metrics`], and what the process uses.
-    Metrics(Usage),
-    /// [`Topic::Json`].
-    Json,
-    /// [`Topic::Page`], with the query of its target.
-    Page(String),
-}
 
 /// What all reports are made from.
 #[derive(Clone, Copy, Debug)]
@@ -97,27 +67,14 @@ pub struct Sources<'a> {
     pub challenges: ChallengeCounts,
 }
 
-impl Topic {
-    /// What a path asks for (contract: HTTP on `--listen`).
-    pub fn of(path: &str) -> Option<Topic> {
-        match path {
-            "/health" => Some(Topic::Health),
-            "/metrics" => Some(Topic::Metrics),
-            "/status.json" => Some(Topic::Json),
-            "/" => Some(Topic::Page),
-            _ => None,
-        }
-    }
-}
-
 impl Sources<'_> {
     /// The answer to a question.
-    pub fn answer(&self, inquiry: &Inquiry) -> ServerResponse {
-        match inquiry {
-            Inquiry::Health { status_only } => self.health.response(*status_only),
-            Inquiry::Metrics(usage) => metrics::response(self, usage),
-            Inquiry::Json => json::response(self),
-            Inquiry::Page(query) => page::response(self, query),
+    pub fn answer(&self, request: &ReportRequest) -> ServerResponse {
+        match request {
+            ReportRequest::Health { status_only } => self.health.response(*status_only),
+            ReportRequest::Metrics(usage) => metrics::response(self, usage),
+            ReportRequest::Json => json::response(self),
+            ReportRequest::Page(query) => page::response(self, query),
         }
     }
 
@@ -129,8 +86,8 @@ impl Sources<'_> {
 /// How many answers of one kind about so many certificates are given within a window of the listener's rate
 /// limiter; none are limited where they cost little. Many certificates make each answer long, so that there
 /// are fewer of them.
-pub fn answers_max(inquiry: &Inquiry, certificates: usize) -> Option<usize> {
-    let is_costly = certificates > FEW && !matches!(inquiry, Inquiry::Health { .. });
+pub fn answers_max(request: &ReportRequest, certificates: usize) -> Option<usize> {
+    let is_costly = certificates > FEW && !matches!(request, ReportRequest::Health { .. });
     is_costly.then(|| (CERTIFICATES_PER_WINDOW / certificates).clamp(ANSWERS_MIN, ANSWERS_MAX))
 }
 

@@ -4,14 +4,11 @@
 
 use std::time::Duration;
 
+use crate::daemon::model::CLOCKS_APART_MAX;
 use crate::time::UnixTime;
 use crate::turn::Turn;
 
 use super::Certificates;
-use super::entry::Entry;
-
-/// Clocks that differ by no more than this agree.
-pub(crate) const CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
 
 /// A difference that has changed by no more than this, in milliseconds, is the same one.
 const SLACK_MS: u64 = 60_000;
@@ -98,12 +95,5 @@ impl Certificates {
     /// key.
     pub fn clock_agrees(&self) -> bool {
         self.policy.clock.agrees()
-    }
-
-    /// Whether an order that was queued is not due: by the CA's clock, by ours since it was set again, or
-    /// since the CA has moved the window.
-    pub(super) fn is_premature(&self, now: UnixTime, entry: &Entry) -> bool {
-        let wish = entry.wish.as_ref();
-        wish.is_some_and(|wish| !entry.reason(wish, &self.policy).0.has_come(now))
     }
 }

@@ -20,8 +20,8 @@ use crate::turn::Turn;
 use super::clock::ClockOffset;
 use super::held::{HOLD_MIN, Held};
 
+use super::rollout::{Origin, Trial};
 use super::schedule::{Next, Task, Why};
-use super::trial::{Origin, Trial};
 
 /// A run that ends by itself does not wait for a file that the disk refused so often.
 const REFUSALS_MAX: u32 = 3;

@@ -22,8 +22,8 @@ use super::entry::Step;
 use super::file::{Assembled, Refused};
 use super::held::Held;
 
+use super::rollout::Origin;
 use super::schedule::Why;
-use super::trial::Origin;
 
 use super::{Certificates, CertificatesOutput, WRITE_PAUSE, file};
 

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::daemon::status::Topic;
 use crate::time::Instant;
+
+use super::endpoint::Endpoint;
 
 /// The time within which the limits below count. A peer that has not read all of its answer has it
 /// dropped after as long, but for those few bytes for which the loop has room, so that few more answers
@@ -19,21 +20,27 @@ const PARTS: usize = 4;
 /// The costly answers that were given within [`WINDOW`], the latest last: of each kind as many as there may
 /// be at most, so that as many clients are tracked.
 #[derive(Debug, Default)]
-pub(super) struct RateLimiter(VecDeque<(Instant, Topic, IpAddr)>);
+pub(super) struct RateLimiter(VecDeque<(Instant, Endpoint, IpAddr)>);
 
 impl RateLimiter {
     /// Whether this client may have one more answer of this kind, of which there are `max` for all clients
     /// together; it counts then.
-    pub(super) fn take(&mut self, now: Instant, topic: Topic, client: IpAddr, max: usize) -> bool {
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        endpoint: Endpoint,
+        client: IpAddr,
+        max: usize,
+    ) -> bool {
         self.0.retain(|(at, ..)| now.since(*at) < WINDOW);
         let client = network(client);
-        let of_topic = || self.0.iter().filter(|(_, of, _)| *of == topic);
+        let of_topic = || self.0.iter().filter(|(_, of, _)| *of == endpoint);
         let own = of_topic().filter(|(_, _, known)| *known == client).count();
         let part = max / PARTS;
         let limit = if own == 0 { max } else { max - part };
         let has_room = own < part && of_topic().count() < limit;
         if has_room {
-            self.0.push_back((now, topic, client));
+            self.0.push_back((now, endpoint, client));
         }
         has_room
     }
@@ -59,10 +66,10 @@ mod tests {
     fn one_kind_of_report_leaves_the_others_theirs() {
         let (mut limiter, now) = (RateLimiter::default(), Instant::START);
         let greedy = client("10.0.0.1");
-        let given = (0..100).filter(|_| limiter.take(now, Topic::Page, greedy, 40)).count();
+        let given = (0..100).filter(|_| limiter.take(now, Endpoint::Page, greedy, 40)).count();
         assert_eq!(given, 10);
-        assert!(limiter.take(now, Topic::Metrics, greedy, 40));
-        assert!(limiter.take(now, Topic::Json, greedy, 40));
+        assert!(limiter.take(now, Endpoint::Metrics, greedy, 40));
+        assert!(limiter.take(now, Endpoint::Json, greedy, 40));
     }
 
     /// Some clients ask all the time, and Prometheus every second.
@@ -74,10 +81,10 @@ mod tests {
             for scrape in 0..50 {
                 for greedy in 0..clients {
                     let greedy = client(&format!("10.0.0.{greedy}"));
-                    while limiter.take(now, Topic::Metrics, greedy, max) {}
+                    while limiter.take(now, Endpoint::Metrics, greedy, max) {}
                 }
                 let prometheus = client("10.0.1.1");
-                assert!(limiter.take(now, Topic::Metrics, prometheus, max), "{max} {scrape}");
+                assert!(limiter.take(now, Endpoint::Metrics, prometheus, max), "{max} {scrape}");
                 now = now + pause;
             }
         }
@@ -88,11 +95,11 @@ mod tests {
         let (mut limiter, mut now) = (RateLimiter::default(), Instant::START);
         let other = |number: usize| client(&format!("10.0.1.{number}"));
         for number in 0..8 {
-            assert!(limiter.take(now, Topic::Metrics, other(number), 8), "{number}");
+            assert!(limiter.take(now, Endpoint::Metrics, other(number), 8), "{number}");
         }
-        assert!(!limiter.take(now, Topic::Metrics, other(8), 8));
+        assert!(!limiter.take(now, Endpoint::Metrics, other(8), 8));
         now = now + WINDOW;
-        assert!(limiter.take(now, Topic::Metrics, other(8), 8));
+        assert!(limiter.take(now, Endpoint::Metrics, other(8), 8));
     }
 
     /// The last part is for clients that had no answer yet.
@@ -101,20 +108,20 @@ mod tests {
         let (mut limiter, now) = (RateLimiter::default(), Instant::START);
         for number in 0..3 {
             let greedy = client(&format!("10.0.0.{number}"));
-            assert!((0..2).all(|_| limiter.take(now, Topic::Metrics, greedy, 8)));
+            assert!((0..2).all(|_| limiter.take(now, Endpoint::Metrics, greedy, 8)));
         }
         let [first, second] = ["10.0.0.8", "10.0.0.9"].map(client);
-        assert!(limiter.take(now, Topic::Metrics, first, 8));
-        assert!(!limiter.take(now, Topic::Metrics, first, 8), "it had one");
-        assert!(limiter.take(now, Topic::Metrics, second, 8));
+        assert!(limiter.take(now, Endpoint::Metrics, first, 8));
+        assert!(!limiter.take(now, Endpoint::Metrics, first, 8), "it had one");
+        assert!(limiter.take(now, Endpoint::Metrics, second, 8));
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let mut limiter = RateLimiter::default();
         for number in 0..10_000_u32 {
-            for topic in [Topic::Page, Topic::Json, Topic::Metrics] {
-                limiter.take(Instant::START, topic, IpAddr::from(number.to_be_bytes()), 40);
+            for endpoint in [Endpoint::Page, Endpoint::Json, Endpoint::Metrics] {
+                limiter.take(Instant::START, endpoint, IpAddr::from(number.to_be_bytes()), 40);
             }
         }
         assert_eq!(limiter.0.len(), 3 * 40);

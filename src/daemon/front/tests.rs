@@ -28,12 +28,12 @@ struct Case {
 struct Parrot(bool, Lookup);
 
 impl Reports for Parrot {
-    fn answer(&self, inquiry: &Inquiry, challenges: ChallengeCounts) -> ServerResponse {
-        json(200, format!("{inquiry:?} {}", challenges.served))
+    fn answer(&self, report: &ReportRequest, challenges: ChallengeCounts) -> ServerResponse {
+        json(200, format!("{report:?} {}", challenges.served))
     }
 
-    fn answers_max(&self, inquiry: &Inquiry) -> Option<usize> {
-        (self.0 && !matches!(inquiry, Inquiry::Health { .. })).then_some(8)
+    fn answers_max(&self, report: &ReportRequest) -> Option<usize> {
+        (self.0 && !matches!(report, ReportRequest::Health { .. })).then_some(8)
     }
 
     fn lookup(&self, _: &str) -> Lookup {

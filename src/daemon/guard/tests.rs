@@ -1,18 +1,19 @@
 //! When it looks, what it says, and what it says no second time.
 
+use std::iter;
 use std::time::Duration;
 
 use super::*;
 use crate::certs_scan::{Found, Stranger};
-use crate::domain::Domain;
 use crate::seam::StoreErrorKind;
 use crate::secret::Secret;
-use crate::testing::{Bench, config};
+use crate::testing::Bench;
 
 struct Case {
     bench: Bench,
     guard: Guard,
-    certificates: Certificates,
+    /// Whether files of ours are being read.
+    is_reading: bool,
     /// What the last look said of a reload.
     needs_reload: bool,
 }
@@ -32,8 +33,7 @@ fn readme() -> Stranger {
 impl Case {
     fn new() -> Case {
         let (bench, guard) = (Bench::new(), Guard::default());
-        let certificates = Certificates::new(&config());
-        let mut case = Case { bench, guard, certificates, needs_reload: false };
+        let mut case = Case { bench, guard, is_reading: false, needs_reload: false };
         case.guard.look_soon(case.bench.now.mono);
         case
     }
@@ -45,7 +45,7 @@ impl Case {
         let is_seen = found.is_ok();
         self.bench.log.clear();
         self.needs_reload =
-            self.guard.looked(&mut self.bench.turn(), found, &mut self.certificates);
+            self.guard.looked(&mut self.bench.turn(), found, iter::empty(), self.is_reading);
         let said = self.bench.log.iter().map(|record| {
             let fields = record.fields.iter().map(|(name, value)| format!(" {name}={value}"));
             format!("{} {}{}", record.level.name(), record.message, fields.collect::<String>())
@@ -168,14 +168,13 @@ fn it_looks_when_it_is_asked_to_and_not_while_it_stands_by() {
     let mut guard = Guard::default();
     let mut bench = Bench::new();
     assert!(!guard.is_due(bench.now.mono) && guard.poll_timeout().is_none());
-    let mut certificates = Certificates::new(&config());
     // Of the time before this instance stepped down.
-    guard.looked(&mut bench.turn(), strangers(vec![readme()], 0), &mut certificates);
+    guard.looked(&mut bench.turn(), strangers(vec![readme()], 0), iter::empty(), false);
     assert_eq!(guard.found(), []);
     guard.look_soon(bench.now.mono);
     assert!(guard.is_due(bench.now.mono));
     assert!(!guard.is_due(bench.now.mono), "one look at a time");
-    guard.looked(&mut bench.turn(), strangers(vec![], 0), &mut certificates);
+    guard.looked(&mut bench.turn(), strangers(vec![], 0), iter::empty(), false);
     assert!(!guard.is_due(bench.now.mono));
     guard.look_soon(bench.now.mono);
     assert!(guard.is_due(bench.now.mono));
@@ -190,23 +189,20 @@ fn a_look_that_is_under_way_when_it_is_asked_to_look_is_made_again() {
     assert_eq!(case.guard.poll_timeout(), None, "one at a time");
     for again in [true, false] {
         let found = strangers(vec![readme()], 0);
-        case.guard.looked(&mut case.bench.turn(), found, &mut case.certificates);
+        case.guard.looked(&mut case.bench.turn(), found, iter::empty(), case.is_reading);
         assert_eq!(case.guard.is_due(now), again);
     }
 }
 
 #[test]
-fn what_it_finds_of_ours_is_read() {
+fn it_looks_again_when_files_that_may_be_none_of_ours_were_read() {
     let mut case = Case::new();
-    let name = Domain::parse("a.org").expect("a name");
-    let (ours, changed) = (vec![name.clone()], vec![name]);
-    let now = case.bench.now;
-    let changed = || Ok(Look { ours: ours.clone(), changed: changed.clone(), ..Look::default() });
-    assert!(case.guard.is_due(now.mono));
-    case.guard.looked(&mut case.bench.turn(), changed(), &mut case.certificates);
-    let line = "certificate file was changed by another, it is read";
-    assert_eq!((case.bench.logged(line), case.certificates.is_reading()), (1, true));
-    assert_eq!(case.guard.poll_timeout(), Some(now.mono), "what was read may not be ours");
-    case.look(changed());
+    case.is_reading = true;
+    let now = case.bench.now.mono;
+    assert!(case.guard.is_due(now));
+    let found = strangers(vec![], 0);
+    case.guard.looked(&mut case.bench.turn(), found, iter::empty(), case.is_reading);
+    assert_eq!(case.guard.poll_timeout(), Some(now), "what was read may not be ours");
+    case.look(strangers(vec![], 0));
     assert!(case.guard.poll_timeout() == Some(case.bench.now.mono), "once");
 }

@@ -7,7 +7,7 @@ use crate::acme::account::{self, Account};
 use crate::acme::call::CallError;
 use crate::acme::jws::thumbprint;
 use crate::acme::types::{Directory, Problem, ProblemKind};
-use crate::daemon::certificates::CLOCKS_APART_MAX;
+use crate::daemon::model::CLOCKS_APART_MAX;
 use crate::daemon::model::{AccountMemory, CaMemory};
 
 use crate::hint::{Complaint, Hint};

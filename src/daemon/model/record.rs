@@ -16,6 +16,9 @@ const KEPT_UNWANTED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Names that a label has no longer and that are remembered because they failed, at most; of more, those
 /// that bind longest.
 const REMOVED_MAX: usize = 100;
+/// Clocks that differ by no more than this agree.
+pub const CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
+
 /// How soon what has changed must be on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {

@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
-use crate::http::{Request, Response};
+use crate::http::Request;
 use crate::lb;
 use crate::pki::Fingerprint;
 use crate::seam::Trust;
@@ -24,9 +24,9 @@ use crate::turn::Turn;
 use crate::url::Url;
 
 use super::ReloadContext;
-use super::processes::{Processes, Shown};
-use super::sighting::{self, Served};
-use super::verification::{Left, Verification};
+use super::processes::{Processes, Shown, response};
+use super::sighting::{self, Left, Served};
+use super::verification::Verification;
 
 /// A load balancer that has not answered by then is asked again; one that shows no process ids by then
 /// shows none.
@@ -399,16 +399,6 @@ impl LbInstance {
             Step::Resting => self.retry_at,
             _ => None,
         }
-    }
-}
-
-/// The answer to a request.
-pub(super) fn response(event: TransportEvent) -> Result<Response, Complaint> {
-    match event {
-        TransportEvent::Response(response) => Ok(response),
-        TransportEvent::Failed(error) => Err(error.complaint(Trust::WebPki)),
-        // Only streamed requests, lookups and probes have other events.
-        _ => Err(Complaint::from("it answered something else")),
     }
 }
 

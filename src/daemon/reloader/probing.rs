@@ -177,7 +177,8 @@ impl LbInstance {
             (None, Some(shown)) => self.old_workers = self.processes.old_workers(shown),
             (Some(_), Some(shown)) => {
                 verification.count(now, shown);
-                self.processes.reloaded(verification, shown);
+                let before = verification.before.clone().unwrap_or_default();
+                self.processes.reloaded(before, verification.new_pids(), shown);
                 self.old_workers = 0;
             }
             (_, None) => {}

@@ -4,12 +4,19 @@
 use crate::daemon::transport::TransportEvent;
 use crate::flat::FlatSet;
 use crate::hint::Complaint;
+use crate::http::Response;
 use crate::lb;
-use crate::turn::Turn;
+use crate::seam::Trust;
 
-use super::ReloadContext;
-use super::instance::{LOOK_PAUSE, LbAddress, LbInstance, Look, Progress, Step, response};
-use super::verification::Verification;
+/// The answer to a request.
+pub(super) fn response(event: TransportEvent) -> Result<Response, Complaint> {
+    match event {
+        TransportEvent::Response(response) => Ok(response),
+        TransportEvent::Failed(error) => Err(error.complaint(Trust::WebPki)),
+        // Only streamed requests, lookups and probes have other events.
+        _ => Err(Complaint::from("it answered something else")),
+    }
+}
 
 /// The ids of HAProxy's processes.
 pub(super) type Pids = FlatSet<u32>;
@@ -53,12 +60,13 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    pub(super) fn reloaded(&mut self, verification: &Verification, shown: &Pids) {
+    /// A reload has started the `new` ones; those of `before` ran when it was signaled.
+    pub(super) fn reloaded(&mut self, before: Pids, new: impl Iterator<Item = u32>, shown: &Pids) {
         self.workers = self.workers.iter().filter(|pid| shown.contains(*pid)).copied().collect();
-        for pid in verification.new_pids() {
+        for pid in new {
             self.workers.insert(pid);
         }
-        self.replaced = verification.before.clone().unwrap_or_default();
+        self.replaced = before;
     }
 
     /// Of those that are shown: the workers that the last reload has replaced. One process of unknown origin
@@ -67,53 +75,5 @@ impl Processes {
         let old = || self.replaced.iter().filter(|pid| shown.contains(*pid));
         let known = old().filter(|pid| self.workers.contains(*pid)).count();
         known + (old().count() - known).saturating_sub(1)
-    }
-}
-
-impl LbInstance {
-    /// A look at the process ids, where nothing else can be seen.
-    pub(super) fn watched(
-        &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
-        at: LbAddress<'_>,
-        mut verification: Box<Verification>,
-        event: TransportEvent,
-    ) -> Progress {
-        let now = turn.now.mono;
-        let shown = match Shown::in_answer(event) {
-            Ok(shown) => {
-                verification.is_lost(true);
-                shown
-            }
-            Err(problem) if verification.is_lost(false) => return Progress::Failed(problem),
-            Err(_) => Shown::Unanswered,
-        };
-        let is_first = verification.before.is_none();
-        verification.hides_pids = matches!(shown, Shown::Nothing);
-        let shown = shown.pids();
-        if shown.is_some() || !is_first {
-            verification.count(now, &shown.clone().unwrap_or_default());
-        }
-        if verification.reloaded {
-            self.processes.reloaded(&verification, &shown.unwrap_or_default());
-            return self.verified(&verification);
-        }
-        let is_ignored = verification.is_ignored(now);
-        if is_first && (verification.hides_pids || (is_ignored && shown.is_none())) {
-            return self.verified(&verification);
-        }
-        if is_ignored && verification.hides_pids {
-            // It shows none any more: a 200 counts from the next signal on.
-            verification.before = None;
-        }
-        if is_ignored || verification.is_overtaken(now, at.pending) {
-            let after = now.since(verification.began_at);
-            verification.aim(now, at.pending);
-            let _ = self.signal(turn, cx, at, verification);
-            return if is_ignored { Progress::Ignored(after) } else { Progress::Going };
-        }
-        self.step = Step::Watching { look: Look::Due(now + LOOK_PAUSE), verification };
-        Progress::Going
     }
 }

@@ -1,6 +1,6 @@
 //! What is to be seen of a load balancer, and in words what was seen instead. Probes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,8 +13,6 @@ use crate::hint::{Complaint, Hint};
 use crate::pki::{Fingerprint, Leaf};
 use crate::time::UnixTime;
 
-use super::verification::Left;
-
 /// Of a load balancer whose history is unknown this many files are probed, those written last: HAProxy
 /// loads all of them or none.
 const LATEST: usize = 16;
@@ -23,6 +21,9 @@ const WRITES_MAX: usize = 64;
 
 /// Files that are looked through for a reference.
 const REFERENCES_MAX: usize = 32;
+
+/// What is still to be seen of one load balancer: a name, and where.
+pub(super) type Left = VecDeque<(Domain, SocketAddr)>;
 
 /// What a load balancer was last seen to serve for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

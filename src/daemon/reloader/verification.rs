@@ -2,8 +2,6 @@
 //! of them, and what is left to be seen; or, without a generation, one probe of the drift watch. Decides
 //! when the signal is repeated and what counts as evidence against a file. Sends nothing.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::domain::Domain;
@@ -13,10 +11,7 @@ use crate::pki::Fingerprint;
 use crate::time::Instant;
 
 use super::processes::{Pids, Shown};
-use super::sighting::Sighting;
-
-/// What is still to be seen of one load balancer: a name, and where.
-pub(super) type Left = VecDeque<(Domain, SocketAddr)>;
+use super::sighting::{Left, Sighting};
 
 /// A reload after which the wrong certificate persists is repeated after 2, 4, 8, 8, … seconds: storage that
 /// shows a new file late is served within ten seconds of showing it.

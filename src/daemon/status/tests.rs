@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::daemon::budget::Budget;
 use crate::daemon::certificates::CertificatesOutput;
+use crate::daemon::front::Endpoint;
 use crate::daemon::model::{CertificateMemory, Source, Trouble, When, Wish};
 
 use crate::daemon::routes::{Finding, Place};
@@ -87,13 +88,13 @@ impl Case {
         case
     }
 
-    fn ask(&self, inquiry: &Inquiry) -> (u16, String) {
+    fn ask(&self, request: &ReportRequest) -> (u16, String) {
         let mut overview = Overview::default();
         overview.refresh(self.bench.now, &self.certificates);
-        self.ask_with(&overview, inquiry)
+        self.ask_with(&overview, request)
     }
 
-    fn ask_with(&self, overview: &Overview, inquiry: &Inquiry) -> (u16, String) {
+    fn ask_with(&self, overview: &Overview, request: &ReportRequest) -> (u16, String) {
         let sources = Sources {
             now: self.bench.now.wall,
             started: self.bench.now.wall,
@@ -110,12 +111,12 @@ impl Case {
             routes: &self.routes,
             challenges: ChallengeCounts { served: 3, unknown: 4 },
         };
-        let response = sources.answer(inquiry);
+        let response = sources.answer(request);
         (response.status, String::from_utf8(response.body).expect("it is text"))
     }
 
     fn page(&self, query: &str) -> String {
-        self.ask(&Inquiry::Page(query.into())).1
+        self.ask(&ReportRequest::Page(query.into())).1
     }
 }
 
@@ -157,7 +158,7 @@ fn one_request_looks_at_a_bounded_number_of_certificates() {
     let mut overview = Overview::default();
     let mut page = |case: &Case, query: &str| {
         overview.refresh(case.bench.now, &case.certificates);
-        let page = case.ask_with(&overview, &Inquiry::Page(query.into())).1;
+        let page = case.ask_with(&overview, &ReportRequest::Page(query.into())).1;
         (page, overview.summary().seen)
     };
     let shown = |page: &str| page.matches("<tr><td class=\"name\"><b>n").count();
@@ -217,7 +218,7 @@ fn the_page_says_what_failed_and_what_is_next() {
 #[test]
 fn json_has_everything() {
     let case = Case::wanting(2);
-    let (status, body) = case.ask(&Inquiry::Json);
+    let (status, body) = case.ask(&ReportRequest::Json);
     let value: Value = serde_json::from_str(&body).expect("it is JSON");
     assert_eq!((status, &value["status"]), (200, &Value::from("ok")));
     let [failing, pending] = value["certificates"].as_array().unwrap().as_slice() else {
@@ -245,7 +246,7 @@ fn what_is_found_on_the_way_of_a_challenge_stands_beside_its_certificate() {
         said: false,
     };
     case.routes.found(&name, finding);
-    let (_, body) = case.ask(&Inquiry::Json);
+    let (_, body) = case.ask(&ReportRequest::Json);
     let value: Value = serde_json::from_str(&body).expect("it is JSON");
     assert!(value["certificates"][0].get("routes").is_none());
     let expected = serde_json::json!([{
@@ -289,7 +290,7 @@ fn who_waits_for_whom_is_said() {
     let source = Source { app: "/app".into(), version: "1".into() };
     let wish = Wish { names: names.map(domain).to_vec(), source };
     certificates.want(&mut case.bench.turn(), &[(owner, wish.into())].into());
-    let value: Value = serde_json::from_str(&case.ask(&Inquiry::Json).1).expect("it is JSON");
+    let value: Value = serde_json::from_str(&case.ask(&ReportRequest::Json).1).expect("it is JSON");
     let expected = serde_json::json!({"domains": ["c.org"], "for": ["b.org"]});
     assert_eq!(value["certificates"][0]["waiting"], expected);
     let sentence = "c.org can be ordered, but has to wait for b.org: to go on without would";
@@ -301,7 +302,7 @@ fn metrics_are_families_with_their_samples() {
     let mut case = Case::wanting(2);
     case.health.storage = Some(EVIL.into());
     let usage = Usage { resident_bytes: Some(4096), processor_time: None, descriptors: Some(9) };
-    let (_, text) = case.ask(&Inquiry::Metrics(usage));
+    let (_, text) = case.ask(&ReportRequest::Metrics(usage));
     let mut family = "";
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
@@ -331,10 +332,11 @@ fn metrics_are_families_with_their_samples() {
 
 #[test]
 fn health_never_costs_anything() {
-    assert_eq!(answers_max(&Inquiry::Health { status_only: false }, usize::MAX), None);
-    let limits = [FEW, FEW + 1, 1_500, 20_000].map(|count| answers_max(&Inquiry::Json, count));
+    assert_eq!(answers_max(&ReportRequest::Health { status_only: false }, usize::MAX), None);
+    let limits =
+        [FEW, FEW + 1, 1_500, 20_000].map(|count| answers_max(&ReportRequest::Json, count));
     assert_eq!(limits, [None, Some(40), Some(20), Some(8)]);
-    let topics = ["/health", "/metrics", "/status.json", "/"].map(Topic::of);
+    let topics = ["/health", "/metrics", "/status.json", "/"].map(Endpoint::of);
     assert!(topics.iter().all(Option::is_some));
-    assert_eq!(Topic::of("/status"), None);
+    assert_eq!(Endpoint::of("/status"), None);
 }
