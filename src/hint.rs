@@ -1,7 +1,8 @@
-//! What a person may try against the most likely mistakes: the one table of hints, and what is complained
-//! of with one. The evidence for each is read in `hint/evidence.rs`. A hint is a text of ours, so that no
-//! peer has a word in it; where the evidence is not clear there is none. The README's section
-//! "Troubleshooting" has the same table, in the same order, and a test holds both together.
+//! What a person may try against the most likely mistakes: the one table of hints, and what is
+//! complained of with one. The evidence is read in `hint/evidence.rs`, for a CA's errors in
+//! `acme/evidence.rs`. A hint is a text of ours, so that no peer has a word in it; where the evidence
+//! is not clear there is none. The README's section "Troubleshooting" has the same table, in the same
+//! order, and a test compares them.
 
 use std::fmt;
 use std::ops::Deref;

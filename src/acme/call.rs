@@ -10,6 +10,7 @@ use crate::keys::{AccountKey, KeyError, Keys};
 use crate::time::UnixTime;
 use crate::url::Url;
 
+use super::error_type::Retry;
 use super::jws::{self, Identity};
 use super::types::{Malformed, Problem, ProblemKind, beginning};
 
@@ -119,11 +120,11 @@ impl CallError {
     /// Whether the same call may well succeed a little later.
     pub fn is_passing(&self) -> bool {
         match self {
-            CallError::Problem { problem, status, .. } => match problem.kind {
-                ProblemKind::ServerInternal | ProblemKind::BadNonce => true,
-                ProblemKind::AccountDoesNotExist => false,
+            CallError::Problem { problem, status, .. } => match problem.kind().retry() {
+                Retry::Later => true,
+                Retry::Never => false,
                 // A CA that is overloaded says 503 and `rateLimited`: its own limit, not the account's.
-                _ => *status >= 500,
+                Retry::ByStatus => *status >= 500,
             },
             CallError::Status { status, .. } => matches!(*status, ..300 | 429 | 500..),
             CallError::Malformed(_) | CallError::Transport { .. } => true,
@@ -167,7 +168,7 @@ impl CallError {
     /// The kind of the CA's problem, when it told one.
     pub fn problem_kind(&self) -> Option<ProblemKind> {
         match self {
-            CallError::Problem { problem, .. } => Some(problem.kind),
+            CallError::Problem { problem, .. } => Some(problem.kind()),
             _ => None,
         }
     }

@@ -3,6 +3,8 @@
 
 pub mod account;
 pub mod call;
+mod error_type;
+mod evidence;
 pub mod jws;
 pub mod link;
 pub mod nonces;

@@ -120,7 +120,7 @@ fn the_problem_with_subproblems() {
         ]
     }"#;
     let problem = Problem::parse(body).unwrap();
-    assert_eq!((problem.kind, problem.subproblems.len()), (ProblemKind::Malformed, 2));
+    assert_eq!((problem.kind(), problem.subproblems.len()), (ProblemKind::Malformed, 2));
     let error = OrderError::Call(CallError::Problem { problem, status: 403, retry_after: None });
     let names = ["example.net", "example.com"].map(|name| Domain::parse(name).unwrap());
     let blamed: Vec<String> = error.blamed(&names).keys().map(ToString::to_string).collect();

@@ -11,8 +11,9 @@ use crate::collect::Collect;
 use crate::time::UnixTime;
 use crate::url::{Scheme, Url};
 
+pub use super::error_type::ProblemKind;
 use super::problem::{LIST_MAX, one_line};
-pub use super::problem::{Problem, ProblemKind, Subproblem};
+pub use super::problem::{Problem, Subproblem};
 
 /// How much of an answer that is no JSON is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 60;

@@ -2,17 +2,13 @@
 //! what the CA says only: a name that it does not mean is never blamed.
 
 use crate::acme::call::CallError;
-use crate::acme::types::{Problem, ProblemKind};
+use crate::acme::error_type::Scope;
+use crate::acme::types::Problem;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::Complaint;
 
 use super::error::{OrderError, Refusal};
-
-/// Problems of a new order that are about names; their words tell which.
-const ABOUT_NAMES: [&str; 4] = ["rejectedIdentifier", "unsupportedIdentifier", "caa", "dns"];
-/// Problems that are a name's fault where the order has one name only.
-const ABOUT_VALIDATION: [&str; 3] = ["connection", "incorrectResponse", "tls"];
 
 /// The names at fault, each with the reason.
 type Blamed = FlatMap<Domain, Complaint>;
@@ -97,11 +93,11 @@ fn only(names: &[Domain]) -> Option<&Domain> {
 }
 
 fn is_about_names(problem: &Problem) -> bool {
-    problem.kind == ProblemKind::RejectedIdentifier || ABOUT_NAMES.contains(&&*problem.name)
+    problem.kind().scope() == Scope::Identifier
 }
 
 fn is_a_names_fault(problem: &Problem) -> bool {
-    is_about_names(problem) || ABOUT_VALIDATION.contains(&&*problem.name)
+    matches!(problem.kind().scope(), Scope::Identifier | Scope::Validation)
 }
 
 fn reason(problem: Option<&Problem>) -> Complaint {
@@ -117,20 +113,13 @@ mod tests {
     use crate::acme::types::Subproblem;
 
     fn problem(name: &str, detail: &str, subproblems: &[Option<&str>]) -> Problem {
-        let kind = match name {
-            "rateLimited" => ProblemKind::RateLimited,
-            "rejectedIdentifier" => ProblemKind::RejectedIdentifier,
-            "unauthorized" => ProblemKind::Unauthorized,
-            "userActionRequired" => ProblemKind::UserActionRequired,
-            _ => ProblemKind::Other,
-        };
         let sub = |identifier: &Option<&str>| Subproblem {
             identifier: identifier.map(String::from),
             name: "caa".into(),
             detail: "forbidden".into(),
         };
         let subproblems = subproblems.iter().map(sub).collect();
-        Problem { kind, name: name.into(), detail: detail.into(), subproblems }
+        Problem { name: name.into(), detail: detail.into(), subproblems }
     }
 
     fn call(problem: Problem, retry_after: Option<u64>) -> OrderError {

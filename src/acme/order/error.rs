@@ -66,7 +66,6 @@ impl Refusal {
     /// A name that the CA would validate in other ways only.
     pub(super) fn no_http01(identifier: String) -> Refusal {
         let problem = Problem {
-            kind: ProblemKind::Other,
             name: NO_HTTP01.into(),
             detail: "the CA offers no http-01 challenge".into(),
             subproblems: Vec::new(),
@@ -103,7 +102,7 @@ impl OrderError {
     /// was let make the order, but a refusal: an authorization has expired, say.
     pub(super) fn after_creation(error: CallError) -> OrderError {
         match error {
-            CallError::Problem { problem, .. } if problem.kind == ProblemKind::Unauthorized => {
+            CallError::Problem { problem, .. } if problem.kind() == ProblemKind::Unauthorized => {
                 let refusal = Refusal { identifier: None, problem: Some(problem) };
                 OrderError::Invalid { refusals: vec![refusal] }
             }
@@ -145,7 +144,7 @@ impl OrderError {
     pub fn is_paused(&self) -> bool {
         match self {
             OrderError::Call(CallError::Problem { problem, retry_after: None, .. })
-                if problem.kind == ProblemKind::RateLimited =>
+                if problem.kind() == ProblemKind::RateLimited =>
             {
                 let detail = problem.detail.to_ascii_lowercase();
                 ["paused", "unpause", "self-service"].iter().any(|word| detail.contains(word))

@@ -156,7 +156,7 @@ fn authorization(status: &str, token: &str) -> String {
 
 fn problem(kind: ProblemKind, status: u16, retry_after: Option<u64>) -> CallError {
     let problem =
-        Problem { kind, name: "some".into(), detail: "words".into(), subproblems: Vec::new() };
+        Problem { name: kind.name().into(), detail: "words".into(), subproblems: Vec::new() };
     CallError::Problem { problem, status, retry_after: retry_after.map(Duration::from_secs) }
 }
 

@@ -14,8 +14,6 @@ const OBJECTS: [&str; 4] = ["identifiers", "names", "domains", "sans"];
 const EXCESS: [&str; 6] = ["too many", "more than", "at most", "maximum", "exceed", "limit"];
 /// What such words are about where they are not about the number of names.
 const OTHERS: [&str; 4] = ["character", "byte", "octet", "once"];
-/// Problems that say so in a request for a certificate (Boulder, `csr.VerifyCSR`) rather than of an order.
-const ABOUT_REQUEST: &str = "badCSR";
 
 impl OrderError {
     /// How many names the CA accepts in an order, when it has refused one with `count` names for having too
@@ -33,14 +31,14 @@ impl OrderError {
 
 /// Whether it is about the number of names, and about no single one.
 fn is_about_count(problem: &Problem) -> bool {
-    let kind = matches!(problem.kind, ProblemKind::Malformed | ProblemKind::RejectedIdentifier);
+    // Boulder has `badCSR` where it finds that out by the request for the certificate (csr.VerifyCSR).
+    let kind = matches!(
+        problem.kind(),
+        ProblemKind::Malformed | ProblemKind::RejectedIdentifier | ProblemKind::BadCsr
+    );
     let detail = problem.detail.to_ascii_lowercase();
     let says = |texts: &[&str]| texts.iter().any(|text| detail.contains(text));
-    (kind || problem.name == ABOUT_REQUEST)
-        && problem.subproblems.is_empty()
-        && says(&EXCESS)
-        && says(&OBJECTS)
-        && !says(&OTHERS)
+    kind && problem.subproblems.is_empty() && says(&EXCESS) && says(&OBJECTS) && !says(&OTHERS)
 }
 
 #[cfg(test)]
@@ -48,14 +46,14 @@ mod tests {
     use super::*;
     use crate::acme::types::Subproblem;
 
-    fn refused(kind: ProblemKind, name: &str, detail: &str) -> OrderError {
-        let (name, detail) = (name.to_string(), detail.to_string());
-        let problem = Problem { kind, name, detail, subproblems: Vec::new() };
+    fn refused(kind: ProblemKind, detail: &str) -> OrderError {
+        let (name, detail) = (kind.name().to_string(), detail.to_string());
+        let problem = Problem { name, detail, subproblems: Vec::new() };
         OrderError::Call(CallError::Problem { problem, status: 400, retry_after: None })
     }
 
     fn malformed(detail: &str) -> OrderError {
-        refused(ProblemKind::Malformed, "malformed", detail)
+        refused(ProblemKind::Malformed, detail)
     }
 
     #[test]
@@ -69,9 +67,9 @@ mod tests {
             ("number of SANs exceeds the maximum of 1", 1),
         ] {
             assert_eq!(malformed(detail).names_max(40), Some(max), "{detail}");
-            let rejected = refused(ProblemKind::RejectedIdentifier, "rejectedIdentifier", detail);
+            let rejected = refused(ProblemKind::RejectedIdentifier, detail);
             assert_eq!(rejected.names_max(40), Some(max), "{detail}");
-            let bad_csr = refused(ProblemKind::Other, "badCSR", detail);
+            let bad_csr = refused(ProblemKind::BadCsr, detail);
             assert_eq!(bad_csr.names_max(40), Some(max), "{detail}");
         }
     }
@@ -101,9 +99,9 @@ mod tests {
             assert_eq!(malformed(detail).names_max(40), None, "{detail}");
         }
         let words = "too many certificates (50) already issued for domain a.org";
-        let limited = refused(ProblemKind::RateLimited, "rateLimited", words);
+        let limited = refused(ProblemKind::RateLimited, words);
         assert_eq!(limited.names_max(40), None);
-        let unauthorized = refused(ProblemKind::Unauthorized, "unauthorized", words);
+        let unauthorized = refused(ProblemKind::Unauthorized, words);
         assert_eq!(unauthorized.names_max(40), None);
         assert_eq!(OrderError::NotOurs.names_max(40), None);
         // It names the names that are at fault.

@@ -60,8 +60,8 @@ fn source(version: &str) -> Source {
     Source { app: "/app".into(), version: version.into() }
 }
 
-fn problem(kind: ProblemKind, name: &str, detail: &str) -> Problem {
-    Problem { kind, name: name.into(), detail: detail.into(), subproblems: Vec::new() }
+fn problem(kind: ProblemKind, detail: &str) -> Problem {
+    Problem { name: kind.name().into(), detail: detail.into(), subproblems: Vec::new() }
 }
 
 impl Case {
@@ -200,7 +200,7 @@ impl Case {
     }
 
     fn fail(&mut self, id: u64, retry_after: Option<Duration>) -> Vec<String> {
-        let problem = problem(ProblemKind::RateLimited, "rateLimited", "later");
+        let problem = problem(ProblemKind::RateLimited, "later");
         self.end(id, OrderError::Call(CallError::Problem { problem, status: 429, retry_after }))
     }
 
@@ -217,7 +217,7 @@ impl Case {
         self.place(id, "https://ca.example/order/1");
         let refusals = list.split(' ').map(|name| Refusal {
             identifier: Some(name.to_string()),
-            problem: Some(problem(ProblemKind::Other, "connection", "nobody there")),
+            problem: Some(problem(ProblemKind::Connection, "nobody there")),
         });
         self.end(id, OrderError::Invalid { refusals: refusals.collect() })
     }

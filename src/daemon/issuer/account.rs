@@ -234,16 +234,14 @@ impl Issuer {
 
     /// Why only a person can help, when that is so.
     fn refusal(&self, error: &CallError) -> Option<Complaint> {
-        let CallError::Problem { problem: Problem { kind, name, detail, .. }, status, .. } = error
-        else {
-            return None;
-        };
+        let CallError::Problem { problem, status, .. } = error else { return None };
+        let (kind, Problem { name, detail, .. }) = (problem.kind(), problem);
         let bound = self.binding.is_some();
         let required = self.directory.as_ref().is_some_and(|(it, _)| it.external_account_required);
         let lasting = (400..500).contains(status)
             && !matches!(kind, ProblemKind::BadNonce | ProblemKind::RateLimited);
-        let (text, hint) = match (kind, name.as_str()) {
-            (ProblemKind::ExternalAccountRequired, _) if !bound => {
+        let (text, hint) = match kind {
+            ProblemKind::ExternalAccountRequired if !bound => {
                 (wants_binding(detail), Hint::BindingMissing)
             }
             _ if required && !bound && lasting => (wants_binding(detail), Hint::BindingMissing),
@@ -254,16 +252,16 @@ impl Issuer {
                 );
                 (text, Hint::BindingWrong)
             }
-            (ProblemKind::Unauthorized, _) => {
+            ProblemKind::Unauthorized => {
                 return Some(barred(detail));
             }
-            (ProblemKind::UserActionRequired, _) => {
+            ProblemKind::UserActionRequired => {
                 (format!("the CA wants something done first: {detail}"), Hint::Terms)
             }
-            (_, "invalidContact" | "unsupportedContact") => {
+            ProblemKind::InvalidContact | ProblemKind::UnsupportedContact => {
                 (format!("the CA refused the contact, check --email: {detail}"), Hint::Contact)
             }
-            (_, "badPublicKey" | "badSignatureAlgorithm") => {
+            ProblemKind::BadPublicKey | ProblemKind::BadSignatureAlgorithm => {
                 let text = format!(
                     "the CA does not take the key in client.key: {detail}; move it away, so that a \
                      new one is made"

@@ -5,39 +5,6 @@ use crate::acme::call::CallError;
 use crate::flat::FlatMap;
 use crate::http::Response;
 
-/// The types of RFC 8555 section 6.7, RFC 9773 section 7.4, and those that Let's Encrypt has besides.
-const TYPES: [&str; 29] = [
-    "accountDoesNotExist",
-    "alreadyReplaced",
-    "alreadyRevoked",
-    "badCSR",
-    "badNonce",
-    "badPublicKey",
-    "badRevocationReason",
-    "badSignatureAlgorithm",
-    "caa",
-    "compound",
-    "conflict",
-    "connection",
-    "dns",
-    "externalAccountRequired",
-    "incorrectResponse",
-    "invalidContact",
-    "invalidProfile",
-    "malformed",
-    "orderNotReady",
-    "pausedAuthorization",
-    "rateLimited",
-    "rejectedIdentifier",
-    "serverInternal",
-    "tls",
-    "unauthorized",
-    "unsupportedContact",
-    "unsupportedIdentifier",
-    "userActionRequired",
-    "other",
-];
-
 /// What was asked of the CA in this process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CaCounts {
@@ -57,8 +24,7 @@ impl CaCounts {
             None => self.unanswered += 1,
         }
         if let Err(CallError::Problem { problem, .. }) = reply {
-            let known = TYPES.into_iter().find(|known| *known == problem.name);
-            *self.errors.get_or_insert_with(known.unwrap_or("other"), u64::default) += 1;
+            *self.errors.get_or_insert_with(problem.kind().name(), u64::default) += 1;
         }
     }
 }

@@ -65,7 +65,7 @@ impl Issuer {
         let required = self.directory.as_ref().is_some_and(|(it, _)| it.external_account_required);
         match error {
             CallError::Problem { problem, .. }
-                if problem.kind == ProblemKind::Unauthorized
+                if problem.kind() == ProblemKind::Unauthorized
                     && self.binding.is_none()
                     && !required =>
             {

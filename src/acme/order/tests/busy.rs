@@ -66,11 +66,15 @@ fn a_ca_that_is_overloaded_for_a_moment_ends_no_order() {
     }
     for (mut case, _) in before_finalization() {
         let wishes = case.reply(Err(busy(3600)));
-        assert_eq!(wishes.last().unwrap(), "failed: some: words", "the order waits instead");
+        assert_eq!(wishes.last().unwrap(), "failed: rateLimited: words", "the order waits instead");
     }
     for (mut case, _) in before_finalization() {
         let wishes = case.reply(Err(limited(1)));
-        assert_eq!(wishes.last().unwrap(), "failed: some: words", "that is a limit of the account");
+        assert_eq!(
+            wishes.last().unwrap(),
+            "failed: rateLimited: words",
+            "that is a limit of the account"
+        );
     }
 }
 
@@ -127,7 +131,7 @@ fn a_finalized_order_makes_its_last_try_before_its_deadline() {
                 assert_eq!(case.wait(ORDER_DEADLINE), [again]);
                 tries += 1;
             };
-            assert_eq!(wishes, ["failed: some: words"]);
+            assert_eq!(wishes, ["failed: rateLimited: words"]);
             assert_eq!(deadline.since(case.bench.now.mono), LAST_TRY);
             assert!((1..=20).contains(&tries), "{tries} tries for {asked:?}");
         }

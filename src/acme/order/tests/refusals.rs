@@ -219,7 +219,7 @@ fn unauthorized_is_the_accounts_on_a_new_order_only() {
     case.wait(2 * SOON);
     let error = case.last(Ok(response(&[], READY)));
     assert!(!error.is_account_refused());
-    assert_eq!(error.to_string(), "the CA refused the order: some: words");
+    assert_eq!(error.to_string(), "the CA refused the order: unauthorized: words");
     assert_eq!(names(&error, &["a.org"]), ["a.org"]);
 }
 

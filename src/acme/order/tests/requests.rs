@@ -94,7 +94,7 @@ fn an_order_is_made_without_once_only() {
     case.due();
     case.reply(Err(problem(ProblemKind::RejectedIdentifier, 400, None)));
     let wishes = case.reply(Err(problem(ProblemKind::RejectedIdentifier, 400, None)));
-    assert_eq!(wishes, ["failed: some: words"]);
+    assert_eq!(wishes, ["failed: rejectedIdentifier: words"]);
 }
 
 #[test]
@@ -106,7 +106,8 @@ fn what_has_nothing_to_do_with_replacing_is_no_reason_to_order_without() {
     ] {
         let mut case = replacing();
         case.due();
-        assert_eq!(case.reply(Err(problem(kind, status, None))), ["failed: some: words"]);
+        let failed = format!("failed: {}: words", kind.name());
+        assert_eq!(case.reply(Err(problem(kind, status, None))), [failed]);
     }
     let mut case = replacing();
     case.due();
@@ -168,7 +169,7 @@ fn trouble_that_is_not_the_earlier_orders_leaves_it_alone() {
     assert_eq!(case.passing(), Wishes::new());
     assert_eq!(case.wait(BACKOFF_MAX), ["https://ca/o/7"]);
     let limited = problem(ProblemKind::RateLimited, 429, Some(9));
-    assert_eq!(case.reply(Err(limited)), ["failed: some: words"]);
+    assert_eq!(case.reply(Err(limited)), ["failed: rateLimited: words"]);
     // Whoever gets this registers anew, and makes the order again at once.
     let mut case = resuming(&["a.org"]);
     let reply = Err(problem(ProblemKind::AccountDoesNotExist, 400, None));

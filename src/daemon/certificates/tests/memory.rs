@@ -149,7 +149,7 @@ fn a_paused_name_waits_for_a_person() {
     case.want(&[("a.org", "1"), ("b.org", "1")]);
     let detail = "Your account is temporarily prevented from requesting certificates for a.org; \
                   to unpause visit https://ca/unpause";
-    let problem = problem(ProblemKind::RateLimited, "rateLimited", detail);
+    let problem = problem(ProblemKind::RateLimited, detail);
     let error = CallError::Problem { problem, status: 429, retry_after: None };
     assert_eq!(case.end(0, OrderError::Call(error)), Vec::<String>::new());
     let line = case.bench.log.iter().find(|line| line.message == "failed").unwrap();

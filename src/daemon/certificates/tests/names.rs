@@ -247,7 +247,7 @@ fn pruning_can_be_switched_off() {
 
 fn too_many(max: usize) -> OrderError {
     let detail = format!("Order cannot contain more than {max} identifiers");
-    let problem = problem(ProblemKind::Malformed, "malformed", &detail);
+    let problem = problem(ProblemKind::Malformed, &detail);
     OrderError::Call(CallError::Problem { problem, status: 400, retry_after: None })
 }
 

@@ -6,7 +6,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A CA that refuses the names of an order at once, so that nothing else limits how often it is asked.
 fn rejected() -> OrderError {
-    let problem = problem(ProblemKind::RejectedIdentifier, "rejectedIdentifier", "not those");
+    let problem = problem(ProblemKind::RejectedIdentifier, "not those");
     OrderError::Call(CallError::Problem { problem, status: 400, retry_after: None })
 }
 
