@@ -1,5 +1,5 @@
-//! What one scan of `certs/` finds: our files by name, and every other entry with its content. Data that
-//! `io/` collects and the daemon and `--check` judge; it never holds the content of our own certificates.
+//! What one scan of `certs/` finds: our files by name, and every other entry with its content.
+//! `io/` collects it for the daemon and `--check`. It never holds the content of our own files.
 
 use crate::domain::Domain;
 use crate::secret::Secret;

@@ -1,5 +1,5 @@
-//! What can be wrong with an HTTP message: [`HttpError`] is the peer's fault, [`RequestError`] ours. Here
-//! are also the limits whose excess is such an error. Never decides what is done about one.
+//! What can be wrong with an HTTP message: [`HttpError`] is the peer's fault, [`RequestError`] ours.
+//! The limits that such an error names are here too. Never decides what is done about an error.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What one app asks for by its labels, and the warnings about what of them was passed over. Pure; never
+//! What one app asks for by its labels, and warnings about labels that are ignored. Pure. Never
 //! compares one app with another.
 
 use crate::domain::Domain;
