@@ -1,4 +1,5 @@
-//! What the operator chose, checked: `cli/` makes it, everything else only reads it.
+//! What the operator chose, checked, and the default of every option. `cli/` makes it, everything
+//! else only reads it. Never parses a word of the command line.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,11 +13,16 @@ use crate::log::Level;
 use crate::proxy::Proxies;
 use crate::url::{Host, Origin, Url};
 
+/// `--acme` by default: Let's Encrypt.
+pub const ACME: &str = "https://acme-v02.api.letsencrypt.org/directory";
+/// The port of `--listen` by default.
+pub const PORT: u16 = 8000;
 /// Domains of one app by default; `--max-domains-per-app` sets another limit.
 pub const DOMAINS_PER_APP: usize = 1000;
 /// Domains of all apps together: for so many, every piece of work stays short enough for challenges to be
 /// answered in time.
 pub const DOMAINS_MAX: usize = 20_000;
+
 /// The choices of one run (contract: command line).
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -82,6 +88,47 @@ pub struct Config {
     pub mode: Mode,
     /// `MARATHON_ACME_USER`: `UID[:GID]`, or a name that `/etc/passwd` knows, as it was given.
     pub user: Option<String>,
+}
+
+impl Config {
+    /// Every option at its default. The only place that has the defaults: the help shows them too,
+    /// and a test compares both.
+    pub fn new(storage_dir: PathBuf) -> Config {
+        let url = |text| Url::parse(text).expect("every default URL is well-formed");
+        Config {
+            storage_dir,
+            acme: url(ACME),
+            email: None,
+            marathon: vec![url("http://marathon.mesos:8080")],
+            lb: vec![url("http://marathon-lb.marathon.mesos:9090")],
+            lb_verify: Verification::default(),
+            group: "external".into(),
+            allow_multiple_certs: false,
+            listen: Listen { ip: None, port: PORT },
+            admin_listen: None,
+            sse_timeout: Some(Duration::from_secs(60)),
+            marathon_timeout: Some(Duration::from_secs(10)),
+            log_level: Level::Info,
+            log_format: LogFormat::Text,
+            cert_mode: 0o600,
+            acme_ca: None,
+            marathon_ca: None,
+            marathon_token: None,
+            ssl_cert_file: None,
+            proxies: Proxies::default(),
+            san: false,
+            profile: None,
+            preferred_chain: None,
+            key_type: KeyType::P256,
+            external_account: None,
+            prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            max_domains_per_app: DOMAINS_PER_APP,
+            skip_route_check: SkipRouteCheck::Of(BTreeSet::new()),
+            ca_limits: CaLimits::default(),
+            mode: Mode::Serve,
+            user: None,
+        }
+    }
 }
 
 /// Where load balancers are looked at for the certificates that they serve; nowhere by default.

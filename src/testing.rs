@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use crate::config::{CaLimits, Config, DOMAINS_PER_APP, Listen, LogFormat, Mode, SkipRouteCheck};
+use crate::config::{Config, SkipRouteCheck};
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
-use crate::log::{Level, Record};
-use crate::proxy::Proxies;
+use crate::log::Record;
 use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
@@ -58,39 +57,10 @@ O+AhLTkhZg4qQYwFcGdwCILv05gmNg==
 
 /// The choices of an operator who made none, with a storage that is not there.
 pub(crate) fn config() -> Config {
-    let url = |text| Url::parse(text).expect("a test's URL is one");
     Config {
-        storage_dir: "/nowhere".into(),
-        acme: url("https://ca.example/dir"),
-        email: None,
-        marathon: vec![url("http://marathon.mesos:8080")],
-        lb_verify: crate::config::Verification::default(),
-        lb: vec![url("http://marathon-lb.marathon.mesos:9090")],
-        group: "external".into(),
-        allow_multiple_certs: false,
-        listen: Listen { ip: None, port: 8000 },
-        admin_listen: None,
-        sse_timeout: Some(Duration::from_secs(60)),
-        marathon_timeout: Some(Duration::from_secs(10)),
-        log_level: Level::Info,
-        log_format: LogFormat::Text,
-        cert_mode: 0o600,
-        acme_ca: None,
-        marathon_ca: None,
-        marathon_token: None,
-        ssl_cert_file: None,
-        proxies: Proxies::default(),
-        san: false,
-        profile: None,
-        preferred_chain: None,
-        key_type: KeyType::P256,
-        external_account: None,
-        ca_limits: CaLimits::Known,
-        prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
-        max_domains_per_app: DOMAINS_PER_APP,
+        acme: Url::parse("https://ca.example/dir").expect("a test's URL is one"),
         skip_route_check: SkipRouteCheck::All,
-        mode: Mode::Serve,
-        user: None,
+        ..Config::new("/nowhere".into())
     }
 }
 

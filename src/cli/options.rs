@@ -248,3 +248,34 @@ fn distance(left: &str, right: &str) -> usize {
     }
     row[right.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Command, parse};
+    use super::*;
+    use crate::config::Config;
+
+    /// What the brackets of the help hold where they describe the default instead of quoting it.
+    const DESCRIBED: &[&str] =
+        &["none", "off", "built in", "Let's Encrypt", "Let's Encrypt's", "the CA's default"];
+
+    #[test]
+    fn the_help_shows_the_defaults_of_the_configuration() {
+        let default = format!("{:?}", Config::new("/s".into()));
+        let mut quoted = Vec::new();
+        for spec in OPTIONS {
+            let Some((_, shown)) = spec.help.rsplit_once('[') else { continue };
+            let value = shown.trim_end_matches(']').split(", ").next().unwrap_or_default();
+            if DESCRIBED.contains(&value) {
+                continue;
+            }
+            let words = ["/s".into(), spec.flag().into(), value.into()];
+            let Ok(Command::Run { config, .. }) = parse(words, []) else {
+                panic!("{}: its default {value:?} is refused", spec.flag())
+            };
+            assert_eq!(format!("{config:?}"), default, "{} {value}", spec.flag());
+            quoted.push(spec.long);
+        }
+        assert_eq!(quoted.len(), 12, "{quoted:?}");
+    }
+}

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    CaLimits, Config, DOMAINS_MAX, DOMAINS_PER_APP, ExternalAccount, Listen, LogFormat, Mode,
-    SkipRouteCheck,
+    ACME, Config, DOMAINS_MAX, ExternalAccount, Listen, LogFormat, Mode, PORT, SkipRouteCheck,
 };
 use crate::domain::Domain;
 use crate::hint::Hint;
@@ -22,16 +21,7 @@ use super::options;
 use super::shared::Shared;
 use super::verify;
 
-const ACME: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const ACME_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
-const MARATHON: &str = "http://marathon.mesos:8080";
-const LB: &str = "http://marathon-lb.marathon.mesos:9090";
-const GROUP: &str = "external";
-const PORT: u16 = 8000;
-const SSE_TIMEOUT: &str = "60";
-const MARATHON_TIMEOUT: &str = "10";
-const PRUNE_AFTER: &str = "30";
-const CERT_MODE: &str = "0600";
 /// What ends a user or a password where it stands as it is.
 const ESCAPES: &str = ", and , / ? # in a user or password as %2C %2F %3F %23";
 /// No time-out is longer, in seconds: ten years.
@@ -46,30 +36,28 @@ const NAME_BYTES_MAX: usize = 1024;
 pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError> {
     choose(words)?;
     let word = |long: &'static str| words.get(long).map(String::as_str);
-    let storage_dir = storage_dir(word(options::STORAGE_DIR).unwrap_or_default())?;
-    let lb = urls("lb", word("lb").unwrap_or(LB))?;
-    let marathon = urls("marathon", word("marathon").unwrap_or(MARATHON))?;
+    let default = Config::new(storage_dir(word(options::STORAGE_DIR).unwrap_or_default())?);
+    let lb = word("lb").map_or(Ok(default.lb), |text| urls("lb", text))?;
+    let marathon = word("marathon").map_or(Ok(default.marathon), |text| urls("marathon", text))?;
     Ok(Config {
-        storage_dir,
-        acme: acme(word("acme").unwrap_or(ACME))?,
+        storage_dir: default.storage_dir,
+        acme: word("acme").map_or(Ok(default.acme), acme)?,
         email: word("email").map(email).transpose()?,
         marathon_token: marathon_token(word("marathon-token"), &marathon)?,
         marathon,
         lb_verify: verify::verification(&lb, word("lb-verify-port"), word("lb-verify"))?,
         lb,
-        group: group(word("group").unwrap_or(GROUP))?,
+        group: word("group").map_or(Ok(default.group), group)?,
         allow_multiple_certs: switch("allow-multiple-certs", word("allow-multiple-certs"))?,
-        listen: word("listen")
-            .map_or(Ok(Listen { ip: None, port: PORT }), |text| listen("listen", text))?,
+        listen: word("listen").map_or(Ok(default.listen), |text| listen("listen", text))?,
         admin_listen: word("admin-listen").map(|text| listen("admin-listen", text)).transpose()?,
-        sse_timeout: timeout("sse-timeout", word("sse-timeout").unwrap_or(SSE_TIMEOUT))?,
-        marathon_timeout: timeout(
-            "marathon-timeout",
-            word("marathon-timeout").unwrap_or(MARATHON_TIMEOUT),
-        )?,
-        log_level: word("log-level").map_or(Ok(Level::Info), log_level)?,
-        log_format: word("log-format").map_or(Ok(LogFormat::Text), log_format)?,
-        cert_mode: cert_mode(word("cert-mode").unwrap_or(CERT_MODE))?,
+        sse_timeout: word("sse-timeout")
+            .map_or(Ok(default.sse_timeout), |text| timeout("sse-timeout", text))?,
+        marathon_timeout: word("marathon-timeout")
+            .map_or(Ok(default.marathon_timeout), |text| timeout("marathon-timeout", text))?,
+        log_level: word("log-level").map_or(Ok(default.log_level), log_level)?,
+        log_format: word("log-format").map_or(Ok(default.log_format), log_format)?,
+        cert_mode: word("cert-mode").map_or(Ok(default.cert_mode), cert_mode)?,
         acme_ca: word("acme-ca").map(PathBuf::from),
         marathon_ca: word("marathon-ca").map(PathBuf::from),
         ssl_cert_file: shared.ssl_cert_file,
@@ -79,13 +67,14 @@ pub(super) fn config(words: &Words, shared: Shared) -> Result<Config, UsageError
         preferred_chain: word("preferred-chain")
             .map(|text| name("preferred-chain", text))
             .transpose()?,
-        key_type: word("key-type").map_or(Ok(KeyType::P256), key_type)?,
+        key_type: word("key-type").map_or(Ok(default.key_type), key_type)?,
         external_account: external_account(word("eab-kid"), word("eab-hmac-key"))?,
-        prune_after: prune_after(word("prune-after").unwrap_or(PRUNE_AFTER))?,
+        prune_after: word("prune-after").map_or(Ok(default.prune_after), prune_after)?,
         max_domains_per_app: word("max-domains-per-app")
-            .map_or(Ok(DOMAINS_PER_APP), max_domains_per_app)?,
-        skip_route_check: skip_route_check(word("skip-route-check").unwrap_or_default())?,
-        ca_limits: word("ca-limits").map_or(Ok(CaLimits::Known), limits::ca_limits)?,
+            .map_or(Ok(default.max_domains_per_app), max_domains_per_app)?,
+        skip_route_check: word("skip-route-check")
+            .map_or(Ok(default.skip_route_check), skip_route_check)?,
+        ca_limits: word("ca-limits").map_or(Ok(default.ca_limits), limits::ca_limits)?,
         mode: mode(switch("once", word("once"))?, word("revoke"))?,
         user: word(options::USER).map(str::to_string),
     })

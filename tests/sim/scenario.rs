@@ -1,17 +1,11 @@
 //! One run: a world by the seed, a time of faults, a time of healing, and the invariants.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::time::Duration;
 
-use marathon_acme::config::{
-    CaLimits, Config, DOMAINS_PER_APP, Listen, LogFormat, Mode, SkipRouteCheck, Verification,
-};
+use marathon_acme::config::{Config, SkipRouteCheck};
 use marathon_acme::domain::Domain;
-use marathon_acme::keys::KeyType;
 use marathon_acme::log::Level;
 use marathon_acme::pki::Bundle;
-use marathon_acme::proxy::Proxies;
 use marathon_acme::seam::Signal;
 use marathon_acme::url::Url;
 use serde_json::{Value, json};
@@ -280,38 +274,15 @@ fn plan(chance: &mut Random, faults: &Switches) -> Plan {
 pub(crate) fn config(marathons: usize, lbs: usize) -> Config {
     let url = |text: String| Url::parse(&text).expect("a good URL");
     Config {
-        storage_dir: PathBuf::from("/storage"),
         acme: url("https://ca.example:14000/directory".into()),
         email: Some("ops@example.com".into()),
         marathon: (0..marathons).map(|i| url(format!("http://marathon{i}.mesos:8080"))).collect(),
         lb: (0..lbs).map(|i| url(format!("http://lb{i}.mesos:9090"))).collect(),
-        lb_verify: Verification::default(),
-        group: "external".into(),
         allow_multiple_certs: true,
-        listen: Listen { ip: None, port: 8000 },
-        admin_listen: None,
-        sse_timeout: Some(Duration::from_secs(60)),
-        marathon_timeout: Some(Duration::from_secs(10)),
         log_level: Level::Debug,
-        log_format: LogFormat::Text,
-        cert_mode: 0o600,
-        acme_ca: None,
-        marathon_ca: None,
-        marathon_token: None,
-        ssl_cert_file: None,
-        proxies: Proxies::default(),
-        san: false,
-        profile: None,
-        preferred_chain: None,
-        key_type: KeyType::P256,
-        external_account: None,
-        ca_limits: CaLimits::Known,
-        prune_after: Some(Duration::from_secs(30 * 24 * 60 * 60)),
-        max_domains_per_app: DOMAINS_PER_APP,
         // The peers of this world have no port 80.
         skip_route_check: SkipRouteCheck::All,
-        mode: Mode::Serve,
-        user: None,
+        ..Config::new("/storage".into())
     }
 }
 
