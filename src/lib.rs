@@ -55,7 +55,8 @@
 //! [`daemon::reloader`] gets certificates loaded and sees that they are served, [`daemon::front`] answers
 //! the listener, [`daemon::storekeeper`] keeps the storage, [`daemon::archive`] removes private keys of
 //! expired certificates from `archive/`,
-//! [`daemon::transport`] brings requests to their peers, [`daemon::memory`] is what survives a restart,
+//! [`daemon::transport`] brings requests to their peers, [`daemon::model`] holds what the parts exchange,
+//! [`daemon::state`] is what survives a restart,
 //! [`daemon::status`] what others may see, [`daemon::queues`] how much waits where.
 //!
 //! # An order
