@@ -250,14 +250,14 @@ impl Certificates {
         self.reindex(name);
     }
 
-    /// An order that failed and is not due any more is no failure.
+    /// An order that failed and is not due any more is no failure. Of what nobody wants, or not before the
+    /// first list of apps, that is not known.
     fn forget_failure(&mut self, now: UnixTime, name: &Domain) {
         let Some(entry) = self.entries.get(name) else { return };
         let rests = !entry.is_busy() && !entry.is_rolled_back();
-        let is_due = entry.wish.is_some() && !self.is_premature(now, entry);
         if rests
             && entry.is_satisfied(now)
-            && !is_due
+            && self.is_premature(now, entry)
             && let Some(entry) = self.entries.get_mut(name)
         {
             entry.memory.trouble = None;

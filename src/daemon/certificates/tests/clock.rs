@@ -193,3 +193,15 @@ fn a_failure_by_a_wrong_clock_is_none_when_the_clock_is_right() {
     case.compare_clocks(0);
     assert_eq!(case.certificates.failing(), 0);
 }
+
+/// The CA answers before the first list of apps is complete.
+#[test]
+fn a_failure_of_an_earlier_run_stays_when_the_clock_is_compared() {
+    let mut case = Case::new();
+    case.want(&[("a.org", "1")]);
+    case.fail(0, Some(DAY));
+    case.restart(&config(), &[]);
+    case.certificates.policy.clock = super::super::clock::ClockOffset::Unknown;
+    assert_eq!(case.compare_clocks(0), Vec::<String>::new());
+    assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new(), "the CA said when");
+}
