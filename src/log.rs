@@ -1,6 +1,8 @@
 //! What the daemon tells the operator: records of level, subject, message and fields, as data.
 //! `io/log.rs` writes them out. Nothing secret is ever put into one.
 
+pub mod message;
+
 use std::fmt;
 
 use crate::hint::Hint;

@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::domain::Domain;
 use crate::http::Response;
 use crate::keys::{AccountKey, CertificateRequest, KeyType};
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::secret::Secret;
 use crate::time::{Instant, UnixTime};
 use crate::turn::Turn;
@@ -298,7 +298,7 @@ impl Order {
         let step = match step {
             Step::Diagnosing(inquiry) => return self.not_diagnosed(turn, inquiry, &error),
             Step::Creating { replaces: Some(_) } if may_be_for_replaces(&error) => {
-                let line = Record::info("order", "ordering without saying what is replaced");
+                let line = Record::info("order", message::REPLACES_REFUSED);
                 turn.log(line.with("name", self.first_name()).with("error", &error));
                 return self.go(turn, Step::Creating { replaces: None });
             }
@@ -329,7 +329,7 @@ impl Order {
         let Some(at) = self.next_try(turn, &step, asked) else {
             return self.give_up(turn, step, error);
         };
-        let line = Record::warn("order", "a call failed, trying again");
+        let line = Record::warn("order", message::CALL_FAILED);
         let line = line.with("name", self.first_name());
         turn.log(line.with("step", step.name()).with("error", &error));
         self.step = step;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::hint::Hint;
 use crate::keys::jittered;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::pki::archived::{KeyRemoval, key_removal};
 use crate::seam::{Change, Load, StoreError, StoreErrorKind};
 use crate::secret::Secret;
@@ -207,13 +207,12 @@ impl Archive {
     fn finish(&mut self, turn: &mut Turn<'_>, pass: Pass) {
         self.state = State::Due(turn.now.mono + jittered(turn.keys, PASS_PAUSE));
         if pass.removed > 0 {
-            let line = "private keys of expired certificates removed from archive/";
+            let line = message::KEYS_REMOVED;
             turn.log(Record::info("storage", line).with("files", pass.removed));
         }
         let unknown = std::mem::replace(&mut self.unknown, pass.unknown);
         if let Some(first) = pass.first_unknown.filter(|_| unknown != pass.unknown) {
-            let line = "files in archive/ hold a private key but no readable certificate, the keys \
-                        are kept until the files are deleted";
+            let line = message::KEYS_WITHOUT_CERTIFICATE;
             let line = Record::warn("storage", line).with("files", pass.unknown);
             turn.log(line.with("first", first));
         }

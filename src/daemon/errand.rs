@@ -10,7 +10,7 @@ use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::config::Mode;
 use crate::domain::Domain;
 use crate::hint::{Hint, advised};
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::pki::Bundle;
 use crate::seam::{Change, StoreError, StoreErrorKind};
 use crate::secret::Secret;
@@ -34,9 +34,6 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// The command line asks for what cannot be had.
 const USAGE: u8 = 2;
-
-/// Why an errand fails beside a daemon.
-const ANOTHER_IS_ACTIVE: &str = "another instance is active on this storage; stop it first";
 
 /// What the process lives for.
 #[derive(Debug)]
@@ -84,7 +81,9 @@ impl Errand {
     /// The storage is another instance's: an errand is not begun a second time.
     pub(super) fn deposed(&mut self, turn: &mut Turn<'_>) {
         if !self.serves() {
-            turn.log(Record::error("main", "given up").with("reason", ANOTHER_IS_ACTIVE));
+            turn.log(
+                Record::error("main", message::GIVEN_UP).with("reason", message::ANOTHER_IS_ACTIVE),
+            );
             self.verdict = Some(FAILED);
         }
     }
@@ -124,7 +123,7 @@ impl Daemon {
             return Some(self.summary(turn));
         }
         let reason = self.hopeless(turn.now, done)?;
-        turn.log(Record::error("main", "given up").with("reason", reason));
+        turn.log(Record::error("main", message::GIVEN_UP).with("reason", reason));
         Some(FAILED)
     }
 
@@ -167,16 +166,16 @@ impl Daemon {
         if let Kind::Once(wait) = &self.errand.kind
             && let Some(error) = wait.error()
         {
-            let line = "not every renewal window is known, what was known before decides";
+            let line = message::WINDOWS_UNKNOWN;
             turn.log(Record::warn("renewal", line).with("error", error));
         }
         let lacking: Vec<String> =
             self.certificates.unsatisfied(turn.now.wall).map(ToString::to_string).collect();
         if lacking.is_empty() {
-            turn.log(Record::info("main", "everything is up to date"));
+            turn.log(Record::info("main", message::UP_TO_DATE));
             return DONE;
         }
-        let line = Record::error("main", "certificates are missing");
+        let line = Record::error("main", message::CERTIFICATES_MISSING);
         turn.log(line.with("names", lacking.join(",")));
         FAILED
     }
@@ -184,7 +183,7 @@ impl Daemon {
     /// Why waiting any longer makes no sense for an errand.
     fn hopeless(&self, Now { mono, wall: now }: Now, done: bool) -> Option<String> {
         if self.storage.is_anothers() {
-            return Some(ANOTHER_IS_ACTIVE.into());
+            return Some(message::ANOTHER_IS_ACTIVE.into());
         }
         let trouble = self.storage.write_trouble();
         if let Some(trouble) = trouble.filter(|_| self.storage.failures() >= FAILURES_MAX) {
@@ -238,7 +237,7 @@ impl Daemon {
     }
 
     fn revocation_failed(&mut self, turn: &mut Turn<'_>, name: &Domain, error: &str) {
-        let line = Record::error("revoke", "not revoked").with("name", name);
+        let line = Record::error("revoke", message::NOT_REVOKED).with("name", name);
         turn.log(line.with("error", error));
         self.errand.verdict = Some(FAILED);
     }
@@ -248,7 +247,7 @@ impl Daemon {
         let Some(name) = self.errand.to_revoke().cloned() else { return };
         match result {
             Ok(()) => {
-                turn.log(Record::info("revoke", "revoked").with("name", &name));
+                turn.log(Record::info("revoke", message::REVOKED).with("name", &name));
                 self.note_debt(turn);
                 self.storage.store(Purpose::Archive(name.clone()), Change::Archive(name));
             }
@@ -262,7 +261,9 @@ impl Daemon {
         match result {
             Ok(()) => {
                 *archived = true;
-                turn.log(Record::info("storage", "certificate archived").with("name", &*name));
+                turn.log(
+                    Record::info("storage", message::CERTIFICATE_ARCHIVED).with("name", &*name),
+                );
                 self.owe_reload(turn);
             }
             Err(error) => {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::challenge::{Answer, Responder, is_for_a_ca, not_found, refusal, served};
 use crate::flat::{FlatMap, FlatSet};
 use crate::http::{ServerConnection, ServerEvent, ServerRequest, ServerResponse};
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::seam::{ACCEPTED_MAX, ConnId, Door, Load, Output, Usage};
 use crate::time::Instant;
 use crate::turn::Turn;
@@ -166,8 +166,7 @@ impl Front {
         }
         let over = turn.now.mono + SHORTAGE_OVER;
         if self.shortage.is_none() {
-            let line =
-                Record::warn("listen", "few descriptors are left, the oldest idle connections go");
+            let line = Record::warn("listen", message::FEW_DESCRIPTORS);
             turn.log(line.with("error", detail).with("connections", self.connections.len()));
         }
         let closed = self.shortage.take().map_or(0, |shortage| shortage.closed) + goers;

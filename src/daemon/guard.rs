@@ -11,7 +11,7 @@ use crate::daemon::model::Shadowed;
 use crate::domain::Domain;
 use crate::hint::{Hint, advised};
 use crate::keys::jittered;
-use crate::log::{Level, Record};
+use crate::log::{Level, Record, message};
 use crate::pki::guard::{Judgement, Verdict, judge};
 use crate::seam::StoreError;
 use crate::time::Instant;
@@ -152,14 +152,14 @@ impl Guard {
             .filter(|new| known(&new.file).is_none_or(|known| known.verdict != new.verdict));
         for new in news {
             let level = if new.verdict == Verdict::Harmless { Level::Info } else { Level::Warn };
-            let line = Record::new(level, "guard", "a file in certs/ is not ours");
+            let line = Record::new(level, "guard", message::FOREIGN_FILE);
             let line = line.with("file", &new.file).with("verdict", new.verdict.name());
             turn.log(line.with("reason", &new.reason).hinted(hint(new)));
         }
         let is_gone = |known: &&Judgement| found.iter().all(|it| it.file != known.file);
         // Of very many some are not shown, but there.
         for gone in self.found.iter().filter(is_gone).filter(|_| more == 0) {
-            let line = Record::info("guard", "a file that was not ours is gone from certs/");
+            let line = Record::info("guard", message::FOREIGN_FILE_GONE);
             turn.log(line.with("file", &gone.file));
         }
         if more > 0 && self.more == 0 {

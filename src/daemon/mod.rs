@@ -11,7 +11,7 @@ use crate::challenge;
 use crate::config::Config;
 use crate::flat::FlatMap;
 use crate::keys::Keys;
-use crate::log::{Level, Record};
+use crate::log::{Level, Record, message};
 use crate::seam::{
     ConnId, Input, Load, Loaded, Machine, Output, Signal, StoreError, Trust, WriteId,
 };
@@ -157,7 +157,7 @@ impl Daemon {
         match input {
             Input::Started { listening } => {
                 let version = env!("CARGO_PKG_VERSION");
-                let line = Record::info("main", "listening").with("address", listening);
+                let line = Record::info("main", message::LISTENING).with("address", listening);
                 turn.log(line.with("version", version));
                 self.started = Some(turn.now.wall);
                 self.storage.start(turn.now.mono);
@@ -197,7 +197,7 @@ impl Daemon {
             }
             Input::Signal(Signal::Reload) => {}
             Input::Signal(Signal::Stop) => {
-                turn.log(Record::info("main", "stopping"));
+                turn.log(Record::info("main", message::STOPPING));
                 self.stop(turn);
             }
         }

@@ -30,7 +30,7 @@ use crate::config::{Config, SkipRouteCheck};
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::http::Response;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::{Host, Url};
@@ -468,7 +468,7 @@ fn say(turn: &mut Turn<'_>, certificate: &Domain, finding: &Finding) {
     if finding.said {
         return;
     }
-    let line = Record::warn("route", "a challenge would not reach us").with("name", certificate);
+    let line = Record::warn("route", message::ROUTE_BROKEN).with("name", certificate);
     let line = match &finding.domain {
         domain if domain == certificate => line,
         domain => line.with("domain", domain),

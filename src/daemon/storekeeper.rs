@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::Hint;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::seam::{
     Change, Inventory, Load, MissingFeatures, Output, StoreError, StoreErrorKind, WriteId,
 };
@@ -27,14 +27,6 @@ use lease::{Lease, Rival, is_over};
 
 /// A standby instance looks this often whether the active one lives.
 const STANDBY_PAUSE: Duration = Duration::from_secs(2);
-
-/// What is logged of a file system that lacks something.
-const NO_MODES: &str = "file modes cannot be set on this file system, other users may read private keys; \
-    mount it for the user of marathon-acme and of the load balancer alone";
-const NO_LOCKS: &str = "files cannot be locked on this file system, only the lease in the file lock keeps \
-    instances apart";
-const NO_FLUSHES: &str =
-    "files cannot be flushed on this file system, a power failure may lose the latest ones";
 
 /// The files that are read when the storage is opened.
 const SINGLE_FILES: [&str; 3] = ["client.key", "default.pem", "state.json"];
@@ -200,7 +192,8 @@ impl Storekeeper {
             return None;
         }
         if let Some(trouble) = self.trouble().filter(|trouble| !is_about_the_lock(trouble.kind)) {
-            let line = Record::info("storage", "usable again").ends(&["not usable"]);
+            let line = Record::info("storage", message::STORAGE_RECOVERED)
+                .ends(&[message::STORAGE_FAILED]);
             turn.log(line.with("was", trouble));
         }
         self.log_missing(turn, inventory.missing);
@@ -214,9 +207,9 @@ impl Storekeeper {
     /// Logs once what the file system of the storage does not offer.
     fn log_missing(&mut self, turn: &mut Turn<'_>, missing: MissingFeatures) {
         let warnings = [
-            (missing.modes && !self.missing.modes, NO_MODES),
-            (missing.locks && !self.missing.locks, NO_LOCKS),
-            (missing.flushes && !self.missing.flushes, NO_FLUSHES),
+            (missing.modes && !self.missing.modes, message::NO_MODES),
+            (missing.locks && !self.missing.locks, message::NO_LOCKS),
+            (missing.flushes && !self.missing.flushes, message::NO_FLUSHES),
         ];
         for (_, line) in warnings.into_iter().filter(|(is_new, _)| *is_new) {
             turn.log(Record::warn("storage", line));
@@ -225,7 +218,7 @@ impl Storekeeper {
     }
 
     fn log_trouble(turn: &mut Turn<'_>, trouble: &StoreError, until: Instant) {
-        let line = Record::error("storage", "not usable").with("error", trouble);
+        let line = Record::error("storage", message::STORAGE_FAILED).with("error", trouble);
         let line = line.with("next_try", turn.now.wall.plus(until.since(turn.now.mono)));
         turn.log(line.hinted(Hint::of_storage(trouble.kind)));
     }
@@ -261,8 +254,8 @@ impl Storekeeper {
         });
         if !known {
             let line = match trouble.kind {
-                StoreErrorKind::Locked => "another instance is active, standing by",
-                _ => "another machine's instance may be active, standing by until its lease ends",
+                StoreErrorKind::Locked => message::STANDING_BY,
+                _ => message::STANDING_BY_LEASE,
             };
             turn.log(Record::info("storage", line).with("holder", holder(&trouble.detail)));
         }
@@ -289,7 +282,7 @@ impl Storekeeper {
             // not lost by that; whoever finds that the lock is another's says so.
             (State::Active { lease: Some(lease), .. }, _) => lease.confirm(asked),
             (State::TakingOver { trouble }, Ok(())) => {
-                let line = "took over from an instance that is frozen or gone";
+                let line = message::TOOK_OVER;
                 turn.log(Record::warn("storage", line).with("holder", holder(&trouble.detail)));
                 let until = now + SETTLING;
                 self.state = State::Pausing { until, trouble: trouble.clone() };

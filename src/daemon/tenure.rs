@@ -8,7 +8,7 @@ use crate::collect::Collect;
 use crate::daemon::model::Urgency;
 
 use crate::daemon::storekeeper::{Opened, Purpose};
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::seam::{Change, Inventory, Load, Output, StoreError};
 use crate::time::Instant;
 use crate::turn::Turn;
@@ -61,7 +61,7 @@ impl Daemon {
 
     /// This instance holds the storage now: the work begins.
     pub(super) fn activate(&mut self, turn: &mut Turn<'_>, inventory: Inventory) {
-        let line = Record::info("storage", "opened");
+        let line = Record::info("storage", message::STORAGE_OPENED);
         turn.log(line.with("certificates", inventory.certificates.len()));
         if self.reload_owed {
             self.reloader.changed(turn);
@@ -108,7 +108,7 @@ impl Daemon {
     /// as if it had just been started. Its listener's connections live on, and what it has published
     /// stays in the files, where either instance finds it: the other one goes on with the orders.
     pub(super) fn step_down(&mut self, turn: &mut Turn<'_>, reason: &str) {
-        let line = Record::warn("storage", "lost the lease on the storage, stepping down");
+        let line = Record::warn("storage", message::LEASE_LOST);
         turn.log(line.with("reason", reason));
         let anew = Daemon::new(&self.config, self.binding.clone(), Vec::new());
         let mut before = std::mem::replace(self, anew);

@@ -16,7 +16,7 @@ use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 
 use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::marathon::event;
 use crate::seam::StoreError;
 use crate::secret::Secret;
@@ -237,7 +237,7 @@ impl Watcher {
         self.counts.syncs_failed += 1;
         let pause = self.sync_backoff.pause(turn.keys);
         self.plan(turn.now.mono + pause);
-        let line = Record::error("marathon", "sync failed").with("error", &problem);
+        let line = Record::error("marathon", message::SYNC_FAILED).with("error", &problem);
         turn.log(line.with("next_try", turn.now.wall.plus(pause)).hinted(problem.hint));
         self.status.problem = Some(problem);
     }
@@ -298,7 +298,8 @@ impl Watcher {
 
     fn synced(&mut self, turn: &mut Turn<'_>) {
         if self.sync_backoff.failures() > 0 {
-            let line = Record::info("marathon", "sync succeeded again").ends(&["sync failed"]);
+            let line =
+                Record::info("marathon", "sync succeeded again").ends(&[message::SYNC_FAILED]);
             turn.log(line.with("failures", self.sync_backoff.failures()));
         }
         self.sync_backoff.reset();

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-use crate::log::Record;
+use crate::log::{Record, message};
 
 use super::listener::adopt;
 
@@ -94,8 +94,8 @@ pub fn handed_over() -> Result<Option<HandedOver>, ActivationError> {
     let Some(Choice { descriptor, name, others }) = choose(&variables)? else { return Ok(None) };
     let listener = take(descriptor)?;
     let remark = match others {
-        0 => Record::info("main", "took a socket of the service manager over"),
-        _ => Record::warn("main", "only one socket of the service manager is used"),
+        0 => Record::info("main", message::SOCKET_TAKEN),
+        _ => Record::warn("main", message::SOCKET_UNUSED),
     };
     let remark = remark.with("descriptor", descriptor).with("name", name);
     Ok(Some(HandedOver { listener, remark }))

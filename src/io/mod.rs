@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::config::{Config, Listen};
 use crate::hint::Hint;
 use crate::keys::Keys as _;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::seam::{Change, Load, Loaded, Machine, StoreError};
 use crate::secret::Secret;
 
@@ -114,7 +114,7 @@ pub fn run(config: &Config, signals: Signals, machine: &mut dyn Machine) -> Resu
             logger.write(Clock::start().now(), remark);
         }
         if let Some(admin) = &admin {
-            let line = Record::info("main", "listening for the operator");
+            let line = Record::info("main", message::OPERATOR_LISTENING);
             logger.write(Clock::start().now(), line.with("address", admin.local_addr()?));
         }
         if let Err(error) = bound {

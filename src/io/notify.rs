@@ -15,7 +15,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::time::Duration;
 
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::printable::is_unprintable;
 use crate::time::Instant;
 
@@ -167,7 +167,7 @@ impl Notifier {
     fn note(&mut self, error: &io::Error) {
         if !self.troubled {
             self.troubled = true;
-            let line = Record::warn("main", "the service manager cannot be told how it stands");
+            let line = Record::warn("main", message::NOTIFY_FAILED);
             self.trouble = Some(line.with("error", error));
         }
     }

@@ -8,7 +8,7 @@ use crate::acme::link;
 use crate::acme::types::{Malformed, OrderObject, Status, beginning};
 use crate::http::Response;
 use crate::keys::CertificateRequest;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::pki::{same_leaf, topmost_issuer};
 use crate::time::UnixTime;
 use crate::turn::Turn;
@@ -180,7 +180,7 @@ impl Order {
         offered: &[String],
         error: Option<&CallError>,
     ) {
-        let line = Record::warn("order", "the preferred chain is not to be had, using the default");
+        let line = Record::warn("order", message::CHAIN_NOT_OFFERED);
         let line = line.with("name", self.first_name());
         let line = line.with("preferred", self.request.preferred_chain.as_deref().unwrap_or(""));
         let line = line.with("offered", offered.join("; "));

@@ -10,6 +10,7 @@ use super::*;
 use crate::acme::types::{Problem, ProblemKind};
 use crate::http::{Headers, ResponseHead};
 use crate::keys::{KeyError, PublicKey};
+use crate::log::message;
 use crate::testing::Bench;
 
 const PENDING: &str =
@@ -410,7 +411,7 @@ fn malformed_answers_are_asked_for_again() {
     assert_eq!(case.answer("a page"), Wishes::new());
     assert_eq!(case.wait(BACKOFF_MAX), ["https://ca/c"]);
     assert_eq!(case.answer(CHAIN), ["issued a.org"]);
-    assert_eq!(case.bench.logged("a call failed, trying again"), 4);
+    assert_eq!(case.bench.logged(message::CALL_FAILED), 4);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::daemon::model::{Urgency, Wish, Wishes};
 use crate::domain::Domain;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::time::UnixTime;
 use crate::turn::Turn;
 
@@ -89,7 +89,7 @@ impl Certificates {
         self.leave_queue(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
         if entry.wish.take().is_some() {
-            turn.log(Record::info("sync", "domain is no longer wanted").with("name", name));
+            turn.log(Record::info("sync", message::DOMAIN_UNWANTED).with("name", name));
         }
         self.unsaved = self.unsaved.max(Some(Urgency::Lazy));
         self.cancel_if_void(turn, name);
@@ -100,7 +100,7 @@ impl Certificates {
     fn want_one(&mut self, turn: &mut Turn<'_>, name: &Domain, wish: &Arc<Wish>) {
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.wish.is_none() {
-            let line = Record::info("sync", "domain is wanted").with("name", name);
+            let line = Record::info("sync", message::DOMAIN_WANTED).with("name", name);
             turn.log(line.with("app", &wish.source.app));
         }
         let keeps_place = entry.wish.as_ref().is_some_and(|before| {

@@ -12,7 +12,7 @@ use crate::daemon::model::{
 
 use crate::domain::Domain;
 use crate::hint::Complaint;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::turn::Turn;
@@ -462,7 +462,7 @@ impl Entry {
     pub(super) fn hold(&mut self, turn: &mut Turn<'_>, name: &Domain, held: Held) {
         let known = self.held.as_ref().is_some_and(|before| before.reason == held.reason);
         if !known {
-            let line = Record::warn("order", "held back").with("name", name);
+            let line = Record::warn("order", message::ORDER_HELD_BACK).with("name", name);
             let line = line.with("limit", &held.reason).with("until", held.until);
             turn.log(line.hinted(held.reason.hint));
         }

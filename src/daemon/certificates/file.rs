@@ -3,6 +3,7 @@
 
 use crate::daemon::model::{Issued, Stored};
 use crate::domain::Domain;
+use crate::log::message;
 use crate::pki::{Bundle, BundleError, GateError, admit};
 use crate::printable::printable;
 use crate::secret::Secret;
@@ -27,9 +28,6 @@ pub fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
     }
     Ok(stored)
 }
-
-const LONE_LEAF: &str = "the CA sent no chain with the certificate";
-const OTHER_CHAIN: &str = "the CA's chain is stored in another order or without a part of it";
 
 /// A new file.
 #[derive(Debug)]
@@ -64,8 +62,8 @@ fn assemble_at(now: UnixTime, issued: &Issued) -> Result<Assembled, Refused> {
     };
     match admit(&pem, &issued.names, now) {
         Ok(bundle) => {
-            let lone = bundle.lacks_chain().then_some(LONE_LEAF);
-            let other = (!bundle.is_as_sent(&issued.chain_pem)).then_some(OTHER_CHAIN);
+            let lone = bundle.lacks_chain().then_some(message::CHAIN_MISSING);
+            let other = (!bundle.is_as_sent(&issued.chain_pem)).then_some(message::CHAIN_REORDERED);
             let remarks = lone.into_iter().chain(other).collect();
             Ok(Assembled { pem, stored: Stored::of(&bundle), remarks })
         }

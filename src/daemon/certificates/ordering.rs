@@ -14,7 +14,7 @@ use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
 use crate::keys::jittered;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::seam::StoreError;
 use crate::turn::Turn;
 
@@ -211,7 +211,7 @@ impl Certificates {
         }
         match file::assemble(turn.now.wall, &issued) {
             Err(Refused { error, pem }) => {
-                let line = Record::error("order", "the CA's certificate is not usable");
+                let line = Record::error("order", message::CERTIFICATE_REFUSED);
                 turn.log(line.with("name", &name).with("error", &error));
                 let reason = error.to_string();
                 let error = Complaint::new(&*reason, error.is_about_time().then_some(Hint::Clock));
@@ -346,7 +346,7 @@ impl Certificates {
                 entry.memory.trouble = Some(trouble);
                 self.unsaved = Some(Urgency::Now);
             }
-            let line = Record::error("storage", "cannot write certificate, it is kept in memory");
+            let line = Record::error("storage", message::CERTIFICATE_UNWRITTEN);
             let line = line.with("name", name).with("error", &error).with("next_try", at);
             turn.log(line.hinted(Hint::of_storage(error.kind)));
             return self.reindex(name);
@@ -385,7 +385,8 @@ impl Certificates {
         match result {
             Ok(()) => {
                 let why = if entry.superseded { "superseded" } else { "expired and unwanted" };
-                let line = Record::info("storage", "certificate archived").with("name", name);
+                let line =
+                    Record::info("storage", message::CERTIFICATE_ARCHIVED).with("name", name);
                 turn.log(line.with("reason", why));
                 self.note_earlier(name, &[]);
                 let Some(entry) = self.entries.get_mut(name) else { return };
@@ -463,20 +464,22 @@ fn worse<'a>(one: &'a Option<Trouble>, other: Option<&'a Trouble>) -> Option<&'a
 }
 
 fn failed_line(name: &Domain, trouble: &Trouble) -> Record {
-    let line = Record::error("order", "failed").with("name", name).with("error", &trouble.error);
+    let line = Record::error("order", message::ORDER_FAILED)
+        .with("name", name)
+        .with("error", &trouble.error);
     trouble.tell(line)
 }
 
 fn left_out_line(name: &Domain, domain: &Domain, trouble: &Trouble) -> Record {
-    let line = Record::error("order", "a name is left out for now").with("name", name);
+    let line = Record::error("order", message::NAME_LEFT_OUT).with("name", name);
     trouble.tell(line.with("domain", domain).with("error", &trouble.error))
 }
 
 fn issued_line(name: &Domain, stored: &Stored, life: &Life) -> Record {
-    let line = Record::info("order", "issued").with("name", name).ends(&[
-        "failed",
-        "a name is left out for now",
-        "cannot write certificate, it is kept in memory",
+    let line = Record::info("order", message::ORDER_ISSUED).with("name", name).ends(&[
+        message::ORDER_FAILED,
+        message::NAME_LEFT_OUT,
+        message::CERTIFICATE_UNWRITTEN,
     ]);
     let line = line.with("not_after", stored.not_after).with("issuer", &stored.issuer);
     let line = line.with("renewal", life.renewal(stored));

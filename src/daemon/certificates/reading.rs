@@ -5,7 +5,7 @@ use crate::daemon::model::{Stored, Urgency, minutes};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::keys::jittered;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::pki::BundleError;
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
@@ -56,8 +56,8 @@ impl Certificates {
             // HAProxy can load it and may serve it: only a successor takes its place.
             Ok(Err(error @ (BundleError::MissingName(_) | BundleError::Unverifiable(_)))) => {
                 let text = match &error {
-                    BundleError::Unverifiable(_) => "cannot verify certificate file",
-                    _ => "certificate file is not for its own name",
+                    BundleError::Unverifiable(_) => message::CERTIFICATE_UNVERIFIABLE,
+                    _ => message::CERTIFICATE_MISNAMED,
                 };
                 let line = Record::warn("storage", text);
                 turn.log(line.with("name", name).with("error", error));
@@ -71,7 +71,7 @@ impl Certificates {
             Err(error) if error.kind == StoreErrorKind::Missing => self.adopt(turn, name, None),
             // Whatever it leads to is not ours. A certificate that is issued replaces the link itself.
             Err(error) if error.kind == StoreErrorKind::NotAFile => {
-                let line = Record::warn("storage", "certificate file is not a regular file");
+                let line = Record::warn("storage", message::CERTIFICATE_NOT_A_FILE);
                 let line = line.with("name", name).with("error", &error);
                 turn.log(line.hinted(Hint::of_storage(error.kind)));
                 self.adopt(turn, name, None);
@@ -92,7 +92,7 @@ impl Certificates {
     }
 
     fn damaged(&mut self, turn: &mut Turn<'_>, name: &Domain, error: &dyn std::fmt::Display) {
-        let line = Record::warn("storage", "certificate file is damaged, moved to archive/");
+        let line = Record::warn("storage", message::CERTIFICATE_DAMAGED);
         turn.log(line.with("name", name).with("error", error));
         self.outputs.push_back(CertificatesOutput::Archive(name.clone()));
         self.adopt(turn, name, None);
@@ -125,11 +125,8 @@ impl Certificates {
         });
         let missing = missing.map(|(name, _)| (name.clone(), false));
         for (name, is_there) in changed.chain(missing).collect::<Vec<_>>() {
-            let line = if is_there {
-                "certificate file was changed by another, it is read"
-            } else {
-                "certificate file is gone"
-            };
+            let line =
+                if is_there { message::CERTIFICATE_CHANGED } else { message::CERTIFICATE_GONE };
             turn.log(Record::warn("guard", line).with("name", &name));
             self.entries.entry(name.clone()).or_default().step = Step::Reading { again_at: None };
             self.reindex(&name);

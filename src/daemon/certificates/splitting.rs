@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::daemon::model::{OrderError, Urgency};
 use crate::domain::Domain;
 use crate::hint::Complaint;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::turn::Turn;
 
 use super::entry::Step;
@@ -30,7 +30,7 @@ impl Certificates {
     ) -> bool {
         let Some(max) = error.names_max(names.len()) else { return false };
         let Some(entry) = self.entries.get_mut(name) else { return false };
-        let line = Record::warn("order", "the CA accepts fewer names in one certificate");
+        let line = Record::warn("order", message::FEWER_NAMES);
         let line = line.with("name", name).with("domains", names.len()).with("accepted", max);
         turn.log(line.with("error", error));
         self.order_counts.failed += 1;

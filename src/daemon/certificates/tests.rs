@@ -1,5 +1,6 @@
 //! What is wanted, stored and due: wishes and outcomes in, orders and writes out.
 
+use crate::log::message;
 use stand_ins::Time;
 use stand_ins::pki::{Pki, pem};
 use stand_ins::random::Random;
@@ -378,7 +379,7 @@ fn what_no_app_wants_is_not_renewed_and_comes_back_without_an_order() {
     case.written("a.org");
     case.fail(1, None);
     assert_eq!(case.want(&[]), Vec::<String>::new());
-    assert_eq!(case.bench.logged("domain is no longer wanted"), 2);
+    assert_eq!(case.bench.logged(message::DOMAIN_UNWANTED), 2);
     case.bench.pass(DAY * 80);
     assert_eq!(case.wake(), Vec::<String>::new());
     assert_eq!(case.next("a.org").map(|next| next.task), Some(Task::Archive), "and only that");

@@ -15,7 +15,7 @@ use crate::daemon::model::{Catalog, FollowUp, Life, Spread, Stored, Trouble, Urg
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::keys::Keys;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::pki::Fingerprint;
 use crate::seam::StoreError;
 use crate::secret::Secret;
@@ -121,7 +121,7 @@ impl Certificates {
         let spread = spread.within(Some(before.stored.not_after.since(now)));
         let why = Complaint::new(format!("rolled back: {reason}"), reason.hint);
         let grown = Trouble::grown(trouble.as_deref(), now, why, FollowUp::LATER, spread);
-        let line = Record::error("lb", "rolled back to the previous certificate");
+        let line = Record::error("lb", message::ROLLED_BACK);
         turn.log(grown.tell(line.with("name", name).with("error", reason)));
         entry.memory.trouble = Some(grown);
         entry.trial = Some(Box::new(Trial::Withheld { after }));
@@ -140,7 +140,7 @@ impl Certificates {
         let names: Vec<Domain> = rolled_back.map(|(name, _)| name.clone()).collect();
         for name in names {
             let Some((file, stored, _)) = self.take_withheld(turn, &name) else { continue };
-            let line = "the rollback has not helped, the new certificate is restored";
+            let line = message::ROLLBACK_UNDONE;
             turn.log(Record::warn("lb", line).with("name", &name));
             self.write(&name, (file, stored), Origin::Withheld(None));
         }
@@ -149,7 +149,7 @@ impl Certificates {
     /// Tries a certificate again that was withheld, if there is one that fits what is wanted.
     pub(super) fn try_withheld(&mut self, turn: &mut Turn<'_>, name: &Domain) -> bool {
         let Some((after, stored, trouble)) = self.take_withheld(turn, name) else { return false };
-        let line = "a certificate that was rolled back is tried again";
+        let line = message::ROLLBACK_RETRIED;
         turn.log(Record::info("lb", line).with("name", name));
         self.place(turn.now.wall, name, (after, stored), Origin::Withheld(trouble));
         true
@@ -174,7 +174,7 @@ impl Certificates {
     pub fn rejected(&self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
         turn.log(match result {
             Ok(()) => {
-                let line = "the refused certificate is kept in archive/";
+                let line = message::REFUSED_KEPT;
                 Record::info("storage", line).with("name", name)
             }
             Err(error) => {

@@ -12,7 +12,7 @@ use crate::daemon::model::{AccountMemory, CaMemory};
 
 use crate::hint::{Complaint, Hint};
 use crate::http::{Headers, Method, Request, Response};
-use crate::log::{Level, Record};
+use crate::log::{Level, Record, message};
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -101,7 +101,7 @@ impl Issuer {
 
     /// Nothing is tried any more; waiting orders are told.
     pub(super) fn get_stuck(&mut self, turn: &mut Turn<'_>, reason: Complaint) {
-        let line = Record::new(Level::Critical, "acme", "cannot order until this is mended");
+        let line = Record::new(Level::Critical, "acme", message::CANNOT_ORDER);
         turn.log(line.with("error", &reason).hinted(reason.hint));
         self.problem = Some(reason.clone());
         self.stage = Stage::Stuck(reason);
@@ -274,8 +274,8 @@ impl Issuer {
     }
 
     fn is_registered(&mut self, turn: &mut Turn<'_>, account: AccountMemory) {
-        let line = Record::info("acme", "account is registered").with("account", &account.url);
-        let line = line.ends(&["cannot register with the CA"]);
+        let line = Record::info("acme", message::REGISTERED).with("account", &account.url);
+        let line = line.ends(&[message::REGISTRATION_FAILED]);
         let directory = self.directory.as_ref().map(|(directory, _)| directory);
         let terms = directory.and_then(|directory| directory.terms_of_service.as_ref());
         // Each reading of the directory comes by here; only a new state is news.
@@ -311,7 +311,7 @@ impl Issuer {
                 known.contact.clone_from(&self.email);
                 self.outputs.push_back(IssuerOutput::Account(known.clone()));
                 let email = self.email.as_deref().unwrap_or("none");
-                turn.log(Record::info("acme", "the CA has the new contact").with("email", email));
+                turn.log(Record::info("acme", message::CONTACT_CHANGED).with("email", email));
             }
             // It is sent again when the directory is read next, which is within a day of an order.
             Err(error) => {
@@ -339,7 +339,7 @@ impl Issuer {
         let apart = ours.since(theirs).max(theirs.since(ours)) > CLOCKS_APART_MAX;
         let ahead_ms = ours.as_millis().saturating_sub(theirs.as_millis());
         if apart && self.clock_problem.is_none() {
-            let line = Record::warn("acme", "the CA's clock shows another time");
+            let line = Record::warn("acme", message::CLOCKS_DIFFER);
             turn.log(line.with("ours", ours).with("theirs", theirs).hinted(Some(Hint::Clock)));
         }
         self.clock_problem = apart.then(|| {
@@ -353,7 +353,7 @@ impl Issuer {
     /// the CA forgets again what it has just registered.
     pub(super) fn account_is_gone(&mut self, turn: &mut Turn<'_>) {
         if matches!(self.stage, Stage::Registered) {
-            turn.log(Record::warn("acme", "the CA has forgotten the account, registering anew"));
+            turn.log(Record::warn("acme", message::ACCOUNT_FORGOTTEN));
             self.known = None;
             self.said_registered = false;
             let again = self.backoff.failures() > 0;
@@ -376,7 +376,7 @@ impl Issuer {
     }
 
     fn put_off(&mut self, turn: &mut Turn<'_>, problem: Complaint, pause: Duration) {
-        let line = Record::error("acme", "cannot register with the CA");
+        let line = Record::error("acme", message::REGISTRATION_FAILED);
         let line = line.with("directory", &self.directory_url).with("error", &problem);
         turn.log(line.with("next_try", turn.now.wall.plus(pause)).hinted(problem.hint));
         self.problem = Some(problem);

@@ -10,7 +10,7 @@ use crate::acme::order::{Order, OrderOutput, OrderRequest};
 use crate::daemon::model::{Issued, NewOrder, OrderError, OrderId};
 
 use crate::domain::Domain;
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::time::Instant;
 use crate::turn::Turn;
 
@@ -130,7 +130,7 @@ impl Issuer {
     fn begin_order(&mut self, turn: &mut Turn<'_>, new: NewOrder) {
         let NewOrder { order, names, replaces, resume, .. } = new;
         let name = names.first().map(Domain::as_str).unwrap_or_default();
-        let what = if resume.is_some() { "resumed" } else { "started" };
+        let what = if resume.is_some() { message::ORDER_RESUMED } else { message::ORDER_STARTED };
         turn.log(Record::info("order", what).with("name", name));
         let request = OrderRequest {
             names,
@@ -229,7 +229,7 @@ impl Issuer {
             let pause = pause.min(OVERLOAD_PAUSE_MAX);
             let until = turn.now.wall.plus(pause);
             self.hold = Some(turn.now.mono + pause);
-            let line = Record::warn("acme", "the CA is overloaded, new orders wait");
+            let line = Record::warn("acme", message::CA_OVERLOADED);
             turn.log(line.with("until", until).with("error", error));
             self.outputs.push_back(IssuerOutput::NotBefore(until));
         }

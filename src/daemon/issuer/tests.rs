@@ -1,5 +1,6 @@
 //! The issuer against a CA of a few lines, which answers at once, or fails when told to.
 
+use crate::log::message;
 use std::collections::BTreeMap;
 
 use super::*;
@@ -370,7 +371,7 @@ fn registering_is_tried_until_it_works_and_the_orders_wait() {
     case.order(1);
     case.run();
     assert_eq!(case.issued(), 1);
-    assert_eq!(case.bench.logged("cannot register with the CA"), 4);
+    assert_eq!(case.bench.logged(message::REGISTRATION_FAILED), 4);
     assert_eq!(case.issuer.status().problem, None);
 }
 
@@ -406,7 +407,7 @@ fn a_key_that_cannot_be_read_fails_the_orders_and_is_kept() {
     assert_eq!(errors.len(), 2);
     assert!(errors[0].contains("client.key") && errors[0].contains("never overwritten"));
     assert_eq!((case.stored_keys, case.asked.len()), (0, 0));
-    assert_eq!(case.bench.logged("cannot order until this is mended"), 1);
+    assert_eq!(case.bench.logged(message::CANNOT_ORDER), 1);
 }
 
 #[test]

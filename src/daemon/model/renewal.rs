@@ -8,7 +8,7 @@ use crate::acme::renewal_info::{ASK_AGAIN_MAX, NoSuggestion, Suggestion, Window,
 use crate::collect::Collect;
 use crate::domain::Domain;
 use crate::keys::{Keys, jittered};
-use crate::log::{Level, Record};
+use crate::log::{Level, Record, message};
 use crate::pki::leaf::renewal_by_lifetime;
 use crate::pki::{Bundle, Fingerprint};
 use crate::time::UnixTime;
@@ -226,7 +226,7 @@ impl Life {
             (false, None) => Level::Debug,
         };
         let message = if self.advice.moved {
-            "the CA has moved the renewal window"
+            message::WINDOW_MOVED
         } else {
             "the CA suggests a renewal window"
         };
@@ -244,7 +244,7 @@ impl Life {
     /// The line that says that there was no answer; only the first of a row is more than a detail.
     pub(crate) fn unadvised_line(&self, name: &Domain, error: &NoSuggestion) -> Record {
         let level = if self.advice.failures == 1 { Level::Warn } else { Level::Debug };
-        let line = Record::new(level, "renewal", "no renewal window from the CA");
+        let line = Record::new(level, "renewal", message::WINDOW_UNKNOWN);
         let line = line.with("name", name).with("error", error);
         match self.advice.ask_at {
             Some(at) => line.with("next_try", at),

@@ -9,16 +9,14 @@ use super::sighting;
 use super::target::{LbTarget, OVERDUE, Step};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::time::Instant;
 use crate::turn::Turn;
 
 /// What is logged of a problem; a reload that is acknowledged ends all of them.
 const UNRESOLVED: &str = "cannot resolve load balancer";
-const UNACKNOWLEDGED: &str = "reload not acknowledged";
-const DRIFTED: &str = "load balancer serves another certificate than it loaded";
-const UNSEEN: &str = "load balancer cannot be probed";
-const PROBLEMS: [&str; 4] = [UNRESOLVED, UNACKNOWLEDGED, DRIFTED, UNSEEN];
+const PROBLEMS: [&str; 4] =
+    [UNRESOLVED, message::NOT_RELOADED, message::LB_DRIFTED, message::LB_UNSEEN];
 
 impl LbTarget {
     fn about(&self, line: Record, address: IpAddr) -> Record {
@@ -51,7 +49,7 @@ impl LbTarget {
             let late = instance.acknowledged < pending;
             instance.pending_since = late.then_some(turn.now.mono);
         }
-        let line = Record::info("lb", "reload acknowledged").ends(&PROBLEMS);
+        let line = Record::info("lb", message::RELOADED).ends(&PROBLEMS);
         let line = self.about(line, address);
         turn.log(if self.is_verified() { line.with("proof", "handshake") } else { line });
     }
@@ -79,7 +77,7 @@ impl LbTarget {
         let is_news = instance.problem.as_ref() != Some(&problem);
         instance.problem = Some(problem.clone());
         if is_news {
-            let line = self.about(Record::error("lb", UNACKNOWLEDGED), address);
+            let line = self.about(Record::error("lb", message::NOT_RELOADED), address);
             let next_try = turn.now.wall.plus(at.since(turn.now.mono));
             let line = line.with("error", &problem).with("next_try", next_try);
             turn.log(line.hinted(problem.hint));
@@ -93,7 +91,7 @@ impl LbTarget {
         let known = instance.problem.as_ref().map(|known| known.hint);
         instance.problem = Some(problem.clone());
         if known != Some(problem.hint) {
-            let line = self.about(Record::error("lb", UNACKNOWLEDGED), address);
+            let line = self.about(Record::error("lb", message::NOT_RELOADED), address);
             turn.log(line.with("error", &problem).with("next", "signal").hinted(problem.hint));
         }
     }
@@ -132,7 +130,7 @@ impl LbTarget {
         name: Domain,
     ) {
         self.counts.drifted += 1;
-        let line = Record::warn("lb", DRIFTED);
+        let line = Record::warn("lb", message::LB_DRIFTED);
         let line = self.about(line, address).with("seen", &problem).hinted(problem.hint);
         turn.log(line);
         if let Some(instance) = self.instances.get_mut(&address) {
@@ -148,7 +146,7 @@ impl LbTarget {
         let is_news = instance.problem.is_none();
         instance.problem = Some(problem.clone());
         if is_news {
-            let line = self.about(Record::warn("lb", UNSEEN), address);
+            let line = self.about(Record::warn("lb", message::LB_UNSEEN), address);
             turn.log(line.with("error", &problem).hinted(problem.hint));
         }
     }

@@ -1,5 +1,6 @@
 //! Reloads by hand: writes and answers in, signals out.
 
+use crate::log::message;
 use std::collections::BTreeMap;
 
 use super::*;
@@ -203,12 +204,8 @@ fn pauses(fail: impl Fn(&mut Case, &Sent)) -> Vec<Duration> {
     case.answer(&signal, 200);
     let now = case.wire.bench.now.mono;
     assert!(case.reloader.is_clean() && case.reloader.failing(now).is_empty());
-    assert_eq!(
-        case.wire.bench.logged("reload not acknowledged"),
-        1,
-        "the same problem is logged once"
-    );
-    assert_eq!(case.wire.bench.logged("reload acknowledged"), 1);
+    assert_eq!(case.wire.bench.logged(message::NOT_RELOADED), 1, "the same problem is logged once");
+    assert_eq!(case.wire.bench.logged(message::RELOADED), 1);
     pauses
 }
 
@@ -286,7 +283,7 @@ fn a_signal_that_starts_no_process_is_repeated() {
         }
     }
     assert_eq!(repeated, [3, 9, 21, 45]);
-    assert_eq!(case.wire.bench.logged("reload not acknowledged"), 1);
+    assert_eq!(case.wire.bench.logged(message::NOT_RELOADED), 1);
     assert_eq!(case.reloader.poll_news(), Some(News::Unexplained));
     // A look at certs/ finds the cause.
     let Case { wire, reloader, .. } = &mut case;
@@ -297,7 +294,7 @@ fn a_signal_that_starts_no_process_is_repeated() {
         trouble.contains("no new HAProxy process") && trouble.contains("broken.pem"),
         "{trouble}"
     );
-    assert_eq!(case.wire.bench.logged("reload not acknowledged"), 2);
+    assert_eq!(case.wire.bench.logged(message::NOT_RELOADED), 2);
     for look in ["101 65 32", "101 65"] {
         assert!(!case.reloader.is_clean(), "one look is not enough");
         case.show(look);

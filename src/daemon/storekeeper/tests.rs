@@ -1,6 +1,7 @@
 //! Opening, refusals, standing by, writes that fail; and the lease, seen from both sides.
 
 use super::*;
+use crate::log::message;
 use crate::testing::Bench;
 
 fn error(kind: StoreErrorKind) -> StoreError {
@@ -55,7 +56,7 @@ fn a_refusal_is_tried_again_with_growing_pauses() {
     }
     assert!(pauses[0] < Duration::from_secs(2) && pauses[7] > Duration::from_secs(40));
     assert_eq!(open(&mut bench, &mut keeper), Some(true));
-    assert_eq!(bench.logged("usable again"), 1);
+    assert_eq!(bench.logged(message::STORAGE_RECOVERED), 1);
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn standing_by_is_no_trouble_and_is_said_once() {
         assert!(keeper.write_trouble().is_none() && !keeper.is_active() && keeper.is_anothers());
         assert_eq!(sleep(&mut bench, &mut keeper), STANDBY_PAUSE);
     }
-    assert_eq!(bench.logged("another instance is active, standing by"), 1);
+    assert_eq!(bench.logged(message::STANDING_BY), 1);
     assert_eq!(open(&mut bench, &mut keeper), Some(true));
 }
 
@@ -111,11 +112,11 @@ fn who_shows_no_beat_for_a_lease_is_taken_over_from() {
         assert_eq!(bench.now.mono.since(begin), LEASE);
         assert!(keeper.poll_timeout().is_none(), "nothing before the answer");
         keeper.stored(&mut bench.turn(), write, &Ok(()));
-        assert_eq!(bench.logged("took over from an instance that is frozen or gone"), 1);
+        assert_eq!(bench.logged(message::TOOK_OVER), 1);
         assert!(!keeper.is_active(), "not before whoever took it too has found out");
         assert_eq!(sleep(&mut bench, &mut keeper), SETTLING);
         assert_eq!(open(&mut bench, &mut keeper), Some(true));
-        assert_eq!(bench.logged("usable again"), 0, "there was no trouble");
+        assert_eq!(bench.logged(message::STORAGE_RECOVERED), 0, "there was no trouble");
     }
 }
 
@@ -312,15 +313,15 @@ fn each_trouble_is_logged_before_the_storage_is_usable_again() {
         let (mut bench, mut keeper) = started();
         open(&mut bench, &mut keeper);
         write_fails(&mut bench, &mut keeper, kind);
-        assert_eq!(bench.logged("not usable"), 1, "{kind:?}");
+        assert_eq!(bench.logged(message::STORAGE_FAILED), 1, "{kind:?}");
         write_fails(&mut bench, &mut keeper, kind);
-        assert_eq!(bench.logged("not usable"), 1, "{kind:?}: the same again");
+        assert_eq!(bench.logged(message::STORAGE_FAILED), 1, "{kind:?}: the same again");
         write_fails(&mut bench, &mut keeper, StoreErrorKind::Io);
-        assert_eq!(bench.logged("not usable"), 2, "{kind:?}: another reason");
+        assert_eq!(bench.logged(message::STORAGE_FAILED), 2, "{kind:?}: another reason");
         sleep(&mut bench, &mut keeper);
-        assert_eq!(bench.logged("usable again"), 0);
+        assert_eq!(bench.logged(message::STORAGE_RECOVERED), 0);
         assert_eq!(open(&mut bench, &mut keeper), Some(false));
-        assert_eq!(bench.logged("usable again"), 1);
+        assert_eq!(bench.logged(message::STORAGE_RECOVERED), 1);
     }
 }
 
@@ -331,7 +332,9 @@ fn what_a_file_system_lacks_is_a_warning_once() {
         let inventory = Inventory { missing, ..Inventory::default() };
         keeper.opened(&mut bench.turn(), Ok(inventory)).expect("it is open");
     };
-    let logged = |bench: &Bench| [NO_MODES, NO_LOCKS, NO_FLUSHES].map(|line| bench.logged(line));
+    let logged = |bench: &Bench| {
+        [message::NO_MODES, message::NO_LOCKS, message::NO_FLUSHES].map(|line| bench.logged(line))
+    };
     let modes = MissingFeatures { modes: true, ..MissingFeatures::default() };
     let all = MissingFeatures { modes: true, locks: true, flushes: true };
     for (missing, expected) in [
@@ -363,6 +366,6 @@ fn a_lock_without_the_systems_help_is_used_a_while_after_it_was_written() {
     sees(&mut bench, &mut keeper, StoreErrorKind::Lost, "");
     assert_eq!(sleep(&mut bench, &mut keeper), Duration::ZERO);
     sees(&mut bench, &mut keeper, StoreErrorKind::Leased, "other 1 no-system-lock");
-    let line = "another machine's instance may be active, standing by until its lease ends";
+    let line = message::STANDING_BY_LEASE;
     assert_eq!(bench.logged(line), 1);
 }

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::hint::Complaint;
 use crate::http::{ResponseHead, SseEvent, SseParser};
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::marathon::event::{self, Event, Relevance};
 use crate::seam::Trust;
 use crate::time::Instant;
@@ -138,8 +138,8 @@ impl Stream {
             let problem = format!("it is not {} but {content_type:?}", self.manner.accept);
             return self.lost(turn, problem.into());
         }
-        let line = Record::info("marathon", "attached to the event stream");
-        let line = line.ends(&["no event stream"]);
+        let line = Record::info("marathon", message::ATTACHED);
+        let line = line.ends(&[message::NO_STREAM]);
         turn.log(line.with("url", url.origin()));
         let parser = SseParser::new();
         self.state = State::Attached { request, url, parser, heard: false, greeted: false };
@@ -155,7 +155,7 @@ impl Stream {
         let mut news = Vec::new();
         for SseEvent { name, data, oversized } in items {
             if oversized {
-                let line = Record::warn("marathon", "an event was too large, its data was dropped");
+                let line = Record::warn("marathon", message::EVENT_TOO_LARGE);
                 turn.log(line.with("event", &name));
             }
             if !*heard {
@@ -186,7 +186,7 @@ impl Stream {
             }
         };
         self.state = State::Pausing { until: Some(turn.now.mono + pause) };
-        let line = Record::error("marathon", "no event stream").with("url", origin);
+        let line = Record::error("marathon", message::NO_STREAM).with("url", origin);
         let line = line.with("error", &problem).with("next_try", turn.now.wall.plus(pause));
         turn.log(line.hinted(problem.hint));
         vec![StreamNews::Lost(problem)]

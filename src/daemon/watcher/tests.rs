@@ -9,6 +9,7 @@ use crate::daemon::model::Source;
 use crate::daemon::wire::{Sent, Wire, counted};
 
 use crate::domain::Domain;
+use crate::log::message;
 use crate::seam::{CloseReason, ConnId};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -229,7 +230,7 @@ fn a_redirect_is_followed_once_with_the_credentials() {
     assert_eq!(second[0].to.to_string(), "10.0.0.2:8080");
     assert!(second[0].text.to_lowercase().contains("authorization: basic dxnlcjpwdw=="));
     assert_eq!(case.answer(second[0].conn, &to("http://10.0.0.3:8080/v2/events")), []);
-    assert_eq!(case.wire.bench.logged("no event stream"), 1);
+    assert_eq!(case.wire.bench.logged(message::NO_STREAM), 1);
     let problem = case.watcher.status().problem.as_deref();
     assert_eq!(problem, Some("status 302: a second redirect, which is not followed"));
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::log::Record;
+use crate::log::{Record, message};
 use crate::seam::StoreError;
 use crate::secret::Secret;
 use crate::turn::Turn;
@@ -90,7 +90,7 @@ impl Token {
             Err(problem) => (None, Some(problem)),
         };
         if let Some(problem) = problem.as_ref().filter(|new| self.problem.as_ref() != Some(new)) {
-            let line = Record::warn("marathon", "no new token, the last one is used on");
+            let line = Record::warn("marathon", message::NO_NEW_TOKEN);
             turn.log(line.with("file", self.path.display()).with("error", problem));
         }
         self.problem = problem;

@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, Mode as FileMode, OFlags, flock, open};
 use rustix::io::Errno;
 
 use crate::config::Mode;
+use crate::log::message;
 
 use super::{Storage, certificate, lock};
 
@@ -21,7 +22,7 @@ pub fn obstacle(dir: &Path, mode: &Mode) -> Option<String> {
         Mode::Revoke(name) => Some(name),
     };
     if is_locked(dir) {
-        return Some("another instance is active on this storage; stop it first".into());
+        return Some(message::ANOTHER_IS_ACTIVE.into());
     }
     // Whether there is such a certificate is known only where everything is in its place.
     let name =
@@ -61,7 +62,7 @@ mod tests {
 
         let mut storage = Storage::new(dir.path().into(), 0o600, 1);
         storage.open().unwrap();
-        let running = Some("another instance is active on this storage; stop it first".to_string());
+        let running = Some(message::ANOTHER_IS_ACTIVE.to_string());
         assert_eq!(obstacle(dir.path(), &revoke), running);
         assert_eq!(obstacle(dir.path(), &Mode::Once), running);
         assert_eq!(obstacle(dir.path(), &Mode::Serve), None, "it would stand by");

@@ -1,6 +1,7 @@
 //! What an order is asked to be: a successor, of a profile, with a key type, or one of an earlier run.
 
 use super::*;
+use crate::log::message;
 
 const NEW: &str = r#"https://ca/order {"identifiers":[{"type":"dns","value":"a.org"}]"#;
 
@@ -82,7 +83,7 @@ fn an_order_that_is_refused_for_what_it_replaces_is_made_without() {
         let mut case = replacing();
         assert_eq!(case.due(), [format!(r#"{NEW},"replaces":"aki.serial"}}"#)]);
         assert_eq!(case.reply(Err(problem(kind, status, None))), [format!("{NEW}}}")]);
-        assert_eq!(case.bench.logged("ordering without saying what is replaced"), 1);
+        assert_eq!(case.bench.logged(message::REPLACES_REFUSED), 1);
         case.created(READY);
         assert_eq!(case.download().replaced, None);
     }

@@ -2,6 +2,7 @@
 
 use crate::acme::renewal_info::{NoSuggestion, Suggestion, Window};
 use crate::daemon::model::Life;
+use crate::log::message;
 
 use super::*;
 
@@ -113,7 +114,7 @@ fn a_window_in_the_past_renews_at_once_and_the_page_is_said() {
     case.suggest((58, 60), HOUR * 6);
     case.sleep();
     assert_eq!(case.suggest((-2, -1), HOUR * 6), ["order 1 a.org replacing"]);
-    assert_eq!(case.bench.logged("the CA has moved the renewal window"), 1);
+    assert_eq!(case.bench.logged(message::WINDOW_MOVED), 1);
     let line = case.bench.log.iter().find(|line| line.message.contains("moved")).unwrap();
     assert!(line.fields.contains(&("explanation", "https://ca/why".to_string())), "{line:?}");
     assert!(!is_exempt(&case), "a CA counts what comes behind its window");
@@ -184,7 +185,7 @@ fn a_question_that_fails_is_asked_again_later_and_the_lifetime_decides() {
     let (slept, _) = case.sleep();
     assert!(slept >= HOUR * 4 && slept <= HOUR * 8, "{slept:?}");
     assert_eq!(case.certificates.entries[&name("a.org")].renewal(), before);
-    assert_eq!(case.bench.logged("no renewal window from the CA"), 5);
+    assert_eq!(case.bench.logged(message::WINDOW_UNKNOWN), 5);
     let warned = case.bench.log.iter().filter(|line| line.level == crate::log::Level::Warn);
     assert_eq!(warned.count(), 1, "the rest are details");
 }

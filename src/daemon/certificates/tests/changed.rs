@@ -1,6 +1,7 @@
 //! Files of ours that another has changed, taken away, or put there.
 
 use super::*;
+use crate::log::message;
 
 /// Of what was found in `certs/`: the names that are there, and those that are changed.
 fn compare(case: &mut Case, there: &str, changed: &str) -> Vec<String> {
@@ -46,7 +47,7 @@ fn a_file_that_another_has_changed_is_read_and_replaced_where_it_is_damaged() {
     case.certificates.archived(&mut case.bench.turn(), &name("b.org"), Ok(()));
     assert_eq!(case.outputs(), ["changed"]);
     assert_eq!(case.wake(), ["order 2 b.org"]);
-    assert_eq!(case.bench.logged("certificate file was changed by another, it is read"), 2);
+    assert_eq!(case.bench.logged(message::CERTIFICATE_CHANGED), 2);
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn a_file_that_is_gone_is_ordered_anew() {
     assert_eq!(read(&mut case, "a.org", Err(StoreErrorKind::Missing)), Vec::<String>::new());
     assert_eq!(case.wake(), ["order 2 a.org"]);
     assert_eq!(compare(&mut case, "b.org", ""), Vec::<String>::new(), "it is under way");
-    assert_eq!(case.bench.logged("certificate file is gone"), 1);
+    assert_eq!(case.bench.logged(message::CERTIFICATE_GONE), 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::acme::renewal_info::{Suggestion, Window};
 use crate::hint::Complaint;
+use crate::log::message;
 
 const HOUR: Duration = minutes(60);
 
@@ -234,7 +235,7 @@ fn a_limit_that_is_reckoned_here_does_not_let_a_certificate_expire() {
     }
     let (_, outputs) = case.sleep();
     assert_eq!(outputs, ["order 1 a.org"], "the first one was held back");
-    assert_eq!(case.bench.logged("held back"), 1);
+    assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 1);
     let left = case.left();
     assert!((minutes(60)..HOUR * 3).contains(&left), "{left:?} left");
 }
@@ -290,5 +291,5 @@ fn failed_authorizations_hold_a_renewal_back_without_a_check_every_second() {
     let (slept, outputs) = case.sleep();
     assert_eq!(outputs, ["order 1 a.org"]);
     assert!((minutes(11)..minutes(13)).contains(&slept), "{slept:?}");
-    assert_eq!(case.bench.logged("held back"), 1);
+    assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 1);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::CaLimits;
+use crate::log::message;
 
 fn given(orders: u32, domain: u32) -> Config {
     let ca_limits = CaLimits::Given { orders: Some(orders), domain: Some(domain) };
@@ -192,7 +193,7 @@ fn renewals_wait_for_no_limit_that_the_ca_exempts_them_from() {
     case.bench.pass(DAY * 62);
     let outputs = case.wake();
     assert_eq!(outputs.len(), 60, "state.json had nothing of them");
-    assert_eq!(case.bench.logged("held back"), 0);
+    assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 0);
     obtain_all(&mut case, &outputs);
     assert!(case.certificates.limits_left(case.bench.now.wall).is_empty());
     // Five of one set of names in a week are the CA's limit for renewals, too.
@@ -205,7 +206,7 @@ fn renewals_wait_for_no_limit_that_the_ca_exempts_them_from() {
     case.certificates.entries.get_mut(&name(&domains[0])).unwrap().stored = None;
     case.certificates.reindex(&name(&domains[0]));
     assert_eq!(case.wake(), Vec::<String>::new());
-    assert_eq!(case.bench.logged("held back"), 1);
+    assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 1);
 }
 
 fn kind(case: &Case, file: &str, list: &str) -> OrderKind {

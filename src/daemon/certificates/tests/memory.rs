@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::daemon::model::When;
+use crate::log::message;
 
 fn lets_encrypt() -> Config {
     let url = "https://acme-v02.api.letsencrypt.org/directory";
@@ -13,7 +14,7 @@ fn nothing_is_ordered_before_it_is_remembered() {
     let mut case = Case::new();
     case.disk_works = false;
     assert_eq!(case.want(&[("a.org", "1")]), Vec::<String>::new());
-    assert_eq!(case.bench.logged("held back"), 1);
+    assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 1);
     case.disk_works = true;
     let (slept, outputs) = case.sleep();
     assert_eq!(outputs, ["order 1 a.org"]);
@@ -170,7 +171,7 @@ fn the_cas_limits_hold_orders_back_before_the_ca_does() {
     let wishes: Vec<(&str, &str)> = lists.iter().map(|list| (list.as_str(), "1")).collect();
     let outputs = case.want(&wishes);
     assert_eq!(outputs.len(), 50, "a week's certificates of one registered domain");
-    assert_eq!(case.bench.logged("held back"), 10);
+    assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 10);
     let held = case.certificates.held();
     assert_eq!(held.len(), 1);
     let (limit, until) = held.first_key_value().unwrap();
@@ -291,7 +292,7 @@ fn a_name_that_failed_too_often_for_the_ca_holds_up_no_other() {
     assert!(outputs[0].ends_with(" a.org c.org"), "{outputs:?}");
     let left_out = &case.remembered()[&name("a.org")].left_out;
     assert!(left_out.get(&name("b.org")).unwrap().not_before > Some(case.bench.now.wall));
-    assert_eq!(case.bench.logged("held back"), 0);
+    assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 0);
 }
 
 #[test]
@@ -311,7 +312,7 @@ fn what_the_ca_may_have_issued_stays_counted() {
             case.forget_changes();
             case.want(&[("a.org", &format!("again {id}"))]);
         }
-        assert_eq!(case.bench.logged("held back"), 1, "{error}");
+        assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 1, "{error}");
     }
     // What ended before that, or was refused, gave no certificate.
     let mut case = Case::of(&lets_encrypt());
@@ -322,7 +323,7 @@ fn what_the_ca_may_have_issued_stays_counted() {
         case.forget_changes();
         case.want(&[("a.org", &format!("again {id}"))]);
     }
-    assert_eq!(case.bench.logged("held back"), 0);
+    assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 0);
     let mut case = Case::of(&lets_encrypt());
     case.want(&[("a.org", "1")]);
     for id in 0..20 {
@@ -334,7 +335,7 @@ fn what_the_ca_may_have_issued_stays_counted() {
         case.forget_changes();
         case.want(&[("a.org", &format!("again {id}"))]);
     }
-    assert_eq!(case.bench.logged("held back"), 0, "refused though it was finalized");
+    assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 0, "refused though it was finalized");
 }
 
 /// Its retry time depends on when it began, not on when the next run found it.

@@ -2,6 +2,7 @@
 //! files that no app wants any more.
 
 use super::*;
+use crate::log::message;
 
 fn san() -> Case {
     Case::of(&Config { san: true, ..config() })
@@ -14,7 +15,7 @@ fn names_that_fail_are_left_out_and_the_rest_is_issued_at_once() {
     assert_eq!(case.refuse(0, "b.org d.org"), ["order 1 a.org c.org"]);
     case.obtain(1, "a.org c.org", 90);
     assert_eq!(case.certificates.failing(), 1);
-    assert_eq!(case.bench.logged("a name is left out for now"), 2);
+    assert_eq!(case.bench.logged(message::NAME_LEFT_OUT), 2);
     // The two come back together, each on its own schedule from then on.
     let (slept, outputs) = case.sleep();
     assert!(slept >= minutes(1) * 3 / 4 && slept <= minutes(1) * 5 / 4, "{slept:?}");
@@ -93,7 +94,7 @@ fn one_that_fails_alone_is_one_failure_and_not_two() {
     let mut case = san();
     case.want(&[("a.org", "1")]);
     assert_eq!(case.refuse(0, "a.org"), Vec::<String>::new());
-    assert_eq!(case.bench.logged("failed"), 1);
+    assert_eq!(case.bench.logged(message::ORDER_FAILED), 1);
     let (slept, outputs) = case.sleep();
     assert_eq!(outputs, ["order 1 a.org"]);
     assert!(slept <= minutes(1) * 5 / 4, "{slept:?}");

@@ -2,6 +2,7 @@
 
 use super::super::reading::READ_PAUSE;
 use super::*;
+use crate::log::message;
 use crate::testing::{ODD_CERTIFICATE, ODD_KEY, OTHER_ODD_KEY};
 
 #[test]
@@ -128,7 +129,7 @@ fn a_link_in_the_place_of_a_certificate_is_not_ours_and_is_replaced_by_the_next_
     case.want(&[("a.org", "1")]);
     case.unreadable("a.org", StoreErrorKind::NotAFile);
     case.unreadable("unwanted.org", StoreErrorKind::NotAFile);
-    assert_eq!(case.bench.logged("certificate file is not a regular file"), 2);
+    assert_eq!(case.bench.logged(message::CERTIFICATE_NOT_A_FILE), 2);
     let outputs = case.wake();
     assert!(outputs.contains(&"order 0 a.org".to_string()), "{outputs:?}");
     assert!(outputs.iter().all(|output| !output.starts_with("archive")), "{outputs:?}");

@@ -1,5 +1,6 @@
 //! The account: remembered, told of a new contact, bound, refused; and a CA that asks for a pause.
 
+use crate::log::message;
 use zeroize::Zeroizing;
 
 use super::*;
@@ -108,7 +109,7 @@ fn a_clock_that_is_far_off_the_cas_is_said_once_until_they_agree() {
         let mut headers = Headers::new();
         headers.push("Date", &format!("{date} GMT"));
         case.issuer.compare_clocks(&mut case.bench.turn(), &headers);
-        case.bench.logged("the CA's clock shows another time")
+        case.bench.logged(message::CLOCKS_DIFFER)
     };
     let dates = [
         "Mon, 23 Nov 2026 00:00:00",
@@ -270,7 +271,7 @@ fn an_old_directory_is_read_anew_before_an_order() {
     case.order(1);
     case.run();
     assert_eq!((case.issued(), case.asked_for("GET dir")), (1, 1));
-    assert_eq!(case.bench.logged("account is registered"), 1, "no news");
+    assert_eq!(case.bench.logged(message::REGISTERED), 1, "no news");
 }
 
 #[test]

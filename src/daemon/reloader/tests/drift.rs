@@ -3,6 +3,7 @@
 
 use super::verification::{MINUTE, Proof, ip};
 use super::*;
+use crate::log::message;
 
 fn old_workers(proof: &Proof) -> usize {
     proof.case.reloader.views().next().unwrap().balancers[0].old_workers
@@ -63,7 +64,7 @@ fn one_that_drifts_is_found_and_signaled() {
     proof.serves.remove(&ip(1));
     let signals = proof.signals.len();
     proof.pass(30 * MINUTE);
-    assert_eq!(proof.case.wire.bench.logged("load balancer cannot be probed"), 1);
+    assert_eq!(proof.case.wire.bench.logged(message::LB_UNSEEN), 1);
     assert_eq!(proof.signals.len(), signals);
     proof.serves.insert(ip(1), "new");
     proof.pass(10 * MINUTE);

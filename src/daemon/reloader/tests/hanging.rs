@@ -3,6 +3,7 @@
 
 use super::verification::{MINUTE, Proof, ip};
 use super::*;
+use crate::log::message;
 
 #[test]
 fn process_ids_that_do_not_come_keep_no_signal_back() {
@@ -27,7 +28,7 @@ fn a_probe_that_hangs_is_told_as_such_and_no_reason_for_many_signals() {
     proof.write("new");
     proof.pass(12 * SECOND);
     assert!(proof.problem(0).starts_with("no certificate is seen"), "{}", proof.problem(0));
-    assert_eq!(proof.case.wire.bench.logged("load balancer cannot be probed"), 1);
+    assert_eq!(proof.case.wire.bench.logged(message::LB_UNSEEN), 1);
     for _ in 0..20 {
         proof.pass(6 * SECOND);
         assert!(proof.problem(0).contains("no certificate is seen"), "{}", proof.problem(0));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Place, Verification};
+use crate::log::message;
 
 const PORT: u16 = 443;
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -213,13 +214,13 @@ fn one_that_loses_the_signal_is_told_from_one_that_reloads_an_old_directory() {
     let times: Vec<u64> = proof.signals.iter().map(|(_, at)| at - begin).collect();
     assert!(matches!(times[..], [0, 3, 9 | 10, 21..=23, 45..=49]), "{times:?}");
     assert!(proof.problem(0).starts_with("no new HAProxy process"), "{}", proof.problem(0));
-    assert_eq!(proof.case.wire.bench.logged("reload not acknowledged"), 1);
+    assert_eq!(proof.case.wire.bench.logged(message::NOT_RELOADED), 1);
     // It reloads, with an old directory.
     proof.loads.insert(ip(1), "old");
     proof.pass(2 * MINUTE);
     let problem = proof.problem(0);
     assert!(problem.starts_with("it reloaded, but") && problem.contains("a.org"), "{problem}");
-    assert_eq!(proof.case.wire.bench.logged("reload not acknowledged"), 2);
+    assert_eq!(proof.case.wire.bench.logged(message::NOT_RELOADED), 2);
     // The directory shows the file.
     proof.loads.insert(ip(1), "new");
     proof.pass(2 * MINUTE);
