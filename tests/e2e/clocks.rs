@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use marathon_acme::log::message::{CLOCKS_DIFFER, REGISTRATION_FAILED};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -71,7 +72,7 @@ fn ahead() -> Outcome {
     }
     let orders = stand.count("POST", "/new-order", 201);
     expect(orders == 2, || format!("{orders} orders\n{}", daemon.output()))?;
-    expect(daemon.output().contains("the CA's clock shows another time"), || daemon.output())?;
+    expect(daemon.output().contains(CLOCKS_DIFFER), || daemon.output())?;
     let health = get(stand.site.port, "/health")?;
     expect(health.contains("clock: this machine's clock showed "), || health)?;
 
@@ -137,13 +138,13 @@ fn not_valid_yet() -> Outcome {
     let ca = StandInCa::start_with(site.port, (tls, root), Settings::default())?;
     site.deploy("/a", "a.example.com");
     let mut daemon = site.daemon("daemon", &site.arguments(&ca.directory, &ca.root), &[])?;
-    daemon.wait_for("cannot register with the CA")?;
-    let said = daemon.line("cannot register with the CA");
+    daemon.wait_for(REGISTRATION_FAILED)?;
+    let said = daemon.line(REGISTRATION_FAILED);
     expect(said.contains("not valid yet"), || said.clone())?;
     let hint = format!(" hint={:?}", marathon_acme::hint::Hint::Clock.text());
     expect(said.contains(&hint), || said.clone())?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
-    let lines = daemon.output().matches("ERROR acme     cannot register").count();
+    let lines = daemon.output().matches(&format!("ERROR acme     {REGISTRATION_FAILED}")).count();
     expect(lines == 1, || format!("said {lines} times\n{}", daemon.output()))?;
     let health = || get(site.port, "/health").ok().filter(|it| it.contains("\"ok\""));
     wait_until("the health is ok", health)?;

@@ -16,6 +16,7 @@ use std::env;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use marathon_acme::log::message::STORAGE_OPENED;
 use rustix::fs::inotify::ReadFlags;
 use serde_json::json;
 use stand_ins::random::Random;
@@ -169,7 +170,7 @@ impl Yard {
         let status = daemon.wait(Duration::from_secs(5))?;
         let output = daemon.output();
         expect(status.code().is_none(), || format!("it ended itself: {status}\n{output}"))?;
-        self.judge(at, output.contains("storage  opened"))
+        self.judge(at, output.contains(&format!("storage  {STORAGE_OPENED}")))
             .map_err(|error| format!("{error}\n{output}"))
     }
 

@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 
 use marathon_acme::hint::Hint;
+use marathon_acme::log::message::{ORDER_FAILED, REGISTRATION_FAILED};
 use serde_json::{Value, json};
 use stand_ins::ca::Settings;
 
@@ -40,8 +41,9 @@ fn closed_port() -> Outcome {
     stand.ca.challenge_port.store(free_port()?, std::sync::atomic::Ordering::SeqCst);
     stand.site.deploy("/a", NAME);
     let mut first = stand.start("first", &[])?;
-    expect_hint(&mut first, "failed name=a.example.com", Hint::PortClosed)?;
-    let line = first.line("failed name=a.example.com");
+    let failed = format!("{ORDER_FAILED} name={NAME}");
+    expect_hint(&mut first, &failed, Hint::PortClosed)?;
+    let line = first.line(&failed);
     expect(line.contains("connection refused") && line.contains(" next_try=20"), || line)?;
     let told = || {
         let status = status(&stand.site).ok()?;
@@ -81,8 +83,8 @@ fn issuer() -> Outcome {
     let (_, other_root) = tls_options(site.folder(), "another")?;
     let arguments = site.arguments(&ca.directory, &other_root);
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    expect_hint(&mut daemon, "cannot register with the CA", Hint::AcmeCa)?;
-    let line = daemon.line("cannot register with the CA");
+    expect_hint(&mut daemon, REGISTRATION_FAILED, Hint::AcmeCa)?;
+    let line = daemon.line(REGISTRATION_FAILED);
     expect(line.contains("UnknownIssuer"), || line)?;
     let status = status(&site)?;
     expect(status["ca"]["hint"] == Hint::AcmeCa.text(), || status.to_string())

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use marathon_acme::log::message::ROLLED_BACK;
+
 use super::{Pair, within};
 use crate::process::{Outcome, expect, free_port, get};
 use crate::site::text;
@@ -87,7 +89,7 @@ fn broken() -> Outcome {
     }
     pair.rests()?;
     let output = pair.daemon.output();
-    expect(!output.contains("rolled back"), || output.clone())?;
+    expect(!output.contains(ROLLED_BACK), || output.clone())?;
     expect(pair.real.pebble.orders() == orders + 4, || "it was ordered again".into())?;
     let now = files(&site.storage.join("archive"))?;
     expect(now <= archived + 3, || format!("{archived} files in archive/, and now {now}"))

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use marathon_acme::log::message::ROLLED_BACK;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::{Balancer, Pair, freeze, within};
@@ -77,7 +78,7 @@ fn named() -> Outcome {
         within(SECONDS, "the state is ok again", || !health(&pair).contains("degraded"))?;
     }
     let output = pair.daemon.output();
-    expect(!output.contains("rolled back"), || output.clone())?;
+    expect(!output.contains(ROLLED_BACK), || output.clone())?;
     expect(pair.real.pebble.orders() == orders + 2, || "it was ordered again".into())
 }
 
