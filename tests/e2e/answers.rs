@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use marathon_acme::log::message::{CHAIN_MISSING, CHAIN_REORDERED};
 use serde_json::Value;
 use stand_ins::ca::{Effect, Fault, Problem, RetryAfter, Settings, Step};
 use stand_ins::driver::Options;
@@ -112,7 +113,7 @@ fn rewritten(rewrite: fn(&str) -> String, expected: usize) -> Outcome<String> {
     stand.site.deploy("/a", NAME);
     let mut daemon = stand.start("daemon", &[])?;
     stand.site.wait_for_certificate(&daemon, NAME)?;
-    daemon.wait_for("issued name=a.example.com")?;
+    daemon.wait_until_issued(stand.site.port, 1)?;
     let path = stand.site.certificate(NAME);
     if expected > 1 {
         check_file(&path, 0o600)?;
@@ -124,18 +125,16 @@ fn rewritten(rewrite: fn(&str) -> String, expected: usize) -> Outcome<String> {
     Ok(daemon.output())
 }
 
-const LONE: &str = "the CA sent no chain with the certificate";
-
 fn joined() -> Outcome {
     let said = rewritten(|chain| chain.replace("-----\n-----BEGIN", "----------BEGIN"), 2)?;
-    expect(!said.contains(LONE), || said)
+    expect(!said.contains(CHAIN_MISSING), || said)
 }
 
 fn lone() -> Outcome {
     let first =
         |chain: &str| chain.split_inclusive("-----END CERTIFICATE-----\n").take(1).collect();
     let said = rewritten(first, 1)?;
-    expect(said.contains(LONE), || said)
+    expect(said.contains(CHAIN_MISSING), || said)
 }
 
 fn out_of_order() -> Outcome {
@@ -146,7 +145,7 @@ fn out_of_order() -> Outcome {
         [&sections[..], &sections[..]].concat().concat()
     };
     let said = rewritten(rewrite, 2)?;
-    expect(said.contains("the CA's chain is stored in another order"), || said)
+    expect(said.contains(CHAIN_REORDERED), || said)
 }
 
 /// Load balancers behind proxies that send what no RFC allows any more, or compress what nobody asked for.

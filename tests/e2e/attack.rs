@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use marathon_acme::log::message::FEW_DESCRIPTORS;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
@@ -260,7 +261,7 @@ fn strangers_tokens() -> Outcome {
     let mut command = Site::command();
     command.args(&ground.arguments).arg(format!("--listen=127.0.0.1:{port}"));
     let mut second = Process::start(ground.site.folder(), "second", &mut command)?;
-    second.wait_for("another instance is active, standing by")?;
+    second.wait_until_standing_by()?;
     wait_for_port("the second instance", port)?;
     let request = "GET /.well-known/acme-challenge/other HTTP/1.1\r\nHost: x\r\n\r\n";
     let requests = request.repeat(AT_ONCE);
@@ -325,7 +326,7 @@ fn few_descriptors() -> Outcome {
         let begin = Instant::now();
         let mut deployed = false;
         hold(port, 200, || {
-            let full = ground.daemon.output().contains("few descriptors are left");
+            let full = ground.daemon.output().contains(FEW_DESCRIPTORS);
             if full && !std::mem::replace(&mut deployed, full) {
                 site.deploy("/b", "b.example.com");
             }
@@ -370,7 +371,7 @@ fn no_descriptors() -> Outcome {
             if limited == Ok(false) && strangers(&ground.daemon, port) >= 100 {
                 limited = limit(&ground.daemon, 64).map(|()| true);
             }
-            let said = ground.daemon.output().contains("few descriptors are left");
+            let said = ground.daemon.output().contains(FEW_DESCRIPTORS);
             said || limited.is_err() || begin.elapsed() > PATIENCE
         });
         limited.map(|_| ())

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use marathon_acme::log::message::{CERTIFICATE_REFUSED, REGISTRATION_FAILED};
 use serde_json::json;
 use stand_ins::ca::{RetryAfter, Settings};
 use stand_ins::driver::time_now;
@@ -83,8 +84,8 @@ fn many() -> Outcome {
     for number in (0..30).filter(|number| *number != 7) {
         site.wait_for_certificate(&daemon, &format!("n{number}.example.com"))?;
     }
-    daemon.wait_for("failed name=n7.example.com")?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_failed(site.port, "n7.example.com")?;
+    daemon.wait_until_reloaded(site.port, 1)?;
     // Ten side by side come in waves, and writes within two seconds of each other are one reload.
     let reloads = site.lb.with(|lb, _| lb.reloads().len());
     expect(reloads <= 3, || format!("{reloads} reloads for 29 certificates"))?;
@@ -102,15 +103,15 @@ fn html() -> Outcome {
     site.deploy("/a", "a.example.com");
     let arguments = site.arguments(&directory, &root);
     let mut daemon = site.daemon("daemon", &arguments, &["--log-level=debug"])?;
-    daemon.wait_for("cannot register with the CA")?;
-    let line = daemon.line("cannot register with the CA");
+    daemon.wait_for(REGISTRATION_FAILED)?;
+    let line = daemon.line(REGISTRATION_FAILED);
     expect(
         line.contains("<html><h1>Welcome to the proxy</h1>") && line.contains(&directory),
         || line,
     )?;
     let health = get(site.port, "/health")?;
     expect(health.contains("degraded") && health.contains("ca:"), || health)?;
-    daemon.wait_for_count("cannot register with the CA", 2)
+    daemon.wait_for_count(REGISTRATION_FAILED, 2)
 }
 
 /// A CA of fixed words: every order is ready at once, and its certificate is another's.
@@ -155,11 +156,11 @@ fn foreign_chain() -> Outcome {
     let directory = format!("https://{}/directory", ca.address());
     site.deploy("/a", "a.example.com");
     let mut daemon = site.daemon("daemon", &site.arguments(&directory, &root), &[])?;
-    daemon.wait_for("the CA's certificate is not usable name=a.example.com")?;
+    daemon.wait_for(&format!("{CERTIFICATE_REFUSED} name=a.example.com"))?;
     expect(asked.load(Ordering::SeqCst), || "the certificate was not asked for".into())?;
     let stored = fs::read_dir(site.storage.join("certs")).map_err(text)?.count();
     expect(stored == 0, || format!("{stored} files in certs/"))?;
-    daemon.wait_for("failed name=a.example.com")
+    daemon.wait_until_failed(site.port, "a.example.com")
 }
 
 fn untrusted() -> Outcome {
@@ -175,6 +176,6 @@ fn untrusted() -> Outcome {
     let ca = play(Fixed::new(rule), options)?;
     let directory = format!("https://{}/directory", ca.address());
     let mut daemon = site.daemon("daemon", &site.arguments(&directory, &other_root), &[])?;
-    daemon.wait_for("cannot register with the CA")?;
+    daemon.wait_until_ca_fails(site.port)?;
     expect(!asked.load(Ordering::SeqCst), || "it was asked all the same".into())
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Output;
 use std::time::Duration;
 
+use marathon_acme::log::message::{ATTACHED, NOT_RELOADED, ORDER_RESUMED};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use stand_ins::ca::Settings;
 
@@ -159,7 +160,7 @@ fn variables() -> Outcome {
     command.env("MARATHON_ACME_MARATHON", format!("http://{}", site.marathon.address()));
     command.args(["--acme=https://127.0.0.1:9/dir", "--lb=http://127.0.0.1:9"]);
     let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
-    daemon.wait_for("attached to the event stream")?;
+    daemon.wait_until_attached(site.port)?;
     let output = daemon.output();
     for line in output.lines() {
         let parsed: serde_json::Value = serde_json::from_str(line).map_err(text)?;
@@ -187,7 +188,7 @@ fn stops() -> Outcome {
         // The order is noted, so whoever comes next goes on with it; an errand leaves nothing.
         expect(left() == 1, || "the challenge of a noted order is withdrawn".into())?;
         let mut errand = site.daemon("errand", &arguments, &["--once"])?;
-        errand.wait_for("resumed name=a.example.com")?;
+        errand.wait_for(&format!("{ORDER_RESUMED} name=a.example.com"))?;
         errand.signal(signal)?;
         let status = errand.wait(STOP)?;
         expect(status.code() == Some(1), || format!("{signal:?}: {status}"))?;
@@ -219,7 +220,7 @@ fn unread_log() -> Outcome {
             let length = reader.read(&mut piece).ok()?;
             read.extend_from_slice(&piece[..length]);
         }
-        String::from_utf8_lossy(&read).contains("attached to the event stream").then_some(())
+        String::from_utf8_lossy(&read).contains(ATTACHED).then_some(())
     })?;
     daemon.signal(Signal::TERM)?;
     let status = daemon.wait(STOP)?;
@@ -252,13 +253,13 @@ fn reload() -> Outcome {
     let ca = StandInCa::start(site.folder(), site.port, Settings::default())?;
     let arguments = site.arguments(&ca.directory, &ca.root);
     let mut daemon = site.daemon("daemon", &arguments, &["--log-level=debug"])?;
-    daemon.wait_for("attached to the event stream")?;
+    daemon.wait_until_attached(site.port)?;
     wait_until("the first sync", || (site.syncs() > 0).then_some(()))?;
     let unseen = crate::site::app("/a", "a.example.com");
     site.marathon.with(|marathon, now| marathon.put_app_silently(now, unseen));
     daemon.signal(Signal::HUP)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
-    daemon.wait_for("issued name=a.example.com")?;
+    daemon.wait_until_issued(site.port, 1)?;
     daemon.signal(Signal::HUP)?;
     daemon.wait_for("a.example.com: order at ")?;
     let line = daemon.line("a.example.com: order at ");
@@ -277,7 +278,7 @@ fn load_balancers() -> Outcome {
     site.deploy("/a", "a.example.com");
     let arguments = site.arguments(&ca.directory, &ca.root);
     let mut daemon = site.daemon("daemon", &arguments, &[&both, "--log-level=debug"])?;
-    daemon.wait_for("reload not acknowledged")?;
+    daemon.wait_for(NOT_RELOADED)?;
     wait_until("the troubled one reloads", || {
         troubled.with(|lb, _| (!lb.reloads().is_empty()).then_some(()))
     })?;

@@ -4,6 +4,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use marathon_acme::log::message::{
+    CERTIFICATE_MISNAMED, CERTIFICATE_REFUSED, CERTIFICATE_UNVERIFIABLE, REFUSED_KEPT,
+};
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use serde_json::Value;
 use stand_ins::ca::{BadChain, Effect, Fault, Settings, Step};
@@ -61,22 +64,23 @@ fn critical_extension() -> Outcome {
     stand.site.deploy("/a", NAME);
     let mut daemon = stand.start("daemon", &[])?;
     stand.site.wait_for_certificate(&daemon, NAME)?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_reloaded(stand.site.port, 1)?;
     stop(&mut daemon)?;
     expect(stand.with_ca(|ca| ca.fired().len()) == 1, || "the chain was as usual".into())?;
     // What was stored is taken for what it is by the next run, too.
     let mut second = stand.start("second", &[])?;
-    second.wait_for("domain is wanted name=a.example.com")?;
+    second.wait_until_wanted(stand.site.port, NAME)?;
     stand.with_ca(|ca| ca.settings.faults.push(fault(POISON, 9)));
     stand.site.deploy("/b", OTHER);
-    let line = "the CA's certificate is not usable name=other.example.com";
-    second.wait_for(line)?;
-    let said = second.line(line);
+    let line = format!("{CERTIFICATE_REFUSED} name={OTHER}");
+    second.wait_for(&line)?;
+    let said = second.line(&line);
     let reason = "certificate 1 of its chain cannot be verified: no client knows its critical \
                   extension 1.3.6.1.4.1.11129.2.4.3";
     expect(said.contains(reason), || said.clone())?;
     let output = daemon.output() + &second.output();
-    let wrong = ["key mismatch", "not that of the first", "not for its own name", "cannot verify"];
+    let wrong =
+        ["key mismatch", "not that of the first", CERTIFICATE_MISNAMED, CERTIFICATE_UNVERIFIABLE];
     expect(!wrong.iter().any(|words| output.contains(words)), || output.clone())?;
     let kept = fs::read_to_string(stand.site.certificate(FOUND)).map_err(text)?;
     let orders = stand.count("POST", "/new-order", 201);
@@ -90,7 +94,7 @@ fn forged_renewal() -> Outcome {
     stand.site.deploy("/a", NAME);
     let mut daemon = stand.start("daemon", &["--san"])?;
     stand.site.wait_for_certificate(&daemon, NAME)?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_reloaded(stand.site.port, 1)?;
     let in_service = fs::read(stand.site.certificate(NAME)).map_err(text)?;
     stand.with_ca(|ca| {
         let effect = Effect::Chain(BadChain::Forged);
@@ -98,11 +102,12 @@ fn forged_renewal() -> Outcome {
     });
     // A name more is a reason to renew at once.
     stand.site.deploy("/a", &format!("{NAME},b.example.com"));
-    daemon.wait_for("the CA's certificate is not usable name=a.example.com")?;
-    let line = daemon.line("the CA's certificate is not usable name=a.example.com");
+    let refused = format!("{CERTIFICATE_REFUSED} name={NAME}");
+    daemon.wait_for(&refused)?;
+    let line = daemon.line(&refused);
     expect(line.contains("ERROR") && line.contains(REASON), || line)?;
-    daemon.wait_for("failed name=a.example.com")?;
-    daemon.wait_for("the refused certificate is kept in archive/ name=a.example.com")?;
+    daemon.wait_until_failed(stand.site.port, NAME)?;
+    daemon.wait_for(&format!("{REFUSED_KEPT} name={NAME}"))?;
 
     let now = fs::read(stand.site.certificate(NAME)).map_err(text)?;
     expect(now == in_service && stand.files() == 1, || "certs/ has changed".into())?;

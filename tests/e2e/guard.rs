@@ -7,6 +7,10 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use marathon_acme::log::message::{
+    CERTIFICATE_CHANGED, CERTIFICATE_DAMAGED, CERTIFICATE_GONE, CERTIFICATE_MISNAMED, FOREIGN_FILE,
+    FOREIGN_FILE_GONE,
+};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use stand_ins::ca::Settings;
@@ -110,7 +114,7 @@ fn plant(stand: &Stand, certs: &Path) -> Outcome<Vec<Expected>> {
 fn expect_lines(daemon: &mut Process, expected: &[Expected]) -> Outcome {
     for (file, verdict, reason) in expected {
         let shown = if file.contains(' ') { format!("{file:?}") } else { file.to_string() };
-        let words = format!("a file in certs/ is not ours file={shown} verdict={verdict}");
+        let words = format!("{FOREIGN_FILE} file={shown} verdict={verdict}");
         daemon.wait_for(&words)?;
         let line = daemon.line(&words);
         let level = if *verdict == "harmless" { "INFO" } else { "WARN" };
@@ -148,14 +152,14 @@ fn strangers() -> Outcome {
     stand.site.deploy("/a", NAME);
     let mut daemon = stand.start("daemon", &[])?;
     stand.site.wait_for_certificate(&daemon, NAME)?;
-    daemon.wait_for("issued name=a.example.com")?;
+    daemon.wait_until_issued(stand.site.port, 1)?;
     let none = VERDICTS.map(|verdict| format!("\"{verdict}\"}} 0"));
     expect(counts(&stand)? == none, || format!("{:?}", counts(&stand)))?;
     let certs = stand.site.storage.join("certs");
     let expected = plant(&stand, &certs)?;
     let before = state(&certs)?;
     look(&daemon)?;
-    daemon.wait_for("certificate file is not for its own name name=a.copy")?;
+    daemon.wait_for(&format!("{CERTIFICATE_MISNAMED} name=a.copy"))?;
     expect_lines(&mut daemon, &expected)?;
     expect_answers(&stand, &expected)?;
     expect(state(&certs)? == before, || "something in certs/ was touched".into())?;
@@ -163,8 +167,8 @@ fn strangers() -> Outcome {
     // Once more says nothing new, and what is gone is said.
     fs::remove_file(certs.join("README")).map_err(text)?;
     look(&daemon)?;
-    daemon.wait_for("a file that was not ours is gone from certs/ file=README")?;
-    let said = daemon.output().matches("a file in certs/ is not ours").count();
+    daemon.wait_for(&format!("{FOREIGN_FILE_GONE} file=README"))?;
+    let said = daemon.output().matches(FOREIGN_FILE).count();
     expect(said == expected.len(), || daemon.output())
 }
 
@@ -217,16 +221,16 @@ fn spoilt() -> Outcome {
     let mut daemon = stand.start("daemon", &[])?;
     for name in [NAME, "b.example.com"] {
         stand.site.wait_for_certificate(&daemon, name)?;
-        daemon.wait_for(&format!("issued name={name}"))?;
     }
+    daemon.wait_until_issued(stand.site.port, 2)?;
     let (path, other) = (stand.site.certificate(NAME), stand.site.certificate("b.example.com"));
     let (whole, kept) = (fs::read(&path).map_err(text)?, fs::read(&other).map_err(text)?);
     fs::write(&path, &whole[..whole.len() / 2]).map_err(text)?;
     look(&daemon)?;
-    daemon.wait_for("certificate file was changed by another, it is read name=a.example.com")?;
-    daemon.wait_for("certificate file is damaged, moved to archive/ name=a.example.com")?;
+    daemon.wait_for(&format!("{CERTIFICATE_CHANGED} name={NAME}"))?;
+    daemon.wait_for(&format!("{CERTIFICATE_DAMAGED} name={NAME}"))?;
     stand.wait_for_issued(&daemon, 3)?;
-    daemon.wait_for_count("issued name=a.example.com", 2)?;
+    daemon.wait_until_issued(stand.site.port, 3)?;
     check_file(&path, 0o600)?;
     let archived = stand.site.storage.join(format!("archive/{NAME}.pem"));
     let archived = fs::read(archived).map_err(text)?;
@@ -234,7 +238,7 @@ fn spoilt() -> Outcome {
 
     fs::remove_file(&path).map_err(text)?;
     look(&daemon)?;
-    daemon.wait_for("certificate file is gone name=a.example.com")?;
+    daemon.wait_for(&format!("{CERTIFICATE_GONE} name={NAME}"))?;
     let back = || path.exists().then_some(());
     wait_until("a new certificate", back).map_err(|it| format!("{it}\n{}", daemon.output()))?;
     check_file(&path, 0o600)?;

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use marathon_acme::log::message::{LEASE_LOST, TOOK_OVER};
 use stand_ins::ca::Settings;
 use stand_ins::random::Random;
 
@@ -21,6 +22,7 @@ use crate::Test;
 use crate::process::{Outcome, Process, Signal, expect, free_port, get, wait_until};
 use crate::site::Site;
 use crate::stand::{Stand, kill, stop};
+use crate::state::status;
 
 pub(crate) mod partition;
 pub(crate) mod rolling;
@@ -59,9 +61,9 @@ impl Instance {
         self.process.output().matches(words).count()
     }
 
-    /// Whether it is the active one, by what it said.
+    /// Whether it is the active one, as it shows it.
     fn is_active(&self) -> bool {
-        self.said("opened certificates=") > self.said("stepping down")
+        status(self.port).is_some_and(|status| status["active"] == true)
     }
 }
 
@@ -127,9 +129,9 @@ fn standby() -> Outcome {
     // Slow enough for the challenge to be asked of both.
     let stand = Stand::new(Settings { validation_delay_ms: 3000, ..Settings::default() })?;
     let mut first = Instance::start(&stand, "first")?;
-    first.process.wait_for("opened certificates=0")?;
+    first.process.wait_until_active(first.port)?;
     let mut second = Instance::start(&stand, "second")?;
-    second.process.wait_for("another instance is active, standing by holder=")?;
+    second.process.wait_until_standing_by()?;
     stand.ca.challenge_port.store(second.port, Ordering::SeqCst);
     stand.site.deploy("/a", "a.example.com");
     let challenges = stand.site.storage.join("challenges");
@@ -164,7 +166,8 @@ fn killed() -> Outcome {
         order(&stand, &mut wanted, chance.between(1, 3))?;
         sleep_ms(chance.below(1500));
         kill(&mut instances[victim].process)?;
-        instances[1 - victim].process.wait_for_count("opened certificates=", 1)?;
+        let other = &mut instances[1 - victim];
+        other.process.wait_until_active(other.port)?;
         for name in &wanted {
             stand.site.wait_for_certificate(&instances[1 - victim].process, name)?;
         }
@@ -193,15 +196,15 @@ fn frozen() -> Outcome {
         };
         let (number, _) = wait_until("another one takes over", successor)?;
         let successor = &instances[number];
-        let took_over = successor.said("took over from an instance that is frozen or gone");
+        let took_over = successor.said(TOOK_OVER);
         expect(took_over > 0, || successor.process.output())?;
         for name in &wanted {
             stand.site.wait_for_certificate(&successor.process, name)?;
         }
-        let stepped_down = instances[victim].said("stepping down");
+        let stepped_down = instances[victim].said(LEASE_LOST);
         instances[victim].process.signal(Signal::CONT)?;
         let stands_by = || {
-            let down = instances[victim].said("stepping down") > stepped_down;
+            let down = instances[victim].said(LEASE_LOST) > stepped_down;
             (down && !instances[victim].is_active()).then_some(())
         };
         wait_until("the frozen one steps down", stands_by)?;
@@ -224,9 +227,9 @@ fn handed_over() -> Outcome {
     let mut old = Instance::start(&stand, "i0")?;
     let mut wanted = Vec::new();
     for round in 0..rounds {
-        old.process.wait_for("attached to the event stream")?;
+        old.process.wait_until_attached(old.port)?;
         let mut new = Instance::start(&stand, &format!("i{}", round + 1))?;
-        new.process.wait_for("standing by")?;
+        new.process.wait_until_standing_by()?;
         stand.ca.challenge_port.store(new.port, Ordering::SeqCst);
         for _ in 0..chance.between(1, 3) {
             let number = wanted.len();

@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use marathon_acme::log::message::{
+    ANOTHER_IS_ACTIVE, CERTIFICATES_MISSING, GIVEN_UP, NOT_REVOKED, ORDER_RESUMED, REVOKED,
+    UP_TO_DATE,
+};
 use rcgen::{KeyPair, SanType};
 use serde_json::{Value, json};
 use stand_ins::ca::Settings;
@@ -104,7 +108,7 @@ fn renewed() -> Outcome {
     let file = site.certificate("shop.example.com");
     let mut keys = BTreeSet::from([private_key(&file)?]);
     for renewal in 1..=2 {
-        daemon.wait_for_count("issued name=shop.example.com", renewal + 1)?;
+        daemon.wait_until_issued(site.port, renewal + 1)?;
         keys.insert(private_key(&file)?);
         check_file(&file, 0o600)?;
         let served = || (visitor.seen.load(Ordering::Relaxed) > renewal).then_some(());
@@ -136,7 +140,9 @@ fn interrupted() -> Outcome {
     site.wait_for_certificate(&again, "a.example.com")?;
     let orders = pebble.orders();
     println!("{orders} orders for a certificate whose first order was interrupted");
-    expect(again.output().contains("resumed name=a.example.com"), || again.output())?;
+    expect(again.output().contains(&format!("{ORDER_RESUMED} name=a.example.com")), || {
+        again.output()
+    })?;
     expect(orders <= 2, || format!("{orders} orders\n{}", again.output()))
 }
 
@@ -170,16 +176,15 @@ fn taken_over() -> Outcome {
     fs::write(site.storage.join("client.key"), fixture("client-pkcs1.key")?).map_err(text)?;
     // The account that the old program's key has at the CA; nothing else is left of that run.
     let mut daemon = site.daemon("before", &arguments, &[])?;
-    daemon.wait_for("account is registered")?;
+    daemon.wait_until_registered(site.port)?;
     stop(daemon)?;
     fs::remove_file(site.storage.join("state.json")).map_err(text)?;
     let old = write_old_storage(&site, "old.example.com")?;
 
     site.deploy("/old", "old.example.com");
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("opened certificates=1")?;
-    daemon.wait_for("domain is wanted name=old.example.com")?;
-    daemon.wait_for("account is registered")?;
+    daemon.wait_until_wanted(site.port, "old.example.com")?;
+    daemon.wait_until_registered(site.port)?;
     site.deploy("/new", "new.example.com");
     site.wait_for_certificate(&daemon, "new.example.com")?;
     let (accounts, orders) =
@@ -198,15 +203,17 @@ fn once() -> Outcome {
     site.deploy("/b", "b.example.com");
     let (status, output) = site.run("first", &arguments, &["--once"])?;
     expect(status == Some(0), || format!("{status:?}\n{output}"))?;
-    expect(output.contains("everything is up to date"), || output.clone())?;
+    expect(output.contains(UP_TO_DATE), || output.clone())?;
     check_file(&site.certificate("a.example.com"), 0o600)?;
     check_file(&site.certificate("b.example.com"), 0o600)?;
     wait_for_reloads(&site, 1)?;
+    let requests = || site.lb.with(|lb, _| lb.seen().len());
+    let before = requests();
     let (status, output) = site.run("second", &arguments, &["--once"])?;
     expect(status == Some(0), || format!("{status:?}\n{output}"))?;
     let issued = ca.ca.with(|ca, _| ca.issued().len());
     expect(issued == 2, || format!("{issued} certificates"))?;
-    expect(!output.contains("reload"), || format!("nothing had changed:\n{output}"))
+    expect(requests() == before, || format!("nothing had changed:\n{output}"))
 }
 
 /// A load balancer acknowledges a signal before it has reloaded.
@@ -223,27 +230,28 @@ fn once_in_vain() -> Outcome {
     site.deploy("/b", "b.example.com");
     let (status, output) = site.run("failing", &arguments, &["--once"])?;
     expect(status == Some(1), || format!("{status:?}\n{output}"))?;
-    let said = output.contains("certificates are missing names=b.example.com");
+    let said = output.contains(&format!("{CERTIFICATES_MISSING} names=b.example.com"));
     expect(said && site.certificate("a.example.com").exists(), || output)?;
     // The one that failed is not due now; another one is.
     site.deploy("/c", "c.example.com");
     for (option, words) in [
-        ("--marathon=http://127.0.0.1:9", "given up reason=\"Marathon:"),
-        ("--acme=https://127.0.0.1:9/dir", "given up reason=\"the CA:"),
+        ("--marathon=http://127.0.0.1:9", "Marathon:"),
+        ("--acme=https://127.0.0.1:9/dir", "the CA:"),
     ] {
         let (status, output) = site.run("without", &arguments, &["--once", option])?;
-        expect(status == Some(1) && output.contains(words), || format!("{status:?}\n{output}"))?;
+        let words = format!("{GIVEN_UP} reason=\"{words}");
+        expect(status == Some(1) && output.contains(&words), || format!("{status:?}\n{output}"))?;
     }
     fs::remove_file(site.certificate("a.example.com")).map_err(text)?;
     let nobody = ["--once", "--lb=http://127.0.0.1:9"];
     let (status, output) = site.run("without-lb", &arguments, &nobody)?;
-    let said = output.contains("no reload acknowledged by http://127.0.0.1:9");
+    let said = output.lines().any(|it| it.contains(GIVEN_UP) && it.contains("http://127.0.0.1:9"));
     expect(status == Some(1) && said, || format!("{status:?}\n{output}"))?;
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("opened")?;
+    daemon.wait_until_active(site.port)?;
     let port = format!("--listen=127.0.0.1:{}", free_port()?);
     let (status, output) = site.run("beside", &arguments, &["--once", &port])?;
-    let said = output.contains("another instance is active");
+    let said = output.contains(ANOTHER_IS_ACTIVE);
     expect(status == Some(1) && said, || format!("{status:?}\n{output}"))
 }
 
@@ -254,8 +262,8 @@ fn list() -> Outcome {
     site.deploy("/a", "a.example.com");
     site.deploy("/b", "b.example.com");
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("issued name=a.example.com")?;
-    daemon.wait_for("failed name=b.example.com")?;
+    daemon.wait_until_issued(site.port, 1)?;
+    daemon.wait_until_failed(site.port, "b.example.com")?;
     let state = site.storage.join("state.json");
     let read = || serde_json::from_slice::<Value>(&fs::read(&state).ok()?).ok();
     let life = |state: &Value| state["certificates"]["a.example.com"]["life"]["renewal"].as_i64();
@@ -305,14 +313,14 @@ fn revoke() -> Outcome {
     let without_key = ["--revoke=b.example.com", "--eab-kid=x", "--eab-hmac-key=/no/such"];
     for more in [&["--revoke=a.example.com"][..], &["--revoke=b.example.com"], &without_key] {
         let (status, output) = site.run("busy", &arguments, more)?;
-        let only = "marathon-acme: another instance is active on this storage; stop it first\n";
+        let only = format!("marathon-acme: {ANOTHER_IS_ACTIVE}\n");
         expect(status == Some(1) && output == only, || format!("{status:?}\n{output}"))?;
     }
     stop(daemon)?;
     let reloads = site.lb.with(|lb, _| lb.reloads().len());
     let (status, output) = site.run("revoke", &arguments, &["--revoke", "a.example.com"])?;
     expect(status == Some(0), || format!("{status:?}\n{output}"))?;
-    expect(output.contains("revoked name=a.example.com"), || output.clone())?;
+    expect(output.contains(&format!("{REVOKED} name=a.example.com")), || output.clone())?;
     let said = pebble.status_of(&serial)?;
     expect(said.contains("Revoked"), || said)?;
     let archived = fs::read(site.storage.join("archive/a.example.com.pem")).map_err(text)?;
@@ -335,7 +343,7 @@ fn revoke_in_vain() -> Outcome {
     // One of another CA: neither the account nor its own key has a say here.
     write_old_storage(&site, "old.example.com")?;
     let (status, output) = site.run("foreign", &arguments, &["--revoke", "old.example.com"])?;
-    let said = output.contains("not revoked name=old.example.com");
+    let said = output.contains(&format!("{NOT_REVOKED} name=old.example.com"));
     expect(status == Some(1) && said, || format!("{status:?}\n{output}"))?;
     expect(site.certificate("old.example.com").exists(), || "it was archived".into())?;
     // One that another account ordered: its own key revokes it.
@@ -366,15 +374,16 @@ fn prune() -> Outcome {
         marathon.delete_app(now, "/a");
         marathon.delete_app(now, "/b");
     });
-    daemon.wait_for("domain is no longer wanted name=b.example.com")?;
+    daemon.wait_until_unwanted(site.port, "b.example.com")?;
     // Coming back before it is pruned needs no order.
     site.deploy("/b", "b.example.com");
-    daemon.wait_for_count("domain is wanted name=b.example.com", 2)?;
-    daemon.wait_for("certificate archived name=a.example.com")?;
-    let archived = site.storage.join("archive/a.example.com.pem").exists();
-    expect(archived && !site.certificate("a.example.com").exists(), || "not archived".into())?;
+    daemon.wait_until_wanted(site.port, "b.example.com")?;
+    let (archived, file) =
+        (site.storage.join("archive/a.example.com.pem"), site.certificate("a.example.com"));
+    let is_archived = || (archived.exists() && !file.exists()).then_some(());
+    daemon.wait_until("a.example.com is archived", is_archived)?;
     expect(site.certificate("b.example.com").exists(), || "a wanted one was archived".into())?;
     let orders = ca.ca.with(|ca, _| ca.count("POST", "/new-order", 201));
     expect(orders == 2, || format!("{orders} orders for two certificates"))?;
-    daemon.wait_for_count("reload acknowledged", 2)
+    daemon.wait_until_reloaded(site.port, 2)
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use marathon_acme::log::message::ORDER_HELD_BACK;
 use stand_ins::ca::{Bucket, Limits, RenewalInfo, Settings, Step};
 use stand_ins::driver::time_now;
 
@@ -36,7 +37,7 @@ fn fair() -> Outcome {
     let stand = Stand::new(Settings { failing_names, ..Settings::default() })?;
     let options = ["--ca-limits=orders=3600", "--allow-multiple-certs"];
     let mut first = stand.start("first", &options)?;
-    first.wait_for("account is registered")?;
+    first.wait_until_registered(stand.site.port)?;
     stop(&mut first)?;
     let empty_ms = time_now().unix_ms + 3 * 60 * 60 * 1000;
     let directory = stand.ca.directory.clone();
@@ -45,14 +46,14 @@ fn fair() -> Outcome {
     let mut second = stand.start("second", &options)?;
     wait_until("an order of the app whose names fail", || orders(&stand).first().cloned())?;
     stand.site.deploy("/zz-good", "good.example.com");
-    second.wait_for("domain is wanted name=good.example.com")?;
+    second.wait_until_wanted(stand.site.port, "good.example.com")?;
     let before = orders(&stand).len();
     stand.site.wait_for_certificate(&second, "good.example.com")?;
     let orders = orders(&stand);
     let place = orders.iter().position(|names| names == "good.example.com").unwrap_or_default();
     // Two apps wait; one order may have been under way.
     expect(place <= before + 2, || format!("{before} orders, then {orders:?}"))?;
-    let said = second.line("held back name=");
+    let said = second.line(ORDER_HELD_BACK);
     expect(said.contains("limit=\"3600 orders per account in 3 h\""), || said)?;
     let limits = get(stand.site.port, "/status.json")?;
     expect(limits.contains("3600 orders per account in 3 h"), || limits)?;
@@ -74,8 +75,9 @@ fn renewed_after(stand: &Stand, act: impl FnOnce() -> Outcome) -> Outcome {
     let mut first = stand.start("first", &options)?;
     stand.site.wait_for_certificate(&first, NAME)?;
     stand.site.deploy("/b", OTHER);
-    first.wait_for("held back name=b.example.com")?;
-    let line = first.line("held back name=b.example.com");
+    let held = format!("{ORDER_HELD_BACK} name={OTHER}");
+    first.wait_for(&held)?;
+    let line = first.line(&held);
     let limit = "limit=\"1 certificates per registered domain in 7 d (example.com)\"";
     expect(line.contains(limit), || line)?;
     stand.wait_for_memory(NAME, "/life/serial")?;
@@ -83,7 +85,7 @@ fn renewed_after(stand: &Stand, act: impl FnOnce() -> Outcome) -> Outcome {
     act()?;
     let mut second = stand.start("second", &options)?;
     stand.wait_for_issued(&second, 2)?;
-    second.wait_for("issued name=a.example.com")?;
+    second.wait_until_issued(stand.site.port, 1)?;
     let (orders, limited) = (orders(stand), stand.with_ca(|ca| ca.limited()));
     expect(orders == [NAME, NAME] && limited == 0, || format!("{orders:?}, {limited} refused"))?;
     stop(&mut second)

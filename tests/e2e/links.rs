@@ -6,6 +6,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
+use marathon_acme::log::message::{
+    CERTIFICATE_NOT_A_FILE, FOREIGN_FILE, KEYS_REMOVED, KEYS_WITHOUT_CERTIFICATE, NO_NEW_TOKEN,
+    STORAGE_FAILED, STORAGE_RECOVERED,
+};
 use rcgen::{CertificateParams, KeyPair};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use stand_ins::ca::Settings;
@@ -47,7 +51,7 @@ fn two(site: &Site, arguments: &[String]) -> Outcome<(Process, Process, u16)> {
     site.wait_for_certificate(&active, "a.example.com")?;
     let port = free_port()?;
     let mut standby = site.instance("standby", port, arguments)?;
-    standby.wait_for("standing by")?;
+    standby.wait_until_standing_by()?;
     Ok((active, standby, port))
 }
 
@@ -180,13 +184,13 @@ fn swapped() -> Outcome {
     site.deploy("/b", "b.example.com");
     active.wait_for("tmp: cannot create a file: Not a directory")?;
     // It is opened again and again, which would empty tmp/.
-    active.wait_for("not usable error=\"challenges: it is a symbolic link")?;
+    active.wait_for(&format!("{STORAGE_FAILED} error=\"challenges: it is a symbolic link"))?;
     untouched(&other)?;
     answers(site.port)?;
     for folder in ["challenges", "tmp"] {
         fs::remove_file(site.storage.join(folder)).map_err(text)?;
     }
-    active.wait_for("usable again")?;
+    active.wait_for(STORAGE_RECOVERED)?;
     site.wait_for_certificate(&active, "b.example.com")
 }
 
@@ -228,17 +232,17 @@ fn certificates() -> Outcome {
     site.deploy("/b", "b.example.com");
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
     for name in ["a.example.com", "b.example.com"] {
-        daemon.wait_for(&format!("certificate file is not a regular file name={name}"))?;
+        daemon.wait_for(&format!("{CERTIFICATE_NOT_A_FILE} name={name}"))?;
         let path = site.certificate(name);
         wait_until(name, || is_file(&path)).map_err(|it| format!("{it}\n{}", daemon.output()))?;
         check_file(&path, 0o600)?;
     }
     for file in ["unwanted.example.com.pem", "zero.pem"] {
-        daemon.wait_for(&format!("a file in certs/ is not ours file={file} verdict=unknown"))?;
+        daemon.wait_for(&format!("{FOREIGN_FILE} file={file} verdict=unknown"))?;
         let kept = fs::symlink_metadata(certs.join(file)).map_err(text)?.is_symlink();
         expect(kept, || format!("{file} is no link any more"))?;
     }
-    daemon.wait_for("a file in certs/ is not ours file=pipe verdict=harmless")?;
+    daemon.wait_for(&format!("{FOREIGN_FILE} file=pipe verdict=harmless"))?;
     answers(site.port)?;
     let page = get(site.port, "/status.json")?;
     expect(page.contains("unwanted.example.com.pem") && !page.contains("PRIVATE KEY"), || page)?;
@@ -255,11 +259,11 @@ fn token() -> Outcome {
     symlink("data", &file).map_err(text)?;
     arguments.push(format!("--marathon-token={}", file.display()));
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("attached to the event stream")?;
+    daemon.wait_until_attached(site.port)?;
     fs::remove_file(&data).map_err(text)?;
     fifo(&data)?;
     daemon.signal(Signal::HUP)?;
-    daemon.wait_for("it is not a regular file")?;
+    daemon.wait_for(NO_NEW_TOKEN)?;
     answers(site.port)
 }
 
@@ -289,8 +293,8 @@ fn archive() -> Outcome {
     let open = fs::Permissions::from_mode(0o644);
     fs::set_permissions(folder.join("z0.example.org.pem"), open).map_err(text)?;
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("private keys of expired certificates removed from archive/ files=301")?;
-    daemon.wait_for("hold a private key but no readable certificate")?;
+    daemon.wait_for(&format!("{KEYS_REMOVED} files=301"))?;
+    daemon.wait_for(KEYS_WITHOUT_CERTIFICATE)?;
     let read = |file: &str| fs::read_to_string(folder.join(file)).map_err(text);
     for number in 0..300 {
         let left = read(&format!("z{number}.example.org.pem"))?;
@@ -311,9 +315,9 @@ fn archive() -> Outcome {
     // A file that is archived while it runs keeps its key, and the next run has nothing to do.
     drop(daemon);
     let mut again = site.daemon("again", &arguments, &[])?;
-    again.wait_for("hold a private key but no readable certificate")?;
+    again.wait_for(KEYS_WITHOUT_CERTIFICATE)?;
     let said = again.output();
-    expect(!said.contains("private keys of expired"), || said)?;
+    expect(!said.contains(KEYS_REMOVED), || said)?;
     let mut command = bare("grep");
     command.args(["-rl", "PRIVATE KEY"]).arg(&folder);
     let found = command.output().map_err(text)?.stdout;

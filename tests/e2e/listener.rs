@@ -54,7 +54,7 @@ fn paths() -> Outcome {
     let ping = get(site.port, PING)?;
     has(&ping, &["HTTP/1.1 200 OK", "content-type: application/json"])?;
     expect(ping.ends_with("\r\n\r\n{\"message\": \"pong\"}"), || ping)?;
-    daemon.wait_for("sync failed")?;
+    daemon.wait_until_syncs_failed(site.port, 1)?;
     has(&get(site.port, "/health")?, &[" 200 ", "degraded", "marathon:"])?;
     for path in [
         "/.well-known/acme-challenge/unknown",

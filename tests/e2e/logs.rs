@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use marathon_acme::log::message::{FOREIGN_FILE, LISTENING, ORDER_ISSUED, STOPPING, SYNC_FAILED};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use stand_ins::ca::{Problem, Refusal, Settings};
@@ -96,7 +97,7 @@ fn on_a_terminal(columns: u16, more: &[&str], variables: &[(&str, &str)]) -> Out
     said.wait_for("not_after", DOMAINS)?;
     daemon.signal(Signal::TERM)?;
     daemon.wait(STOP)?;
-    said.wait_for("stopping", 1)?;
+    said.wait_for(STOPPING, 1)?;
     Ok(said.text())
 }
 
@@ -112,21 +113,25 @@ fn terminal() -> Outcome {
         let whole = seen.starts_with(&format!("{FAINT}20")) && seen.ends_with("\r\n");
         expect(whole && seen.matches('\u{1b}').count() == 6, || format!("{line:?}"))?;
     }
-    let level = "Z\u{1b}[0m \u{1b}[32mINFO \u{1b}[0m \u{1b}[2morder   \u{1b}[0m issued name=";
-    expect(said.contains(level), || said.clone())?;
+    let level = "Z\u{1b}[0m \u{1b}[32mINFO \u{1b}[0m \u{1b}[2morder   \u{1b}[0m";
+    expect(said.contains(&format!("{level} {ORDER_ISSUED} name=")), || said.clone())?;
     // It is gone at the end, and was long before that.
     let shown = said.rfind("ordering ").unwrap_or_default();
     let after = &said[shown..];
-    expect(after.contains(CLEAR) && !after.contains(" issued name=\u{1b}"), || format!("{said:?}"))
+    expect(
+        after.contains(CLEAR) && !after.contains(&format!(" {ORDER_ISSUED} name=\u{1b}")),
+        || format!("{said:?}"),
+    )
 }
 
 fn plain_terminals() -> Outcome {
     let said = on_a_terminal(20, &[], &[("TERM", "xterm"), ("NO_COLOR", "1")])?;
     expect(said.contains(&format!("{CLEAR}ordering 1 of {DOMAINS}")), || format!("{said:?}"))?;
     let other = said.replace(CLEAR, "");
-    expect(!other.contains('\u{1b}') && other.contains("Z INFO  order    issued"), || {
-        other.clone()
-    })?;
+    expect(
+        !other.contains('\u{1b}') && other.contains(&format!("Z INFO  order    {ORDER_ISSUED}")),
+        || other.clone(),
+    )?;
     let quiet: [(&[&str], &str); 2] = [(&[], "dumb"), (&["--log-format=json"], "xterm")];
     for (more, term) in quiet {
         let said = on_a_terminal(80, more, &[("TERM", term)])?;
@@ -161,19 +166,22 @@ fn into_a_pipe(more: &[&str], is_journal: bool) -> Outcome<Vec<String>> {
     let variables = [("JOURNAL_STREAM", &*named), ("TERM", "xterm")];
     let mut command = program(&alone(&site), more, &variables);
     let mut daemon = Process::start_saying_to(writer, site.folder(), "daemon", &mut command)?;
-    said.wait_for("sync failed", 1)?;
-    said.wait_for("listening", 1)?;
+    said.wait_for(SYNC_FAILED, 1)?;
+    said.wait_for(LISTENING, 1)?;
     daemon.signal(Signal::TERM)?;
     daemon.wait(STOP)?;
-    said.wait_for("stopping", 1)?;
+    said.wait_for(STOPPING, 1)?;
     Ok(said.text().lines().map(String::from).collect())
 }
 
 fn journal() -> Outcome {
     let lines = into_a_pipe(&["--log-level=debug"], true)?;
     let all = || lines.join("\n");
-    expect(lines.iter().any(|line| line.starts_with("<6>INFO  main     listening ")), all)?;
-    expect(lines.iter().any(|line| line.starts_with("<3>ERROR marathon sync failed ")), all)?;
+    for begin in
+        [format!("<6>INFO  main     {LISTENING} "), format!("<3>ERROR marathon {SYNC_FAILED} ")]
+    {
+        expect(lines.iter().any(|line| line.starts_with(&begin)), all)?;
+    }
     let begins = |line: &String| {
         ["<3>ERROR ", "<4>WARN ", "<6>INFO ", "<7>DEBUG "]
             .iter()
@@ -212,7 +220,7 @@ fn repeated() -> Outcome {
         let mut command = program(&alone(&site), &[&format, level], &[]);
         let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
         wait_for_port("the daemon", site.port)?;
-        daemon.wait_for("sync failed")?;
+        daemon.wait_until_syncs_failed(site.port, 1)?;
         for count in 2..8 {
             // Each makes it look at Marathon now, which is not there.
             daemon.signal(Signal::HUP)?;
@@ -222,7 +230,7 @@ fn repeated() -> Outcome {
         daemon.signal(Signal::TERM)?;
         daemon.wait(STOP)?;
         let output = daemon.output();
-        let lines: Vec<&str> = output.lines().filter(|line| line.contains("sync failed")).collect();
+        let lines: Vec<&str> = output.lines().filter(|line| line.contains(SYNC_FAILED)).collect();
         let counts = lines.iter().filter_map(|line| {
             let count = line.split(['=', ' ', '"', ':', ',', '}']).filter(|word| !word.is_empty());
             let mut words = count.skip_while(|word| *word != "repeated").skip(1);
@@ -255,7 +263,7 @@ fn unprintable() -> Outcome {
         std::fs::create_dir(&certs).map_err(text)?;
         std::fs::write(certs.join(format!("odd{ODD}file")), "hello").map_err(text)?;
         let mut daemon = site.daemon(format, &arguments, &["--log-format", format])?;
-        daemon.wait_for("a file in certs/ is not ours")?;
+        daemon.wait_for(FOREIGN_FILE)?;
         daemon.wait_for("refused")?;
         daemon.wait_for("_c.example.com")?;
         let is_odd = |c: char| c != '\n' && ODD.contains(c) && !"[2J31m".contains(c);

@@ -44,6 +44,7 @@ mod secrets;
 mod shipping;
 mod site;
 mod stand;
+mod state;
 mod status;
 mod steps;
 mod storage;

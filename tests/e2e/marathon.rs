@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use marathon_acme::log::message::{DOMAIN_UNWANTED, EVENT_TOO_LARGE};
 use serde_json::{Value, json};
 use stand_ins::ca::Settings as CaSettings;
 use stand_ins::driver::Options;
@@ -29,7 +30,7 @@ fn running(more: &[&str]) -> Outcome<(Site, StandInCa, Process)> {
     let site = Site::new()?;
     let ca = StandInCa::start(site.folder(), site.port, CaSettings::default())?;
     let mut daemon = site.daemon("daemon", &site.arguments(&ca.directory, &ca.root), more)?;
-    daemon.wait_for("attached to the event stream")?;
+    daemon.wait_until_attached(site.port)?;
     Ok((site, ca, daemon))
 }
 
@@ -60,7 +61,7 @@ fn rubbish() -> Outcome {
     site.wait_for_certificate(&daemon, "good.example.com")?;
     site.wait_for_certificate(&daemon, "second.example.com")?;
     for number in 0..10 {
-        daemon.wait_for(&format!("app=/bad{number}"))?;
+        daemon.wait_until_rejected(site.port, &format!("/bad{number}"))?;
     }
     let names = names_ordered(&ca);
     expect(names.iter().all(|name| name.ends_with("d.example.com")), || names.join(" "))?;
@@ -89,7 +90,7 @@ fn odd_apps() -> Outcome {
     });
     site.wait_for_certificate(&daemon, "good.example.com")?;
     site.wait_for_certificate(&daemon, "old.example.com")?;
-    daemon.wait_for("app=/labels-of-numbers")?;
+    daemon.wait_until_rejected(site.port, "/labels-of-numbers")?;
     let names = names_ordered(&ca);
     expect(!names.contains(&"noports.example.com".into()), || names.join(" "))
 }
@@ -109,23 +110,23 @@ fn spoilt_lists() -> Outcome {
         AppsAnswer::Text(r#"{"apps":null}"#.into()),
         AppsAnswer::Text("[]".into()),
     ];
-    for (index, answer) in answers.into_iter().enumerate() {
+    for (count, answer) in (1..).zip(answers) {
         let shown = format!("{answer:?}");
         site.marathon.with(|marathon, _| marathon.settings.apps = answer);
         // Now, not when the pause after the last failure is over.
         daemon.signal(Signal::HUP)?;
-        let failed = daemon.wait_for_count("sync failed", index + 1);
+        let failed = daemon.wait_until_syncs_failed(site.port, count);
         failed.map_err(|error| format!("{shown}: {error}"))?;
     }
     site.marathon.with(|marathon, _| marathon.settings.apps = AppsAnswer::Normal);
     site.deploy("/b", "b.example.com");
     site.wait_for_certificate(&daemon, "b.example.com")?;
     let output = daemon.output();
-    expect(!output.contains("no longer wanted"), || output)?;
+    expect(!output.contains(DOMAIN_UNWANTED), || output)?;
     expect(names_ordered(&ca).len() == 2, || names_ordered(&ca).join(" "))?;
     // A list that is whole counts.
     site.marathon.with(|marathon, now| marathon.delete_app(now, "/a"));
-    daemon.wait_for("domain is no longer wanted name=a.example.com")
+    daemon.wait_until_unwanted(site.port, "a.example.com")
 }
 
 /// The most memory that a process has ever had, in KiB.
@@ -146,7 +147,7 @@ fn long_line() -> Outcome {
         site.marathon.with(|marathon, _| marathon.emit(&piece));
     }
     site.marathon.with(|marathon, _| marathon.emit(b"\"}\r\n\r\n"));
-    daemon.wait_for("an event was too large, its data was dropped")?;
+    daemon.wait_for(EVENT_TOO_LARGE)?;
     site.deploy("/a", "a.example.com");
     site.wait_for_certificate(&daemon, "a.example.com")?;
     let grown = peak_kib(&daemon)?.saturating_sub(before);
@@ -170,7 +171,7 @@ fn leader() -> Outcome {
     let marathon = format!("--marathon=http://user:p%3Ass@{}{base_path}", standby.address());
     let mut daemon =
         site.daemon("daemon", &site.arguments(&ca.directory, &ca.root), &[&marathon])?;
-    daemon.wait_for("attached to the event stream")?;
+    daemon.wait_until_attached(site.port)?;
     expect(leader.with(|peer, _| peer.stream_count()) == 1, || "not at the leader".into())?;
     // The standby answers on the leader's behalf.
     standby.with(|peer, now| peer.put_app(now, app("/a", "a.example.com")));
@@ -198,7 +199,7 @@ fn token() -> Outcome {
     expect(said.contains("ok    marathon") && !said.contains("eyJ"), || said)?;
 
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("attached to the event stream")?;
+    daemon.wait_until_attached(site.port)?;
     site.marathon.with(|marathon, now| marathon.put_app(now, app("/a", "a.example.com")));
     site.wait_for_certificate(&daemon, "a.example.com")?;
 
@@ -213,7 +214,7 @@ fn token() -> Outcome {
     // Renewed too late: Marathon refuses until the file is.
     accept("eyJ.third.sig");
     site.marathon.with(|marathon, now| marathon.put_app(now, app("/c", "c.example.com")));
-    daemon.wait_for("or --marathon-token, are missing or wrong")?;
+    daemon.wait_until_syncs_failed(site.port, 1)?;
     write("eyJ.third.sig")?;
     site.wait_for_certificate(&daemon, "c.example.com")
 }
@@ -241,7 +242,7 @@ fn silence() -> Outcome {
     site.marathon.with(|marathon, _| marathon.settings.heartbeats = false);
     let arguments = site.arguments(&ca.directory, &ca.root);
     let mut daemon = site.daemon("daemon", &arguments, &["--sse-timeout", "1"])?;
-    daemon.wait_for_count("attached to the event stream", 2)?;
+    daemon.wait_until_reattached(site.port, 1)?;
     // What was lost with the old stream is found by the sync of the new one.
     let syncs = site.syncs();
     site.marathon.with(|marathon, now| marathon.put_app_silently(now, app("/a", "a.example.com")));

@@ -39,7 +39,7 @@ fn kept() -> Outcome {
         command.uid(user).gid(user);
     }
     let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
-    daemon.wait_for("attached to the event stream")?;
+    daemon.wait_until_attached(site.port)?;
     let proc = PathBuf::from(format!("/proc/{}", daemon.id()));
     let status = fs::read_to_string(proc.join("status")).map_err(text)?;
     let expected = format!("\nUid:\t{user}\t{user}\t");
@@ -102,7 +102,7 @@ fn wiped() -> Outcome {
     for name in NAMES {
         stand.site.wait_for_certificate(&first, name)?;
     }
-    first.wait_for("reload acknowledged")?;
+    first.wait_until_reloaded(stand.site.port, 1)?;
     let storage = &stand.site.storage;
     let mut files = vec![storage.join("client.key"), storage.join("default.pem")];
     files.extend(NAMES.map(|name| stand.site.certificate(name)));
@@ -111,7 +111,7 @@ fn wiped() -> Outcome {
     stop(&mut first)?;
     // Another run makes no key: it reads them.
     let mut second = stand.start("second", &[])?;
-    second.wait_for("attached to the event stream")?;
+    second.wait_until_attached(stand.site.port)?;
     wait_until_wiped(&stand, &second, &marks)?;
     stop(&mut second)
 }

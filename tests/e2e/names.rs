@@ -198,7 +198,7 @@ fn no_server() -> Outcome {
     let hosts = "127.0.0.1 localhost\n127.0.0.1 leader marathon.mesos # Marathon\n";
     let mut daemon = daemon(&site, resolv_conf, hosts, &arguments)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
-    daemon.wait_for("reload acknowledged")
+    daemon.wait_until_reloaded(site.port, 1)
 }
 
 /// The first name server refuses datagrams (ECONNREFUSED), the second does not answer, the third does.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use marathon_acme::log::message::ACCOUNT_FORGOTTEN;
 use serde_json::json;
 use stand_ins::tls::{Shown, shown};
 
@@ -57,8 +58,7 @@ fn whole() -> Outcome {
     let status = daemon.wait(Duration::from_secs(2))?;
     expect(status.success(), || status.to_string())?;
     let mut again = site.daemon("daemon-again", &arguments, &[])?;
-    again.wait_for("opened certificates=2")?;
-    again.wait_for("attached to the event stream")?;
+    again.wait_until_attached(site.port)?;
     site.deploy("/third", "third.example.com");
     site.wait_for_certificate(&again, "third.example.com")?;
     expect(pebble.orders() == 3, || pebble.requests().join("\n"))
@@ -123,5 +123,5 @@ fn forgotten() -> Outcome {
     pebble.restart()?;
     site.deploy("/b", "b.example.com");
     site.wait_for_certificate(&daemon, "b.example.com")?;
-    daemon.wait_for("the CA has forgotten the account, registering anew")
+    daemon.wait_for(ACCOUNT_FORGOTTEN)
 }

@@ -221,7 +221,7 @@ fn app_definition() -> Outcome {
     command.env("MARATHON_ACME_USER", user);
     let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_reloaded(admin, 1)?;
     let writable = writable_mounts(&daemon)?;
     expect(writable == ["/mnt/storage"], || writable.join(" "))?;
     let status = status(&daemon)?;
@@ -249,7 +249,7 @@ fn confined() -> Outcome {
     let mut command = confine(&site, &ca.root, &privileges, arguments);
     let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_reloaded(site.port, 1)?;
     check_file(&site.certificate("a.example.com"), 0o600)?;
     let writable = writable_mounts(&daemon)?;
     expect(writable == ["/mnt/storage"], || writable.join(" "))?;
@@ -397,7 +397,7 @@ fn calls_of_a_life() -> Outcome<Vec<Call>> {
     command.args(&arguments).env("NOTIFY_SOCKET", site.folder().join("notify"));
     let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_reloaded(site.port, 1)?;
     daemon.signal(Signal::HUP)?;
     let syncs = site.syncs();
     wait_until("it syncs anew", || (site.syncs() > syncs).then_some(()))?;

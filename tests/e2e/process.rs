@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use marathon_acme::log::message;
 use rustix::process::{Pid, kill_process};
 
 pub(crate) use rustix::process::Signal;
@@ -71,8 +72,7 @@ impl Process {
 
     /// All that it said so far.
     pub(crate) fn output(&self) -> String {
-        let bytes = fs::read(&self.output).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+        read(&self.output)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -103,19 +103,35 @@ impl Process {
 
     /// Waits until it has said something so many times.
     pub(crate) fn wait_for_count(&mut self, words: &str, count: usize) -> Outcome {
+        let path = self.output.clone();
+        let is_there = || (read(&path).matches(words).count() >= count).then_some(());
+        self.wait_until(&format!("{words:?} in the output"), is_there)
+    }
+
+    /// Waits until something is there, as long as the process runs; `what` says what was missing.
+    pub(crate) fn wait_until<T>(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Outcome<T> {
         let begin = Instant::now();
         loop {
-            let output = self.output();
-            if output.matches(words).count() >= count {
-                return Ok(());
-            }
             let ended = self.child.try_wait().ok().flatten();
+            if let Some(found) = look() {
+                return Ok(found);
+            }
             if ended.is_some() || begin.elapsed() > PATIENCE {
-                let name = &self.name;
-                return Err(format!("{name} ({ended:?}) did not say {words:?}:\n{output}"));
+                let (name, output) = (&self.name, self.output());
+                return Err(format!("{name} ({ended:?}): missing: {what}\n{output}"));
             }
             thread::sleep(LOOK);
         }
+    }
+
+    /// Waits until another instance is the active one. In `/status.json` an instance looks the same that
+    /// has not tried to open the storage yet.
+    pub(crate) fn wait_until_standing_by(&mut self) -> Outcome {
+        self.wait_for(message::STANDING_BY)
     }
 
     /// The first line with these words.
@@ -131,6 +147,11 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn read(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Sends a signal to any process.

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use marathon_acme::log::message::{
+    LB_DRIFTED, LB_UNSEEN, NOT_RELOADED, ROLLBACK_RETRIED, ROLLBACK_UNDONE, ROLLED_BACK,
+};
 use rustls::ClientConfig;
 use serde_json::json;
 use stand_ins::driver::{Driver, Options, time_now};
@@ -191,7 +194,7 @@ fn healed() -> Outcome {
     // One of them is stopped.
     pair.second.stop()?;
     pair.look()?;
-    pair.daemon.wait_for("load balancer cannot be probed")?;
+    pair.daemon.wait_for(LB_UNSEEN)?;
     // It comes back with a directory of long ago, and later sees the real one again.
     let (site, folder) = (&pair.real.site, pair.second.folder.clone());
     let old = folder.join("old");
@@ -205,7 +208,7 @@ fn healed() -> Outcome {
     let told = status.contains("no certificate is seen") && page.contains("no certificate is seen");
     expect(told, || status.clone())?;
     pair.look()?;
-    pair.daemon.wait_for("load balancer serves another certificate than it loaded")?;
+    pair.daemon.wait_for(LB_DRIFTED)?;
     pair.both_serve("a.example.com")?;
     pair.rests()?;
     // A file that is not ours keeps both from loading what is new; nobody loses what it serves.
@@ -343,7 +346,7 @@ fn late() -> Outcome {
         crate::process::get(site.port, "/health").is_ok_and(|it| !it.contains("degraded"))
     })?;
     let output = pair.daemon.output();
-    expect(!output.contains("rolled back"), || output.clone())?;
+    expect(!output.contains(ROLLED_BACK), || output.clone())?;
     expect(pair.real.pebble.orders() == orders, || "it was ordered again".into())
 }
 
@@ -369,8 +372,8 @@ fn edited_twice() -> Outcome {
     expect(took < Duration::from_secs(15), || format!("it took {took:?}"))?;
     pair.rests()?;
     let output = pair.daemon.output();
-    expect(!output.contains("rolled back"), || output.clone())?;
-    expect(!output.contains("reload not acknowledged"), || output.clone())
+    expect(!output.contains(ROLLED_BACK), || output.clone())?;
+    expect(!output.contains(NOT_RELOADED), || output.clone())
 }
 
 /// A file that HAProxy loads and for which no handshake with us succeeds: its key is of a curve that our TLS
@@ -422,8 +425,8 @@ fn rolled_back() -> Outcome {
     let site = &pair.real.site;
     // Nothing else is wrong with it.
     pair.first.sees(&site.storage)?;
-    pair.daemon.wait_for("rolled back to the previous certificate")?;
-    let line = pair.daemon.line("rolled back to the previous certificate");
+    pair.daemon.wait_for(ROLLED_BACK)?;
+    let line = pair.daemon.line(ROLLED_BACK);
     let all = ["name=a.example.com", "it reloaded, but no certificate is seen", "next_try="];
     expect(all.iter().all(|part| line.contains(part)), || line.clone())?;
     let status = crate::process::get(site.port, "/status.json")?;
@@ -434,7 +437,7 @@ fn rolled_back() -> Outcome {
     // It is tried again, without another order.
     let orders = pair.real.pebble.orders();
     pair.both_serve("c.example.com")?;
-    pair.daemon.wait_for("a certificate that was rolled back is tried again")?;
+    pair.daemon.wait_for(ROLLBACK_RETRIED)?;
     expect(pair.real.pebble.orders() == orders, || "it was ordered again".into())
 }
 
@@ -442,22 +445,20 @@ fn futile() -> Outcome {
     let mut pair = after_rollback()?;
     let orders = pair.real.pebble.orders();
     pair.second.serves("c.example.com", &pair.real.trust)?;
-    pair.daemon.wait_for("the rollback has not helped, the new certificate is restored")?;
+    pair.daemon.wait_for(ROLLBACK_UNDONE)?;
     pair.first.sees(&pair.real.site.storage)?;
     pair.both_serve("c.example.com")?;
     pair.rests()?;
     expect(pair.real.pebble.orders() == orders, || "it was ordered again".into())?;
     let output = pair.daemon.output();
-    expect(output.matches("rolled back to the previous certificate").count() == 1, || {
-        output.clone()
-    })
+    expect(output.matches(ROLLED_BACK).count() == 1, || output.clone())
 }
 
 fn unlooked() -> Outcome {
     let mut pair = Pair::start(false)?;
     pair.real.site.deploy("/a", "a.example.com");
     pair.both_serve("a.example.com")?;
-    pair.daemon.wait_for_count("reload acknowledged", 2)?;
+    pair.daemon.wait_until_reloaded(pair.real.site.port, 2)?;
     let output = pair.daemon.output();
     expect(!output.contains("proof=handshake"), || output.clone())?;
     let metrics = crate::process::get(pair.real.site.port, "/metrics")?;

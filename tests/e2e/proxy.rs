@@ -6,6 +6,7 @@ pub(crate) use server::splice;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use marathon_acme::log::message::{NO_STREAM, REGISTRATION_FAILED};
 use stand_ins::ca::Settings;
 
 use crate::names::daemon_with_files;
@@ -88,10 +89,10 @@ fn everything() -> Outcome {
     // Its name is resolved as usual, and perhaps to an address at which it is not as well.
     let url = format!("localhost:{}", behind.proxy.port);
     let mut daemon = behind.start("daemon", &url, &[])?;
-    daemon.wait_for("attached to the event stream")?;
+    daemon.wait_until_attached(behind.site.port)?;
     behind.site.deploy("/a", "a.example.com");
     behind.site.wait_for_certificate(&daemon, "a.example.com")?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_reloaded(behind.site.port, 1)?;
     let said = format!("peer=https://ca.test:{} proxy=http://{url}", behind.pebble.port);
     expect(daemon.output().contains(&said), || daemon.output())?;
     behind.check_passed()?;
@@ -106,7 +107,7 @@ fn password() -> Outcome {
     let mut wrong =
         behind.start("wrong", &format!("http://me:wrong@{at}"), &["--log-level=debug"])?;
     let mut outputs = Vec::new();
-    for line in ["cannot register with the CA", "no event stream"] {
+    for line in [REGISTRATION_FAILED, NO_STREAM] {
         wrong.wait_for(line)?;
         let said = wrong.line(line);
         let why =
@@ -147,8 +148,8 @@ fn other_name() -> Outcome {
     let directory = format!("--acme={}", behind.pebble.directory_at("other.test"));
     let url = format!("http://127.0.0.1:{}", behind.proxy.port);
     let mut daemon = behind.start("daemon", &url, &[&directory])?;
-    daemon.wait_for("cannot register with the CA")?;
-    let said = daemon.line("cannot register with the CA");
+    daemon.wait_for(REGISTRATION_FAILED)?;
+    let said = daemon.line(REGISTRATION_FAILED);
     let why = format!("by proxy {url}: cannot connect: ");
     let fits =
         said.contains(&why) && said.contains("certificate not valid for name \\\"other.test\\\"");
@@ -174,8 +175,8 @@ fn refusals() -> Outcome {
     for (index, (answer, words)) in cases.into_iter().enumerate() {
         behind.proxy.with(|books| books.manner = Manner::Says(answer));
         let mut one = behind.start(&format!("daemon-{index}"), &at, &[])?;
-        one.wait_for("cannot register with the CA")?;
-        let said = one.line("cannot register with the CA");
+        one.wait_for(REGISTRATION_FAILED)?;
+        let said = one.line(REGISTRATION_FAILED);
         let fits = said.contains(&format!(": proxy http://{at}")) && said.contains(words);
         expect(fits, || said.clone())?;
         let last = daemon.insert(one);
@@ -204,7 +205,7 @@ fn straight() -> Outcome {
     let mut daemon = daemon_with_files(&behind.site, "", hosts, &variables, &behind.arguments)?;
     behind.site.deploy("/a", "a.example.com");
     behind.site.wait_for_certificate(&daemon, "a.example.com")?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_reloaded(behind.site.port, 1)?;
     let passed = behind.proxy.with(|books| books.passed.clone());
     let others = passed.iter().filter(|line| !line.starts_with("CONNECT ca.test:")).count();
     expect(!passed.is_empty() && others == 0, || passed.join("\n"))?;

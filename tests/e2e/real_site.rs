@@ -38,7 +38,7 @@ impl RealSite {
         let haproxy =
             HaProxy::start(site.folder(), &site.storage, http_port, &[site.port], control)?;
         let trust = pebble.issued_root()?;
-        daemon.wait_for("account is registered")?;
+        daemon.wait_until_registered(site.port)?;
         Ok((RealSite { site, pebble, haproxy, arguments, trust }, daemon))
     }
 }

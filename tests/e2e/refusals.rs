@@ -5,6 +5,10 @@ use std::fs;
 use std::process::Command;
 
 use marathon_acme::hint::Hint;
+use marathon_acme::log::Level;
+use marathon_acme::log::message::{
+    ACCOUNT_FORGOTTEN, CA_OVERLOADED, CANNOT_ORDER, NAME_LEFT_OUT, ORDER_FAILED, ORDER_STARTED,
+};
 use stand_ins::ca::{AcmeRequest, Bucket, Limits, Problem, Refusal, RetryAfter, Settings};
 use stand_ins::driver::time_now;
 
@@ -41,8 +45,9 @@ fn paused() -> Outcome {
     };
     stand.site.deploy("/a", NAME);
     let mut first = stand.start("first", &[])?;
-    first.wait_for("failed name=a.example.com")?;
-    let line = first.line("failed name=a.example.com");
+    let failed = format!("{ORDER_FAILED} name={NAME}");
+    first.wait_for(&failed)?;
+    let line = first.line(&failed);
     let advice = "next_try=\"when the CA has been asked to unpause it and the app was restarted\"";
     expect(line.contains("/unpause") && line.contains(advice), || line)?;
     wait_until("the pause in state.json", || {
@@ -56,7 +61,7 @@ fn paused() -> Outcome {
     refused(1, &second)?;
     // The app was restarted, but nobody has asked the CA.
     stand.site.deploy("/a", NAME);
-    second.wait_for("failed name=a.example.com")?;
+    wait_until("a second refusal", || (stand.count("POST", "/new-order", 429) == 2).then_some(()))?;
     stand.let_time_pass(&second, "c")?;
     refused(2, &second)?;
     stop(&mut second)?;
@@ -87,8 +92,9 @@ fn limited() -> Outcome {
         stand.site.wait_for_certificate(&first, NAME)?;
         stand.let_time_pass(&first, "second")?;
         stand.site.deploy("/b", OTHER);
-        first.wait_for("failed name=b.example.com")?;
-        let line = first.line("failed name=b.example.com");
+        let failed = format!("{ORDER_FAILED} name={OTHER}");
+        first.wait_for(&failed)?;
+        let line = first.line(&failed);
         expect(line.contains("retry after") && line.contains("next_try=20"), || line)?;
         let until = stand.wait_for_memory(OTHER, "/trouble/not_before")?;
         let pause = (until.as_i64().unwrap_or_default() - time_now().unix_ms) / 1000;
@@ -96,7 +102,7 @@ fn limited() -> Outcome {
         // Neither a restart of the app nor one of the program makes it due.
         stand.site.deploy("/b", OTHER);
         stand.site.deploy("/c", "c.example.com");
-        first.wait_for("failed name=c.example.com")?;
+        first.wait_until_failed(stand.site.port, "c.example.com")?;
         stop(&mut first)?;
         stand.with_ca(|ca| ca.settings.limits = Limits::default());
         let mut second = stand.start("second", &[])?;
@@ -120,13 +126,13 @@ fn overloaded() -> Outcome {
 fn overloaded_until(retry_after: RetryAfter) -> Outcome {
     let stand = Stand::new(Settings::default())?;
     let mut first = stand.start("first", &[])?;
-    first.wait_for("account is registered")?;
+    first.wait_until_registered(stand.site.port)?;
     stand.with_ca(|ca| ca.settings.unavailable = Some(retry_after));
     stand.site.deploy("/a", NAME);
-    first.wait_for("the CA is overloaded, new orders wait")?;
-    let line = first.line("the CA is overloaded");
+    first.wait_for(CA_OVERLOADED)?;
+    let line = first.line(CA_OVERLOADED);
     expect(line.contains("WARN ") && line.contains("status 503"), || line)?;
-    first.wait_for("failed name=a.example.com")?;
+    first.wait_until_failed(stand.site.port, NAME)?;
     stand.with_ca(|ca| ca.settings.unavailable = None);
     let orders = || stand.with_ca(|ca| ca.count("POST", "/new-order", 201));
     let pause = |state: &serde_json::Value| {
@@ -140,11 +146,11 @@ fn overloaded_until(retry_after: RetryAfter) -> Outcome {
 
     stand.site.deploy("/b", OTHER);
     let mut second = stand.start("second", &[])?;
-    second.wait_for("account is registered")?;
-    second.wait_for("domain is wanted name=b.example.com")?;
+    second.wait_until_registered(stand.site.port)?;
+    second.wait_until_wanted(stand.site.port, OTHER)?;
     // Its wish comes with a later sync, when the others could long have been ordered.
     stand.site.deploy("/c", "c.example.com");
-    second.wait_for("domain is wanted name=c.example.com")?;
+    second.wait_until_wanted(stand.site.port, "c.example.com")?;
     expect(orders() == 0, || second.output())?;
     stop(&mut second)?;
     let kept = pause(&stand.state()?).unwrap_or_default();
@@ -169,11 +175,12 @@ fn deactivated() -> Outcome {
     let stored = stand.file(NAME)?;
     stand.with_ca(|ca| ca.deactivate_account(0));
     stand.site.deploy("/b", OTHER);
-    daemon.wait_for("CRITICAL acme     cannot order until this is mended")?;
-    let line = daemon.line("CRITICAL");
+    daemon.wait_for(CANNOT_ORDER)?;
+    let line = daemon.line(CANNOT_ORDER);
+    expect(line.contains(Level::Critical.name()), || line.clone())?;
     let advice = "if it was deactivated, move client.key away";
     expect(line.contains("the account is deactivated") && line.contains(advice), || line)?;
-    daemon.wait_for("failed name=b.example.com")?;
+    daemon.wait_until_failed(stand.site.port, OTHER)?;
     let health = get(stand.site.port, "/health")?;
     expect(health.contains(" 200 ") && health.contains("deactivated"), || health)?;
     expect(stand.file(NAME)?.chain == stored.chain, || "the certificate has changed".into())?;
@@ -206,8 +213,8 @@ fn key_size() -> Outcome {
         let advice = Hint::AccountKey.text();
         expect(said.contains(&words) && said.contains(advice), || said.clone())?;
         let mut daemon = stand.start("daemon", &[])?;
-        daemon.wait_for("cannot order until this is mended")?;
-        let line = daemon.line("CRITICAL");
+        daemon.wait_for(CANNOT_ORDER)?;
+        let line = daemon.line(CANNOT_ORDER);
         expect(line.contains(&words) && line.contains(advice), || line)?;
         stop(&mut daemon)?;
         expect(fs::read(&key).map_err(text)? == before, || "client.key has changed".into())?;
@@ -228,12 +235,13 @@ fn forgotten() -> Outcome {
     stand.with_ca(|ca| ca.forget_accounts());
     stand.site.deploy("/b", OTHER);
     stand.site.wait_for_certificate(&daemon, OTHER)?;
-    daemon.wait_for("the CA has forgotten the account, registering anew")?;
+    daemon.wait_for(ACCOUNT_FORGOTTEN)?;
     let contacts = stand.with_ca(|ca| ca.account_contacts(1).map(<[String]>::to_vec));
     expect(contacts == Some(vec!["mailto:me@example.com".into()]), || format!("{contacts:?}"))?;
     let same = fs::read(stand.site.storage.join("client.key")).map_err(text)? == key;
     expect(same, || "client.key has changed".into())?;
-    expect(!daemon.output().contains("failed name="), || daemon.output())?;
+    let failed = format!("{ORDER_FAILED} name=");
+    expect(!daemon.output().contains(&failed), || daemon.output())?;
     stop(&mut daemon)?;
     let url = stand.state()?["cas"][&stand.ca.directory]["account"]["url"].to_string();
     expect(url.contains("/account/1"), || url)
@@ -244,17 +252,18 @@ fn forgotten_between() -> Outcome {
     let stand = Stand::new(Settings { refusals: vec![busy()], ..Settings::default() })?;
     stand.site.deploy("/a", NAME);
     let mut first = stand.start("first", &[])?;
-    first.wait_for("a call failed, trying again name=a.example.com")?;
     stand.wait_for_memory(NAME, "/attempt/order")?;
+    stand.wait_for_refusals(1)?;
     kill(&mut first)?;
     stand.with_ca(|ca| {
         ca.settings.refusals.clear();
         ca.forget_accounts();
     });
     let mut second = stand.start("second", &[])?;
-    second.wait_for("the CA has forgotten the account, registering anew")?;
+    second.wait_for(ACCOUNT_FORGOTTEN)?;
     stand.site.wait_for_certificate(&second, NAME)?;
-    expect(!second.output().contains("failed name="), || second.output())
+    let failed = format!("{ORDER_FAILED} name=");
+    expect(!second.output().contains(&failed), || second.output())
 }
 
 fn forbidden() -> Outcome {
@@ -264,11 +273,11 @@ fn forbidden() -> Outcome {
         stand.site.deploy("/a", "a.example.com c.example.com b.example.com");
         let mut daemon = stand.start("daemon", &["--san"])?;
         stand.wait_for_names(&daemon, &[NAME, OTHER])?;
-        let words = "a name is left out for now name=a.example.com domain=c.example.com";
-        daemon.wait_for(words)?;
-        let line = daemon.line(words);
+        let words = format!("{NAME_LEFT_OUT} name={NAME} domain=c.example.com");
+        daemon.wait_for(&words)?;
+        let line = daemon.line(&words);
         expect(line.contains("CAA record of c.example.com forbids it"), || line)?;
-        let blamed = daemon.output().matches("a name is left out").count();
+        let blamed = daemon.output().matches(NAME_LEFT_OUT).count();
         expect(blamed == 1 && stand.files() == 1, || daemon.output())?;
     }
     Ok(())
@@ -310,15 +319,15 @@ fn handed_back() -> Outcome {
     let stand = Stand::new(settings)?;
     stand.site.deploy("/a", NAME);
     let mut first = stand.start("first", &[])?;
-    first.wait_for("a call failed, trying again name=a.example.com")?;
     stand.wait_for_memory(NAME, "/attempt/order")?;
+    stand.wait_for_refusals(1)?;
     kill(&mut first)?;
     // Nothing is remembered of the order, but by the CA.
     fs::remove_file(stand.site.storage.join("state.json")).map_err(text)?;
     stand.with_ca(|ca| ca.settings.refusals.clear());
     let mut second = stand.start("second", &[])?;
     stand.site.wait_for_certificate(&second, NAME)?;
-    second.wait_for("issued name=a.example.com")?;
+    second.wait_until_issued(stand.site.port, 1)?;
     let (made, seen) = (stand.count("POST", "/new-order", 201), stand.ca.requests());
     let other = seen.iter().any(|line| line.contains("/order/1"));
     expect(made == 2 && !other, || seen.join("\n"))
@@ -327,11 +336,10 @@ fn handed_back() -> Outcome {
 /// The order of [`NAME`] went on, and there was no other.
 fn expect_one_order(stand: &Stand, daemon: &mut Process) -> Outcome {
     stand.site.wait_for_certificate(daemon, NAME)?;
-    daemon.wait_for("resumed name=a.example.com")?;
-    daemon.wait_for("issued name=a.example.com")?;
+    daemon.wait_until_issued(stand.site.port, 1)?;
     let (made, issued) = (stand.count("POST", "/new-order", 201), stand.issued());
     let said = daemon.output();
-    let fits = (made, issued) == (1, 1) && !said.contains("started name=");
+    let fits = (made, issued) == (1, 1) && !said.contains(&format!("{ORDER_STARTED} name="));
     expect(fits, || format!("{made} orders, {issued} certificates\n{said}"))?;
     let stored = stand.file(NAME)?;
     expect(stored.chain[0] == stand.with_ca(|ca| ca.issued()[0].der.clone()), || said)?;
@@ -360,9 +368,10 @@ fn resumed_often() -> Outcome {
     let stand = Stand::new(Settings { refusals: vec![busy()], ..Settings::default() })?;
     stand.site.deploy("/a", NAME);
     for round in 0..10 {
+        let refused = stand.count("POST", "/authz", 500);
         let mut daemon = stand.start(&format!("run{round}"), &[])?;
-        daemon.wait_for("a call failed, trying again name=a.example.com")?;
         let url = stand.wait_for_memory(NAME, "/attempt/order")?;
+        stand.wait_for_refusals(refused + 1)?;
         expect(url.as_str().is_some_and(|url| url.ends_with("/order/0")), || url.to_string())?;
         kill(&mut daemon)?;
     }
@@ -382,9 +391,9 @@ fn key_lost() -> Outcome {
     stand.forget_key(NAME)?;
     stand.with_ca(|ca| ca.settings.never_done = false);
     let mut second = stand.start("second", &[])?;
-    second.wait_for("resumed name=a.example.com")?;
-    second.wait_for("failed name=a.example.com")?;
-    let line = second.line("failed name=a.example.com");
+    let failed = format!("{ORDER_FAILED} name={NAME}");
+    second.wait_for(&failed)?;
+    let line = second.line(&failed);
     expect(line.contains("or its key is gone") && line.contains("next_try=20"), || line)?;
     stand.site.deploy("/a", NAME);
     stand.site.wait_for_certificate(&second, NAME)?;

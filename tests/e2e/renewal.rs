@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use marathon_acme::log::message::{UP_TO_DATE, WINDOW_MOVED, WINDOW_UNKNOWN, WINDOWS_UNKNOWN};
 use stand_ins::ca::{
     AcmeRequest, Bucket, Limits, Problem, Refusal, RenewalInfo, RenewalInfoFault, RetryAfter,
     Settings,
@@ -143,8 +144,8 @@ fn hastened() -> Outcome {
     stand.forget_when_to_ask()?;
     let mut daemon = stand.start("second", &[])?;
     stand.wait_for_issued(&daemon, 2 * COUNT)?;
-    daemon.wait_for_count("issued name=", COUNT)?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_issued(stand.site.port, COUNT)?;
+    daemon.wait_until_reloaded(stand.site.port, 1)?;
     // The new ones are asked about as well, and their windows are far away.
     for index in COUNT..2 * COUNT {
         wait_until("a question", || questions(&stand, index).first().cloned())?;
@@ -153,9 +154,9 @@ fn hastened() -> Outcome {
     let (count, limited) = stand.with_ca(|ca| (ca.issued().len(), ca.limited()));
     expect((count, limited) == (2 * COUNT + 1, 0), || format!("{count} issued, {limited} not"))?;
 
-    let moved = "WARN  renewal  the CA has moved the renewal window name=";
-    let (output, line) = (daemon.output(), daemon.line(moved));
-    let said = output.matches(moved).count();
+    let moved = format!("WARN  renewal  {WINDOW_MOVED} name=");
+    let (output, line) = (daemon.output(), daemon.line(&moved));
+    let said = output.matches(&moved).count();
     expect(said == COUNT && line.contains(PAGE), || format!("said {said} times\n{output}"))?;
     let most = stand.with_ca(|ca| side_by_side(&ca.seen()[before..]));
     expect((2..=10).contains(&most), || format!("{most} side by side"))?;
@@ -192,8 +193,7 @@ fn one_to_renew(change: impl FnOnce(&mut Settings)) -> Outcome<Stand> {
 fn without_replaces() -> Outcome {
     let stand = one_to_renew(|settings| settings.refuse_replaces = true)?;
     let mut second = stand.start("second", &[])?;
-    second.wait_for("ordering without saying what is replaced name=a.example.com")?;
-    second.wait_for("issued name=a.example.com")?;
+    second.wait_until_issued(stand.site.port, 1)?;
     stand.let_time_pass(&second, "later")?;
     let (refused, made) =
         (stand.count("POST", "/new-order", 400), stand.count("POST", "/new-order", 201));
@@ -208,13 +208,12 @@ fn cut_off() -> Outcome {
     let busy = Refusal { path: "/authz", problem, times: u32::MAX };
     let stand = one_to_renew(|settings| settings.refusals = vec![busy])?;
     let mut second = stand.start("second", &[])?;
-    second.wait_for("a call failed, trying again name=a.example.com")?;
     stand.wait_for_memory(NAME, "/attempt/order")?;
+    stand.wait_for_refusals(1)?;
     kill(&mut second)?;
     stand.with_ca(|ca| ca.settings.refusals.clear());
     let mut third = stand.start("third", &[])?;
-    third.wait_for("resumed name=a.example.com")?;
-    third.wait_for("issued name=a.example.com")?;
+    third.wait_until_issued(stand.site.port, 1)?;
     stand.let_time_pass(&third, "later")?;
     let made = stand.count("POST", "/new-order", 201);
     let issued = stand.with_ca(|ca| ca.issued().to_vec());
@@ -227,7 +226,7 @@ fn cut_off() -> Outcome {
 fn key_kept() -> Outcome {
     let stand = issued_and_killed()?;
     let mut third = stand.start("third", &[])?;
-    third.wait_for("issued name=a.example.com")?;
+    third.wait_until_issued(stand.site.port, 1)?;
     let issued = stand.with_ca(|ca| ca.issued().to_vec());
     let stored = stand.file(NAME)?;
     expect(issued.len() == 2 && stored.chain[0] == issued[1].der, || third.output())
@@ -250,11 +249,10 @@ fn key_lost() -> Outcome {
     let before = stand.file(NAME)?;
     stand.forget_key(NAME)?;
     let mut third = stand.start("third", &[])?;
-    third.wait_for("failed name=a.example.com")?;
+    third.wait_until_failed(stand.site.port, NAME)?;
     expect(stand.file(NAME)?.chain == before.chain, || third.output())?;
     stand.site.deploy("/a", NAME);
-    third.wait_for("ordering without saying what is replaced name=a.example.com")?;
-    third.wait_for("issued name=a.example.com")?;
+    third.wait_until_issued(stand.site.port, 1)?;
     let issued = stand.with_ca(|ca| ca.issued().to_vec());
     let stored = stand.file(NAME)?;
     expect(issued.len() == 3 && stored.chain[0] == issued[2].der, || third.output())
@@ -270,28 +268,25 @@ fn faults() -> Outcome {
         let stand = Stand::new(informing(RenewalInfo { fault, ..RenewalInfo::default() }))?;
         stand.site.deploy("/a", NAME);
         let mut first = stand.start("first", &[])?;
-        let complaint = "renewal  no renewal window from the CA name=a.example.com";
-        first.wait_for(complaint)?;
-        let line = first.line(complaint);
+        let complaint = format!("renewal  {WINDOW_UNKNOWN} name={NAME}");
+        first.wait_for(&complaint)?;
+        let line = first.line(&complaint);
         expect(line.contains("WARN ") && line.contains(words), || line)?;
         let stored = stand.file(NAME)?;
         stop(&mut first)?;
         let renewal = moment(&stand, "renewal")?;
         stand.forget_when_to_ask()?;
         let mut second = stand.start("second", &["--log-level=debug"])?;
-        second.wait_for(complaint)?;
+        second.wait_for(&complaint)?;
         stand.let_time_pass(&second, "later")?;
         stop(&mut second)?;
-        let (line, count) = (second.line(complaint), second.output().matches(complaint).count());
+        let (line, count) = (second.line(&complaint), second.output().matches(&complaint).count());
         expect(count == 1 && line.contains("DEBUG "), || format!("{count} times: {line}"))?;
         let kept = stand.file(NAME)?.chain == stored.chain && moment(&stand, "renewal")? == renewal;
         expect(kept, || format!("{fault:?}: the certificate or its date has changed"))?;
     }
     Ok(())
 }
-
-const UP_TO_DATE: &str = "everything is up to date";
-const UNKNOWN: &str = "WARN  renewal  not every renewal window is known";
 
 /// One run of `--once` that ends well; what it said.
 fn run_once(stand: &Stand, label: &str, more: &[&str]) -> Outcome<String> {
@@ -322,10 +317,10 @@ fn errand() -> Outcome {
 
     stand.forget_when_to_ask()?;
     let output = run_once(&stand, "third", &[])?;
-    let moved = output.matches("the CA has moved the renewal window name=").count();
+    let moved = output.matches(WINDOW_MOVED).count();
     let issued = stand.with_ca(|ca| ca.issued().to_vec());
     let replaced = issued[..2].iter().filter_map(|old| old.replaced_by).count();
-    let fits = (moved, issued.len(), replaced) == (2, 4, 2) && !output.contains(UNKNOWN);
+    let fits = (moved, issued.len(), replaced) == (2, 4, 2) && !output.contains(WINDOWS_UNKNOWN);
     expect(fits, || format!("{moved} moved, {} issued\n{output}", issued.len()))?;
     let stored = stand.file(NAME)?.chain[0].clone();
     expect(issued[2..].iter().any(|new| new.der == stored), || "not stored".into())
@@ -342,7 +337,7 @@ fn errand_in_vain() -> Outcome {
     for label in ["second", "third"] {
         stand.forget_when_to_ask()?;
         let output = run_once(&stand, label, &[])?;
-        let line = output.lines().find(|line| line.contains(UNKNOWN)).unwrap_or_default();
+        let line = output.lines().find(|line| line.contains(WINDOWS_UNKNOWN)).unwrap_or_default();
         expect(line.contains("status 503"), || output.clone())?;
     }
     // A directory that cannot be read may be one that says that there are windows.
@@ -352,7 +347,7 @@ fn errand_in_vain() -> Outcome {
         ca.settings.refusals = vec![Refusal { path: "/directory", problem, times: u32::MAX }];
     });
     let output = run_once(&stand, "fourth", &[])?;
-    let line = output.lines().find(|line| line.contains(UNKNOWN)).unwrap_or_default();
+    let line = output.lines().find(|line| line.contains(WINDOWS_UNKNOWN)).unwrap_or_default();
     expect(line.contains("come back later"), || output.clone())?;
     expect(stand.issued() == 1, || "a certificate was renewed".into())
 }

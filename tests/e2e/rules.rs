@@ -74,7 +74,7 @@ impl Ground {
         let pebble = Pebble::start(site.folder(), ca_port, &[])?;
         let arguments = site.arguments(&pebble.directory(), &pebble.root_file);
         let mut daemon = site.daemon("daemon", &arguments, &[])?;
-        daemon.wait_for("account is registered")?;
+        daemon.wait_until_registered(site.port)?;
         let map = has_map.then(|| site.folder().join("domain2backend.map"));
         let first =
             configuration(&site, &[ours(&labels()?)], map.as_ref(), [number_port, ca_port], 0)?;

@@ -138,17 +138,17 @@ impl Stage {
         let mut daemon = self.start("first", &[])?;
         self.site.wait_for_certificate(&daemon, NAMES[0])?;
         for domain in [REJECTED, FAILING] {
-            daemon.wait_for(&format!("failed name={domain}"))?;
+            daemon.wait_until_failed(self.site.port, domain)?;
         }
-        daemon.wait_for("reload acknowledged")?;
+        daemon.wait_until_reloaded(self.site.port, 1)?;
         daemon.signal(Signal::HUP)?;
         daemon.wait_for("DEBUG plan")?;
         let odd = json!({"env": {"PASSWORD": APP_PASSWORD}, "id": "/odd", "labels": APP_PASSWORD});
         self.marathon.with(|it, now| it.peer.put_app(now, odd));
-        daemon.wait_for("app=/odd")?;
+        daemon.wait_until_rejected(self.site.port, "/odd")?;
         self.marathon.with(|it, _| it.peer.settings.apps = AppsAnswer::Cut(500));
         daemon.signal(Signal::HUP)?;
-        daemon.wait_for("sync failed")?;
+        daemon.wait_until_syncs_failed(self.site.port, 1)?;
         self.marathon.with(|it, _| it.peer.settings.apps = AppsAnswer::Normal);
         self.finish("first", daemon)
     }
@@ -168,13 +168,11 @@ impl Stage {
         })?;
         self.deploy(NAMES[1]);
         self.site.wait_for_certificate(&daemon, NAMES[1])?;
-        daemon.wait_for("\"reload acknowledged\"")?;
+        daemon.wait_until_reloaded(self.site.port, 1)?;
         let other = Some(("user".to_string(), "changed".to_string()));
         self.marathon.with(|it, _| it.peer.settings.basic_auth = other);
         daemon.signal(Signal::HUP)?;
-        daemon.wait_for(
-            "user and password in --marathon, or --marathon-token, are missing or wrong",
-        )?;
+        daemon.wait_until_syncs_failed(self.site.port, 1)?;
         self.finish("second", daemon)
     }
 

@@ -101,8 +101,8 @@ fn answers_ping(container: &Container, folder: &Path, how: &[&str], user: u32) -
     wait_for_port("the image's program", port)?;
     let ping = get(port, "/.well-known/acme-challenge/ping")?;
     expect(ping.contains("{\"message\": \"pong\"}"), || ping)?;
-    process.wait_for("storage  opened")?;
-    process.wait_for("sync failed")?;
+    process.wait_until_active(port)?;
+    process.wait_until_syncs_failed(port, 1)?;
     let owner = fs::metadata(storage.join("client.key")).map_err(text)?.uid();
     expect(owner == user, || format!("client.key belongs to {owner}"))?;
     process.signal(Signal::TERM)?;

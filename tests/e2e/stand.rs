@@ -71,6 +71,12 @@ impl Stand {
             .map_err(|error| format!("{error}\n{}", daemon.output()))
     }
 
+    /// Waits until the CA has answered this many requests for authorizations with status 500.
+    pub(crate) fn wait_for_refusals(&self, count: usize) -> Outcome {
+        let enough = || (self.count("POST", "/authz", 500) >= count).then_some(());
+        wait_until(&format!("{count} refused requests for authorizations"), enough)
+    }
+
     /// `state.json` as it is.
     pub(crate) fn state(&self) -> Outcome<Value> {
         let bytes = fs::read(self.site.storage.join("state.json")).map_err(text)?;

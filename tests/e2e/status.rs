@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use marathon_acme::log::message::OPERATOR_LISTENING;
 use rcgen::{KeyPair, SanType};
 use serde_json::Value;
 use stand_ins::ca::Settings;
@@ -27,17 +28,20 @@ pub(crate) const TESTS: &[Test] = &[
 const EVIL: &str = "<script>document.title='stolen'</script>";
 
 /// A daemon with a certificate, one that fails, and a label that makes no sense.
-fn busy(more: &[&str]) -> Outcome<(Site, StandInCa, Process)> {
+fn busy(admin: Option<u16>) -> Outcome<(Site, StandInCa, Process)> {
     let rejected_names = ["bad.example.com".to_string()].into();
     let settings = Settings { rejected_names, ..Settings::default() };
     let (site, ca, arguments) = with_ca(settings)?;
-    let mut daemon = site.daemon("daemon", &arguments, more)?;
+    let more = admin.map(|port| format!("--admin-listen=127.0.0.1:{port}"));
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    let mut daemon = site.daemon("daemon", &arguments, &more)?;
+    let port = admin.unwrap_or(site.port);
     site.deploy("/good", "good.example.com");
     site.deploy("/bad", "bad.example.com");
     site.deploy("/odd", &format!("*.example.com {EVIL}"));
     site.wait_for_certificate(&daemon, "good.example.com")?;
-    daemon.wait_for("failed name=bad.example.com")?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_failed(port, "bad.example.com")?;
+    daemon.wait_until_reloaded(port, 1)?;
     Ok((site, ca, daemon))
 }
 
@@ -53,7 +57,7 @@ fn json(port: u16) -> Outcome<Value> {
 }
 
 fn prometheus() -> Outcome {
-    let (site, _ca, _daemon) = busy(&[])?;
+    let (site, _ca, _daemon) = busy(None)?;
     let answer = get(site.port, "/metrics")?;
     let metrics = body(&answer)?;
     let verdict = promtool(&["check", "metrics"], metrics)?;
@@ -112,7 +116,7 @@ fn promtool(arguments: &[&str], input: &str) -> Outcome<String> {
 }
 
 fn page() -> Outcome {
-    let (site, _ca, _daemon) = busy(&[])?;
+    let (site, _ca, _daemon) = busy(None)?;
     let in_sync = |status: &Value| status["load_balancers"][0]["in_sync"] == true;
     let status =
         wait_until("the load balancer is in sync", || json(site.port).ok().filter(in_sync))?;
@@ -146,8 +150,8 @@ fn page() -> Outcome {
 
 fn own_port() -> Outcome {
     let admin = free_port()?;
-    let (site, _ca, daemon) = busy(&[&format!("--admin-listen=127.0.0.1:{admin}")])?;
-    let said = daemon.line("listening for the operator");
+    let (site, _ca, daemon) = busy(Some(admin))?;
+    let said = daemon.line(OPERATOR_LISTENING);
     expect(said.contains(&local(admin).to_string()), || daemon.output())?;
     for path in ["/", "/metrics", "/status.json"] {
         body(&get(admin, path)?)?;
@@ -231,7 +235,7 @@ fn browser() -> Outcome {
     drop(daemon);
     fill(&site, 12)?;
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("domain is wanted name=n00011.example.com")?;
+    daemon.wait_until_wanted(site.port, "n00011.example.com")?;
     site.deploy("/evil", &format!("good.example.com {EVIL}"));
     site.wait_for_certificate(&daemon, "good.example.com")?;
     for (name, size, more) in [

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use marathon_acme::hint::Hint;
+use marathon_acme::log::Level;
+use marathon_acme::log::message::{CANNOT_ORDER, CERTIFICATE_UNWRITTEN};
 use stand_ins::ca::Settings;
 
 use crate::process::{Outcome, Signal, expect, get, wait_until};
@@ -108,7 +110,7 @@ fn unwritable(trouble: Trouble) -> Outcome {
     Mounted::mount(&site.storage, &["-t", "tmpfs", "-o", "size=1m", "none"])?;
     let mounted = Mounted(&site.storage);
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("account is registered")?;
+    daemon.wait_until_registered(site.port)?;
     let answers = |words: &str| {
         wait_until(&format!("/health says {words}"), || {
             get(site.port, "/health").ok().filter(|answer| answer.contains(words))
@@ -140,7 +142,7 @@ fn last_chance() -> Outcome {
     let challenges = site.storage.join("challenges");
     wait_until("a challenge", || fs::read_dir(&challenges).ok()?.next())?.map_err(text)?;
     Trouble::ReadOnly.begin(&mounted)?;
-    daemon.wait_for("cannot write certificate, it is kept in memory name=a.example.com")?;
+    daemon.wait_for(&format!("{CERTIFICATE_UNWRITTEN} name=a.example.com"))?;
     Trouble::ReadOnly.end(&mounted)?;
     daemon.signal(Signal::TERM)?;
     daemon.wait(Duration::from_secs(2))?;
@@ -160,10 +162,11 @@ fn damaged() -> Outcome {
     fs::write(site.storage.join("certs/README"), "hello").map_err(text)?;
     fs::write(site.storage.join("state.json"), b"{\xff").map_err(text)?;
     let mut second = site.daemon("second", &arguments, &[])?;
-    second.wait_for("certificate file is damaged, moved to archive/ name=a.example.com")?;
-    second.wait_for("a file in certs/ is not ours file=README verdict=blocks")?;
-    second.wait_for("state.json is damaged, moved to archive/")?;
-    second.wait_for("issued name=a.example.com")?;
+    second.wait_until_issued(site.port, 1)?;
+    second.wait_until_status(site.port, "README is found", |status| {
+        let file = &status["foreign_files"][0];
+        file["file"] == "README" && file["verdict"] == "blocks"
+    })?;
     check_file(&path, 0o600)?;
     let issued = ca.ca.with(|ca, _| ca.issued().len());
     expect(issued == 2, || format!("{issued} issued"))?;
@@ -184,11 +187,11 @@ fn empty_key() -> Outcome {
     fs::write(site.storage.join("lock"), "").map_err(text)?;
     site.deploy("/a", "a.example.com");
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("cannot order until this is mended")?;
-    daemon.wait_for("failed name=a.example.com")?;
-    let line = daemon.line("cannot order until this is mended");
+    daemon.wait_for(CANNOT_ORDER)?;
+    daemon.wait_until_failed(site.port, "a.example.com")?;
+    let line = daemon.line(CANNOT_ORDER);
     let said = line.contains("client.key") && line.contains("it is never overwritten");
-    expect(line.contains("CRITICAL") && said, || line)?;
+    expect(line.contains(Level::Critical.name()) && said, || line)?;
     let health = get(site.port, "/health")?;
     expect(health.contains("degraded") && health.contains("ca: client.key"), || health)?;
     let asked = ca.requests();
@@ -205,7 +208,7 @@ fn layout() -> Outcome {
     site.deploy("/a", "a.example.com");
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
     site.wait_for_certificate(&daemon, "a.example.com")?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_reloaded(site.port, 1)?;
     daemon.signal(Signal::TERM)?;
     daemon.wait(Duration::from_secs(2))?;
     let mode = |name: &str| {

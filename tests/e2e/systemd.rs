@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use marathon_acme::log::message::{LISTENING, NOTIFY_FAILED, SOCKET_TAKEN, SOCKET_UNUSED};
 use marathon_acme::marathon::{App, Selection, claims};
 use stand_ins::ca::Settings;
 
@@ -200,8 +201,8 @@ fn deaf() -> Outcome {
     // The second line is said at once, too.
     command.arg("--log-level=debug");
     let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
-    daemon.wait_for_count("sync failed", 2)?;
-    let count = daemon.output().matches("the service manager cannot be told").count();
+    daemon.wait_until_syncs_failed(site.port, 2)?;
+    let count = daemon.output().matches(NOTIFY_FAILED).count();
     expect(count == 1, || daemon.output())
 }
 
@@ -218,8 +219,8 @@ const PING: &str = "/.well-known/acme-challenge/ping";
 
 fn handed() -> Outcome {
     for (script, words) in [
-        (HAND_OVER, "took a socket of the service manager over descriptor=3"),
-        (HAND_TWO_OVER, "only one socket of the service manager is used descriptor=4 name=listen"),
+        (HAND_OVER, format!("{SOCKET_TAKEN} descriptor=3")),
+        (HAND_TWO_OVER, format!("{SOCKET_UNUSED} descriptor=4 name=listen")),
     ] {
         let site = Site::new()?;
         let listener = TcpListener::bind(local(0)).map_err(text)?;
@@ -229,8 +230,8 @@ fn handed() -> Outcome {
         let mut command = alone(&site, script);
         let mut daemon =
             Process::start_handed(OwnedFd::from(listener), site.folder(), "daemon", &mut command)?;
-        daemon.wait_for(&format!("listening address=127.0.0.1:{port}"))?;
-        expect(daemon.output().contains(words), || daemon.output())?;
+        daemon.wait_for(&format!("{LISTENING} address=127.0.0.1:{port}"))?;
+        expect(daemon.output().contains(&words), || daemon.output())?;
         drop(early);
         let answer = get(port, PING)?;
         expect(answer.contains("pong"), || answer)?;
@@ -266,7 +267,7 @@ fn handed_oddly() -> Outcome {
     let mut command = alone(&site, HAND_ELSEWHERE);
     let input = OwnedFd::from(listener);
     let mut daemon = Process::start_handed(input, site.folder(), "daemon", &mut command)?;
-    daemon.wait_for(&format!("listening address=127.0.0.1:{}", site.port))
+    daemon.wait_for(&format!("{LISTENING} address=127.0.0.1:{}", site.port))
 }
 
 fn activated() -> Outcome {

@@ -10,6 +10,7 @@ use crate::Test;
 use crate::process::{Outcome, Process, expect, get, wait_until};
 use crate::site::{Site, app, text};
 use crate::stand::{Stand, stop};
+use crate::state::{certificate, rejected, status};
 
 pub(crate) const TESTS: &[Test] = &[
     ("domains_beyond_the_limit_of_an_app_are_skipped", &[], app_limit),
@@ -20,26 +21,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_file_that_cannot_be_written_is_its_certificates_error_alone", &[], one_file),
 ];
 
-/// The daemon's own word, once that fits.
-fn wait_for_status(daemon: &Process, site: &Site, fits: impl Fn(&Value) -> bool) -> Outcome<Value> {
-    let status = || {
-        let answer = get(site.port, "/status.json").ok()?;
-        let (_, body) = answer.split_once("\r\n\r\n")?;
-        serde_json::from_str::<Value>(body).ok().filter(|status| fits(status))
-    };
-    wait_until("/status.json fits", status).map_err(|error| format!("{error}\n{}", daemon.output()))
-}
-
-fn certificate<'a>(status: &'a Value, name: &str) -> &'a Value {
-    let all = status["certificates"].as_array().into_iter().flatten();
-    all.into_iter().find(|it| it["name"] == name).unwrap_or(&Value::Null)
-}
-
-fn rejected(status: &Value) -> Vec<String> {
-    let all = status["rejected"].as_array().into_iter().flatten();
-    all.map(|it| format!("{} {} {}", it["app"], it["label"], it["reason"])).collect()
-}
-
 fn app_limit() -> Outcome {
     let stand = Stand::new(Settings::default())?;
     let list = "a.example.com,b.example.com,c.example.com,d.example.com,e.example.com";
@@ -47,16 +28,17 @@ fn app_limit() -> Outcome {
     let words = ["--allow-multiple-certs", "--max-domains-per-app=3"];
     let mut daemon = stand.start("daemon", &words)?;
     stand.wait_for_issued(&daemon, 3)?;
-    let warning = "2 domains skipped: the app has more than 3 (--max-domains-per-app): \
-                   MARATHON_ACME_0_DOMAIN (2)";
-    daemon.wait_for(warning)?;
+    daemon.wait_until_rejected(stand.site.port, "/many")?;
     stand.let_time_pass(&daemon, "later")?;
-    expect(daemon.output().matches(warning).count() == 1, || daemon.output())?;
     expect(stand.issued() == 4, || format!("{} certificates", stand.issued()))?;
     let skipped = json!({"app_limit": 2, "total_limit": 0, "other_app": 0});
-    let status = wait_for_status(&daemon, &stand.site, |it| it["skipped_domains"] == skipped)?;
+    let is_skipped = |it: &Value| it["skipped_domains"] == skipped;
+    let status = daemon.wait_until_status(stand.site.port, "two are skipped", is_skipped)?;
     let reasons = rejected(&status);
     expect(reasons.len() == 1 && reasons[0].contains("\"/many\""), || reasons.join("\n"))?;
+    // It is logged once, in the same words.
+    let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
+    expect(daemon.output().matches(reason).count() == 1, || daemon.output())?;
     let metrics = get(stand.site.port, "/metrics")?;
     let sample = "\nmarathon_acme_skipped_domains{reason=\"app_limit\"} 2\n";
     expect(metrics.contains(sample), || metrics.clone())?;
@@ -83,27 +65,27 @@ fn total_limit() -> Outcome {
         let certificates = status["certificates"].as_array().map_or(0, Vec::len);
         certificates == 20_000 && status["skipped_domains"]["total_limit"] == skipped
     };
-    wait_for_status(&daemon, &site, |status| has(status, 1000))?;
+    daemon.wait_until_status(site.port, "all have theirs", |status| has(status, 1000))?;
     let pong = get(site.port, "/.well-known/acme-challenge/ping")?;
     expect(pong.contains("pong"), || pong.clone())?;
-    let warning = "1000 domains skipped: all apps together have more than 20000: \
-                   /app20 MARATHON_ACME_0_DOMAIN (1000)";
-    daemon.wait_for(warning)?;
+    daemon.wait_until_status(site.port, "/app20 is named", |status| {
+        rejected(status).join("\n").contains("/app20 MARATHON_ACME_0_DOMAIN (1000)")
+    })?;
     // A newcomer takes nobody's place, wherever its id stands, and in another run neither.
     site.marathon.with(|marathon, now| marathon.put_app(now, large("/aaa", 10)));
     let newcomer_has_none = |status: &Value| {
         let reasons = rejected(status).join("\n");
         has(status, 1010) && reasons.contains("/aaa MARATHON_ACME_0_DOMAIN (10)")
     };
-    wait_for_status(&daemon, &site, newcomer_has_none)?;
+    daemon.wait_until_status(site.port, "the newcomer has none", newcomer_has_none)?;
     let remembers = || {
         let state = fs::read_to_string(site.storage.join("state.json")).ok()?;
         state.contains("n999.app19.example.com").then_some(())
     };
     stop(&mut daemon)?;
     wait_until("state.json has them all", remembers)?;
-    let again = site.daemon("again", &arguments, &["--allow-multiple-certs"])?;
-    wait_for_status(&again, &site, newcomer_has_none).map(drop)
+    let mut again = site.daemon("again", &arguments, &["--allow-multiple-certs"])?;
+    again.wait_until_status(site.port, "the newcomer has none", newcomer_has_none).map(drop)
 }
 
 fn takeover() -> Outcome {
@@ -115,11 +97,13 @@ fn takeover() -> Outcome {
     let list = "www.victim.example.com,pay.victim.example.com,www.evil.example.com";
     stand.site.deploy("/aaa-evil", list);
     stand.wait_for_names(&daemon, &["www.evil.example.com"])?;
-    let warning = "domains skipped: app /victim already has them: www.victim.example.com, \
-                   pay.victim.example.com";
-    daemon.wait_for(warning)?;
-    let line = daemon.line(warning);
-    expect(line.contains("app=/aaa-evil") && line.contains("WARN"), || line.clone())?;
+    let names_victim = |status: &Value| {
+        let reasons = rejected(status).join("\n");
+        ["/aaa-evil", "/victim", VICTIMS[0], VICTIMS[1]].iter().all(|it| reasons.contains(it))
+    };
+    daemon.wait_until_status(stand.site.port, "the owner is named", names_victim)?;
+    let warns = |line: &str| line.contains("WARN") && line.contains("app=/aaa-evil");
+    expect(daemon.output().lines().any(warns), || daemon.output())?;
     let unchanged = |daemon: &Process, issued: usize| -> Outcome {
         expect(stand.issued() == issued, || {
             format!("{} certificates\n{}", stand.issued(), daemon.output())
@@ -136,11 +120,11 @@ fn takeover() -> Outcome {
     // Another run knows whose they are.
     stop(&mut daemon)?;
     let mut again = stand.start("again", &["--san"])?;
-    again.wait_for(warning)?;
+    again.wait_until_status(stand.site.port, "the owner is named", names_victim)?;
     stand.let_time_pass(&again, "last")?;
     unchanged(&again, 4)?;
-    let status =
-        wait_for_status(&again, &stand.site, |it| it["skipped_domains"]["other_app"] == 2)?;
+    let two = |it: &Value| it["skipped_domains"]["other_app"] == 2;
+    let status = again.wait_until_status(stand.site.port, "two are skipped", two)?;
     let app = &certificate(&status, VICTIMS[0])["app"];
     expect(*app == "/victim", || status.to_string())
 }
@@ -149,14 +133,14 @@ fn blue_green() -> Outcome {
     const NAMES: [&str; 2] = ["a.example.com", "b.example.com"];
     let stand = Stand::new(Settings::default())?;
     stand.site.deploy("/green", &NAMES.join(","));
-    let daemon = stand.start("daemon", &["--san"])?;
+    let mut daemon = stand.start("daemon", &["--san"])?;
     stand.wait_for_names(&daemon, &NAMES)?;
     stand.site.deploy("/blue", &NAMES.join(","));
     let other = |count| move |it: &Value| it["skipped_domains"]["other_app"] == count;
-    let status = wait_for_status(&daemon, &stand.site, other(2))?;
+    let status = daemon.wait_until_status(stand.site.port, "two are skipped", other(2))?;
     expect(certificate(&status, NAMES[0])["app"] == "/green", || status.to_string())?;
     stand.site.marathon.with(|marathon, now| marathon.delete_app(now, "/green"));
-    let status = wait_for_status(&daemon, &stand.site, other(0))?;
+    let status = daemon.wait_until_status(stand.site.port, "none is skipped", other(0))?;
     expect(certificate(&status, NAMES[0])["app"] == "/blue", || status.to_string())?;
     stand.let_time_pass(&daemon, "later")?;
     expect(stand.issued() == 2, || daemon.output())
@@ -176,7 +160,7 @@ fn long_name() -> Outcome {
     expect(orders == 2, || format!("{orders} orders\n{}", daemon.output()))?;
     let health = get(stand.site.port, "/health")?;
     expect(health.contains(" 200 ") && health.contains("\"ok\""), || health.clone())?;
-    let status = wait_for_status(&daemon, &stand.site, |_| true)?;
+    let status = status(stand.site.port).ok_or("no /status.json")?;
     let reasons = rejected(&status).join("\n");
     let named = reasons.contains("\"/long\"") && reasons.contains("longer than 246 bytes");
     expect(named, || reasons.clone())?;
@@ -187,7 +171,7 @@ fn long_name() -> Outcome {
 fn one_file() -> Outcome {
     let stand = Stand::new(Settings::default())?;
     let mut daemon = stand.start("daemon", &[])?;
-    daemon.wait_for("account is registered")?;
+    daemon.wait_until_registered(stand.site.port)?;
     let in_the_way = stand.site.certificate("b.example.com");
     fs::create_dir(&in_the_way).map_err(text)?;
     stand.site.deploy("/b", "b.example.com");
@@ -195,7 +179,7 @@ fn one_file() -> Outcome {
         let problems = certificate(status, "b.example.com")["problems"].to_string();
         problems.contains("it cannot be stored")
     };
-    wait_for_status(&daemon, &stand.site, fails)?;
+    daemon.wait_until_status(stand.site.port, "it cannot be stored", fails)?;
     let health = get(stand.site.port, "/health")?;
     let is_right = health.contains(" 200 ") && health.contains("1 certificate fails");
     expect(is_right, || health.clone())?;
@@ -205,6 +189,6 @@ fn one_file() -> Outcome {
     // The certificate is still there, and is written once it can be.
     fs::remove_dir(&in_the_way).map_err(text)?;
     let works = |status: &Value| certificate(status, "b.example.com")["state"] == "valid";
-    wait_for_status(&daemon, &stand.site, works)?;
+    daemon.wait_until_status(stand.site.port, "it is stored", works)?;
     expect(stand.issued() == 2 && in_the_way.is_file(), || daemon.output())
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use marathon_acme::hint::Hint;
+use marathon_acme::log::message::{NO_STREAM, REGISTRATION_FAILED};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
@@ -93,7 +94,7 @@ fn refuses_with(peer: SocketAddr, root: &str, words: &str, hint: Option<Hint>) -
     arguments.push(format!("--marathon=https://user:password@{peer}"));
     arguments.push(format!("--marathon-ca={}", file.display()));
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    for line in ["cannot register with the CA", "no event stream"] {
+    for line in [REGISTRATION_FAILED, NO_STREAM] {
         daemon.wait_for(line)?;
         let said = daemon.line(line);
         expect(said.contains(words) && said.contains(&peer.to_string()), || said.clone())?;
@@ -295,9 +296,9 @@ fn machines_bundle() -> Outcome {
     // Who has a bundle of its own is judged by that alone.
     let own = format!("--acme-ca={}", root.display());
     let mut daemon = site.daemon_in("own", &variables, &arguments, &[&own])?;
-    daemon.wait_for("attached to the event stream")?;
-    daemon.wait_for("cannot register with the CA")?;
-    let said = daemon.line("cannot register with the CA");
+    daemon.wait_until_attached(site.port)?;
+    daemon.wait_for(REGISTRATION_FAILED)?;
+    let said = daemon.line(REGISTRATION_FAILED);
     expect(said.contains("invalid peer certificate"), || said.clone())?;
     stop(&mut daemon)?;
 
@@ -350,8 +351,8 @@ fn downgrade() -> Outcome {
     arguments.push(format!("--marathon={}", urls.join(",")));
     arguments.push(format!("--marathon-ca={}", root.display()));
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("attached to the event stream")?;
-    let said = daemon.line("no event stream");
+    daemon.wait_until_attached(site.port)?;
+    let said = daemon.line(NO_STREAM);
     let why = format!("a redirect from https to http (http://{}/v2/events", leader.address());
     expect(said.contains(&why) && said.contains(&standby.address().to_string()), || said.clone())?;
     expect(second.with(|it, _| it.stream_count()) == 1, || "not at the second".into())?;
@@ -379,7 +380,7 @@ fn elsewhere() -> Outcome {
     wait_until("the stream of the second", || {
         second.with(|it, _| (it.stream_count() == 1).then_some(()))
     })?;
-    let said = daemon.line("no event stream");
+    let said = daemon.line(NO_STREAM);
     expect(said.contains(&why), || said.clone())?;
     expect(asked.all().is_empty(), || asked.all().join("\n"))?;
     stop(&mut daemon)
@@ -401,7 +402,7 @@ fn ring() -> Outcome {
     let _ = other.set(second.address());
     let marathon = format!("--marathon=http://{back}");
     let mut daemon = site.daemon("daemon", &arguments, &[&marathon])?;
-    daemon.wait_for("a second redirect, which is not followed")?;
+    daemon.wait_for(NO_STREAM)?;
     let asked = [asked_first.all(), asked_second.all()].map(|all| all.first().cloned());
     expect(asked[0].is_some() && asked[0] == asked[1], || format!("{asked:?}"))?;
     stop(&mut daemon)
@@ -435,8 +436,8 @@ fn ca_redirect() -> Outcome {
         let _ = base.set(format!("https://{}", ca.address()));
         let directory = format!("https://{}/directory", ca.address());
         let mut daemon = site.daemon("daemon", &site.arguments(&directory, &root), &[])?;
-        daemon.wait_for("cannot register with the CA")?;
-        let line = daemon.line("cannot register with the CA");
+        daemon.wait_for(REGISTRATION_FAILED)?;
+        let line = daemon.line(REGISTRATION_FAILED);
         let why = format!(": a redirect to https://{}/moved", other.address());
         let why = format!("status {status} from https://{}{moved}{why}", ca.address());
         expect(line.contains(&why), || line.clone())?;
@@ -466,8 +467,8 @@ fn ca_here() -> Outcome {
     let why = "the CA's directory has no proper newAccount";
     expect(said.contains(why), || said.clone())?;
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
-    daemon.wait_for("cannot register with the CA")?;
-    let line = daemon.line("cannot register with the CA");
+    daemon.wait_for(REGISTRATION_FAILED)?;
+    let line = daemon.line(REGISTRATION_FAILED);
     expect(line.contains(why) && asked.all().is_empty(), || line.clone())?;
     stop(&mut daemon)
 }

@@ -7,6 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use marathon_acme::hint::Hint;
+use marathon_acme::log::message::{
+    NO_FLUSHES, NO_LOCKS, NO_MODES, ORDER_ISSUED, STANDING_BY, STANDING_BY_LEASE, STORAGE_FAILED,
+    STORAGE_RECOVERED, TOOK_OVER,
+};
 use stand_ins::ca::Settings;
 
 use crate::process::wait_until;
@@ -27,9 +31,6 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const DOMAIN: &str = "a.example.com";
-const NO_MODES: &str = "file modes cannot be set on this file system";
-const NO_LOCKS: &str = "files cannot be locked on this file system";
-const NO_FLUSHES: &str = "files cannot be flushed on this file system";
 
 /// Shell scripts that mount a file system over `$1`, with `$2` for what it needs.
 pub(crate) const OVERLAY: &str = "mkdir -p $2/lower $2/upper $2/work && mount -t overlay overlay \
@@ -93,7 +94,7 @@ fn lacking() -> Outcome {
             expect(fits, || format!("{case}: {count} times {warning:?}:\n{output}"))?;
         }
         check_storage(&stand.site).map_err(|error| format!("{case}: {error}"))?;
-        expect(!output.contains("not usable"), || format!("{case}: {output}"))?;
+        expect(!output.contains(STORAGE_FAILED), || format!("{case}: {output}"))?;
     }
     Ok(())
 }
@@ -127,18 +128,17 @@ fn without_locks() -> Outcome {
     site.wait_for_certificate(&first, "a.example.com")?;
     let port = free_port()?;
     let mut second = start("second", port)?;
-    second.wait_for("standing by until its lease ends")?;
+    second.wait_for(STANDING_BY_LEASE)?;
     // For longer than a lease lasts without heartbeats.
     std::thread::sleep(Duration::from_secs(12));
-    let took_over = "took over from an instance that is frozen or gone";
-    expect(!second.output().contains(took_over), || second.output())?;
+    expect(!second.output().contains(TOOK_OVER), || second.output())?;
     let pong = get(port, "/.well-known/acme-challenge/ping")?;
     expect(pong.contains("pong"), || pong)?;
     // Its line stays, and no lock of the system tells that it is gone.
     first.signal(Signal::KILL)?;
-    second.wait_for(took_over)?;
+    second.wait_for(TOOK_OVER)?;
     second.wait_for(NO_LOCKS)?;
-    second.wait_for("opened certificates=1")?;
+    second.wait_until_active(port)?;
     drop(first);
     // One that ends in order is not waited for.
     second.signal(Signal::TERM)?;
@@ -146,7 +146,8 @@ fn without_locks() -> Outcome {
     site.deploy("/b", "b.example.com");
     let third = start("third", site.port)?;
     site.wait_for_certificate(&third, "b.example.com")?;
-    expect(!third.output().contains("standing by"), || third.output())?;
+    let said = third.output();
+    expect(!said.contains(STANDING_BY) && !said.contains(STANDING_BY_LEASE), || said)?;
     let issued = ca.ca.with(|ca, _| ca.issued().len());
     expect(issued == 2, || format!("{issued} issued"))
 }
@@ -171,12 +172,12 @@ fn failing_for_a_while() -> Outcome {
         let mut command = injected(calls, &format!("error={error}:{when}"));
         command.args(&arguments);
         let mut daemon = Process::start(site.folder(), "daemon", &mut command)?;
-        daemon.wait_for("usable again").map_err(|it| format!("{case}: {it}"))?;
-        let line = daemon.line("not usable error=");
+        daemon.wait_for(STORAGE_RECOVERED).map_err(|it| format!("{case}: {it}"))?;
+        let line = daemon.line(STORAGE_FAILED);
         let fits = line.contains(words) && line.contains(&format!("hint=\"{}\"", hint.text()));
         expect(fits, || format!("{case}: {line:?}\n{}", daemon.output()))?;
         let output = daemon.output();
-        expect(output.find("not usable") < output.find("usable again"), || output.clone())?;
+        expect(output.find(STORAGE_FAILED) < output.find(STORAGE_RECOVERED), || output.clone())?;
         site.wait_for_certificate(&daemon, DOMAIN)?;
         wait_until("it is healthy", || {
             get(site.port, "/health").ok().filter(|answer| answer.contains("\"ok\""))
@@ -198,7 +199,7 @@ fn directories_of_others() -> Outcome {
     site.deploy("/a", DOMAIN);
     let mut daemon = site.daemon("daemon", &arguments, &[])?;
     site.wait_for_certificate(&daemon, DOMAIN)?;
-    daemon.wait_for("reload acknowledged")?;
+    daemon.wait_until_reloaded(site.port, 1)?;
     daemon.signal(Signal::TERM)?;
     daemon.wait(Duration::from_secs(5))?;
     let output = daemon.output();
@@ -225,11 +226,11 @@ fn real(script: &str, mode: u32) -> Outcome {
     command.arg(PROGRAM).env("OLD", &stand.site.storage);
     let output = once(&stand, command)?;
     let (first, second) = output.split_once("--again--").ok_or("no second run")?;
-    let issued = |output: &str| output.matches("issued name=").count();
+    let issued = |output: &str| output.matches(&format!("{ORDER_ISSUED} name=")).count();
     expect((issued(first), issued(second)) == (1, 0), || output.clone())?;
     let found = format!("mode {mode:o} certs/{DOMAIN}.pem");
     expect(second.contains(&found), || output.clone())?;
     let warned = output.matches(NO_MODES).count();
     expect(warned == if mode == 0o600 { 0 } else { 2 }, || output.clone())?;
-    expect(!output.contains("not usable"), || output.clone())
+    expect(!output.contains(STORAGE_FAILED), || output.clone())
 }

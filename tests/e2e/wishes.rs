@@ -7,6 +7,10 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
+use marathon_acme::log::Level;
+use marathon_acme::log::message::{
+    CANNOT_ORDER, CHAIN_NOT_OFFERED, CONTACT_CHANGED, DOMAIN_WANTED, NAME_LEFT_OUT, ORDER_STARTED,
+};
 use stand_ins::ca::{Profile, Settings};
 use stand_ins::driver::Options;
 use stand_ins::http::{Reply, Request};
@@ -78,7 +82,7 @@ fn unknown_profile() -> Outcome {
         let stand = Stand::new(settings)?;
         stand.site.deploy("/a", NAME);
         let (status, output) = ends(&stand, "daemon", &["--profile=tlsserver"])?;
-        let critical = output.lines().filter(|line| line.contains("CRITICAL"));
+        let critical = output.lines().filter(|line| line.contains(Level::Critical.name()));
         let critical: Vec<&str> = critical.collect();
         let said = critical.len() == 1
             && critical[0].contains("--profile tlsserver")
@@ -106,7 +110,7 @@ fn preferred_chain() -> Outcome {
     let issuer = topmost_issuer(&file)?;
     expect(issuer == "Stand-in Root 2", || issuer)?;
     expect(file.chain[0] == stand.with_ca(|ca| ca.issued()[0].der.clone()), || first.output())?;
-    expect(!first.output().contains("preferred chain"), || first.output())?;
+    expect(!first.output().contains(CHAIN_NOT_OFFERED), || first.output())?;
     stop(&mut first)?;
 
     let other = "b.example.com";
@@ -116,9 +120,9 @@ fn preferred_chain() -> Outcome {
     let issuer = topmost_issuer(&stand.file(other)?)?;
     let default = "Stand-in Root";
     expect(issuer == default, || issuer)?;
-    let words = "the preferred chain is not to be had, using the default name=b.example.com";
-    second.wait_for(words)?;
-    let line = second.line(words);
+    let words = format!("{CHAIN_NOT_OFFERED} name={other}");
+    second.wait_for(&words)?;
+    let line = second.line(&words);
     let offered = ["Stand-in Root; ", "Stand-in Root 2", "Stand-in Root 3", "Stand-in Root 9"];
     expect(offered.iter().all(|name| line.contains(name)), || line)
 }
@@ -167,7 +171,7 @@ fn bound() -> Outcome {
     stop(&mut first)?;
     // Once bound, the account lives without the words.
     let mut second = stand.start("second", &[])?;
-    second.wait_for("account is registered")?;
+    second.wait_until_registered(stand.site.port)?;
     stand.let_time_pass(&second, "later")?;
     stop(&mut second)?;
     let asked = stand.ca.requests().iter().filter(|line| line.contains("/new-account")).count();
@@ -181,10 +185,11 @@ fn not_bound() -> Outcome {
         let words = bind_with(stand.site.folder(), &URL_SAFE.encode([1; 32]))?;
         let words: Vec<&str> = words.iter().filter(|_| bind).map(String::as_str).collect();
         let mut daemon = stand.start("daemon", &words)?;
-        daemon.wait_for("CRITICAL acme     cannot order until this is mended")?;
-        let line = daemon.line("CRITICAL");
+        daemon.wait_for(CANNOT_ORDER)?;
+        let line = daemon.line(CANNOT_ORDER);
+        expect(line.contains(Level::Critical.name()), || line.clone())?;
         expect(line.contains("--eab-kid") && line.contains("--eab-hmac-key"), || line)?;
-        daemon.wait_for("failed name=a.example.com error=\"no account: ")?;
+        daemon.wait_until_failed(stand.site.port, NAME)?;
         let health = get(stand.site.port, "/health")?;
         expect(health.contains(" 200 ") && health.contains("--eab-kid"), || health)?;
         let asked = stand.ca.requests().iter().filter(|line| line.contains("/new-account")).count();
@@ -193,11 +198,11 @@ fn not_bound() -> Outcome {
         // Once it is mended, nothing waits.
         let [kid, file] = bind_with(stand.site.folder(), &URL_SAFE.encode(MAC_KEY))?;
         let mut mended = stand.start("mended", &[&kid, &file])?;
-        mended.wait_for("issued name=a.example.com")?;
+        mended.wait_until_issued(stand.site.port, 1)?;
         stand.let_time_pass(&mended, "later")?;
         let said = mended.output();
-        let place = |words: &str| said.find(words);
-        let at_once = place("started name=a.example.com") < place("wanted name=later.example.net");
+        let place = |message: &str, name: &str| said.find(&format!("{message} name={name}"));
+        let at_once = place(ORDER_STARTED, NAME) < place(DOMAIN_WANTED, "later.example.net");
         expect(at_once, || said.clone())?;
     }
     Ok(())
@@ -231,7 +236,7 @@ fn contact() -> Outcome {
         expect(contacts.as_deref() == Some(&wanted[..]), || format!("{contacts:?}"))
     };
     let mut first = stand.start("first", &["--email=first@example.com"])?;
-    first.wait_for("account is registered")?;
+    first.wait_until_registered(stand.site.port)?;
     wait_until("the account in state.json", || {
         let state = stand.state().ok()?;
         state["cas"][&stand.ca.directory]["account"]["url"].as_str().map(|_| ())
@@ -241,7 +246,7 @@ fn contact() -> Outcome {
     for (run, label) in [("second", "b"), ("third", "c")] {
         let mut daemon = stand.start(run, &["--email=second@example.com"])?;
         if run == "second" {
-            daemon.wait_for("the CA has the new contact email=second@example.com")?;
+            daemon.wait_for(&format!("{CONTACT_CHANGED} email=second@example.com"))?;
         }
         stand.let_time_pass(&daemon, label)?;
         knows("second@example.com")?;
@@ -261,12 +266,12 @@ fn names_that_fail() -> Outcome {
     stand.site.deploy("/a", &names.join(","));
     let mut daemon = stand.start("daemon", &["--san"])?;
     stand.wait_for_names(&daemon, &[NAME, "b.example.com"])?;
-    let words = "a name is left out for now name=a.example.com domain=c.example.com";
-    daemon.wait_for(words)?;
-    let line = daemon.line(words);
+    let words = format!("{NAME_LEFT_OUT} name={NAME} domain=c.example.com");
+    daemon.wait_for(&words)?;
+    let line = daemon.line(&words);
     expect(line.contains("the route is broken") && line.contains("next_try=20"), || line)?;
     expect(stand.files() == 1, || format!("{} files", stand.files()))?;
-    daemon.wait_for("issued name=a.example.com")?;
+    daemon.wait_until_issued(stand.site.port, 1)?;
 
     // It works now, which the CA is told once the app was restarted.
     stand.with_ca(|ca| ca.settings.failing_names.clear());
@@ -297,14 +302,13 @@ fn split() -> Outcome {
     let names: Vec<String> = (0..120).map(|number| format!("n{number}.example.com")).collect();
     stand.site.deploy("/a", &names.join(" "));
     let mut daemon = stand.start("daemon", &["--san"])?;
-    let words = "120 domains are more than the 100 of one certificate: there are 2 app=/a";
-    daemon.wait_for(words)?;
+    daemon.wait_until_rejected(stand.site.port, "/a")?;
     let words: Vec<&str> = names.iter().map(String::as_str).collect();
     let first = stand.wait_for_names(&daemon, &words[..100])?;
     let second = stand.wait_for_names(&daemon, &words[100..])?;
     expect(stand.files() == 2, || format!("{} files", stand.files()))?;
     let both: BTreeSet<&String> = first.names.iter().chain(&second.names).collect();
     expect(both == names.iter().collect(), || "a name is missing".into())?;
-    daemon.wait_for_count("issued name=", 2)?;
+    daemon.wait_until_issued(stand.site.port, 2)?;
     stop(&mut daemon)
 }

@@ -58,7 +58,7 @@ impl Ground {
         site.deploy("/a", "a.example.com");
         let mut command = limited(descriptors);
         let mut daemon = Process::start(site.folder(), "daemon", command.args(&arguments))?;
-        daemon.wait_for("attached to the event stream")?;
+        daemon.wait_until_attached(site.port)?;
         let challenges = site.storage.join("challenges");
         let token = wait_until("a challenge", || {
             fs::read_dir(&challenges).ok()?.next()?.ok()?.file_name().into_string().ok()

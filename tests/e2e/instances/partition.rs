@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
+use marathon_acme::log::message::{ATTACHED, LEASE_LOST, STORAGE_OPENED};
 use stand_ins::ca::Settings;
 
 use crate::process::{Outcome, Process, expect, get_from, wait_until};
@@ -136,9 +137,9 @@ fn partitioned() -> Outcome {
     )?;
     let arguments = site.arguments(&ca.directory, &ca.root);
     let mut active = start(&network, first, &site, &arguments)?;
-    active.wait_for("attached to the event stream")?;
+    active.wait_for(ATTACHED)?;
     let mut standby = start(&network, second, &site, &arguments)?;
-    standby.wait_for("another instance is active, standing by")?;
+    standby.wait_until_standing_by()?;
 
     // Either answers, to whoever comes from another namespace.
     site.deploy("/a", "a.example.com");
@@ -164,7 +165,9 @@ fn partitioned() -> Outcome {
     })?;
     let orders = || ca.ca.with(|ca, _| ca.count("POST", "/new-order", 201));
     expect(orders() == 2, || format!("{} orders while it is cut off", orders()))?;
-    expect(!standby.output().contains("opened certificates="), || standby.output())?;
+    expect(!standby.output().contains(&format!("{STORAGE_OPENED} certificates=")), || {
+        standby.output()
+    })?;
     let validated = ca.ca.with(|ca, _| ca.checked().iter().filter(|it| it.error.is_none()).count());
     network.mend(first)?;
     ca.challenge_port.store(u16::from(first), Ordering::SeqCst);
@@ -180,7 +183,7 @@ fn partitioned() -> Outcome {
     );
     expect(orders() == 3 && failed == 0, || format!("{} orders, {failed} failed", orders()))?;
     expect(validated == 2, || format!("{validated} validations before it was mended"))?;
-    expect(!active.output().contains("stepping down"), || active.output())
+    expect(!active.output().contains(LEASE_LOST), || active.output())
 }
 
 /// The line in `lock`.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use marathon_acme::log::message::{ORDER_FAILED, ORDER_RESUMED};
+
 use crate::process::{Outcome, expect, free_port};
 use crate::real::{HaProxy, Pebble};
 use crate::site::Site;
@@ -39,10 +41,10 @@ fn rolling() -> Outcome {
     let mut domains = Vec::new();
     let mut output = String::new();
     for round in 1..=rounds {
-        old.wait_for("attached to the event stream")?;
-        let port = ports[usize::try_from(round % 2).unwrap_or(0)];
+        let [old_port, port] = if round % 2 == 0 { [ports[1], ports[0]] } else { ports };
+        old.wait_until_attached(old_port)?;
         let mut new = site.instance(&format!("i{round}"), port, &arguments)?;
-        new.wait_for("standing by")?;
+        new.wait_until_standing_by()?;
         for _ in 0..chance.between(4, 8) {
             domains.push(format!("d{}.example.com", domains.len()));
             site.deploy(&format!("/d{}", domains.len()), &domains[domains.len() - 1]);
@@ -62,7 +64,8 @@ fn rolling() -> Outcome {
     let log = pebble.log();
     let (valid, invalid) = (set(&log, "VALID"), set(&log, "INVALID"));
     let proved = valid.iter().collect::<BTreeSet<_>>().len();
-    let (domains, resumed) = (domains.len(), output.matches("resumed name=").count());
+    let (domains, resumed) =
+        (domains.len(), output.matches(&format!("{ORDER_RESUMED} name=")).count());
     println!(
         "{rounds} instances replaced: {domains} domains, {orders} orders, {resumed} of them gone on \
          with by another instance, {proved} authorizations valid, {} validations, {} failed",
@@ -70,7 +73,7 @@ fn rolling() -> Outcome {
         invalid.len()
     );
     expect(orders == domains && proved == domains, || format!("{orders} orders\n{output}\n{log}"))?;
-    let lost = output.contains(" failed name=") || !invalid.is_empty();
+    let lost = output.contains(&format!(" {ORDER_FAILED} name=")) || !invalid.is_empty();
     expect(!lost, || format!("failed: {invalid:?}\n{output}\n{log}"))?;
     expect(resumed > 0, || "no order was under way at any replacement".into())
 }
