@@ -54,8 +54,6 @@ pub const NO_LOCKS: &str = "files cannot be locked on this file system, only the
 pub const NO_FLUSHES: &str =
     "files cannot be flushed on this file system, a power failure may lose the latest ones";
 
-/// A file in `certs/` holds no usable certificate.
-pub const CERTIFICATE_DAMAGED: &str = "certificate file is damaged, moved to archive/";
 /// A file in `certs/` holds a certificate for other names.
 pub const CERTIFICATE_MISNAMED: &str = "certificate file is not for its own name";
 /// A file in `certs/` holds a certificate that the daemon cannot verify.
@@ -88,8 +86,6 @@ pub const REGISTRATION_FAILED: &str = "cannot register with the CA";
 pub const CANNOT_ORDER: &str = "cannot order until this is mended";
 /// The CA does not know the account any more.
 pub const ACCOUNT_FORGOTTEN: &str = "the CA has forgotten the account, registering anew";
-/// The account has another contact.
-pub const CONTACT_CHANGED: &str = "the CA has the new contact";
 /// The CA asks for a pause.
 pub const CA_OVERLOADED: &str = "the CA is overloaded, new orders wait";
 /// The CA's `Date` differs from the clock.

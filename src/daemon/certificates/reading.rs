@@ -92,7 +92,7 @@ impl Certificates {
     }
 
     fn damaged(&mut self, turn: &mut Turn<'_>, name: &Domain, error: &dyn std::fmt::Display) {
-        let line = Record::warn("storage", message::CERTIFICATE_DAMAGED);
+        let line = Record::warn("storage", "certificate file is damaged, moved to archive/");
         turn.log(line.with("name", name).with("error", error));
         self.outputs.push_back(CertificatesOutput::Archive(name.clone()));
         self.adopt(turn, name, None);

@@ -311,7 +311,7 @@ impl Issuer {
                 known.contact.clone_from(&self.email);
                 self.outputs.push_back(IssuerOutput::Account(known.clone()));
                 let email = self.email.as_deref().unwrap_or("none");
-                turn.log(Record::info("acme", message::CONTACT_CHANGED).with("email", email));
+                turn.log(Record::info("acme", "the CA has the new contact").with("email", email));
             }
             // It is sent again when the directory is read next, which is within a day of an order.
             Err(error) => {
