@@ -44,7 +44,7 @@
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
 //! | storage | [`survey`], [`certs_scan`]: what `io/` reads of it for others to judge |
 //! | more words | [`address`], [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what is shared |
-//! | collections | [`flat`], [`collect`]: with little code; [`pieces`]: text of many short pieces |
+//! | collections | [`flat`]: maps and sets of few entries |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
 //! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
@@ -116,7 +116,6 @@ pub mod certs_scan;
 pub mod challenge;
 pub mod check;
 pub mod cli;
-pub mod collect;
 pub mod config;
 pub mod daemon;
 pub mod dns;
@@ -129,7 +128,6 @@ pub mod keys;
 pub mod lb;
 pub mod log;
 pub mod marathon;
-pub mod pieces;
 pub mod pki;
 pub mod printable;
 pub mod proxy;

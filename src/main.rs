@@ -14,7 +14,6 @@ use marathon_acme::check::report::Look;
 use marathon_acme::cli::list::{Remembered, list};
 use marathon_acme::cli::template::{Filled, Template};
 use marathon_acme::cli::{self, Command};
-use marathon_acme::collect::Collect as _;
 use marathon_acme::config::{Config, ExternalAccount, LogFormat};
 use marathon_acme::daemon::Daemon;
 use marathon_acme::daemon::state::Memory;
@@ -154,12 +153,13 @@ fn key_itself() -> StartError {
 /// What a daemon that uses the storage has noted; nothing where that cannot be read.
 fn remembered(state: Option<&[u8]>) -> BTreeMap<Domain, Remembered> {
     let memory = state.and_then(|bytes| Memory::parse(bytes).ok()).unwrap_or_default();
-    let certificates = memory.certificates.into_iter().map(|(name, memory)| {
+    let mut remembered = BTreeMap::new();
+    for (name, memory) in memory.certificates {
         let renewal = memory.life.as_ref().map(|life| life.renewal);
         let (error, next_try) = (memory.error(), memory.next_try());
-        (name, Remembered { renewal, error, next_try })
-    });
-    certificates.into_map()
+        remembered.insert(name, Remembered { renewal, error, next_try });
+    }
+    remembered
 }
 
 /// Prints a text for the operator, and beside it what is left for him to do.

@@ -7,7 +7,6 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::collect::Collect;
 use crate::time::UnixTime;
 use crate::url::{Scheme, Url};
 
@@ -146,7 +145,9 @@ fn profiles(value: &Value) -> BTreeMap<String, String> {
     let described = |(name, value): (&String, &Value)| {
         (one_line(name), value.as_str().map(one_line).unwrap_or_default())
     };
-    value.as_object().into_iter().flatten().take(LIST_MAX).map(described).into_map()
+    let mut profiles = BTreeMap::new();
+    profiles.extend(value.as_object().into_iter().flatten().take(LIST_MAX).map(described));
+    profiles
 }
 
 impl OrderObject {

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::certs_scan::{Found, STRANGERS_MAX, Stranger};
-use crate::collect::sorted;
 use crate::daemon::certificates::inspect;
 use crate::daemon::model::Stored;
 use crate::domain::Domain;
@@ -134,9 +133,9 @@ impl Files {
     /// Those that HAProxy can load, in the order in which it loads them: of several with one name in them it
     /// serves the one whose file name comes first.
     pub(super) fn in_load_order(&self) -> Vec<(&Domain, &Stored)> {
-        let files = self.sound.keys().map(|name| (format!("{name}.pem"), name));
-        let order = sorted(files.collect::<Vec<_>>());
-        order.into_iter().filter_map(|(_, name)| self.sound.get_key_value(name)).collect()
+        let mut files = BTreeMap::new();
+        files.extend(self.sound.iter().map(|file| (format!("{}.pem", file.0), file)));
+        files.into_values().collect()
     }
 
     /// Whether there is a file of that name that HAProxy can load.

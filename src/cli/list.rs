@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::collect::Collect;
 use crate::config::LogFormat;
 use crate::domain::Domain;
 use crate::pki::bundle::Bundle;
@@ -57,11 +56,10 @@ pub fn list(
     format: LogFormat,
 ) -> String {
     let failed = memory.iter().filter(|(_, remembered)| remembered.error.is_some());
-    let failed = failed.map(|(name, _)| (name, None));
+    let mut found = BTreeMap::new();
+    found.extend(failed.map(|(name, _)| (name, None)));
     // These come last, so that they take the place of the others.
-    let stored = certificates.iter().map(|(name, file)| (name, Some(file)));
-    let found: BTreeMap<&Domain, Option<&Result<Secret, StoreError>>> =
-        failed.chain(stored).into_map();
+    found.extend(certificates.iter().map(|(name, file)| (name, Some(file))));
     let rows = found.into_iter().map(|(name, file)| Row::new(name, file, memory.get(name)));
     let rows: Vec<Row> = rows.collect();
     match format {

@@ -11,9 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::collect::{Collect, sorted_by};
 use crate::config::{CaLimits, Config};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
@@ -257,13 +256,13 @@ impl Budget {
             .iter()
             .map(|(name, at)| (Limit::FailedAuthorizations(name.clone()), FAILURES, *at));
         let all = orders.chain(domains).chain(failures);
-        let left: Vec<Left> = all
+        let mut left: Vec<Left> = all
             .map(|(limit, rate, at)| (limit, rate.left(now, at), rate.tokens))
             .filter(|(_, tokens, of)| tokens < of)
             .map(|(limit, tokens, of)| Left { limit: self.describe(&limit), tokens, of })
             .collect();
-        let part = |left: &Left| u64::from(left.tokens) * 1000 / u64::from(left.of);
-        sorted_by(left, |one, other| part(one).cmp(&part(other)))
+        left.sort_by_key(|left| u64::from(left.tokens) * 1000 / u64::from(left.of));
+        left
     }
 
     /// Counts an order that was just made, and the certificate that it may lead to.
@@ -348,7 +347,7 @@ impl Budget {
 
     /// Counts the names whose authorizations failed, and nothing else.
     pub fn validations_failed(&mut self, now: UnixTime, failed: &[Domain]) {
-        for name in failed.iter().into_set() {
+        for name in failed.iter().collect::<BTreeSet<_>>() {
             take(&mut self.failures, name.clone(), FAILURES, now);
         }
     }
@@ -366,12 +365,11 @@ impl Budget {
 
     /// For `state.json`: times in milliseconds since 1970.
     pub fn to_json(&self) -> Value {
-        let failures = self.failures.iter().map(|(name, at)| (name.to_string(), *at)).into_map();
         json!({
             "orders": self.orders.map(UnixTime::as_millis),
             "domains": times(&self.domains),
             "sets": times(&self.sets),
-            "failures": times(&failures),
+            "failures": times(&self.failures),
             "earlier": times(&self.earlier),
         })
     }
@@ -416,17 +414,19 @@ pub fn is_recent(now: UnixTime, issued: UnixTime) -> bool {
 }
 
 fn registered_domains(names: &[Domain]) -> BTreeSet<String> {
-    names.iter().map(registered_domain).into_set()
+    names.iter().map(registered_domain).collect()
 }
 
 /// The same text for the same names.
 fn set(names: &[Domain]) -> String {
-    let names: BTreeSet<&str> = names.iter().map(Domain::as_str).into_set();
-    names.into_iter().collect::<Vec<_>>().join(" ")
+    let names: BTreeSet<&Domain> = names.iter().collect();
+    names.into_iter().map(Domain::as_str).collect::<Vec<_>>().join(" ")
 }
 
-fn times(buckets: &BTreeMap<String, UnixTime>) -> BTreeMap<&String, i64> {
-    buckets.iter().map(|(key, at)| (key, at.as_millis())).into_map()
+fn times<K: ToString>(buckets: &BTreeMap<K, UnixTime>) -> Map<String, Value> {
+    let mut times = Map::new();
+    times.extend(buckets.iter().map(|(key, at)| (key.to_string(), at.as_millis().into())));
+    times
 }
 
 fn time(value: &Value) -> Option<UnixTime> {
@@ -435,7 +435,9 @@ fn time(value: &Value) -> Option<UnixTime> {
 
 fn read<K: Ord>(value: &Value, key: impl Fn(&str) -> Option<K>) -> BTreeMap<K, UnixTime> {
     let entries = value.as_object().into_iter().flatten();
-    entries.filter_map(|(text, at)| Some((key(text)?, time(at)?))).into_map()
+    let mut times = BTreeMap::new();
+    times.extend(entries.filter_map(|(text, at)| Some((key(text)?, time(at)?))));
+    times
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::acme::order::ORDER_DEADLINE;
-use crate::collect::Collect;
 use crate::time::Instant;
 
 /// So long they stay in any case. A challenge may have been answered by both runs, and then a CA may look
@@ -24,7 +23,7 @@ pub(super) struct LeftOvers {
 impl LeftOvers {
     /// These were found.
     pub(super) fn found(now: Instant, tokens: &[String]) -> LeftOvers {
-        let tokens: BTreeSet<String> = tokens.iter().cloned().into_set();
+        let tokens: BTreeSet<String> = tokens.iter().cloned().collect();
         LeftOvers { since: (!tokens.is_empty()).then_some(now), tokens }
     }
 

@@ -1,10 +1,10 @@
 //! From the moment on which this instance holds the storage to the one on which it lets go of it: by
 //! stepping down, which is a restart within the process, or by the end of the process. Part of the daemon.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::challenge::Responder;
-use crate::collect::Collect;
 use crate::daemon::model::Urgency;
 
 use crate::daemon::storekeeper::{Opened, Purpose};
@@ -153,7 +153,7 @@ impl Daemon {
         let goes_on = self.errand.serves() && self.storage.trouble().is_none();
         if self.storage.is_active() && !goes_on {
             let published = self.front.responder.tokens().map(str::to_string);
-            for token in published.chain(self.left_overs.take()).into_set() {
+            for token in published.chain(self.left_overs.take()).collect::<BTreeSet<_>>() {
                 self.front.responder.withdraw(&token);
                 self.storage.store(Purpose::Challenge, Change::Withdraw { token });
             }

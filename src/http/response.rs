@@ -3,7 +3,6 @@
 
 use super::message::Headers;
 use super::request::is_field;
-use crate::pieces::put;
 
 /// An answer of ours. `Content-Length` and `Connection` are written by the codec; a field that could
 /// break out of its line is left out.
@@ -63,7 +62,7 @@ pub(crate) fn write_response(response: &ServerResponse, content: Content, close:
     let body = if content == Content::Whole { response.body.as_slice() } else { &[] };
     let mut bytes = Vec::with_capacity(HEAD_BYTES_USUAL + body.len());
     let mut write = |parts: &[&str]| {
-        parts.iter().for_each(|part| put(&mut bytes, part.as_bytes()));
+        parts.iter().for_each(|part| bytes.extend_from_slice(part.as_bytes()));
     };
     write(&[status_line(response.status), "\r\nContent-Type: ", response.content_type]);
     for (name, value) in response.headers.iter() {
@@ -73,7 +72,7 @@ pub(crate) fn write_response(response: &ServerResponse, content: Content, close:
     }
     let length = response.body.len().to_string();
     write(&["\r\nContent-Length: ", &length, if close { CLOSE } else { "\r\n\r\n" }]);
-    put(&mut bytes, body);
+    bytes.extend_from_slice(body);
     bytes
 }
 

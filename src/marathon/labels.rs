@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::collect::sorted;
 use crate::config::Config;
 use crate::domain::{Domain, DomainError};
 use crate::hint::Hint;
@@ -123,7 +122,7 @@ pub enum Notice {
 /// first `domains_max` are accepted, by port index and in the order of the lists.
 pub fn claims(app: &App, group: &str, selection: Selection, domains_max: usize) -> Claims {
     let mut claims = Claims::default();
-    let mut lists = Vec::new();
+    let mut lists = BTreeSet::new();
     let labels =
         app.labels.iter().filter_map(|(name, list)| Some((name, domain_index(name)?, list)));
     for (label, index, list) in labels {
@@ -136,7 +135,9 @@ pub fn claims(app: &App, group: &str, selection: Selection, domains_max: usize) 
             continue;
         }
         match index.parse::<usize>().ok().filter(|index| *index < app.ports) {
-            Some(port_index) => lists.push((port_index, label, list)),
+            Some(port_index) => {
+                lists.insert((port_index, label, list));
+            }
             None => {
                 let (app_id, label, ports) = (shown(&app.id), shown(label), app.ports);
                 claims.note(Notice::PortOutOfRange { app: app_id, label, ports });
@@ -145,7 +146,7 @@ pub fn claims(app: &App, group: &str, selection: Selection, domains_max: usize) 
     }
     // As text, 10 stands before 2.
     let mut room = domains_max;
-    for (port_index, label, list) in sorted(lists) {
+    for (port_index, label, list) in lists {
         room -= claims.read_list(app, (label, port_index), list, selection, room);
     }
     claims

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use crate::acme::call::CallError;
 use crate::acme::jws::key_authorization;
 use crate::acme::types::{AuthorizationObject, Http01, OrderObject, Status, location};
-use crate::collect::Collect;
 use crate::domain::Domain;
 use crate::http::Response;
 use crate::keys::AccountKey;
@@ -54,8 +53,8 @@ impl Order {
             }
         };
         let theirs: BTreeSet<String> =
-            order.identifiers.iter().map(|name| name.to_ascii_lowercase()).into_set();
-        let ours = self.request.names.iter().map(Domain::to_string).into_set();
+            order.identifiers.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let ours = self.request.names.iter().map(Domain::to_string).collect();
         let replaced = order.replaces.clone();
         match order.status {
             Status::Pending | Status::Ready if theirs == ours => {

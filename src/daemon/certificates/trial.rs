@@ -7,9 +7,8 @@
 //! forgets a trial: what lies in `certs/` then stays, and what was withheld, of which `archive/` has a copy,
 //! is ordered anew.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 
-use crate::collect::sorted_by;
 use crate::daemon::model::{Catalog, FollowUp, Life, Spread, Stored, Trouble, Urgency};
 
 use crate::domain::Domain;
@@ -239,11 +238,11 @@ impl Catalog for Certificates {
 
     fn latest(&self, count: usize) -> Vec<Domain> {
         let written = self.entries.iter();
-        let written: Vec<(UnixTime, &Domain)> = written
-            .filter_map(|(name, entry)| Some((entry.to_be_seen()?.not_before, name)))
+        let mut written: Vec<(Reverse<UnixTime>, &Domain)> = written
+            .filter_map(|(name, entry)| Some((Reverse(entry.to_be_seen()?.not_before), name)))
             .collect();
-        let latest_first = sorted_by(written, |one, other| other.0.cmp(&one.0));
-        latest_first.into_iter().take(count).map(|(_, name)| name.clone()).collect()
+        written.sort_unstable();
+        written.into_iter().take(count).map(|(_, name)| name.clone()).collect()
     }
 
     fn following(&self, name: Option<&Domain>) -> Option<Domain> {

@@ -7,7 +7,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::acme::renewal_info::Window;
-use crate::collect::Collect as _;
 use crate::daemon::budget::Left;
 use crate::daemon::model::{Stored, Trouble, Wish, Wishes};
 
@@ -201,7 +200,9 @@ impl Certificates {
             };
             Some((name.clone(), Arc::new(Wish { names, source })))
         };
-        self.entries.iter().filter_map(|(name, entry)| asked(name, entry)).into_map()
+        let mut wishes = Wishes::new();
+        wishes.extend(self.entries.iter().filter_map(|(name, entry)| asked(name, entry)));
+        wishes
     }
 
     /// The limits of the CA that hold orders back, each with the time at which there is room.

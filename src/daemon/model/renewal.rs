@@ -2,10 +2,10 @@
 //! it, what the CA advises, and the moment chosen for its renewal. Asks nobody and draws no chance of
 //! its own.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::acme::renewal_info::{ASK_AGAIN_MAX, NoSuggestion, Suggestion, Window, cert_id, pause};
-use crate::collect::Collect;
 use crate::domain::Domain;
 use crate::keys::{Keys, jittered};
 use crate::log::{Level, Record, message};
@@ -86,7 +86,8 @@ impl Stored {
     /// What a whole file says.
     pub(crate) fn of(bundle: &Bundle) -> Stored {
         let leaf = bundle.leaf();
-        let names = leaf.names.iter().filter_map(|name| Domain::parse(name).ok()).into_set();
+        let names: BTreeSet<Domain> =
+            leaf.names.iter().filter_map(|name| Domain::parse(name).ok()).collect();
         Stored {
             names: names.into_iter().collect(),
             not_before: leaf.not_before,

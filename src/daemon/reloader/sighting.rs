@@ -1,11 +1,10 @@
 //! What is to be seen of a load balancer, and in words what was seen instead. Probes nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::collect::sorted;
 use crate::daemon::model::{Catalog, Shadowed};
 use crate::daemon::transport::TransportError;
 use crate::domain::Domain;
@@ -121,13 +120,11 @@ pub(super) fn left(
     acknowledged: u64,
     (suspect, places): (Option<&Domain>, &[SocketAddr]),
 ) -> Left {
-    let mut names: Vec<Domain> = writes.since(acknowledged).cloned().collect();
+    let mut names: BTreeSet<Domain> = writes.since(acknowledged).cloned().collect();
     names.extend(suspect.cloned());
     if acknowledged == 0 {
         names.extend(catalog.latest(LATEST));
     }
-    names = sorted(names);
-    names.dedup();
     names.retain(|name| catalog.matters(name));
     let everywhere = |name: Domain| places.iter().map(move |place| (name.clone(), *place));
     names.into_iter().flat_map(everywhere).collect()

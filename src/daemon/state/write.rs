@@ -9,7 +9,6 @@ use crate::daemon::model::{self, AccountMemory, CaMemory, CertificateMemory, UpT
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::Hint;
-use crate::pieces::{json, put};
 use crate::time::UnixTime;
 
 use super::VERSION;
@@ -175,10 +174,11 @@ impl MemoryWriter {
         cas: &FlatMap<String, CaMemory>,
     ) -> MemoryWriter {
         let cas = cas.iter().map(|(url, ca)| (url.as_str(), Ca::of(ca))).collect();
-        let mut bytes = json(&Head { version: VERSION, reload_owed, reloaded, cas });
+        let mut bytes = Vec::new();
+        append(&mut bytes, &Head { version: VERSION, reload_owed, reloaded, cas });
         // Its last byte closes it, behind the certificates.
         bytes.pop();
-        put(&mut bytes, b",\"certificates\":{");
+        bytes.extend_from_slice(b",\"certificates\":{");
         MemoryWriter { bytes, last: None, is_first: true }
     }
 
@@ -201,9 +201,9 @@ impl MemoryWriter {
             let before: &[u8] = if std::mem::take(&mut self.is_first) { b"\"" } else { b",\"" };
             // A domain has no character that JSON escapes.
             for piece in [before, name.as_str().as_bytes(), b"\":"] {
-                put(&mut self.bytes, piece);
+                self.bytes.extend_from_slice(piece);
             }
-            self.bytes.append(&mut json(&Certificate::of(memory)));
+            append(&mut self.bytes, &Certificate::of(memory));
         }
         self.last = last.cloned().or(self.last.take());
         count
@@ -211,9 +211,14 @@ impl MemoryWriter {
 
     /// The whole text.
     pub fn finish(mut self) -> Vec<u8> {
-        put(&mut self.bytes, b"}}\n");
+        self.bytes.extend_from_slice(b"}}\n");
         self.bytes
     }
+}
+
+/// Appends a value as JSON.
+fn append(bytes: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(bytes, value).expect("every map key is a string");
 }
 
 impl<'a> Ca<'a> {

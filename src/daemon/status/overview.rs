@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use crate::collect::sorted;
 use crate::daemon::budget::Left;
 use crate::daemon::certificates::{Certificates, Counts, State, View};
 use crate::domain::Domain;
@@ -85,7 +84,7 @@ impl Selection {
 
     /// The names, in their order.
     pub(super) fn into_names(self) -> Vec<Domain> {
-        sorted(self.kept.into_vec()).into_iter().map(|(_, name)| name).collect()
+        self.kept.into_sorted_vec().into_iter().map(|(_, name)| name).collect()
     }
 }
 

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::collect::{Collect, sorted};
 use crate::daemon::model::{Source, Wish, Wishes};
 
 use crate::domain::Domain;
@@ -54,14 +53,15 @@ struct Group {
 /// each domain has a certificate of its own, the apps share that one. In one app, labels with the same first
 /// name are one wish. A wish whose names are all in another one is dropped: the larger one does for both.
 /// What has more names than a certificate takes is split.
-pub(super) fn gather(apps: Vec<&Said>, holders: &Holders, grouping: Grouping) -> Gathered {
-    let apps = sorted(apps);
+pub(super) fn gather(mut apps: Vec<&Said>, holders: &Holders, grouping: Grouping) -> Gathered {
+    apps.sort_unstable();
     let mut gathered = Gathered::default();
     let mut owners = Owners::of(&apps, holders);
     let oddity = owners.limit(&apps, grouping.domains_max, &mut gathered.skipped);
     gathered.oddities.extend(oddity);
     if !grouping.together {
-        let versions = apps.iter().map(|app| (app.app.as_str(), app.version.as_str())).into_map();
+        let mut versions = BTreeMap::new();
+        versions.extend(apps.iter().map(|app| (app.app.as_str(), app.version.as_str())));
         for (name, app, held) in owners.placed() {
             let version = versions.get(app).copied().unwrap_or_default();
             let is_same = |held: &&Arc<Wish>| {
@@ -111,7 +111,7 @@ fn merge(apps: &[&Said], owners: &Owners<'_>, gathered: &mut Gathered) -> BTreeM
                 source: Source { app: app.app.clone(), version: app.version.clone() },
                 label: label.label.clone(),
             });
-            let known: BTreeSet<Domain> = group.names.iter().cloned().into_set();
+            let known: BTreeSet<Domain> = group.names.iter().cloned().collect();
             group.names.extend(names.into_iter().filter(|name| !known.contains(name)));
         }
     }
@@ -124,10 +124,10 @@ fn absorb(groups: &mut BTreeMap<Domain, Group>) {
     if groups.values().all(|group| group.names.len() == 1) {
         return;
     }
-    let sets: BTreeMap<Domain, BTreeSet<Domain>> = groups
-        .iter()
-        .map(|(key, group)| (key.clone(), group.names.iter().cloned().into_set()))
-        .into_map();
+    let mut sets: BTreeMap<Domain, BTreeSet<Domain>> = BTreeMap::new();
+    for (key, group) in &*groups {
+        sets.insert(key.clone(), group.names.iter().cloned().collect());
+    }
     // What contains a group names its first name as well: only these have to be compared.
     let mut naming: BTreeMap<&Domain, Vec<&Domain>> = BTreeMap::new();
     for (key, set) in &sets {
@@ -153,7 +153,7 @@ fn absorb(groups: &mut BTreeMap<Domain, Group>) {
 fn split(groups: BTreeMap<Domain, Group>, names_max: usize, gathered: &mut Gathered) {
     let large = groups.values().any(|group| group.names.len() > names_max);
     let mut taken: BTreeSet<Domain> =
-        if large { groups.keys().cloned().into_set() } else { BTreeSet::new() };
+        if large { groups.keys().cloned().collect() } else { BTreeSet::new() };
     let certificates = &mut gathered.certificates;
     for (key, Group { names, source, label }) in groups {
         if names.len() <= names_max {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
-use crate::collect::{Collect as _, sorted};
 use crate::config::{Config, DOMAINS_MAX};
 use crate::marathon::{App, AppError, Selection};
 
@@ -127,7 +126,8 @@ impl Known {
     /// Ranks the apps of this list: before there are too many domains nothing is spent on that.
     fn rank(&mut self, holders: &Holders) {
         let listed = self.apps.iter().filter(|(_, app)| app.last == self.list);
-        self.ranked = listed.map(|(key, app)| (rank(&app.said, holders), *key)).into_set();
+        self.ranked.clear();
+        self.ranked.extend(listed.map(|(key, app)| (rank(&app.said, holders), *key)));
     }
 
     /// Lets go of the domains that are more than `kept_max`. What is left is the same in whatever order
@@ -151,10 +151,12 @@ impl Known {
         let list = self.list;
         let gone = self.apps.extract_if(.., |_, app| app.last < list);
         let gone: Vec<Said> = gone.map(|(_, app)| app.said).collect();
+        let mut gone: Vec<&Said> = gone.iter().collect();
         let new = self.apps.values().filter(|app| app.first == list);
-        let new: Vec<&Said> = new.map(|app| &app.said).collect();
-        let same = sorted(new) == sorted(gone.iter().collect());
-        let same = self.last.replace((list, self.count)).is_some() && same;
+        let mut new: Vec<&Said> = new.map(|app| &app.said).collect();
+        gone.sort_unstable();
+        new.sort_unstable();
+        let same = self.last.replace((list, self.count)).is_some() && new == gone;
         if same { None } else { self.last(rules, holders) }
     }
 

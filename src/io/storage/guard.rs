@@ -1,12 +1,11 @@
 //! Looks through `certs/` for what is not ours and for what of ours was changed by others. Reads nothing
 //! that is not a file, judges nothing, and never touches what it finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::ErrorKind;
 
 use crate::certs_scan::{Found, Look, STRANGER_BYTES_MAX, STRANGERS_MAX, Stranger};
-use crate::collect::{Collect as _, sorted};
 use crate::domain::Domain;
 use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
@@ -57,7 +56,7 @@ impl<F: Files> Storage<F> {
                 None => others.push(file),
             }
         }
-        let mut ours = sorted(ours);
+        ours.sort_unstable();
         let (mut changed, mut odd) = (Vec::new(), Vec::new());
         let first = self.known.looks.checked_rem(ours.len()).unwrap_or(0);
         let looked = ours.len().min(LOOKS_MAX);
@@ -73,10 +72,11 @@ impl<F: Files> Storage<F> {
         }
         self.known.looks = first + looked;
         odd.extend(misnamed.iter().filter(|name| ours.contains(name)).cloned());
-        let odd = odd.into_iter().into_set();
+        let odd: BTreeSet<Domain> = odd.into_iter().collect();
         ours.retain(|name| !odd.contains(name));
         others.extend(odd.iter().map(|name| format!("{name}.pem")));
-        let (strangers, more) = self.strangers(&sorted(others));
+        others.sort_unstable();
+        let (strangers, more) = self.strangers(&others);
         Ok(Look { ours, changed, strangers, more })
     }
 

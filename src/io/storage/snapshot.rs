@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use crate::collect::sorted_by;
 use crate::domain::Domain;
 use crate::seam::StoreError;
 use crate::secret::Secret;
@@ -30,7 +29,9 @@ pub fn read_only(dir: &Path) -> Result<Snapshot, StoreError> {
     let storage = Storage::new(dir.into(), 0, 0);
     let mut certificates = Vec::new();
     let files = optional(storage.names("certs"))?.unwrap_or_default();
-    for name in files.iter().filter_map(|file| domain_of(file)) {
+    let mut names: Vec<Domain> = files.iter().filter_map(|file| domain_of(file)).collect();
+    names.sort_unstable();
+    for name in names {
         match optional(storage.read_text(&certificate(&name), FILE_BYTES_MAX)) {
             // Archived since the names were read.
             Ok(None) => {}
@@ -38,7 +39,6 @@ pub fn read_only(dir: &Path) -> Result<Snapshot, StoreError> {
             Err(error) => certificates.push((name, Err(error))),
         }
     }
-    let certificates = sorted_by(certificates, |(left, _), (right, _)| left.cmp(right));
     let state = storage.read_state().ok();
     Ok(Snapshot { certificates, state })
 }
