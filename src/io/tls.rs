@@ -4,17 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::config::Config;
 use crate::pki::read_certificates;
-use crate::pki::signatures::SIGNATURES;
-use crate::pki::verification::readable;
 use crate::seam::{CloseReason, Tls, Trust};
 use crate::url::Host;
 
@@ -69,7 +63,7 @@ impl TlsClients {
         };
         let acme = acme.unwrap_or_else(|| Arc::clone(&common));
         let marathon = marathon.unwrap_or(common);
-        Ok(TlsClients { acme, marathon, web_pki, unjudged: onlooker() })
+        Ok(TlsClients { acme, marathon, web_pki, unjudged: verified_by(Verifier::Any) })
     }
 
     /// A new TLS connection, on which nothing was said yet.
@@ -94,65 +88,20 @@ impl TlsClients {
     }
 }
 
-/// A client for whoever is at the other end. It says nothing and believes nothing: which certificate is
-/// served there is all that it is asked.
-fn onlooker() -> Arc<ClientConfig> {
-    verified_by(Arc::new(Onlooker))
-}
-
 /// A client with this certificate verifier. TLS 1.2 and 1.3: rustls has nothing below.
-fn verified_by(verifier: Arc<dyn ServerCertVerifier>) -> Arc<ClientConfig> {
+fn verified_by(verifier: Verifier) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_details(Arc::new(provider()), Arc::new(WallClock))
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for TLS 1.2 and 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     Arc::new(config)
 }
 
-/// Takes every certificate, and sees to it that the peer has its key.
-#[derive(Debug)]
-struct Onlooker;
-
-impl ServerCertVerifier for Onlooker {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, &readable(certificate), signature, &SIGNATURES)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, &readable(certificate), signature, &SIGNATURES)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        SIGNATURES.supported_schemes()
-    }
-}
-
 /// A client that verifies servers by these issuers, and accepts these certificates as servers' own.
 fn client(roots: RootCertStore, pins: Vec<CertificateDer<'static>>) -> Arc<ClientConfig> {
-    verified_by(Arc::new(Verifier { roots, pins }))
+    verified_by(Verifier::Trusted { roots, pins })
 }
 
 fn built_in_roots() -> RootCertStore {
@@ -321,9 +270,12 @@ mod tests {
         poison.set_criticality(true);
         params.custom_extensions.push(poison);
         let leaf = params.self_signed(&key).unwrap();
-        assert!(shakes_hands(onlooker(), &leaf, &key));
+        assert!(shakes_hands(verified_by(Verifier::Any), &leaf, &key));
         let other = KeyPair::generate().unwrap();
-        assert!(!shakes_hands(onlooker(), &leaf, &other), "a server without the key");
+        assert!(
+            !shakes_hands(verified_by(Verifier::Any), &leaf, &other),
+            "a server without the key"
+        );
         // Who named the certificate itself has judged it; anybody else's is refused.
         let mut roots = RootCertStore::empty();
         roots.add(leaf.der().clone()).unwrap();
