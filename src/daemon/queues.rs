@@ -1,5 +1,6 @@
-//! How much waits in each of the daemon's queues: what may never grow without bound, whatever the peers
-//! do. Read by whoever watches the daemon; decides nothing.
+//! How much waits in each of the daemon's queues: what may never grow without bound, whatever the
+//! peers do. Only the simulator reads it, after each input, so the linker leaves it out of the
+//! released binary. Must never decide anything.
 
 use super::Daemon;
 
