@@ -1,7 +1,7 @@
-//! Maps and sets of few entries: sorted, in one piece of memory, with next to no code of their own. The
-//! standard library's trees bring some 8 KB into the program for each kind of entry, and for what there
-//! are a dozen of they are no faster. Must never hold what grows with the number of apps or domains: an
-//! entry that comes or goes moves all behind it.
+//! Sorted maps and sets of few entries, each in one `Vec`. They exist for the size of the program:
+//! with `BTreeMap` and `BTreeSet` instead, the static binary is 212,992 bytes larger, which exceeds
+//! its budget (`make size`). Must never hold what grows with the number of apps or domains: an
+//! insertion or removal moves all entries behind it.
 
 use std::borrow::Borrow;
 use std::fmt::{self, Debug, Formatter};
