@@ -163,26 +163,4 @@ mod tests {
         assert!(key.verifies(input.as_bytes(), &signature));
         assert!(!key.verifies(b"other", &signature));
     }
-
-    #[test]
-    fn keys_that_are_refused() {
-        let changed = |name: &str, value: Value| {
-            let mut jwk = example();
-            jwk[name] = value;
-            Jwk::parse(&jwk).map_err(|problem| problem.kind)
-        };
-        let bad = Err("badPublicKey");
-        assert_eq!(changed("crv", json!("P-384")), bad);
-        assert_eq!(changed("kty", json!("oct")), bad);
-        assert_eq!(changed("d", json!("AA")), bad);
-        assert_eq!(changed("x", json!("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVE")), bad);
-        assert_eq!(changed("x", json!("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU=")), bad);
-        assert_eq!(changed("y", json!("x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a1")), bad);
-        let zeros = URL_SAFE_NO_PAD.encode([&[0][..], &[255; 256]].concat());
-        assert_eq!(changed("kty", json!("RSA")), bad);
-        let rsa = |n: &str| Jwk::parse(&json!({"kty": "RSA", "n": n, "e": "AQAB"})).map(|_| ());
-        assert!(rsa(&zeros).is_err());
-        assert!(rsa(&URL_SAFE_NO_PAD.encode([255; 128])).is_err());
-        assert_eq!(rsa(&URL_SAFE_NO_PAD.encode([255; 256])), Ok(()));
-    }
 }

@@ -45,8 +45,6 @@ pub(super) struct Draft {
     pub(super) fields: String,
     /// Changes the signature's bytes.
     pub(super) spoil_signature: fn(Vec<u8>) -> Vec<u8>,
-    /// Changes the finished JSON text.
-    pub(super) spoil_body: fn(String) -> String,
 }
 
 impl Client {
@@ -94,7 +92,6 @@ impl Client {
             payload: encoded(payload),
             fields: "User-Agent: test\r\nContent-Type: application/jose+json".to_string(),
             spoil_signature: |signature| signature,
-            spoil_body: |body| body,
         }
     }
 
@@ -107,7 +104,7 @@ impl Client {
             "payload": draft.payload,
             "signature": encoded(signature),
         });
-        self.send_body(&draft.path, &draft.fields, &(draft.spoil_body)(jws.to_string()))
+        self.send_body(&draft.path, &draft.fields, &jws.to_string())
     }
 
     pub(super) fn send_body(&mut self, path: &str, fields: &str, body: &str) -> Response {

@@ -143,35 +143,3 @@ fn a_binding_by_the_wrong_hand() {
     assert_eq!(refused(|draft| draft.secret = b"another"), unauthorized);
     assert_eq!(refused(|draft| draft.header["kid"] = json!("external-2")), unauthorized);
 }
-
-#[test]
-fn a_binding_of_the_wrong_form() {
-    let header = |name: &'static str, value: Value| refused(|draft| draft.header[name] = value);
-    assert_eq!(header("alg", json!("HS512")), malformed());
-    assert_eq!(header("alg", json!("ES256")), malformed());
-    assert_eq!(header("kid", json!(1)), malformed());
-    assert_eq!(header("url", json!("https://ca.test/new-account/")), malformed());
-    assert_eq!(header("nonce", json!("AAAA")), malformed());
-    assert_eq!(header("jwk", json!({})), malformed());
-    assert_eq!(refused(|draft| draft.header = json!([])), malformed());
-    let other = jwk(&seeded::Signer::from_seed(101));
-    assert_eq!(refused(|draft| draft.payload = other), malformed());
-    assert_eq!(refused(|draft| draft.payload["alg"] = json!("ES256")), malformed());
-    assert_eq!(refused(|draft| draft.payload = json!("x")), malformed());
-
-    let altered = |alter: fn(&mut Value)| {
-        let mut client = unbound();
-        let mut altered = binding(&client, |_| {});
-        alter(&mut altered);
-        problem(&register(&mut client, altered))
-    };
-    assert_eq!(altered(|binding| *binding = json!("x")), malformed());
-    assert_eq!(altered(|binding| binding["header"] = json!({})), malformed());
-    assert_eq!(altered(|binding| binding["signature"] = json!(null)), malformed());
-    for name in ["protected", "payload", "signature"] {
-        let mut client = unbound();
-        let mut padded = binding(&client, |_| {});
-        padded[name] = json!(format!("{}=", padded[name].as_str().unwrap()));
-        assert_eq!(problem(&register(&mut client, padded)), malformed(), "{name}");
-    }
-}

@@ -49,16 +49,3 @@ fn each_ends_at_a_root_of_its_own() {
         assert_eq!(name, format!("Stand-in Root {}", number + 1));
     }
 }
-
-#[test]
-fn another_chain_is_asked_for_as_strictly_as_the_first() {
-    let mut client = Client::registered(|settings| settings.alternates = 1);
-    client.issue(&["a.example.com"]);
-    assert_eq!(alternates(&client.read("/cert/0")).len(), 1);
-    let path = "/cert/0/alternate/1";
-    assert_eq!(problem(&client.read("/cert/0/alternate/2")), kind(404, "malformed"));
-    assert_eq!(problem(&client.get("GET", path)), kind(405, "malformed"));
-    assert_eq!(problem(&client.post(path, &json!({}))), malformed());
-    client.register_another(101);
-    assert_eq!(problem(&client.read(path)), kind(403, "unauthorized"));
-}

@@ -84,18 +84,6 @@ fn the_identifier_is_key_identifier_and_serial_as_der_has_them() {
 }
 
 #[test]
-fn an_identifier_that_is_unknown_or_malformed() {
-    let (mut client, cert_id) = renewing(|_| {});
-    let unknown = info(&mut client, "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE");
-    assert_eq!(problem(&unknown), kind(404, "malformed"));
-    for bad in [format!("{cert_id}="), cert_id.replace('.', ""), String::new(), "a.b.c".into()] {
-        assert_eq!(problem(&info(&mut client, &bad)), malformed(), "{bad}");
-    }
-    let doubled = client.get("GET", &format!("/renewal-info//{cert_id}"));
-    assert_eq!(problem(&doubled), kind(404, "malformed"));
-}
-
-#[test]
 fn answers_with_something_wrong() {
     let (mut client, cert_id) = renewing(|_| {});
     fault(&mut client, RenewalInfoFault::NoRetryAfter);
