@@ -1,6 +1,6 @@
 //! Dates that depend on the expiry of the stored certificate: the longest pause after a failure, the end of
-//! a deferral, the exclusion of failing names, and the last moment for a rollback. Arithmetic only; never
-//! decides what is next.
+//! a deferral, and the exclusion of failing names; and what becomes of dates when the clock is set back.
+//! Arithmetic only; never decides what is next.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::domain::Domain;
 use crate::keys::Keys;
 use crate::time::UnixTime;
 
-use super::entry::Entry;
+use super::entry::{Entry, Step};
 
 /// In the last tenth of the lifetime, the limits that are counted here no longer defer an order.
 const LAST_CHANCE_PART: u32 = 10;
@@ -68,5 +68,26 @@ impl Entry {
         }
         let in_service = self.memory.left_out.iter_mut().filter(|(name, _)| stored.is_for(name));
         in_service.for_each(|(_, trouble)| trouble.bring_forward(now, spread));
+    }
+    /// The wall clock may have been set back: nothing waits for a date that it has only seen by error.
+    /// What the disk refused is tried at once, and an order was made by now at the latest.
+    pub(super) fn clamp(&mut self, now: UnixTime) {
+        if let Step::Reading { again_at: Some(at) }
+        | Step::Storing { again_at: Some(at), .. }
+        | Step::Archiving { again_at: Some(at) } = &mut self.step
+        {
+            *at = now.min(*at);
+        }
+        if let Some(attempt) = &mut self.memory.attempt {
+            attempt.at = attempt.at.min(now);
+        }
+        let troubles = self.memory.troubles_mut();
+        troubles.for_each(|trouble| trouble.clamp(now));
+        self.memory.removed.values_mut().for_each(|trouble| trouble.clamp(now));
+        self.memory.name_changes.iter_mut().for_each(|changes| changes.clamp(now));
+        if let Some(life) = &mut self.memory.life {
+            life.clamp(now);
+        }
+        self.held = None;
     }
 }

@@ -468,28 +468,6 @@ impl Entry {
         }
         self.held = Some(Box::new(held));
     }
-
-    /// The wall clock may have been set back: nothing waits for a date that it has only seen by error.
-    /// What the disk refused is tried at once, and an order was made by now at the latest.
-    pub(super) fn clamp(&mut self, now: UnixTime) {
-        if let Step::Reading { again_at: Some(at) }
-        | Step::Storing { again_at: Some(at), .. }
-        | Step::Archiving { again_at: Some(at) } = &mut self.step
-        {
-            *at = now.min(*at);
-        }
-        if let Some(attempt) = &mut self.memory.attempt {
-            attempt.at = attempt.at.min(now);
-        }
-        let troubles = self.memory.troubles_mut();
-        troubles.for_each(|trouble| trouble.clamp(now));
-        self.memory.removed.values_mut().for_each(|trouble| trouble.clamp(now));
-        self.memory.name_changes.iter_mut().for_each(|changes| changes.clamp(now));
-        if let Some(life) = &mut self.memory.life {
-            life.clamp(now);
-        }
-        self.held = None;
-    }
 }
 
 fn order_at(at: When, why: Why) -> Option<Next> {

@@ -374,37 +374,6 @@ impl Certificates {
         self.outputs.push_back(CertificatesOutput::Changed(Some((name.clone(), is_new))));
     }
 
-    /// Takes in how a [`CertificatesOutput::Archive`] ended.
-    pub fn archived(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
-        if result.is_ok() {
-            self.outputs.push_back(CertificatesOutput::Changed(None));
-        }
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        // A damaged file has left its entry already.
-        let Step::Archiving { again_at } = &mut entry.step else { return };
-        match result {
-            Ok(()) => {
-                let why = if entry.superseded { "superseded" } else { "expired and unwanted" };
-                let line =
-                    Record::info("storage", message::CERTIFICATE_ARCHIVED).with("name", name);
-                turn.log(line.with("reason", why));
-                self.note_earlier(name, &[]);
-                let Some(entry) = self.entries.get_mut(name) else { return };
-                (entry.stored, entry.memory.life, entry.superseded) = (None, None, false);
-                self.unsaved = Some(Urgency::Now);
-                self.step(name, Step::Resting);
-            }
-            Err(error) => {
-                let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
-                *again_at = Some(at);
-                let line = Record::error("storage", "cannot archive certificate");
-                let line = line.with("name", name).with("error", &error).with("next_try", at);
-                turn.log(line.hinted(Hint::of_storage(error.kind)));
-                self.reindex(name);
-            }
-        }
-    }
-
     /// The process ends soon: an order of which the CA does not know yet is not begun, and not counted.
     pub fn cancel_unbegun(&mut self, turn: &mut Turn<'_>) {
         for name in self.recording.clone() {

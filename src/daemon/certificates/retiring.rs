@@ -1,14 +1,20 @@
 //! Files that no app wants any more and that would only stand in another one's way: of two files with one
 //! name in them HAProxy serves the alphabetically first, however old it is. Part of the scheduler's
-//! machine; how such a file is archived is in `ordering.rs`.
+//! machine; a file that has expired and that no app wants is archived likewise.
 
 use std::collections::BTreeSet;
 
+use crate::daemon::model::Urgency;
 use crate::domain::Domain;
+use crate::hint::Hint;
+use crate::keys::jittered;
+use crate::log::{Record, message};
+use crate::seam::StoreError;
 use crate::time::UnixTime;
+use crate::turn::Turn;
 
-use super::Certificates;
 use super::entry::{Entry, Step};
+use super::{Certificates, CertificatesOutput, WRITE_PAUSE};
 
 impl Certificates {
     /// Finds the unwanted certificates that may go: all their wanted names are in certificates that are
@@ -42,6 +48,37 @@ impl Certificates {
         let Some(new) = names(name) else { return };
         if self.surplus.iter().filter_map(names).flatten().any(|name| new.contains(name)) {
             self.retire(now);
+        }
+    }
+
+    /// Takes in how a [`CertificatesOutput::Archive`] ended.
+    pub fn archived(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
+        if result.is_ok() {
+            self.outputs.push_back(CertificatesOutput::Changed(None));
+        }
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        // A damaged file has left its entry already.
+        let Step::Archiving { again_at } = &mut entry.step else { return };
+        match result {
+            Ok(()) => {
+                let why = if entry.superseded { "superseded" } else { "expired and unwanted" };
+                let line =
+                    Record::info("storage", message::CERTIFICATE_ARCHIVED).with("name", name);
+                turn.log(line.with("reason", why));
+                self.note_earlier(name, &[]);
+                let Some(entry) = self.entries.get_mut(name) else { return };
+                (entry.stored, entry.memory.life, entry.superseded) = (None, None, false);
+                self.unsaved = Some(Urgency::Now);
+                self.step(name, Step::Resting);
+            }
+            Err(error) => {
+                let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
+                *again_at = Some(at);
+                let line = Record::error("storage", "cannot archive certificate");
+                let line = line.with("name", name).with("error", &error).with("next_try", at);
+                turn.log(line.hinted(Hint::of_storage(error.kind)));
+                self.reindex(name);
+            }
         }
     }
 }
