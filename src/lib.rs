@@ -14,7 +14,8 @@
 //!    ┌───┴─────────────────────────────────────────▼───┐
 //!    │ daemon/  decides. Owns every machine and every  │
 //!    │          deadline. No I/O, no clock, no chance. │
-//!    └──┬────────────┬───────────┬──────────┬──────────┘
+//!    └──┬────────────────────┬───────────────────────┘
+//!       │                 client/                        requests of ours, on their way to peers
 //!     acme/       marathon/     lb/      challenge/      what is said to whom
 //!       └────────────┴─────┬─────┴──────────┘
 //!                  http/  dns/  pki/                     how it is said
@@ -34,6 +35,7 @@
 //! | | and what the service manager hands over and hears |
 //! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
 //! | [`check`] | `--check`: another machine on the same seam, which asks and judges, and changes nothing |
+//! | [`client`] | outbound requests: names, connections, TLS, HTTP, proxies; for the daemon and the check |
 //! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
 //! | [`lb`] | the reload signal and its answer, process ids, HAProxy's configuration |
@@ -55,7 +57,7 @@
 //! [`daemon::reloader`] gets certificates loaded and sees that they are served, [`daemon::front`] answers
 //! the listener, [`daemon::storekeeper`] keeps the storage, [`daemon::archive`] removes private keys of
 //! expired certificates from `archive/`,
-//! [`daemon::transport`] brings requests to their peers, [`daemon::model`] holds what the parts exchange,
+//! [`daemon::model`] holds what the parts exchange,
 //! [`daemon::state`] is what survives a restart,
 //! [`daemon::status`] what others may see, [`daemon::queues`] how much waits where.
 //!
@@ -116,6 +118,7 @@ pub mod certs_scan;
 pub mod challenge;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod dns;

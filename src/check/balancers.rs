@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use crate::client::{RequestId, Transport, TransportEvent};
 use crate::config::Config;
-use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::http::{Request, Response};
 use crate::lb::configuration::{CONFIGURATION_BYTES_MAX, Configuration};
 use crate::lb::configuration::{Publication, Route, Rule};

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::acme::types::Directory;
+use crate::client::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use crate::config::Config;
-use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use crate::http::{Method, Request, Response};
 use crate::seam::Trust;
 use crate::time::UnixTime;

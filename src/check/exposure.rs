@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use crate::challenge::route;
-use crate::daemon::transport::{Outgoing, RequestId, Transport, TransportEvent};
+use crate::client::{Outgoing, RequestId, Transport, TransportEvent};
 use crate::http::{Request, Response};
 use crate::lb::configuration::Publication;
 use crate::seam::Trust;

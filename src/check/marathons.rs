@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::client::{RequestId, Transport, TransportEvent};
 use crate::config::Config;
-use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::daemon::watcher::inquiry::{Inquiry, Manner, Reception};
 use crate::http::ResponseHead;
 use crate::marathon::{App, AppsParser, event};

@@ -12,9 +12,9 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::client::{Delivery, Outgoing, RequestId, Transport};
+use crate::client::{TransportError, TransportEvent};
 use crate::config::Config;
-use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport};
-use crate::daemon::transport::{TransportError, TransportEvent};
 use crate::domain::Domain;
 use crate::http::Request;
 use crate::keys::{KeyError, Keys};

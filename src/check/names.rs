@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::client::{RequestId, Transport, TransportEvent};
 use crate::config::{Config, Place};
-use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::turn::Turn;
 use crate::url::Host;
 

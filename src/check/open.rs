@@ -1,7 +1,7 @@
 //! The questions of one part that have no answer yet, each by the request that it is. Some dozens at most:
 //! looking through them beats a map.
 
-use crate::daemon::transport::RequestId;
+use crate::client::RequestId;
 
 /// Questions under way.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered, REDIRECTS_MAX};
-use crate::daemon::transport::{Fault, Outgoing, RequestId, Transport, TransportEvent};
+use crate::client::{Fault, Outgoing, RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
 use crate::http::Response;
 use crate::seam::Trust;

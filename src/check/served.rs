@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use crate::client::{Fault, RequestId, Transport, TransportEvent};
 use crate::config::{Config, Place};
-use crate::daemon::transport::{Fault, RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
 use crate::pki::Fingerprint;
 use crate::seam::CloseReason;

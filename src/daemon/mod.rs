@@ -41,12 +41,12 @@ pub mod storekeeper;
 mod tenure;
 #[cfg(test)]
 mod tests;
-pub mod transport;
 mod wants;
 pub mod watcher;
 #[cfg(test)]
 mod wire;
 
+use crate::client::{RequestId, Transport, TransportEvent};
 use archive::{Archive, ArchiveOutput};
 use certificates::Certificates;
 use errand::Errand;
@@ -62,7 +62,6 @@ use routes::Routes;
 use standing::{Progress, Standing};
 use status::Overview;
 use storekeeper::{Purpose, Storekeeper};
-use transport::{RequestId, Transport, TransportEvent};
 use watcher::Watcher;
 
 /// The whole program but for its I/O. Drive it as [`Machine`] says.

@@ -38,11 +38,16 @@ pub struct Queues {
 impl Daemon {
     /// How much waits in each queue.
     pub fn queues(&self) -> Queues {
-        let mut queues = Queues { log_lines: self.log.len(), ..Queues::default() };
-        self.transport.measure(&mut queues);
+        let mut queues = Queues {
+            requests: self.transport.requests(),
+            news: self.transport.events(),
+            kept_connections: self.transport.kept_connections(),
+            writes: self.storage.writes_under_way(),
+            log_lines: self.log.len(),
+            ..Queues::default()
+        };
         self.watcher.measure(&mut queues);
         self.issuer.measure(&mut queues);
-        queues.writes = self.storage.writes_under_way();
         queues
     }
 }

@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::client::{RequestId, Transport, TransportEvent};
 use crate::config::Config;
 use crate::daemon::model::{Catalog, Shadowed, UpToDate};
-use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::time::{Instant, UnixTime};

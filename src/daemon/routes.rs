@@ -35,7 +35,7 @@ use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::{Host, Url};
 
-use super::transport::{Delivery, Fault, Outgoing, RequestId, Transport, TransportEvent};
+use crate::client::{Delivery, Fault, Outgoing, RequestId, Transport, TransportEvent};
 
 mod balancers;
 mod finding;

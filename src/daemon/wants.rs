@@ -11,7 +11,7 @@ use super::certificates::CertificatesOutput;
 use super::issuer::IssuerOutput;
 use super::model::Urgency;
 use super::storekeeper::Purpose;
-use super::transport::{Delivery, Outgoing};
+use crate::client::{Delivery, Outgoing};
 
 /// A CA that has not answered a request by then is asked again.
 const ACME_TIMEOUT: Duration = Duration::from_secs(30);

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::client::{RequestId, Transport, TransportEvent};
 use crate::config::Config;
 use crate::daemon::model::Wishes;
 use crate::daemon::queues::Queues;
-use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 
 use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::daemon::transport::{RequestId, Transport, TransportEvent};
+use crate::client::{RequestId, Transport, TransportEvent};
 use crate::seam::{CloseReason, ConnId, Load, Output, Tls, Trust};
 use crate::testing::Bench;
 

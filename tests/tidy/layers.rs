@@ -16,8 +16,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("marathon", &["http"]),
     ("lb", &["http"]),
     ("challenge", &["http"]),
-    ("daemon", &["acme", "marathon", "lb", "challenge", "http", "dns", "pki"]),
-    ("check", &["daemon", "acme", "marathon", "lb", "challenge", "http", "dns", "pki"]),
+    ("client", &["http", "dns"]),
+    ("daemon", &["client", "acme", "marathon", "lb", "challenge", "http", "dns", "pki"]),
+    ("check", &["daemon", "client", "acme", "marathon", "lb", "challenge", "http", "dns", "pki"]),
     ("io", &["pki"]),
     ("cli", &["pki"]),
 ];
@@ -27,8 +28,8 @@ const MODULES: &[(&str, &[&str])] = &[
 const DAEMON: &[&[&str]] = &[
     // Knows no other module of the daemon.
     &["budget", "fair_queue", "queues"],
-    // What the parts exchange, and how requests reach their peers.
-    &["model", "transport"],
+    // What the parts exchange.
+    &["model"],
     // How what is exchanged is written to `state.json`.
     &["state"],
     // The parts. They know the rows above, and never each other.

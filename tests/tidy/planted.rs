@@ -96,7 +96,7 @@ fn upward_imports_are_found() {
 fn imports_between_parts_of_the_daemon_are_found() {
     let found = |name: &str, text: &str, known: &[(&str, &str)]| {
         let path = format!("src/daemon/{name}.rs");
-        let names = ["mod", "issuer", "reloader", "status", "transport"];
+        let names = ["mod", "issuer", "reloader", "status", "model"];
         let targets = names.map(|name| (format!("src/daemon/{name}.rs"), String::new()));
         let mut files = Vec::from(targets);
         files.retain(|file| file.0 != path);
@@ -107,11 +107,11 @@ fn imports_between_parts_of_the_daemon_are_found() {
     assert_eq!(found("issuer", "use super::reloader::X;", &[]), [import]);
     assert_eq!(found("issuer/queue", "use crate::daemon::reloader::X;", &[]).len(), 1);
     assert_eq!(found("issuer", "use super::status::X;", &[]).len(), 1);
-    assert_eq!(found("transport", "use crate::daemon::issuer::X;", &[]).len(), 1);
+    assert_eq!(found("model", "use crate::daemon::issuer::X;", &[]).len(), 1);
     assert_eq!(found("unknown", "struct X;", &[]).len(), 1);
     assert_eq!(found("issuer", "use super::reloader::X;", &[("issuer", "reloader")]).len(), 0);
     assert_eq!(found("issuer", "", &[("issuer", "reloader")]).len(), 1);
-    assert_eq!(found("issuer", "use super::transport::X;\nuse super::Daemon;", &[]).len(), 0);
+    assert_eq!(found("issuer", "use crate::client::X;\nuse super::Daemon;", &[]).len(), 0);
     assert_eq!(found("status", "use super::issuer::X;", &[]).len(), 0);
     assert_eq!(found("mod", "mod issuer;\nuse issuer::X;\nuse status::Y;", &[]).len(), 0);
     let tests = "#[cfg(test)]\nmod tests { use crate::daemon::reloader::X; }";

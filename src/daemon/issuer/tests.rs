@@ -4,6 +4,7 @@ use crate::log::message;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::client::IDLE_PER_PEER_MAX;
 use crate::http::{Headers, ResponseHead};
 use crate::seam::StoreError;
 use crate::seam::StoreErrorKind;
@@ -426,4 +427,9 @@ fn a_ca_that_wants_a_binding_says_so() {
     case.run();
     let Some((_, Err(error))) = case.finished.first() else { panic!("it fails") };
     assert!(error.to_string().contains("external account binding"), "{error}");
+}
+
+#[test]
+fn each_of_the_orders_side_by_side_keeps_its_connection() {
+    const { assert!(ORDERS_SIDE_BY_SIDE_MAX <= IDLE_PER_PEER_MAX) };
 }

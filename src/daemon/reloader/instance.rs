@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use crate::client::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::http::Request;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::daemon::transport::TransportEvent;
+use crate::client::TransportEvent;
 use crate::domain::Domain;
 use crate::lb;
 use crate::pki::{Fingerprint, Leaf};

@@ -1,7 +1,7 @@
 //! HAProxy's process ids: which of them are workers, and the watch for a new one where nothing else of a
 //! reload can be seen. Never probes by TLS.
 
-use crate::daemon::transport::TransportEvent;
+use crate::client::TransportEvent;
 use crate::flat::FlatSet;
 use crate::hint::Complaint;
 use crate::http::Response;

@@ -5,8 +5,8 @@ use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::client::TransportError;
 use crate::daemon::model::{Catalog, Shadowed};
-use crate::daemon::transport::TransportError;
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::pki::{Fingerprint, Leaf};

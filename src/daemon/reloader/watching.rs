@@ -1,7 +1,7 @@
 //! The process ids after a signal, where nothing else of a reload can be seen: a new one shows that HAProxy
 //! has reloaded. Part of the machine of `instance.rs`; never probes by TLS.
 
-use crate::daemon::transport::TransportEvent;
+use crate::client::TransportEvent;
 use crate::turn::Turn;
 
 use super::ReloadContext;

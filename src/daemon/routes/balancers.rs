@@ -15,8 +15,8 @@ use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::Host;
 
-use super::super::transport::{Fault, RequestId, Transport, TransportEvent};
 use super::{ANSWER_TIMEOUT, Of};
+use crate::client::{Fault, RequestId, Transport, TransportEvent};
 
 /// The names are looked up again for a domain that comes later than this.
 const AGE_MAX: Duration = Duration::from_secs(60);

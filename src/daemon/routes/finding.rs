@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::challenge::route::Answered;
-use crate::daemon::transport::{Awaited, Fault};
+use crate::client::{Awaited, Fault};
 use crate::dns::DnsError;
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
@@ -173,7 +173,7 @@ pub(super) fn of_fault(fault: &Fault, address: IpAddr, port: u16) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::transport::Attempt;
+    use crate::client::Attempt;
     use std::time::Duration;
 
     fn told(outcome: &Outcome) -> (&str, Option<Hint>) {

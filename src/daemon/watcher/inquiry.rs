@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::daemon::transport::{Delivery, Outgoing, RequestId, Transport};
+use crate::client::{Delivery, Outgoing, RequestId, Transport};
 use crate::hint::{Complaint, Hint};
 use crate::http::{Headers, Method, Request, ResponseHead};
 use crate::seam::Trust;

@@ -1,7 +1,7 @@
 //! The event stream: opened, read, dropped when silent, opened again. Knows nothing of apps.
 
+use crate::client::{RequestId, Transport, TransportEvent};
 use crate::config::Config;
-use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::hint::Complaint;
 use crate::http::{ResponseHead, SseEvent, SseParser};
 use crate::log::{Record, message};

@@ -1,8 +1,8 @@
 //! One sync: all app definitions read as they stream in, the wanted domains collected. What it
 //! finds counts only when the answer was complete and well-formed.
 
+use crate::client::{RequestId, Transport, TransportEvent};
 use crate::config::Config;
-use crate::daemon::transport::{RequestId, Transport, TransportEvent};
 use crate::hint::Complaint;
 use crate::http::ResponseHead;
 use crate::log::Record;

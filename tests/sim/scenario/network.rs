@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use marathon_acme::daemon::transport::IDLE_MAX;
+use marathon_acme::client::IDLE_MAX;
 use marathon_acme::seam::ConnId;
 use stand_ins::random::Random;
 

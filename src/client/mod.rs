@@ -1,4 +1,4 @@
-//! Brings whole HTTP requests to their peers, for whoever in the daemon has one: resolves the name,
+//! Brings whole HTTP requests to their peers, for the daemon and for `--check`: resolves the name,
 //! tries its addresses in turn, keeps connections for the next request, and gives up in time. Where a
 //! proxy is to be gone by, it is the proxy's name and addresses; the peer's name is the proxy's matter.
 //!
@@ -15,7 +15,6 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::daemon::queues::Queues;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::http::{Request, Response, ResponseHead};
@@ -338,11 +337,19 @@ impl Transport {
         self.outbox.poll()
     }
 
-    /// Says how much waits here.
-    pub fn measure(&self, queues: &mut Queues) {
-        queues.requests = self.jobs.len() + self.lookups.len() + self.glances.count();
-        queues.news = self.events.len();
-        queues.kept_connections = self.pool.count();
+    /// How many requests, lookups and glances are under way.
+    pub fn requests(&self) -> usize {
+        self.jobs.len() + self.lookups.len() + self.glances.count()
+    }
+
+    /// How many events nobody has taken.
+    pub fn events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// How many connections are kept for a next request.
+    pub fn kept_connections(&self) -> usize {
+        self.pool.count()
     }
 
     fn new_id(&mut self) -> RequestId {

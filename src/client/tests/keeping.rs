@@ -1,7 +1,6 @@
 //! Connections that carry more than one request.
 
 use super::*;
-use crate::daemon::issuer::ORDERS_SIDE_BY_SIDE_MAX;
 
 const URL: &str = "http://192.0.2.1/";
 
@@ -114,8 +113,8 @@ fn the_connection_used_last_goes_first_and_few_are_kept() {
 }
 
 #[test]
-fn each_of_the_orders_side_by_side_keeps_its_connection() {
-    let mut world = side_by_side(ORDERS_SIDE_BY_SIDE_MAX as u64);
+fn as_many_connections_of_one_peer_are_kept_as_the_limit_says() {
+    let mut world = side_by_side(IDLE_PER_PEER_MAX as u64);
     assert_eq!(world.outputs(), [""; 0]);
 }
 
