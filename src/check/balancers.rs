@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::client::{RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::http::{Request, Response};
 use crate::lb::configuration::{CONFIGURATION_BYTES_MAX, Configuration};
@@ -72,32 +72,27 @@ impl Balancers {
     }
 
     /// Asks those whose addresses have become known.
-    pub(super) fn advance(
-        &mut self,
-        turn: &mut Turn<'_>,
-        transport: &mut Transport,
-        names: &Names,
-    ) {
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client, names: &Names) {
         for url in std::mem::take(&mut self.unresolved) {
             match names.addresses(&url.origin().host) {
                 None => self.unresolved.push(url),
                 Some(addresses) => {
                     for address in addresses {
-                        self.ask(turn, transport, &url, address);
+                        self.ask(turn, client, &url, address);
                     }
                 }
             }
         }
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, url: &Url, address: IpAddr) {
+    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client, url: &Url, address: IpAddr) {
         let index = self.each.len();
         let (health, configuration, challenges, shows_pids) = (None, None, None, None);
         let url = url.clone();
         for question in [Question::Health, Question::Configuration, Question::Pids] {
             let request = question.request(&url);
             let outgoing = at(address, request, question.body_bytes_max());
-            self.open.insert(transport.send(turn, outgoing), (index, question));
+            self.open.insert(client.send(turn, outgoing), (index, question));
         }
         let balancer = Balancer { url, address, health, configuration, challenges, shows_pids };
         self.each.push(balancer);
@@ -107,11 +102,11 @@ impl Balancers {
         self.open.awaits(request)
     }
 
-    pub(super) fn handle_event(&mut self, request: RequestId, event: TransportEvent) {
+    pub(super) fn handle_event(&mut self, request: RequestId, event: ClientEvent) {
         let Some((index, question)) = self.open.take(request) else { return };
         let result = match event {
-            TransportEvent::Response(response) => Ok(response),
-            TransportEvent::Failed(error) => Err(error.fault.to_string()),
+            ClientEvent::Response(response) => Ok(response),
+            ClientEvent::Failed(error) => Err(error.fault.to_string()),
             _ => return,
         };
         if let Some(balancer) = self.each.get_mut(index) {

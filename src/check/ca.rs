@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::acme::types::Directory;
-use crate::client::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, Delivery, Outgoing, RequestId};
 use crate::config::Config;
 use crate::http::{Method, Request, Response};
 use crate::seam::Trust;
@@ -40,12 +40,7 @@ struct Answer {
 }
 
 impl Ca {
-    pub(super) fn start(
-        &mut self,
-        turn: &mut Turn<'_>,
-        transport: &mut Transport,
-        config: &Config,
-    ) {
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client, config: &Config) {
         let outgoing = Outgoing {
             request: Request::new(Method::Get, config.acme.clone()),
             trust: Trust::Acme,
@@ -54,17 +49,17 @@ impl Ca {
             address: None,
             delivery: Delivery::Whole { body_bytes_max: DIRECTORY_BYTES_MAX },
         };
-        self.open = Some(transport.send(turn, outgoing));
+        self.open = Some(client.send(turn, outgoing));
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
         self.open == Some(request)
     }
 
-    pub(super) fn handle_event(&mut self, turn: &Turn<'_>, event: TransportEvent, acme: &Url) {
+    pub(super) fn handle_event(&mut self, turn: &Turn<'_>, event: ClientEvent, acme: &Url) {
         self.answer = match event {
-            TransportEvent::Response(response) => Some(Answer::of(acme, turn.now.wall, &response)),
-            TransportEvent::Failed(error) => Some(Err(problem(&error))),
+            ClientEvent::Response(response) => Some(Answer::of(acme, turn.now.wall, &response)),
+            ClientEvent::Failed(error) => Some(Err(problem(&error))),
             _ => return,
         };
         self.open = None;

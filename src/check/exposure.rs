@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use crate::challenge::route;
-use crate::client::{Outgoing, RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, Outgoing, RequestId};
 use crate::http::{Request, Response};
 use crate::lb::configuration::Publication;
 use crate::seam::Trust;
@@ -75,7 +75,7 @@ impl Exposure {
     }
 
     /// Asks as many as may be under way.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         while self.open.len() < IN_FLIGHT_MAX
             && let Some(question) = self.waiting.pop_front()
         {
@@ -86,7 +86,7 @@ impl Exposure {
             // A client that reads the page does not check the certificate.
             let outgoing = at(question.address, request, PAGE_BYTES_MAX);
             let outgoing = Outgoing { trust: Trust::Unjudged, ..outgoing };
-            self.open.insert(transport.send(turn, outgoing), question);
+            self.open.insert(client.send(turn, outgoing), question);
         }
     }
 
@@ -97,18 +97,18 @@ impl Exposure {
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         request: RequestId,
-        event: TransportEvent,
+        event: ClientEvent,
     ) {
         let Some(question) = self.open.take(request) else { return };
         match event {
-            TransportEvent::Response(response) if is_page(&response) => self.note(question),
-            TransportEvent::Response(_) => self.answered += 1,
+            ClientEvent::Response(response) if is_page(&response) => self.note(question),
+            ClientEvent::Response(_) => self.answered += 1,
             // Where nobody listens nothing is exposed.
             _ => {}
         }
-        self.advance(turn, transport);
+        self.advance(turn, client);
     }
 
     fn note(&mut self, Question { way, address, .. }: Question) {

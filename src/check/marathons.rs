@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::client::{RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::daemon::watcher::inquiry::{Inquiry, Manner, Reception};
 use crate::http::ResponseHead;
@@ -75,25 +75,25 @@ impl Marathons {
         }
     }
 
-    pub(super) fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         for peer in 0..self.peers.len() {
-            self.ask(turn, transport, Question::Info { peer, body: Vec::new() });
-            self.ask(turn, transport, Question::Stream { peer });
+            self.ask(turn, client, Question::Info { peer, body: Vec::new() });
+            self.ask(turn, client, Question::Stream { peer });
         }
-        self.ask_for_apps(turn, transport, 0);
+        self.ask_for_apps(turn, client, 0);
     }
 
     /// Asks this Marathon for its apps, or nobody where there is none left.
-    fn ask_for_apps(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, peer: usize) {
+    fn ask_for_apps(&mut self, turn: &mut Turn<'_>, client: &mut Client, peer: usize) {
         if peer >= self.peers.len() {
             self.apps = Apps::Failed;
             return;
         }
         let (parser, found) = (AppsParser::new(), Found::default());
-        self.ask(turn, transport, Question::Apps { peer, parser, found });
+        self.ask(turn, client, Question::Apps { peer, parser, found });
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, question: Question) {
+    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client, question: Question) {
         let target = match &question {
             Question::Info { .. } => "/v2/info".to_string(),
             Question::Stream { .. } => event::stream_target(),
@@ -102,7 +102,7 @@ impl Marathons {
         let Some(url) = self.peers.get(question.peer()).map(|peer| peer.url.join(&target)) else {
             return;
         };
-        let inquiry = self.manner(&question).ask(turn, transport, url);
+        let inquiry = self.manner(&question).ask(turn, client, url);
         self.open.insert(inquiry.request, (question, inquiry));
     }
 
@@ -118,41 +118,39 @@ impl Marathons {
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         request: RequestId,
-        event: TransportEvent,
+        event: ClientEvent,
     ) {
         let Some((question, inquiry)) = self.open.take(request) else { return };
         match event {
-            TransportEvent::Head(head) => {
-                self.answered(turn, transport, question, inquiry, &head);
+            ClientEvent::Head(head) => {
+                self.answered(turn, client, question, inquiry, &head);
             }
-            TransportEvent::Body(bytes) => {
-                self.received(turn, transport, question, inquiry, &bytes);
+            ClientEvent::Body(bytes) => {
+                self.received(turn, client, question, inquiry, &bytes);
             }
-            TransportEvent::End => self.ended(turn, transport, question),
-            TransportEvent::Failed(error) => {
-                self.failed(turn, transport, &question, problem(&error));
+            ClientEvent::End => self.ended(turn, client, question),
+            ClientEvent::Failed(error) => {
+                self.failed(turn, client, &question, problem(&error));
             }
-            TransportEvent::Response(_)
-            | TransportEvent::Addresses(_)
-            | TransportEvent::Presented(_) => {}
+            ClientEvent::Response(_) | ClientEvent::Addresses(_) | ClientEvent::Presented(_) => {}
         }
     }
 
     fn answered(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         question: Question,
         inquiry: Inquiry,
         head: &ResponseHead,
     ) {
         let marathons: Vec<Url> = self.peers.iter().map(|peer| peer.url.clone()).collect();
-        match self.manner(&question).receive(turn, transport, &inquiry, head, &marathons) {
+        match self.manner(&question).receive(turn, client, &inquiry, head, &marathons) {
             Reception::Accepted => match question {
                 Question::Stream { peer } => {
-                    transport.cancel(inquiry.request);
+                    client.cancel(inquiry.request);
                     self.note_stream(peer, is_stream(head));
                 }
                 question => self.open.insert(inquiry.request, (question, inquiry)),
@@ -161,7 +159,7 @@ impl Marathons {
                 self.open.insert(inquiry.request, (question, inquiry));
             }
             Reception::Refused(problem) => {
-                self.failed(turn, transport, &question, problem.to_string())
+                self.failed(turn, client, &question, problem.to_string())
             }
         }
     }
@@ -169,7 +167,7 @@ impl Marathons {
     fn received(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         mut question: Question,
         inquiry: Inquiry,
         bytes: &[u8],
@@ -192,18 +190,18 @@ impl Marathons {
         match fed {
             Ok(()) => self.open.insert(inquiry.request, (question, inquiry)),
             Err(problem) => {
-                transport.cancel(inquiry.request);
-                self.failed(turn, transport, &question, problem);
+                client.cancel(inquiry.request);
+                self.failed(turn, client, &question, problem);
             }
         }
     }
 
-    fn ended(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, question: Question) {
+    fn ended(&mut self, turn: &mut Turn<'_>, client: &mut Client, question: Question) {
         match question {
             Question::Info { peer, body } => self.note_info(peer, info(&body)),
             Question::Apps { peer, parser, found } => match parser.finish() {
                 Ok(()) => self.apps = Apps::Listed(peer, found),
-                Err(error) => self.apps_failed(turn, transport, peer, &error.to_string()),
+                Err(error) => self.apps_failed(turn, client, peer, &error.to_string()),
             },
             Question::Stream { peer } => self.note_stream(peer, Err("it was closed".into())),
         }
@@ -212,26 +210,26 @@ impl Marathons {
     fn failed(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         question: &Question,
         problem: String,
     ) {
         match question {
             Question::Info { peer, .. } => self.note_info(*peer, Err(problem)),
             Question::Stream { peer } => self.note_stream(*peer, Err(problem)),
-            Question::Apps { peer, .. } => self.apps_failed(turn, transport, *peer, &problem),
+            Question::Apps { peer, .. } => self.apps_failed(turn, client, *peer, &problem),
         }
     }
 
     fn apps_failed(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         peer: usize,
         problem: &str,
     ) {
         self.note_apps(peer, problem);
-        self.ask_for_apps(turn, transport, peer + 1);
+        self.ask_for_apps(turn, client, peer + 1);
     }
 
     fn note_info(&mut self, peer: usize, info: Result<String, String>) {

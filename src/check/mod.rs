@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::client::{Delivery, Outgoing, RequestId, Transport};
-use crate::client::{TransportError, TransportEvent};
+use crate::client::{Client, Delivery, Outgoing, RequestId};
+use crate::client::{ClientError, ClientEvent};
 use crate::config::Config;
 use crate::domain::Domain;
 use crate::http::Request;
@@ -92,7 +92,7 @@ pub struct Checker {
     config: Config,
     survey: Survey,
     remarks: Vec<Finding>,
-    transport: Transport,
+    client: Client,
     names: Names,
     ca: Ca,
     marathons: Marathons,
@@ -122,7 +122,7 @@ impl Checker {
             config: config.clone(),
             survey,
             remarks: remarks.iter().map(remark).collect(),
-            transport: Transport::new(config.proxies.clone()),
+            client: Client::new(config.proxies.clone()),
             names: Names::default(),
             ca: Ca::default(),
             marathons: Marathons::new(config),
@@ -145,9 +145,9 @@ impl Checker {
         self.end_at = Some(turn.now.mono + TIME_MAX);
         let key = self.survey.account_key.take();
         self.key_error = key.and_then(|pem| turn.keys.read_account_key(&pem).err());
-        self.names.start(turn, &mut self.transport, &self.config);
-        self.ca.start(turn, &mut self.transport, &self.config);
-        self.marathons.start(turn, &mut self.transport);
+        self.names.start(turn, &mut self.client, &self.config);
+        self.ca.start(turn, &mut self.client, &self.config);
+        self.marathons.start(turn, &mut self.client);
         self.files.start(&self.survey);
         self.read_next();
     }
@@ -159,18 +159,18 @@ impl Checker {
 
     fn take_in(&mut self, turn: &mut Turn<'_>, input: Input<'_>) {
         match input {
-            Input::Connected(conn) => self.transport.handle_connected(turn, conn),
-            Input::Presented(conn, der) => self.transport.handle_presented(conn, der),
-            Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
-            Input::Closed(conn, reason) => self.transport.handle_closed(turn, conn, reason),
+            Input::Connected(conn) => self.client.handle_connected(turn, conn),
+            Input::Presented(conn, der) => self.client.handle_presented(conn, der),
+            Input::Received(conn, bytes) => self.client.handle_received(turn, conn, bytes),
+            Input::Closed(conn, reason) => self.client.handle_closed(turn, conn, reason),
             Input::Datagram(socket, from, bytes) => {
-                self.transport.handle_datagram(turn, socket, from, bytes);
+                self.client.handle_datagram(turn, socket, from, bytes);
             }
             Input::SocketFailed(socket, reason) => {
-                self.transport.handle_socket_failed(turn, socket, reason);
+                self.client.handle_socket_failed(turn, socket, reason);
             }
             Input::Loaded(Loaded::NameService { resolv_conf, hosts }) => {
-                self.transport.handle_name_service(turn, &resolv_conf, &hosts);
+                self.client.handle_name_service(turn, &resolv_conf, &hosts);
             }
             Input::Loaded(Loaded::Certificate(name, file)) => {
                 self.files.handle_file(&name, file);
@@ -184,10 +184,10 @@ impl Checker {
 
     /// Carries on until nothing moves any more.
     fn settle(&mut self, turn: &mut Turn<'_>) {
-        self.transport.handle_timeout(turn);
+        self.client.handle_timeout(turn);
         loop {
             self.advance(turn);
-            let Some((request, event)) = self.transport.poll_event() else { break };
+            let Some((request, event)) = self.client.poll_event() else { break };
             self.route(turn, request, event);
         }
         if self.interrupted {
@@ -195,51 +195,51 @@ impl Checker {
         } else if self.end_at.is_some_and(|at| at <= turn.now.mono) {
             self.give_up(&format!("no answer within {} s", TIME_MAX.as_secs()));
         }
-        self.outputs.extend(std::iter::from_fn(|| self.transport.poll_output()));
+        self.outputs.extend(std::iter::from_fn(|| self.client.poll_output()));
         self.tell(turn.now.wall);
     }
 
     /// Begins what has become possible.
     fn advance(&mut self, turn: &mut Turn<'_>) {
-        self.balancers.advance(turn, &mut self.transport, &self.names);
+        self.balancers.advance(turn, &mut self.client, &self.names);
         let ready = self.marathons.is_done() && self.names.is_done();
         if ready && self.files.is_done() && !self.served.has_begun() {
             let required = self.marathons.found().map(|it| &it.domains);
             self.served.start((&self.config, &self.names), &self.files, required);
         }
-        self.served.advance(turn, &mut self.transport);
+        self.served.advance(turn, &mut self.client);
         if self.balancers.is_done() && !self.exposure.has_begun() {
             self.exposure.start(self.balancers.publications());
-            self.exposure.advance(turn, &mut self.transport);
+            self.exposure.advance(turn, &mut self.client);
         }
         if ready && !self.routes.has_begun() {
             let domains = self.marathons.found().into_iter().flat_map(|it| it.domains.keys());
             self.routes.start(domains, &self.balancers.addresses());
-            self.routes.advance(turn, &mut self.transport);
+            self.routes.advance(turn, &mut self.client);
         }
     }
 
-    fn route(&mut self, turn: &mut Turn<'_>, request: RequestId, event: TransportEvent) {
+    fn route(&mut self, turn: &mut Turn<'_>, request: RequestId, event: ClientEvent) {
         if self.names.awaits(request) {
             self.names.handle_event(request, event);
         } else if self.ca.awaits(request) {
             self.ca.handle_event(turn, event, &self.config.acme);
         } else if self.marathons.awaits(request) {
-            self.marathons.handle_event(turn, &mut self.transport, request, event);
+            self.marathons.handle_event(turn, &mut self.client, request, event);
         } else if self.balancers.awaits(request) {
             self.balancers.handle_event(request, event);
         } else if self.served.awaits(request) {
             self.served.handle_event(turn.now.wall, request, event);
         } else if self.exposure.awaits(request) {
-            self.exposure.handle_event(turn, &mut self.transport, request, event);
+            self.exposure.handle_event(turn, &mut self.client, request, event);
         } else if self.routes.awaits(request) {
-            self.routes.handle_event(turn, &mut self.transport, request, event);
+            self.routes.handle_event(turn, &mut self.client, request, event);
         }
     }
 
     /// Whatever has no answer gets none.
     fn give_up(&mut self, reason: &str) {
-        self.transport.close_all();
+        self.client.close_all();
         self.names.give_up(reason);
         self.ca.give_up(reason);
         self.marathons.give_up(reason);
@@ -265,8 +265,8 @@ impl Checker {
             return;
         }
         self.over = true;
-        self.transport.close_all();
-        self.outputs.extend(std::iter::from_fn(|| self.transport.poll_output()));
+        self.client.close_all();
+        self.outputs.extend(std::iter::from_fn(|| self.client.poll_output()));
         self.outputs.extend(self.report.summary().map(Output::Say));
         let status = if self.interrupted { 1 } else { self.report.status() };
         self.outputs.push_back(Output::Exit(status));
@@ -358,7 +358,7 @@ impl Machine for Checker {
     }
 
     fn poll_output(&mut self) -> Output {
-        let wait = || [self.transport.poll_timeout(), self.end_at].into_iter().flatten().min();
+        let wait = || [self.client.poll_timeout(), self.end_at].into_iter().flatten().min();
         self.outputs.pop_front().unwrap_or_else(|| Output::Wait(wait()))
     }
 }
@@ -374,7 +374,7 @@ fn remark(record: &Record) -> Finding {
 }
 
 /// Why a peer that is named already did not answer, and by which proxy.
-fn problem(error: &TransportError) -> String {
+fn problem(error: &ClientError) -> String {
     match &error.proxy {
         Some(proxy) => format!("by proxy {proxy}: {}", error.fault),
         None => error.fault.to_string(),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::client::{RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::{Config, Place};
 use crate::turn::Turn;
 use crate::url::Host;
@@ -25,12 +25,7 @@ pub(super) struct Names {
 
 impl Names {
     /// Looks all of them up.
-    pub(super) fn start(
-        &mut self,
-        turn: &mut Turn<'_>,
-        transport: &mut Transport,
-        config: &Config,
-    ) {
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client, config: &Config) {
         for url in std::iter::once(&config.acme).chain(&config.marathon) {
             let option = if *url == config.acme { "--acme" } else { "--marathon" };
             match config.proxies.choose(url.origin()) {
@@ -48,7 +43,7 @@ impl Names {
             }
         }
         for (name, _) in &self.wanted {
-            self.open.insert(transport.resolve(turn, &Host::Name(name.clone())), name.clone());
+            self.open.insert(client.resolve(turn, &Host::Name(name.clone())), name.clone());
         }
     }
 
@@ -65,11 +60,11 @@ impl Names {
         self.open.awaits(request)
     }
 
-    pub(super) fn handle_event(&mut self, request: RequestId, event: TransportEvent) {
+    pub(super) fn handle_event(&mut self, request: RequestId, event: ClientEvent) {
         let Some(name) = self.open.take(request) else { return };
         let found = match event {
-            TransportEvent::Addresses(addresses) => Ok(addresses),
-            TransportEvent::Failed(error) => Err(error.fault.to_string()),
+            ClientEvent::Addresses(addresses) => Ok(addresses),
+            ClientEvent::Failed(error) => Err(error.fault.to_string()),
             _ => return,
         };
         self.found.push((name, found));

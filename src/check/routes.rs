@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered, REDIRECTS_MAX};
-use crate::client::{Fault, Outgoing, RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, Fault, Outgoing, RequestId};
 use crate::domain::Domain;
 use crate::http::Response;
 use crate::seam::Trust;
@@ -93,22 +93,22 @@ impl Routes {
     }
 
     /// Asks as many as may be under way.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         while self.open.len() < IN_FLIGHT_MAX
             && let Some(question) = self.waiting.pop_front()
         {
             if self.unreachable.iter().all(|(address, _)| *address != question.address) {
-                self.ask(turn, transport, question);
+                self.ask(turn, client, question);
             }
         }
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, question: Question) {
+    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client, question: Question) {
         let request = route::question(question.url.clone());
         // A CA does not look at the certificate either.
         let outgoing =
             Outgoing { trust: Trust::Unjudged, ..at(question.address, request, ANSWER_BYTES_MAX) };
-        self.open.insert(transport.send(turn, outgoing), question);
+        self.open.insert(client.send(turn, outgoing), question);
     }
 
     pub(super) fn awaits(&self, request: RequestId) -> bool {
@@ -118,20 +118,20 @@ impl Routes {
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         request: RequestId,
-        event: TransportEvent,
+        event: ClientEvent,
     ) {
         let Some(question) = self.open.take(request) else { return };
         match event {
-            TransportEvent::Response(response) => match step(&question, &response) {
+            ClientEvent::Response(response) => match step(&question, &response) {
                 Step::Over(outcome) => self.note(&question, outcome),
                 Step::Follow(url) => {
                     let redirects = question.redirects + 1;
-                    self.ask(turn, transport, Question { url, redirects, ..question });
+                    self.ask(turn, client, Question { url, redirects, ..question });
                 }
             },
-            TransportEvent::Failed(error)
+            ClientEvent::Failed(error)
                 if matches!(error.fault, Fault::Connect(_)) && question.redirects == 0 =>
             {
                 let known = self.unreachable.iter().any(|(at, _)| *at == question.address);
@@ -139,12 +139,12 @@ impl Routes {
                     self.unreachable.push((question.address, error.fault.to_string()));
                 }
             }
-            TransportEvent::Failed(error) => {
+            ClientEvent::Failed(error) => {
                 self.note(&question, Outcome::Silent(error.fault.to_string()));
             }
             _ => {}
         }
-        self.advance(turn, transport);
+        self.advance(turn, client);
     }
 
     fn note(&mut self, question: &Question, outcome: Outcome) {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::client::{Fault, RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, Fault, RequestId};
 use crate::config::{Config, Place};
 use crate::domain::Domain;
 use crate::pki::Fingerprint;
@@ -137,7 +137,7 @@ impl Served {
     }
 
     /// Begins further handshakes.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         let Ok(unknown) = Domain::parse(UNKNOWN) else { return };
         for (index, place) in self.places.iter_mut().enumerate() {
             while self.open.len() < IN_FLIGHT_MAX
@@ -145,7 +145,7 @@ impl Served {
             {
                 let target = number.checked_sub(1);
                 let name = target.and_then(|it| self.targets.get(it)).map(|it| &it.name);
-                let request = transport.glance(turn, place.at, name.unwrap_or(&unknown));
+                let request = client.glance(turn, place.at, name.unwrap_or(&unknown));
                 self.open.insert(request, (index, target));
             }
         }
@@ -159,29 +159,24 @@ impl Served {
         self.open.awaits(request)
     }
 
-    pub(super) fn handle_event(
-        &mut self,
-        now: UnixTime,
-        request: RequestId,
-        event: TransportEvent,
-    ) {
+    pub(super) fn handle_event(&mut self, now: UnixTime, request: RequestId, event: ClientEvent) {
         let Some((index, target)) = self.open.take(request) else { return };
         let Some(place) = self.places.get_mut(index) else { return };
         let target = target.and_then(|it| self.targets.get(it));
         place.in_flight -= 1;
         match (event, target) {
-            (TransportEvent::Presented(der), Some(target)) => {
+            (ClientEvent::Presented(der), Some(target)) => {
                 place.shown();
                 place.tally.add(target, self.comparison.compare(target, &der, now));
             }
-            (TransportEvent::Presented(der), None) => {
+            (ClientEvent::Presented(der), None) => {
                 place.shown();
                 let shown = self.comparison.default_shown(&der);
                 place.tally.default = Some(shown);
             }
             // With `strict-sni` HAProxy refuses names that it does not know.
-            (TransportEvent::Failed(error), None) if is_refused(&error.fault) => {}
-            (TransportEvent::Failed(error), target) => {
+            (ClientEvent::Failed(error), None) if is_refused(&error.fault) => {}
+            (ClientEvent::Failed(error), target) => {
                 place.failed();
                 place.tally.add_failure(target, error.fault.to_string());
             }

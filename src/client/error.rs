@@ -13,7 +13,7 @@ use crate::seam::{CloseReason, Trust};
 
 /// A request that failed, or a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransportError {
+pub struct ClientError {
     /// Scheme, host and port; for a lookup the host alone.
     pub peer: String,
     /// The proxy by which the peer was to be reached, as `http://host:port`.
@@ -80,7 +80,7 @@ pub struct Attempt {
 /// The alert unrecognized_name, in the TLS library's words.
 const UNRECOGNIZED: &str = ": UnrecognisedName";
 
-impl TransportError {
+impl ClientError {
     /// Whether trying again soon is of little use (RFC 9773 section 4.3.3): the peer's name does not
     /// resolve, or nobody listens at any of its addresses. What took too long may go faster the next
     /// time, and a proxy that is not there says nothing of the peer.
@@ -172,7 +172,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for TransportError {
+impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.peer)?;
         if let Some(proxy) = &self.proxy {
@@ -186,7 +186,7 @@ impl fmt::Display for TransportError {
     }
 }
 
-impl std::error::Error for TransportError {}
+impl std::error::Error for ClientError {}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -272,7 +272,7 @@ mod tests {
         assert!(!passing.iter().any(Fault::is_lasting));
         let error = |proxy: Option<&str>| {
             let (proxy, fault) = (proxy.map(Into::into), lasting[4].clone());
-            TransportError { peer: "https://ca.example".into(), proxy, address: None, fault }
+            ClientError { peer: "https://ca.example".into(), proxy, address: None, fault }
         };
         assert!(error(None).is_lasting() && !error(Some("http://proxy:3128")).is_lasting());
     }
@@ -295,7 +295,7 @@ mod tests {
         for (fault, expected) in cases {
             let by = |proxy: Option<&str>| {
                 let (proxy, fault) = (proxy.map(Into::into), fault.clone());
-                let error = TransportError { peer: "x".into(), proxy, address: None, fault };
+                let error = ClientError { peer: "x".into(), proxy, address: None, fault };
                 error.complaint(Trust::Marathon).hint
             };
             assert_eq!(by(None), expected, "{fault}");

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::RequestId;
-use super::error::{Attempt, Fault, TransportError};
+use super::error::{Attempt, ClientError, Fault};
 use super::outbox::Outbox;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
@@ -17,7 +17,7 @@ use crate::url::Host;
 pub const GLANCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What came of a glance: the peer's certificate as DER, or why there was none.
-pub(super) type Sight = Result<Vec<u8>, TransportError>;
+pub(super) type Sight = Result<Vec<u8>, ClientError>;
 
 /// The glances under way.
 #[derive(Debug, Default)]
@@ -32,10 +32,10 @@ struct Glance {
 }
 
 impl Glance {
-    fn failed(self, reason: Option<CloseReason>) -> TransportError {
+    fn failed(self, reason: Option<CloseReason>) -> ClientError {
         let Glance { address, name, .. } = self;
         let fault = Fault::Connect(vec![Attempt { address, reason }]);
-        TransportError { peer: format!("https://{name}"), proxy: None, address: None, fault }
+        ClientError { peer: format!("https://{name}"), proxy: None, address: None, fault }
     }
 }
 

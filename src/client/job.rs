@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::error::{Attempt, Awaited, Fault, TransportError};
+use super::error::{Attempt, Awaited, ClientError, Fault};
 use super::outbox::Outbox;
 use super::pool::Peer;
-use super::{Delivery, Outgoing, TransportEvent};
+use super::{ClientEvent, Delivery, Outgoing};
 use crate::dns::DnsError;
 use crate::http::{Exchange, ExchangeEvent, HttpError, Method, Reader, Response, ResponseHead};
 use crate::http::{Request, RequestError, Tunnel, write_connect, write_request};
@@ -99,7 +99,7 @@ pub(super) enum Progress {
     /// The kept connection was dead: it starts again, on a fresh one.
     Again,
     /// It is over.
-    Over(TransportEvent, Leftover),
+    Over(ClientEvent, Leftover),
 }
 
 /// What is left of a request that is over.
@@ -118,7 +118,7 @@ impl Job {
         now: Instant,
         outgoing: Outgoing,
         proxies: &Proxies,
-    ) -> Result<Job, TransportError> {
+    ) -> Result<Job, ClientError> {
         let Outgoing { request, trust, timeout, silence, address, delivery } = outgoing;
         let origin = request.url.origin().clone();
         let proxy = proxies.choose(&origin).filter(|_| address.is_none()).cloned();
@@ -207,7 +207,7 @@ impl Job {
         now: Instant,
         bytes: &[u8],
         outbox: &mut Outbox,
-        events: &mut Vec<TransportEvent>,
+        events: &mut Vec<ClientEvent>,
     ) -> Progress {
         let (conn, exchange) = match &mut self.state {
             State::Resolving => return Progress::Going,
@@ -240,7 +240,7 @@ impl Job {
         now: Instant,
         reason: CloseReason,
         outbox: &mut Outbox,
-        events: &mut Vec<TransportEvent>,
+        events: &mut Vec<ClientEvent>,
     ) -> Progress {
         match &mut self.state {
             State::Resolving => Progress::Going,
@@ -357,7 +357,7 @@ impl Job {
             (Err(error), _) => Fault::ProxyHttp(error),
         };
         let error = failure(&self.peer, Some(address), fault);
-        Progress::Over(TransportEvent::Failed(error), Leftover::Close(conn))
+        Progress::Over(ClientEvent::Failed(error), Leftover::Close(conn))
     }
 
     fn send(&mut self, conn: ConnId, address: SocketAddr, reused: bool, outbox: &mut Outbox) {
@@ -371,7 +371,7 @@ impl Job {
         &mut self,
         now: Instant,
         event: ExchangeEvent,
-        events: &mut Vec<TransportEvent>,
+        events: &mut Vec<ClientEvent>,
     ) -> Progress {
         let State::Receiving { conn, address, part, .. } = &mut self.state else {
             return Progress::Going;
@@ -391,7 +391,7 @@ impl Job {
                     Part::Whole { head, body: Vec::new(), body_bytes_max }
                 }
                 Delivery::Streamed => {
-                    events.push(TransportEvent::Head(head));
+                    events.push(ClientEvent::Head(head));
                     stream
                 }
             },
@@ -404,16 +404,16 @@ impl Job {
                 Part::Whole { head, body, body_bytes_max }
             }
             (ExchangeEvent::Body(piece), _) => {
-                events.push(TransportEvent::Body(piece));
+                events.push(ClientEvent::Body(piece));
                 stream
             }
             (ExchangeEvent::End { reusable }, Part::Whole { head, body, .. }) => {
                 let keep = Leftover::Keep(conn, address);
                 let left = if reusable { keep } else { Leftover::Close(conn) };
-                return Progress::Over(TransportEvent::Response(Response { head, body }), left);
+                return Progress::Over(ClientEvent::Response(Response { head, body }), left);
             }
             (ExchangeEvent::End { .. }, _) => {
-                return Progress::Over(TransportEvent::End, Leftover::Close(conn));
+                return Progress::Over(ClientEvent::End, Leftover::Close(conn));
             }
         };
         Progress::Going
@@ -428,13 +428,13 @@ impl Job {
             State::Receiving { address, .. } => Some(address),
             State::Resolving | State::Connecting { .. } => None,
         };
-        Progress::Over(TransportEvent::Failed(failure(&self.peer, address, fault)), left)
+        Progress::Over(ClientEvent::Failed(failure(&self.peer, address, fault)), left)
     }
 }
 
-fn failure(peer: &Peer, address: Option<SocketAddr>, fault: Fault) -> TransportError {
+fn failure(peer: &Peer, address: Option<SocketAddr>, fault: Fault) -> ClientError {
     let proxy = peer.proxy.as_ref().map(ToString::to_string);
-    TransportError { peer: peer.origin.to_string(), proxy, address, fault }
+    ClientError { peer: peer.origin.to_string(), proxy, address, fault }
 }
 
 /// The CONNECT, where a tunnel is wanted, and the request. What is for the proxy stands in the one that

@@ -6,10 +6,10 @@
 //! connection and every socket. Never reads what a response says, and never follows a redirect or
 //! tries again after an answer: that is the asker's.
 //!
-//! Feed it with the `handle_*` family, then drain [`Transport::poll_event`] and
-//! [`Transport::poll_output`]. Every request ends with exactly one of [`TransportEvent::Response`],
-//! [`TransportEvent::End`], [`TransportEvent::Addresses`], [`TransportEvent::Presented`] and
-//! [`TransportEvent::Failed`], unless it is cancelled.
+//! Feed it with the `handle_*` family, then drain [`Client::poll_event`] and
+//! [`Client::poll_output`]. Every request ends with exactly one of [`ClientEvent::Response`],
+//! [`ClientEvent::End`], [`ClientEvent::Addresses`], [`ClientEvent::Presented`] and
+//! [`ClientEvent::Failed`], unless it is cancelled.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +34,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Attempt, Awaited, Fault, TransportError};
+pub use error::{Attempt, Awaited, ClientError, Fault};
 pub use glance::GLANCE_TIMEOUT;
 pub use job::{ATTEMPTS_MAX, CONNECT_TIMEOUT, REQUEST_TIMEOUT};
 pub use names::NAME_SERVICE_AGE_MAX;
@@ -46,14 +46,14 @@ use names::Names;
 use outbox::Outbox;
 use pool::Pool;
 
-/// The limit of [`Transport::resolve`].
+/// The limit of [`Client::resolve`].
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Names a request or a lookup for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(u64);
 
-/// A request on its way to [`Transport::send`].
+/// A request on its way to [`Client::send`].
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     /// What to send; its URL says whom to.
@@ -75,19 +75,19 @@ pub struct Outgoing {
 /// How a response is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// In one piece, as [`TransportEvent::Response`].
+    /// In one piece, as [`ClientEvent::Response`].
     Whole {
         /// A longer body is [`Fault::TooLarge`].
         body_bytes_max: usize,
     },
-    /// As it comes: [`TransportEvent::Head`], then [`TransportEvent::Body`], then
-    /// [`TransportEvent::End`].
+    /// As it comes: [`ClientEvent::Head`], then [`ClientEvent::Body`], then
+    /// [`ClientEvent::End`].
     Streamed,
 }
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TransportEvent {
+pub enum ClientEvent {
     /// The whole response; the last event.
     Response(Response),
     /// The streamed response begins.
@@ -96,16 +96,16 @@ pub enum TransportEvent {
     Body(Vec<u8>),
     /// The streamed response is complete; the last event.
     End,
-    /// What [`Transport::resolve`] found; the last event.
+    /// What [`Client::resolve`] found; the last event.
     Addresses(Vec<IpAddr>),
-    /// The certificate that [`Transport::glance`] was shown, as DER; the last event.
+    /// The certificate that [`Client::glance`] was shown, as DER; the last event.
     Presented(Vec<u8>),
     /// There is no response, or not all of it; the last event.
-    Failed(TransportError),
+    Failed(ClientError),
 }
 
 /// The way to every peer.
-pub struct Transport {
+pub struct Client {
     proxies: Proxies,
     jobs: FlatMap<RequestId, Job>,
     lookups: FlatMap<RequestId, Lookup>,
@@ -113,7 +113,7 @@ pub struct Transport {
     pool: Pool,
     names: Names,
     outbox: Outbox,
-    events: VecDeque<(RequestId, TransportEvent)>,
+    events: VecDeque<(RequestId, ClientEvent)>,
     last_id: u64,
 }
 
@@ -124,16 +124,16 @@ struct Lookup {
     limit: Duration,
 }
 
-impl Default for Transport {
-    fn default() -> Transport {
-        Transport::new(Proxies::default())
+impl Default for Client {
+    fn default() -> Client {
+        Client::new(Proxies::default())
     }
 }
 
-impl Transport {
+impl Client {
     /// Knows nobody yet, but by which proxies to go.
-    pub fn new(proxies: Proxies) -> Transport {
-        Transport {
+    pub fn new(proxies: Proxies) -> Client {
+        Client {
             proxies,
             jobs: FlatMap::new(),
             lookups: FlatMap::new(),
@@ -146,7 +146,7 @@ impl Transport {
         }
     }
 
-    /// Sends a request. What becomes of it comes by [`Transport::poll_event`] alone.
+    /// Sends a request. What becomes of it comes by [`Client::poll_event`] alone.
     pub fn send(&mut self, turn: &mut Turn<'_>, outgoing: Outgoing) -> RequestId {
         let id = self.new_id();
         match Job::new(turn.now.mono, outgoing, &self.proxies) {
@@ -155,7 +155,7 @@ impl Transport {
                 self.jobs.insert(id, job);
                 self.start(turn, id, reuse);
             }
-            Err(error) => self.events.push_back((id, TransportEvent::Failed(error))),
+            Err(error) => self.events.push_back((id, ClientEvent::Failed(error))),
         }
         id
     }
@@ -175,7 +175,7 @@ impl Transport {
         let id = self.new_id();
         match host {
             Host::Ip(address) => {
-                self.events.push_back((id, TransportEvent::Addresses(vec![*address])));
+                self.events.push_back((id, ClientEvent::Addresses(vec![*address])));
             }
             Host::Name(name) => {
                 let deadline = turn.now.mono + limit;
@@ -296,7 +296,7 @@ impl Transport {
         self.take_answers(turn);
     }
 
-    /// The instant of [`Transport::poll_timeout`] has come, or not yet.
+    /// The instant of [`Client::poll_timeout`] has come, or not yet.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
         self.names.handle_timeout(turn, &mut self.outbox);
@@ -318,7 +318,7 @@ impl Transport {
         }
     }
 
-    /// When [`Transport::handle_timeout`] has something to do at the latest.
+    /// When [`Client::handle_timeout`] has something to do at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let jobs = self.jobs.values().filter_map(Job::poll_timeout);
         let lookups = self.lookups.values().map(|lookup| lookup.deadline);
@@ -328,7 +328,7 @@ impl Transport {
     }
 
     /// What became of a request, until there is no more news.
-    pub fn poll_event(&mut self) -> Option<(RequestId, TransportEvent)> {
+    pub fn poll_event(&mut self) -> Option<(RequestId, ClientEvent)> {
         self.events.pop_front()
     }
 
@@ -393,7 +393,7 @@ impl Transport {
         &mut self,
         turn: &mut Turn<'_>,
         id: RequestId,
-        events: Vec<TransportEvent>,
+        events: Vec<ClientEvent>,
         progress: Progress,
     ) {
         let last = match &progress {
@@ -410,9 +410,8 @@ impl Transport {
     }
 
     /// Logs the names of malformed fields of a response that were skipped.
-    fn log_skipped_fields(&self, turn: &mut Turn<'_>, id: RequestId, event: &TransportEvent) {
-        let (TransportEvent::Head(head) | TransportEvent::Response(Response { head, .. })) = event
-        else {
+    fn log_skipped_fields(&self, turn: &mut Turn<'_>, id: RequestId, event: &ClientEvent) {
+        let (ClientEvent::Head(head) | ClientEvent::Response(Response { head, .. })) = event else {
             return;
         };
         let Some(job) = self.jobs.get(&id) else { return };
@@ -423,7 +422,7 @@ impl Transport {
     }
 
     /// The one exit of a request: what it held is given back, and the last event is told.
-    fn end(&mut self, now: Instant, id: RequestId, event: TransportEvent, left: Leftover) {
+    fn end(&mut self, now: Instant, id: RequestId, event: ClientEvent, left: Leftover) {
         let Some(job) = self.jobs.remove(&id) else { return };
         match left {
             Leftover::Nothing => {}
@@ -439,8 +438,8 @@ impl Transport {
     /// The one exit of a glance.
     fn end_glance(&mut self, seen: Option<(RequestId, Sight)>) {
         self.events.extend(seen.map(|(id, seen)| match seen {
-            Ok(der) => (id, TransportEvent::Presented(der)),
-            Err(error) => (id, TransportEvent::Failed(error)),
+            Ok(der) => (id, ClientEvent::Presented(der)),
+            Err(error) => (id, ClientEvent::Failed(error)),
         }));
     }
 
@@ -448,10 +447,10 @@ impl Transport {
     fn end_lookup(&mut self, id: RequestId, result: Result<Vec<IpAddr>, Fault>) {
         let Some(lookup) = self.lookups.remove(&id) else { return };
         let event = match result {
-            Ok(addresses) => TransportEvent::Addresses(addresses),
+            Ok(addresses) => ClientEvent::Addresses(addresses),
             Err(fault) => {
                 let peer = lookup.host;
-                TransportEvent::Failed(TransportError { peer, proxy: None, address: None, fault })
+                ClientEvent::Failed(ClientError { peer, proxy: None, address: None, fault })
             }
         };
         self.events.push_back((id, event));

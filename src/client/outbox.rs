@@ -1,4 +1,4 @@
-//! What the transport wants done, in order, and the numbers it gives to connections and sockets.
+//! What the client wants done, in order, and the numbers it gives to connections and sockets.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

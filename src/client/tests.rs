@@ -1,4 +1,4 @@
-//! The transport driven by hand: inputs and bytes in, outputs and events out.
+//! The client driven by hand: inputs and bytes in, outputs and events out.
 
 use super::*;
 use crate::domain::Domain;
@@ -51,9 +51,9 @@ impl Keys for Counter {
     }
 }
 
-/// A transport, and the world around it.
+/// A client, and the world around it.
 struct World {
-    transport: Transport,
+    client: Client,
     now: Instant,
     keys: Counter,
     log: Vec<Record>,
@@ -61,13 +61,13 @@ struct World {
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// The answer to `OK`'s request.
-fn ok() -> TransportEvent {
+fn ok() -> ClientEvent {
     whole(200, &[("Content-Length", "2")], "ok")
 }
 
-fn whole(status: u16, fields: &[(&str, &str)], body: &str) -> TransportEvent {
+fn whole(status: u16, fields: &[(&str, &str)], body: &str) -> ClientEvent {
     let head = head(status, fields);
-    TransportEvent::Response(Response { head, body: body.into() })
+    ClientEvent::Response(Response { head, body: body.into() })
 }
 
 fn head(status: u16, fields: &[(&str, &str)]) -> ResponseHead {
@@ -104,54 +104,54 @@ impl World {
 
     fn with_proxies(proxies: Proxies) -> World {
         let now = Instant::START + Duration::from_secs(1000);
-        World { transport: Transport::new(proxies), now, keys: Counter(1), log: Vec::new() }
+        World { client: Client::new(proxies), now, keys: Counter(1), log: Vec::new() }
     }
 
-    fn with<T>(&mut self, act: impl FnOnce(&mut Transport, &mut Turn<'_>) -> T) -> T {
+    fn with<T>(&mut self, act: impl FnOnce(&mut Client, &mut Turn<'_>) -> T) -> T {
         let now = Now { mono: self.now, wall: UnixTime::from_seconds(0) };
         let mut turn = Turn { now, keys: &mut self.keys, log: &mut self.log };
-        act(&mut self.transport, &mut turn)
+        act(&mut self.client, &mut turn)
     }
 
     fn send(&mut self, outgoing: Outgoing) -> RequestId {
-        self.with(|transport, turn| transport.send(turn, outgoing))
+        self.with(|client, turn| client.send(turn, outgoing))
     }
 
     fn resolve(&mut self, name: &str) -> RequestId {
         let host = Url::parse(&format!("http://{name}/")).unwrap().origin().host.clone();
-        self.with(|transport, turn| transport.resolve(turn, &host))
+        self.with(|client, turn| client.resolve(turn, &host))
     }
 
     fn connected(&mut self, conn: u64) {
-        self.with(|transport, turn| transport.handle_connected(turn, ConnId::Dialed(conn)));
+        self.with(|client, turn| client.handle_connected(turn, ConnId::Dialed(conn)));
     }
 
     fn received(&mut self, conn: u64, bytes: &str) {
         let conn = ConnId::Dialed(conn);
-        self.with(|transport, turn| transport.handle_received(turn, conn, bytes.as_bytes()));
+        self.with(|client, turn| client.handle_received(turn, conn, bytes.as_bytes()));
     }
 
     fn closed(&mut self, conn: u64, reason: CloseReason) {
-        self.with(|transport, turn| transport.handle_closed(turn, ConnId::Dialed(conn), reason));
+        self.with(|client, turn| client.handle_closed(turn, ConnId::Dialed(conn), reason));
     }
 
     fn hosts(&mut self, hosts: &str) {
-        self.with(|transport, turn| {
-            transport.handle_name_service(turn, b"nameserver 192.0.2.53\n", hosts.as_bytes());
+        self.with(|client, turn| {
+            client.handle_name_service(turn, b"nameserver 192.0.2.53\n", hosts.as_bytes());
         });
     }
 
-    /// Lets time pass, without telling the transport.
+    /// Lets time pass, without telling the client.
     fn pass(&mut self, millis: u64) {
         self.now = self.now + Duration::from_millis(millis);
     }
 
-    /// Goes to the transport's next instant and says how long that took, in milliseconds.
+    /// Goes to the client's next instant and says how long that took, in milliseconds.
     fn sleep(&mut self) -> u128 {
-        let until = self.transport.poll_timeout().expect("the transport waits for something");
+        let until = self.client.poll_timeout().expect("the client waits for something");
         let slept = until.since(self.now).as_millis();
         self.now = self.now.max(until);
-        self.with(|transport, turn| transport.handle_timeout(turn));
+        self.with(|client, turn| client.handle_timeout(turn));
         slept
     }
 
@@ -159,21 +159,21 @@ impl World {
     fn outputs(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut steps = crate::testing::Steps::default();
-        while let Some(output) = self.transport.poll_output() {
+        while let Some(output) = self.client.poll_output() {
             steps.count();
             lines.push(line(output));
         }
         lines
     }
 
-    fn events(&mut self) -> Vec<(RequestId, TransportEvent)> {
-        std::iter::from_fn(|| self.transport.poll_event()).collect()
+    fn events(&mut self) -> Vec<(RequestId, ClientEvent)> {
+        std::iter::from_fn(|| self.client.poll_event()).collect()
     }
 
     /// The one failure that there is to tell, as the operator reads it.
     fn failure(&mut self) -> String {
         match self.events().as_slice() {
-            [(_, TransportEvent::Failed(error))] => error.to_string(),
+            [(_, ClientEvent::Failed(error))] => error.to_string(),
             other => panic!("not one failure: {other:?}"),
         }
     }
@@ -185,7 +185,7 @@ impl World {
         self.connected(conn);
         self.received(conn, response);
         let events = self.events();
-        assert!(matches!(&events[..], [(it, TransportEvent::Response(_))] if *it == id));
+        assert!(matches!(&events[..], [(it, ClientEvent::Response(_))] if *it == id));
     }
 }
 
@@ -240,7 +240,7 @@ fn a_field_that_is_left_out_is_named() {
     let id = world.send(get("http://user:secret@192.0.2.1/path"));
     world.connected(1);
     world.received(1, "HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 2\r\n\r\nok");
-    assert!(matches!(&world.events()[..], [(of, TransportEvent::Response(_))] if *of == id));
+    assert!(matches!(&world.events()[..], [(of, ClientEvent::Response(_))] if *of == id));
     let line = Record::debug("http", "malformed field left out").with("name", "no colon");
     assert_eq!(world.log, [line.with("url", "http://192.0.2.1")]);
 }
@@ -302,7 +302,7 @@ fn responses_that_are_of_no_use_fail_and_close() {
             }
             assert_eq!(world.failure(), format!("http://192.0.2.1 (192.0.2.1:80): {text}"));
             assert_eq!(world.outputs(), ["close 1"]);
-            assert_eq!(world.transport.poll_timeout(), None);
+            assert_eq!(world.client.poll_timeout(), None);
         }
     }
 }
@@ -353,5 +353,5 @@ fn inputs_of_connections_that_nobody_has_are_passed_over() {
     world.with(|it, turn| it.handle_datagram(turn, SocketId(9), ([192, 0, 2, 1], 53).into(), b"x"));
     world.with(|it, turn| it.handle_timeout(turn));
     assert_eq!((world.outputs().len(), world.events().len()), (0, 0));
-    assert_eq!(world.transport.poll_timeout(), None);
+    assert_eq!(world.client.poll_timeout(), None);
 }

@@ -46,7 +46,7 @@ pub mod watcher;
 #[cfg(test)]
 mod wire;
 
-use crate::client::{RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, RequestId};
 use archive::{Archive, ArchiveOutput};
 use certificates::Certificates;
 use errand::Errand;
@@ -69,7 +69,7 @@ pub struct Daemon {
     /// What it begins with, each time it becomes a standby again.
     config: Config,
     binding: Option<Binding>,
-    transport: Transport,
+    client: Client,
     storage: Storekeeper,
     front: Front,
     overview: Overview,
@@ -120,7 +120,7 @@ impl Daemon {
         Daemon {
             config: config.clone(),
             binding: binding.clone(),
-            transport: Transport::new(config.proxies.clone()),
+            client: Client::new(config.proxies.clone()),
             storage: Storekeeper::default(),
             front: Front::new(config.admin_listen.is_some()),
             overview: Overview::default(),
@@ -166,22 +166,22 @@ impl Daemon {
                 self.front.accepted(turn, conn, from.ip(), door);
             }
             Input::Exhausted(detail) => self.front.exhausted(turn, &detail),
-            Input::Connected(conn) => self.transport.handle_connected(turn, conn),
-            Input::Presented(conn, der) => self.transport.handle_presented(conn, der),
+            Input::Connected(conn) => self.client.handle_connected(turn, conn),
+            Input::Presented(conn, der) => self.client.handle_presented(conn, der),
             Input::Received(conn @ ConnId::Accepted(_), bytes) => {
                 self.ask_front(turn.now, |front, reports| {
                     front.received(turn, conn, bytes, reports);
                 });
             }
-            Input::Received(conn, bytes) => self.transport.handle_received(turn, conn, bytes),
+            Input::Received(conn, bytes) => self.client.handle_received(turn, conn, bytes),
             Input::Finished(conn) => self.front.finished(conn),
             Input::Closed(conn @ ConnId::Accepted(_), _) => self.front.closed(conn),
-            Input::Closed(conn, reason) => self.transport.handle_closed(turn, conn, reason),
+            Input::Closed(conn, reason) => self.client.handle_closed(turn, conn, reason),
             Input::Datagram(socket, from, bytes) => {
-                self.transport.handle_datagram(turn, socket, from, bytes);
+                self.client.handle_datagram(turn, socket, from, bytes);
             }
             Input::SocketFailed(socket, reason) => {
-                self.transport.handle_socket_failed(turn, socket, reason);
+                self.client.handle_socket_failed(turn, socket, reason);
             }
             Input::Stored(write, result) => self.stored(turn, write, result),
             Input::Loaded(loaded) => self.loaded(turn, loaded),
@@ -190,7 +190,7 @@ impl Daemon {
             }),
             Input::Signal(Signal::Reload) if self.is_at_work() => {
                 self.say_plan(turn);
-                self.watcher.sync_now(turn, &mut self.transport);
+                self.watcher.sync_now(turn, &mut self.client);
                 self.reloader.probe_all(turn, &self.certificates);
                 self.guard.look_soon(turn.now.mono);
             }
@@ -260,9 +260,9 @@ impl Daemon {
             Loaded::Challenges(tokens) => {
                 self.ask_front(turn.now, |front, reports| front.listed(turn, tokens, reports));
             }
-            Loaded::Token(file) => self.watcher.token_read(turn, &mut self.transport, file),
+            Loaded::Token(file) => self.watcher.token_read(turn, &mut self.client, file),
             Loaded::NameService { resolv_conf, hosts } => {
-                self.transport.handle_name_service(turn, &resolv_conf, &hosts);
+                self.client.handle_name_service(turn, &resolv_conf, &hosts);
             }
         }
     }
@@ -302,8 +302,8 @@ impl Daemon {
         self.recall_on(turn);
         self.write_on();
         self.front.handle_timeout(turn);
-        self.transport.handle_timeout(turn);
-        self.watcher.handle_timeout(turn, &mut self.transport);
+        self.client.handle_timeout(turn);
+        self.watcher.handle_timeout(turn, &mut self.client);
         self.certificates.handle_timeout(turn);
         self.start_watcher(turn);
         self.keep_guard(turn);
@@ -312,13 +312,13 @@ impl Daemon {
             self.archive_output(output);
         }
         self.issuer.handle_timeout(turn);
-        let peers = (&mut self.transport, &self.certificates as &dyn Catalog);
+        let peers = (&mut self.client, &self.certificates as &dyn Catalog);
         self.reloader.handle_timeout(turn, peers);
         self.certificates.keep_before(self.reloader.has_canary());
         while self.carry(turn) {}
         if self.certificates.take_compared() {
             let keep = |name: &_| self.certificates.wants(name);
-            self.routes.retain(turn, &mut self.transport, keep);
+            self.routes.retain(turn, &mut self.client, keep);
         }
         self.tidy_left_overs(turn);
         self.save(turn);
@@ -365,7 +365,7 @@ impl Daemon {
     /// Carries what there is one step on; whether there was anything.
     fn carry(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut moved = false;
-        while let Some((request, event)) = self.transport.poll_event() {
+        while let Some((request, event)) = self.client.poll_event() {
             self.route(turn, request, event);
             moved = true;
         }
@@ -397,7 +397,7 @@ impl Daemon {
                 self.outputs.push_back(output);
                 moved = true;
             }
-            while let Some(output) = self.transport.poll_output() {
+            while let Some(output) = self.client.poll_output() {
                 self.outputs.push_back(output);
                 moved = true;
             }
@@ -409,21 +409,21 @@ impl Daemon {
         moved
     }
 
-    fn route(&mut self, turn: &mut Turn<'_>, request: RequestId, event: TransportEvent) {
+    fn route(&mut self, turn: &mut Turn<'_>, request: RequestId, event: ClientEvent) {
         if self.watcher.awaits(request) {
-            let wanted = self.watcher.handle_event(turn, &mut self.transport, request, event);
+            let wanted = self.watcher.handle_event(turn, &mut self.client, request, event);
             if let Some(wanted) = wanted {
                 self.certificates.want_soon(Arc::clone(&wanted.certificates));
             }
         } else if self.routes.awaits(request) {
-            self.routes.handle_event(turn, &mut self.transport, request, event);
+            self.routes.handle_event(turn, &mut self.client, request, event);
         } else if self.reloader.awaits(request) {
-            let peers = (&mut self.transport, &self.certificates as &dyn Catalog);
+            let peers = (&mut self.client, &self.certificates as &dyn Catalog);
             self.reloader.handle_event(turn, peers, request, event);
         } else if let Some(call) = self.calls.remove(&request) {
             let result = match event {
-                TransportEvent::Response(response) => Ok(response),
-                TransportEvent::Failed(error) => {
+                ClientEvent::Response(response) => Ok(response),
+                ClientEvent::Failed(error) => {
                     let lasting = error.is_lasting();
                     Err(CallFailure { text: error.complaint(Trust::Acme), lasting })
                 }
@@ -443,7 +443,7 @@ impl Daemon {
     fn poll_timeout(&self, now: Now) -> Option<Instant> {
         [
             self.storage.poll_timeout(),
-            self.transport.poll_timeout(),
+            self.client.poll_timeout(),
             self.watcher.poll_timeout(),
             self.certificates.poll_timeout(now),
             self.guard.poll_timeout().filter(|_| !self.certificates.is_reading()),

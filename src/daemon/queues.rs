@@ -39,9 +39,9 @@ impl Daemon {
     /// How much waits in each queue.
     pub fn queues(&self) -> Queues {
         let mut queues = Queues {
-            requests: self.transport.requests(),
-            news: self.transport.events(),
-            kept_connections: self.transport.kept_connections(),
+            requests: self.client.requests(),
+            news: self.client.events(),
+            kept_connections: self.client.kept_connections(),
             writes: self.storage.writes_under_way(),
             log_lines: self.log.len(),
             ..Queues::default()

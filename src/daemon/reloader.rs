@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::client::{RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::daemon::model::{Catalog, Shadowed, UpToDate};
 use crate::domain::Domain;
@@ -66,7 +66,7 @@ pub enum News {
 
 /// What the reloader works with.
 pub(super) struct ReloadContext<'a> {
-    pub(super) transport: &'a mut Transport,
+    pub(super) client: &'a mut Client,
     pub(super) catalog: &'a dyn Catalog,
     writes: &'a Writes,
     shadowed: &'a Shadowed,
@@ -191,17 +191,17 @@ impl Reloader {
     pub fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        (transport, catalog): (&mut Transport, &dyn Catalog),
+        (client, catalog): (&mut Client, &dyn Catalog),
         request: RequestId,
-        event: TransportEvent,
+        event: ClientEvent,
     ) {
         let Some(place) = self.targets.iter().position(|it| it.awaits(request)) else { return };
         let mut cx =
-            ReloadContext { transport, catalog, writes: &self.writes, shadowed: &self.shadowed };
+            ReloadContext { client, catalog, writes: &self.writes, shadowed: &self.shadowed };
         let outcome = self.targets.get_mut(place);
         let outcome = outcome.map(|it| it.handle_event(turn, &mut cx, request, event));
         outcome.into_iter().for_each(|outcome| self.came_out(turn, place, outcome));
-        self.handle_timeout(turn, (transport, catalog));
+        self.handle_timeout(turn, (client, catalog));
     }
 
     fn came_out(&mut self, turn: &mut Turn<'_>, place: usize, outcome: Outcome) {
@@ -273,12 +273,12 @@ impl Reloader {
     pub fn handle_timeout(
         &mut self,
         turn: &mut Turn<'_>,
-        (transport, catalog): (&mut Transport, &dyn Catalog),
+        (client, catalog): (&mut Client, &dyn Catalog),
     ) {
         let now = turn.now.mono;
         let due = self.scheduled.take_if(|scheduled| scheduled.at <= now);
         let mut cx =
-            ReloadContext { transport, catalog, writes: &self.writes, shadowed: &self.shadowed };
+            ReloadContext { client, catalog, writes: &self.writes, shadowed: &self.shadowed };
         if let Some(Scheduled { rollout, .. }) = due {
             self.reloaded_at = Some(now);
             if rollout {
@@ -298,18 +298,14 @@ impl Reloader {
         }
         self.confirm(turn, catalog);
         self.watch_drift(turn, catalog);
-        self.signal(turn, (transport, catalog));
+        self.signal(turn, (client, catalog));
         let acknowledged =
             self.targets.iter().map(LbTarget::acknowledged).min().unwrap_or_default();
         self.writes.forget(acknowledged);
     }
 
     /// Signals those that may be signaled.
-    fn signal(
-        &mut self,
-        turn: &mut Turn<'_>,
-        (transport, catalog): (&mut Transport, &dyn Catalog),
-    ) {
+    fn signal(&mut self, turn: &mut Turn<'_>, (client, catalog): (&mut Client, &dyn Catalog)) {
         if !self.rollout.is_open() {
             let all_known = !self.targets.iter().any(LbTarget::is_resolving);
             let pending = self.by_health();
@@ -317,7 +313,7 @@ impl Reloader {
             self.rollout.choose(turn.now.mono, all_known, &pending, count);
         }
         let mut cx =
-            ReloadContext { transport, catalog, writes: &self.writes, shadowed: &self.shadowed };
+            ReloadContext { client, catalog, writes: &self.writes, shadowed: &self.shadowed };
         for (place, target) in self.targets.iter_mut().enumerate() {
             target.begin_permitted(turn, &mut cx, self.rollout.permit(place));
         }

@@ -35,7 +35,7 @@ use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::{Host, Url};
 
-use crate::client::{Delivery, Fault, Outgoing, RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, Delivery, Fault, Outgoing, RequestId};
 
 mod balancers;
 mod finding;
@@ -129,11 +129,11 @@ impl Routes {
     pub fn start(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         certificate: &Domain,
         domains: &[Domain],
     ) {
-        self.forget(turn, transport, certificate);
+        self.forget(turn, client, certificate);
         let number = self.trials_made;
         let tried = domains.iter().filter(|domain| !self.skip.covers(domain));
         let mut ways: Vec<Way> = Vec::new();
@@ -150,21 +150,21 @@ impl Routes {
         self.trials_made += 1;
         let trial = Trial { number, ways, findings: Vec::new() };
         self.trials.insert(certificate.clone(), trial);
-        self.balancers.refresh(turn, transport);
-        self.advance(turn, transport);
+        self.balancers.refresh(turn, client);
+        self.advance(turn, client);
     }
 
     /// The certificate is issued, or nobody wants it any more: what has no answer gets none, what was
     /// seen is said, and forgotten.
-    pub fn forget(&mut self, turn: &mut Turn<'_>, transport: &mut Transport, certificate: &Domain) {
+    pub fn forget(&mut self, turn: &mut Turn<'_>, client: &mut Client, certificate: &Domain) {
         let Some(mut trial) = self.trials.remove(certificate) else { return };
         for way in &mut trial.ways {
             way.conclude().iter().for_each(|finding| say(turn, certificate, finding));
         }
         for (request, _) in self.open.extract_if(|_, step| step.of.certificate == *certificate) {
-            transport.cancel(request);
+            client.cancel(request);
         }
-        self.advance(turn, transport);
+        self.advance(turn, client);
     }
 
     /// The process ends: what was seen so far is said.
@@ -180,12 +180,12 @@ impl Routes {
     pub fn retain(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         keep: impl Fn(&Domain) -> bool,
     ) {
         let gone = self.trials.keys().filter(|name| !keep(name)).cloned();
         for name in gone.collect::<Vec<_>>() {
-            self.forget(turn, transport, &name);
+            self.forget(turn, client, &name);
         }
     }
 
@@ -203,9 +203,9 @@ impl Routes {
     pub fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         request: RequestId,
-        event: TransportEvent,
+        event: ClientEvent,
     ) {
         if self.balancers.awaits(request) {
             for (of, found) in self.balancers.found(request, event) {
@@ -218,26 +218,26 @@ impl Routes {
                 Task::Ask(question) => self.answered(turn, of, question, event),
             }
         }
-        self.advance(turn, transport);
+        self.advance(turn, client);
     }
 
     /// Does as many steps as may be under way.
-    fn advance(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         while self.open.len() + self.balancers.lookups() < IN_FLIGHT_MAX
             && let Some(Step { of, task }) = self.waiting.pop_front()
         {
             let Some(way) = self.way(&of) else { continue };
             let request = match &task {
-                Task::LookUp => resolve(turn, transport, way.domain.as_str()),
+                Task::LookUp => resolve(turn, client, way.domain.as_str()),
                 Task::Follow(question) => {
-                    resolve(turn, transport, &question.url.origin().host.to_string())
+                    resolve(turn, client, &question.url.origin().host.to_string())
                 }
                 Task::Ask(question) => {
                     if let Some(known) = self.known(turn, question) {
                         self.note(turn, &of, question, known);
                         continue;
                     }
-                    transport.send(turn, outgoing(question))
+                    client.send(turn, outgoing(question))
                 }
             };
             self.open.insert(request, Step { of, task });
@@ -261,11 +261,11 @@ impl Routes {
         scope(address) < Scope::Global && !self.balancers.have(address)
     }
 
-    fn looked_up(&mut self, turn: &mut Turn<'_>, of: Of, event: TransportEvent) {
+    fn looked_up(&mut self, turn: &mut Turn<'_>, of: Of, event: ClientEvent) {
         let Some(way) = self.way(&of) else { return };
         let found = match event {
-            TransportEvent::Addresses(found) => found,
-            TransportEvent::Failed(error) => {
+            ClientEvent::Addresses(found) => found,
+            ClientEvent::Failed(error) => {
                 way.note(Place::Domain, None, finding::of_lookup(&error.fault));
                 Vec::new()
             }
@@ -320,10 +320,10 @@ impl Routes {
         turn: &mut Turn<'_>,
         of: Of,
         mut question: Question,
-        event: TransportEvent,
+        event: ClientEvent,
     ) {
         let outcome = match event {
-            TransportEvent::Addresses(mut found) => {
+            ClientEvent::Addresses(mut found) => {
                 let any = !found.is_empty();
                 found.retain(|it| *it == question.address || !self.is_internal(*it));
                 let (six, four): (Vec<IpAddr>, _) = found.into_iter().partition(IpAddr::is_ipv6);
@@ -337,7 +337,7 @@ impl Routes {
                     None => Outcome::Untold,
                 }
             }
-            TransportEvent::Failed(error) => finding::of_lookup(&error.fault),
+            ClientEvent::Failed(error) => finding::of_lookup(&error.fault),
             _ => Outcome::Untold,
         };
         self.note(turn, &of, &question, outcome);
@@ -348,10 +348,10 @@ impl Routes {
         turn: &mut Turn<'_>,
         of: Of,
         mut question: Question,
-        event: TransportEvent,
+        event: ClientEvent,
     ) {
         let outcome = match event {
-            TransportEvent::Response(response) => match judge(&question, &response) {
+            ClientEvent::Response(response) => match judge(&question, &response) {
                 Answered::Onward(url) if question.redirects < REDIRECTS_MAX => {
                     // Of one host both ports are at one address.
                     let same = url.origin().host == question.url.origin().host;
@@ -362,7 +362,7 @@ impl Routes {
                 }
                 answered => finding::of_answer(&answered),
             },
-            TransportEvent::Failed(error) => match (&error.fault, question.others.pop_front()) {
+            ClientEvent::Failed(error) => match (&error.fault, question.others.pop_front()) {
                 (Fault::Connect(_), Some(address)) => {
                     let task = Task::Ask(Question { address, ..question });
                     return self.waiting.push_front(Step { of, task });
@@ -448,8 +448,8 @@ fn judge(question: &Question, response: &Response) -> Answered {
 }
 
 /// A CA knows no search list.
-fn resolve(turn: &mut Turn<'_>, transport: &mut Transport, name: &str) -> RequestId {
-    transport.resolve_within(turn, &Host::Name(format!("{name}.")), ANSWER_TIMEOUT)
+fn resolve(turn: &mut Turn<'_>, client: &mut Client, name: &str) -> RequestId {
+    client.resolve_within(turn, &Host::Name(format!("{name}.")), ANSWER_TIMEOUT)
 }
 
 fn outgoing(question: &Question) -> Outgoing {

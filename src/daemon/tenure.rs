@@ -87,7 +87,7 @@ impl Daemon {
         // An errand does not wait for a list to change: it is about what is listed now.
         let knew_apps = self.errand.serves() && self.certificates.memory(None).next().is_some();
         let before = self.certificates.asked_for();
-        self.watcher.start(turn, &mut self.transport, before, knew_apps);
+        self.watcher.start(turn, &mut self.client, before, knew_apps);
     }
 
     /// Withdraws what was left published once no order that an earlier run placed can be under way; what
@@ -113,10 +113,10 @@ impl Daemon {
         let anew = Daemon::new(&self.config, self.binding.clone(), Vec::new());
         let mut before = std::mem::replace(self, anew);
         // They number connections and writes: no number is ever used again.
-        before.transport.close_all();
+        before.client.close_all();
         before.storage.step_down(turn.now.mono);
         before.front.responder = Responder::default();
-        self.transport = before.transport;
+        self.client = before.client;
         self.storage = before.storage;
         self.front = before.front;
         self.outputs = before.outputs;

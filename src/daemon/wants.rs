@@ -25,7 +25,7 @@ impl Daemon {
             CertificatesOutput::Order(_) if self.end_by.is_some() => {}
             CertificatesOutput::Order(new) => self.issuer.order(turn, *new),
             CertificatesOutput::TryRoutes(name, domains) => {
-                self.routes.start(turn, &mut self.transport, &name, &domains);
+                self.routes.start(turn, &mut self.client, &name, &domains);
             }
             CertificatesOutput::Begin { order, replaces } => {
                 self.issuer.begin(turn, order, replaces);
@@ -34,7 +34,7 @@ impl Daemon {
             CertificatesOutput::Cancel(order) => self.issuer.cancel(turn, order),
             CertificatesOutput::Ask { name, cert_id } => self.issuer.ask(name, cert_id),
             CertificatesOutput::Write(name, pem) => {
-                self.routes.forget(turn, &mut self.transport, &name);
+                self.routes.forget(turn, &mut self.client, &name);
                 self.note_debt(turn);
                 let purpose = Purpose::Certificate(name.clone());
                 self.storage.store(purpose, Change::Certificate(name, pem));
@@ -73,7 +73,7 @@ impl Daemon {
                     address: None,
                     delivery: Delivery::Whole { body_bytes_max: ACME_BODY_BYTES_MAX },
                 };
-                let request = self.transport.send(turn, outgoing);
+                let request = self.client.send(turn, outgoing);
                 self.calls.insert(request, call);
             }
             IssuerOutput::StoreAccountKey(pem) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::client::{RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::daemon::model::Wishes;
 use crate::daemon::queues::Queues;
@@ -171,7 +171,7 @@ impl Watcher {
     pub fn start(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         before: Wishes,
         knew_apps: bool,
     ) {
@@ -179,16 +179,16 @@ impl Watcher {
         self.doubts_empty = knew_apps;
         self.stream.open_at(turn.now.mono);
         self.sync_at = Some(turn.now.mono + ATTACH_PATIENCE);
-        self.handle_timeout(turn, transport);
+        self.handle_timeout(turn, client);
     }
 
     /// Syncs now: the operator asked.
-    pub fn sync_now(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    pub fn sync_now(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         self.sync_at = Some(turn.now.mono);
         if let Some(token) = &mut self.token {
             token.expire();
         }
-        self.handle_timeout(turn, transport);
+        self.handle_timeout(turn, client);
     }
 
     /// Whether a request is one of ours.
@@ -200,18 +200,18 @@ impl Watcher {
     pub fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         request: RequestId,
-        event: TransportEvent,
+        event: ClientEvent,
     ) -> Option<&Wanted> {
         if self.stream.awaits(request) {
-            for news in self.stream.handle_event(turn, transport, event) {
+            for news in self.stream.handle_event(turn, client, event) {
                 self.heed(turn, news);
             }
-            self.handle_timeout(turn, transport);
+            self.handle_timeout(turn, client);
             return None;
         }
-        let counts = match self.sync.handle_event(turn, transport, event, &self.holders)? {
+        let counts = match self.sync.handle_event(turn, client, event, &self.holders)? {
             SyncNews::Failed(problem) => {
                 self.sync_failed(turn, problem);
                 false
@@ -229,7 +229,7 @@ impl Watcher {
                 is_believed
             }
         };
-        self.handle_timeout(turn, transport);
+        self.handle_timeout(turn, client);
         counts.then_some(&self.wanted)
     }
 
@@ -351,7 +351,7 @@ impl Watcher {
     pub fn token_read(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         file: Result<Secret, StoreError>,
     ) {
         let Some(token) = &mut self.token else { return };
@@ -359,11 +359,11 @@ impl Watcher {
             self.stream.ask_with(&credentials);
             self.sync.ask_with(&credentials);
         }
-        self.handle_timeout(turn, transport);
+        self.handle_timeout(turn, client);
     }
 
     /// Starts what is due. Where a token is used nothing is asked with one that may be old.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         if self.token.as_ref().is_some_and(Token::is_awaited) {
             return;
         }
@@ -371,8 +371,8 @@ impl Watcher {
         if is_due && self.token.as_mut().is_some_and(|token| !token.is_fresh()) {
             return;
         }
-        self.stream.handle_timeout(turn, transport);
-        if let Some(SyncNews::Failed(problem)) = self.sync.handle_timeout(turn, transport) {
+        self.stream.handle_timeout(turn, client);
+        if let Some(SyncNews::Failed(problem)) = self.sync.handle_timeout(turn, client) {
             self.sync_failed(turn, problem);
         }
         if self.second_look_at.is_some_and(|at| at <= turn.now.mono) {
@@ -383,7 +383,7 @@ impl Watcher {
         if self.sync_at.is_some_and(|at| at <= turn.now.mono) && self.sync.is_resting() {
             self.sync_at = None;
             self.synced_at = Some(turn.now.mono);
-            self.sync.start(turn, transport);
+            self.sync.start(turn, client);
         }
     }
 

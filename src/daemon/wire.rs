@@ -1,18 +1,18 @@
-//! For unit tests of the parts that send requests: the transport's other end, by hand. Connections
+//! For unit tests of the parts that send requests: the client's other end, by hand. Connections
 //! stand at once; requests come out as text, answers go in as text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::client::{RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, RequestId};
 use crate::seam::{CloseReason, ConnId, Load, Output, Tls, Trust};
 use crate::testing::Bench;
 
-/// A transport, the time, and what waits to be answered.
+/// A client, the time, and what waits to be answered.
 pub(crate) struct Wire {
     pub(crate) bench: Bench,
-    pub(crate) transport: Transport,
+    pub(crate) client: Client,
     /// What `/etc/hosts` says; the only way in which a name is resolved here.
     pub(crate) hosts: String,
     /// Addresses at which nobody listens.
@@ -40,16 +40,16 @@ impl Sent {
 
 impl Wire {
     pub(crate) fn new() -> Wire {
-        let (bench, transport) = (Bench::new(), Transport::default());
+        let (bench, client) = (Bench::new(), Client::default());
         let (hosts, refusing) = (String::new(), BTreeSet::new());
         let (connections, glances) = (BTreeMap::new(), BTreeMap::new());
-        Wire { bench, transport, hosts, refusing, connections, glances }
+        Wire { bench, client, hosts, refusing, connections, glances }
     }
 
     /// What was sent since the last look.
     pub(crate) fn sent(&mut self) -> Vec<Sent> {
         let mut sent = Vec::new();
-        while let Some(output) = self.transport.poll_output() {
+        while let Some(output) = self.client.poll_output() {
             match output {
                 Output::Connect { conn, to, tls: Some(Tls { server, trust: Trust::Unjudged }) } => {
                     self.connections.insert(conn, to);
@@ -60,7 +60,7 @@ impl Wire {
                     if self.refusing.contains(&to.ip()) {
                         self.close(conn, CloseReason::Refused);
                     } else {
-                        self.transport.handle_connected(&mut self.bench.turn(), conn);
+                        self.client.handle_connected(&mut self.bench.turn(), conn);
                     }
                 }
                 Output::Send { conn, bytes } => {
@@ -73,10 +73,10 @@ impl Wire {
                     self.glances.remove(&conn);
                 }
                 Output::Load(Load::NameService) => {
-                    let Wire { bench, transport, hosts, .. } = self;
-                    transport.handle_name_service(&mut bench.turn(), b"", hosts.as_bytes());
+                    let Wire { bench, client, hosts, .. } = self;
+                    client.handle_name_service(&mut bench.turn(), b"", hosts.as_bytes());
                 }
-                // Other lookups are the transport's own tests' matter.
+                // Other lookups are the client's own tests' matter.
                 _ => {}
             }
         }
@@ -84,26 +84,26 @@ impl Wire {
     }
 
     pub(crate) fn answer(&mut self, conn: ConnId, text: &str) {
-        self.transport.handle_received(&mut self.bench.turn(), conn, text.as_bytes());
+        self.client.handle_received(&mut self.bench.turn(), conn, text.as_bytes());
     }
 
     pub(crate) fn close(&mut self, conn: ConnId, reason: CloseReason) {
         self.connections.remove(&conn);
         self.glances.remove(&conn);
-        self.transport.handle_closed(&mut self.bench.turn(), conn, reason);
+        self.client.handle_closed(&mut self.bench.turn(), conn, reason);
     }
 
     pub(crate) fn is_open(&self, conn: ConnId) -> bool {
         self.connections.contains_key(&conn)
     }
 
-    pub(crate) fn event(&mut self) -> Option<(RequestId, TransportEvent)> {
-        self.transport.poll_event()
+    pub(crate) fn event(&mut self) -> Option<(RequestId, ClientEvent)> {
+        self.client.poll_event()
     }
 
     pub(crate) fn pass(&mut self, duration: Duration) {
         self.bench.pass(duration);
-        self.transport.handle_timeout(&mut self.bench.turn());
+        self.client.handle_timeout(&mut self.bench.turn());
     }
 }
 

@@ -56,7 +56,7 @@ struct World {
     required: BTreeMap<Domain, String>,
     shows: BTreeMap<String, Vec<u8>>,
     bench: Bench,
-    transport: Transport,
+    client: Client,
     served: Served,
     /// For which names each place was asked.
     asked: Vec<(String, String)>,
@@ -108,7 +108,7 @@ impl World {
             required: required.iter().map(|it| (domain(it), "/app".to_string())).collect(),
             shows: BTreeMap::new(),
             bench: Bench::new(),
-            transport: Transport::default(),
+            client: Client::default(),
             served: Served::default(),
             asked: Vec::new(),
             most_open: 0,
@@ -127,10 +127,10 @@ impl World {
 
     /// Begins what can begin; the connections that are made.
     fn advance(&mut self) -> Vec<(ConnId, String)> {
-        self.served.advance(&mut self.bench.turn(), &mut self.transport);
+        self.served.advance(&mut self.bench.turn(), &mut self.client);
         self.most_open = self.most_open.max(self.served.open.len());
         let mut conns = Vec::new();
-        while let Some(output) = self.transport.poll_output() {
+        while let Some(output) = self.client.poll_output() {
             let Output::Connect { conn, to, tls } = output else { continue };
             let Some(Tls { server, trust }) = tls else { panic!("it probes TLS") };
             assert_eq!(trust, Trust::Unjudged);
@@ -150,10 +150,10 @@ impl World {
             }
             for (conn, name) in conns {
                 match self.shows.get(&name) {
-                    Some(der) => self.transport.handle_presented(conn, der.clone()),
+                    Some(der) => self.client.handle_presented(conn, der.clone()),
                     None => {
                         let turn = &mut self.bench.turn();
-                        self.transport.handle_closed(turn, conn, CloseReason::Refused);
+                        self.client.handle_closed(turn, conn, CloseReason::Refused);
                     }
                 }
             }
@@ -165,7 +165,7 @@ impl World {
 
     fn take_events(&mut self) {
         let now = UnixTime::from_rfc3339("2026-11-28T00:00:00Z").unwrap();
-        while let Some((request, event)) = self.transport.poll_event() {
+        while let Some((request, event)) = self.client.poll_event() {
             assert!(self.served.awaits(request));
             self.served.handle_event(now, request, event);
         }
@@ -331,10 +331,10 @@ fn many_are_compared_a_few_at_a_time_and_what_is_left_is_counted() {
     let mut cut = world();
     cut.begin();
     let first = cut.advance();
-    cut.transport.handle_presented(first[0].0, fallback.der.clone());
+    cut.client.handle_presented(first[0].0, fallback.der.clone());
     cut.take_events();
     for (conn, name) in cut.advance().into_iter().take(3) {
-        cut.transport.handle_presented(conn, cut.shows[&name].clone());
+        cut.client.handle_presented(conn, cut.shows[&name].clone());
     }
     cut.take_events();
     let config = cut.config.clone();

@@ -48,7 +48,7 @@ fn an_address_that_does_not_answer_gives_way_to_the_next() {
         "http://three.example: cannot connect: 192.0.2.1:80: no answer in time; \
          192.0.2.2:80: no answer in time; 192.0.2.3:80: no answer in time"
     );
-    assert_eq!(world.transport.poll_timeout(), None);
+    assert_eq!(world.client.poll_timeout(), None);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_deadline_that_comes_late_tries_no_further_address() {
     let mut world = three(get("http://three.example/"));
     world.outputs();
     world.pass(20_000);
-    world.with(|transport, turn| transport.handle_timeout(turn));
+    world.with(|client, turn| client.handle_timeout(turn));
     assert_eq!(world.outputs(), ["close 1"]);
     assert_eq!(
         world.failure(),
@@ -86,7 +86,7 @@ fn when_no_address_lets_us_in_each_is_told_with_its_reason() {
          192.0.2.2:443: the address cannot be reached; 192.0.2.3:443: TLS: unknown issuer"
     );
     assert_eq!(world.outputs().len(), 3);
-    assert_eq!(world.transport.poll_timeout(), None);
+    assert_eq!(world.client.poll_timeout(), None);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn who_closes_or_says_too_much_is_not_kept() {
         let mut world = World::new();
         world.exchange(1, get(URL), response);
         assert_eq!(world.outputs().last().unwrap(), "close 1", "{response:?}");
-        assert_eq!(world.transport.poll_timeout(), None);
+        assert_eq!(world.client.poll_timeout(), None);
     }
 }
 
@@ -83,7 +83,7 @@ fn what_comes_unasked_ends_a_kept_connection() {
 fn a_kept_connection_that_the_peer_ends_is_forgotten() {
     let mut world = kept();
     world.closed(1, CloseReason::Finished);
-    assert_eq!((world.outputs().len(), world.transport.poll_timeout()), (0, None));
+    assert_eq!((world.outputs().len(), world.client.poll_timeout()), (0, None));
     world.send(get(URL));
     assert_eq!(world.outputs(), ["connect 2 192.0.2.1:80"]);
 }
@@ -93,7 +93,7 @@ fn a_kept_connection_waits_for_a_while_only() {
     let mut world = kept();
     assert_eq!(world.sleep(), IDLE_TIME.as_millis());
     assert_eq!(world.outputs(), ["close 1"]);
-    assert_eq!(world.transport.poll_timeout(), None);
+    assert_eq!(world.client.poll_timeout(), None);
 
     let mut world = kept();
     world.now = world.now + IDLE_TIME;

@@ -34,13 +34,13 @@ fn answer(query: &[u8], says: Says) -> Vec<u8> {
 fn serve(world: &mut World, says: Says) -> Vec<String> {
     let mut lines = Vec::new();
     let mut steps = crate::testing::Steps::default();
-    while let Some(output) = world.transport.poll_output() {
+    while let Some(output) = world.client.poll_output() {
         steps.count();
         match output {
             Output::Datagram { socket, to, bytes } => {
                 assert_eq!(to.to_string(), SERVER);
                 let bytes = answer(&bytes, says);
-                world.with(|transport, turn| transport.handle_datagram(turn, socket, to, &bytes));
+                world.with(|client, turn| client.handle_datagram(turn, socket, to, &bytes));
             }
             Output::CloseSocket { .. } => {}
             other => lines.push(line(other)),
@@ -83,14 +83,14 @@ fn a_host_is_resolved_to_all_its_addresses() {
     let mut world = World::new();
     let literal = world.resolve("[2001:db8::1]");
     let address = "2001:db8::1".parse().unwrap();
-    assert_eq!(world.events(), [(literal, TransportEvent::Addresses(vec![address]))]);
+    assert_eq!(world.events(), [(literal, ClientEvent::Addresses(vec![address]))]);
     assert_eq!(world.outputs(), Vec::<String>::new());
 
     let name = world.resolve("lb.example");
     world.hosts("192.0.2.1 lb.example\n192.0.2.2 lb.example");
     let addresses = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from).to_vec();
-    assert_eq!(world.events(), [(name, TransportEvent::Addresses(addresses))]);
-    assert_eq!(world.transport.poll_timeout(), None);
+    assert_eq!(world.events(), [(name, ClientEvent::Addresses(addresses))]);
+    assert_eq!(world.client.poll_timeout(), None);
 }
 
 #[test]
@@ -107,18 +107,18 @@ fn the_name_server_is_asked_by_datagram() {
     world.outputs();
     world.hosts("");
     serve(&mut world, Says::Address);
-    assert_eq!(world.events(), [(id, TransportEvent::Addresses(vec![ADDRESS.into()]))]);
+    assert_eq!(world.events(), [(id, ClientEvent::Addresses(vec![ADDRESS.into()]))]);
     world.resolve("gone.example");
     serve(&mut world, Says::NoSuchName);
     assert!(world.failure().starts_with("gone.example: "));
-    assert_eq!(world.transport.poll_timeout(), None);
+    assert_eq!(world.client.poll_timeout(), None);
 }
 
 /// Every socket that was opened, less those that were closed.
 fn open_sockets(world: &mut World) -> Vec<SocketId> {
     let mut open = Vec::new();
     let mut steps = crate::testing::Steps::default();
-    while let Some(output) = world.transport.poll_output() {
+    while let Some(output) = world.client.poll_output() {
         steps.count();
         match output {
             Output::Datagram { socket, .. } if !open.contains(&socket) => open.push(socket),
@@ -134,13 +134,13 @@ fn an_answered_lookup_leaves_no_socket_open() {
     let (mut world, _) = asked(get(URL));
     let mut open = Vec::new();
     let mut steps = crate::testing::Steps::default();
-    while let Some(output) = world.transport.poll_output() {
+    while let Some(output) = world.client.poll_output() {
         steps.count();
         match output {
             Output::Datagram { socket, to, bytes } => {
                 open.push(socket);
                 let bytes = answer(&bytes, Says::Address);
-                world.with(|transport, turn| transport.handle_datagram(turn, socket, to, &bytes));
+                world.with(|client, turn| client.handle_datagram(turn, socket, to, &bytes));
             }
             Output::CloseSocket { socket } => open.retain(|each| *each != socket),
             _ => {}
@@ -152,14 +152,14 @@ fn an_answered_lookup_leaves_no_socket_open() {
 #[test]
 fn a_lookup_that_is_given_up_leaves_no_socket_open() {
     let (mut world, id) = asked(get(URL));
-    world.transport.cancel(id);
+    world.client.cancel(id);
     assert_eq!(open_sockets(&mut world), []);
-    assert_eq!((world.events().len(), world.transport.poll_timeout()), (0, None));
+    assert_eq!((world.events().len(), world.client.poll_timeout()), (0, None));
 
     let timeout = Some(Duration::from_secs(1));
     let (mut world, _) = asked(Outgoing { timeout, ..get(URL) });
     let mut steps = crate::testing::Steps::default();
-    while world.transport.poll_timeout().is_some() {
+    while world.client.poll_timeout().is_some() {
         steps.count();
         world.sleep();
     }
@@ -172,7 +172,7 @@ fn a_lookup_that_is_given_up_leaves_no_socket_open() {
 fn a_refused_datagram_ends_the_lookup_without_waiting() {
     let (mut world, _) = asked(get(URL));
     let mut open = Vec::new();
-    while let Some(output) = world.transport.poll_output() {
+    while let Some(output) = world.client.poll_output() {
         match output {
             Output::Datagram { socket, .. } => {
                 open.push(socket);
@@ -183,7 +183,7 @@ fn a_refused_datagram_ends_the_lookup_without_waiting() {
             _ => {}
         }
     }
-    assert_eq!((open, world.transport.poll_timeout()), (vec![], None));
+    assert_eq!((open, world.client.poll_timeout()), (vec![], None));
     let text =
         "http://asked.example: no name server answered (192.0.2.53: the connection was refused)";
     assert_eq!(world.failure(), text);
@@ -203,7 +203,7 @@ fn a_truncated_answer_is_asked_for_again_by_stream() {
         for conn in 1..=2 {
             world.connected(conn);
             let mut steps = crate::testing::Steps::default();
-            while let Some(output) = world.transport.poll_output() {
+            while let Some(output) = world.client.poll_output() {
                 steps.count();
                 match output {
                     Output::Send { conn: ConnId::Dialed(number), bytes } => {
@@ -236,7 +236,7 @@ fn a_name_server_that_refuses_the_stream_does_not_hold_the_request_up_for_ever()
             let conn = line.split(' ').nth(1).unwrap().parse().unwrap();
             world.closed(conn, CloseReason::Refused);
         }
-        if world.transport.poll_timeout().is_none() {
+        if world.client.poll_timeout().is_none() {
             break;
         }
         world.sleep();

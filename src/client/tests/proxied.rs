@@ -40,7 +40,7 @@ fn securing() -> (World, RequestId) {
 
 /// All that is sent on the connections of a world, as text.
 fn sent(world: &mut World) -> Vec<String> {
-    let outputs = std::iter::from_fn(|| world.transport.poll_output());
+    let outputs = std::iter::from_fn(|| world.client.poll_output());
     let text = |output| match output {
         Output::Send { bytes, .. } => Some(String::from_utf8(bytes.to_vec()).unwrap()),
         _ => None,
@@ -59,7 +59,7 @@ fn refused(answer: &str) -> String {
         }
         failures.push(world.failure());
         assert_eq!(world.outputs().last().map(String::as_str), Some("close 1"), "{answer:?}");
-        assert_eq!(world.transport.poll_timeout(), None);
+        assert_eq!(world.client.poll_timeout(), None);
     }
     failures.dedup();
     assert_eq!(failures.len(), 1, "{failures:?}");
@@ -129,7 +129,7 @@ fn the_proxys_credentials_are_the_proxys_and_the_peers_the_peers() {
 #[test]
 fn nothing_is_shown_of_the_credentials() {
     let (mut world, _) = asking();
-    let shown = format!("{:?}", world.transport.proxies);
+    let shown = format!("{:?}", world.client.proxies);
     assert!(shown.contains("192.0.2.9") && !shown.contains("secret"), "{shown}");
     world.closed(1, CloseReason::Reset);
     let events = format!("{:?}", world.events());
@@ -243,10 +243,10 @@ fn an_error_says_whose_it_is() {
     let mut world = World::with_proxies(proxies("no-such-proxy"));
     world.send(get(MARATHON));
     world.hosts("");
-    let timeout = world.transport.poll_timeout();
+    let timeout = world.client.poll_timeout();
     assert!(timeout.is_some() && !world.outputs().is_empty());
     let mut steps = crate::testing::Steps::default();
-    while world.transport.poll_timeout().is_some() {
+    while world.client.poll_timeout().is_some() {
         steps.count();
         world.sleep();
     }
@@ -303,7 +303,7 @@ fn a_kept_connection_is_for_its_way_alone() {
         let mut world = behind();
         world.exchange(1, get("http://192.0.2.1/"), OK);
         world.outputs();
-        world.transport.proxies = other;
+        world.client.proxies = other;
         world.send(get("http://192.0.2.1/"));
         assert!(world.outputs()[0].starts_with("connect 2 "));
     }
@@ -349,10 +349,10 @@ fn who_has_one_address_or_is_excepted_is_gone_to_straight() {
 #[test]
 fn a_cancelled_request_lets_go_of_its_tunnel() {
     for (mut world, id) in [asking(), securing()] {
-        world.with(|transport, _| transport.cancel(id));
+        world.with(|client, _| client.cancel(id));
         assert_eq!(world.outputs(), ["close 1"]);
         world.received(1, ESTABLISHED);
         assert_eq!((world.outputs().len(), world.events().len()), (0, 0));
-        assert_eq!(world.transport.poll_timeout(), None);
+        assert_eq!(world.client.poll_timeout(), None);
     }
 }

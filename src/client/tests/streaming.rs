@@ -16,12 +16,12 @@ fn opened(silence: Option<Duration>) -> (World, RequestId) {
 
 const EVENTS: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
 
-fn events_head() -> TransportEvent {
-    TransportEvent::Head(head(200, &[("Connection", "close")]))
+fn events_head() -> ClientEvent {
+    ClientEvent::Head(head(200, &[("Connection", "close")]))
 }
 
-fn body(text: &str) -> TransportEvent {
-    TransportEvent::Body(text.into())
+fn body(text: &str) -> ClientEvent {
+    ClientEvent::Body(text.into())
 }
 
 #[test]
@@ -33,20 +33,20 @@ fn pieces_come_as_they_are_and_the_close_ends_the_stream() {
     world.received(1, "\n");
     assert_eq!(world.events(), [(id, body("\r")), (id, body("\n"))]);
     world.closed(1, CloseReason::Finished);
-    assert_eq!(world.events(), [(id, TransportEvent::End)]);
-    assert_eq!((world.outputs().len(), world.transport.poll_timeout()), (0, None));
+    assert_eq!(world.events(), [(id, ClientEvent::End)]);
+    assert_eq!((world.outputs().len(), world.client.poll_timeout()), (0, None));
 }
 
 #[test]
 fn a_stream_is_the_same_byte_by_byte() {
     let response =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
-    let expected = TransportEvent::Head(head(200, &[("Transfer-Encoding", "chunked")]));
+    let expected = ClientEvent::Head(head(200, &[("Transfer-Encoding", "chunked")]));
     let (mut world, id) = opened(None);
     for at in 0..response.len() {
         world.received(1, &response[at..=at]);
     }
-    let all = [expected, body("a"), body("b"), body("c"), TransportEvent::End].map(|it| (id, it));
+    let all = [expected, body("a"), body("b"), body("c"), ClientEvent::End].map(|it| (id, it));
     assert_eq!(world.events(), all);
     assert_eq!(world.outputs(), ["close 1"], "a stream's connection is not kept");
 }
@@ -67,8 +67,8 @@ fn what_came_before_a_broken_chunk_is_handed_over() {
     let (mut world, id) = opened(None);
     world.received(1, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n");
     let events = world.events();
-    assert!(matches!(events[0], (it, TransportEvent::Head(_)) if it == id));
-    assert!(matches!(events.last(), Some((it, TransportEvent::Failed(_))) if *it == id));
+    assert!(matches!(events[0], (it, ClientEvent::Head(_)) if it == id));
+    assert!(matches!(events.last(), Some((it, ClientEvent::Failed(_))) if *it == id));
     assert_eq!(world.outputs(), ["close 1"]);
 }
 
@@ -83,16 +83,16 @@ fn the_limit_covers_the_head_and_silence_the_rest() {
     assert_eq!(world.sleep(), 60_000);
     assert_eq!(world.failure(), "http://192.0.2.1 (192.0.2.1:80): nothing more came within 60.0s");
     assert_eq!(world.outputs(), ["close 1"]);
-    assert_eq!(world.transport.poll_timeout(), None);
+    assert_eq!(world.client.poll_timeout(), None);
 }
 
 #[test]
 fn a_stream_without_a_limit_of_silence_may_be_silent() {
     let (mut world, _) = opened(None);
     world.received(1, EVENTS);
-    assert_eq!(world.transport.poll_timeout(), None);
+    assert_eq!(world.client.poll_timeout(), None);
     world.pass(1_000_000_000);
-    world.with(|transport, turn| transport.handle_timeout(turn));
+    world.with(|client, turn| client.handle_timeout(turn));
     assert_eq!(world.outputs(), Vec::<String>::new());
 }
 

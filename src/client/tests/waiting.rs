@@ -48,13 +48,13 @@ fn states() -> Vec<(World, RequestId, Vec<&'static str>, &'static str)> {
 fn a_limit_strikes_in_each_state_and_not_before() {
     for (mut world, id, outputs, text) in states() {
         world.pass(9999);
-        world.with(|transport, turn| transport.handle_timeout(turn));
+        world.with(|client, turn| client.handle_timeout(turn));
         assert_eq!((world.outputs().len(), world.events().len()), (0, 0));
         assert_eq!(world.sleep(), 1);
         assert_eq!(world.outputs(), outputs);
         assert_eq!(world.failure(), text);
-        assert_eq!(world.transport.poll_timeout(), None);
-        world.transport.cancel(id);
+        assert_eq!(world.client.poll_timeout(), None);
+        world.client.cancel(id);
         assert_eq!((world.outputs().len(), world.events().len()), (0, 0));
     }
 }
@@ -62,10 +62,10 @@ fn a_limit_strikes_in_each_state_and_not_before() {
 #[test]
 fn a_cancelled_request_is_gone_in_each_state() {
     for (mut world, id, outputs, _) in states() {
-        world.transport.cancel(id);
+        world.client.cancel(id);
         assert_eq!(world.outputs(), outputs);
         assert_eq!(world.events(), []);
-        assert_eq!(world.transport.poll_timeout(), None);
+        assert_eq!(world.client.poll_timeout(), None);
         world.hosts("");
         assert_eq!((world.outputs().len(), world.events().len()), (0, 0), "nothing comes of it");
     }
@@ -81,7 +81,7 @@ fn a_cancelled_stream_is_closed_and_its_waiting_events_are_dropped() {
     world.received(2, "HTTP/1.1 200 OK\r\n\r\nevents");
     world.received(1, OK);
     world.outputs();
-    world.transport.cancel(id);
+    world.client.cancel(id);
     assert_eq!(world.outputs(), ["close 2"]);
     assert_eq!(world.events(), [(other, ok())]);
 }
@@ -92,12 +92,12 @@ fn a_lookup_has_a_limit_and_can_be_cancelled() {
     world.resolve("slow.example");
     assert_eq!(world.sleep(), RESOLVE_TIMEOUT.as_millis());
     assert_eq!(world.failure(), "slow.example: its name was not resolved within 30.0s");
-    assert_eq!(world.transport.poll_timeout(), None);
+    assert_eq!(world.client.poll_timeout(), None);
 
     let id = world.resolve("slow.example");
-    world.transport.cancel(id);
+    world.client.cancel(id);
     world.hosts("192.0.2.1 slow.example");
-    assert_eq!((world.events().len(), world.transport.poll_timeout()), (0, None));
+    assert_eq!((world.events().len(), world.client.poll_timeout()), (0, None));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::client::{Delivery, Outgoing, RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, Delivery, Outgoing, RequestId};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::http::Request;
@@ -186,16 +186,11 @@ impl LbInstance {
     }
 
     /// Begins a signal.
-    pub(super) fn begin(
-        &mut self,
-        turn: &mut Turn<'_>,
-        transport: &mut Transport,
-        at: LbAddress<'_>,
-    ) {
-        self.end(transport);
+    pub(super) fn begin(&mut self, turn: &mut Turn<'_>, client: &mut Client, at: LbAddress<'_>) {
+        self.end(client);
         self.retry_at = None;
         let asked = (lb::pids_request(at.url), PIDS_TIMEOUT);
-        self.step = Step::PidsBefore(send(turn, transport, asked, at));
+        self.step = Step::PidsBefore(send(turn, client, asked, at));
     }
 
     /// Probes whether it still serves the files of these names.
@@ -208,9 +203,9 @@ impl LbInstance {
     }
 
     /// Ends what is under way.
-    pub(super) fn end(&mut self, transport: &mut Transport) {
+    pub(super) fn end(&mut self, client: &mut Client) {
         if let Some(request) = self.request() {
-            transport.cancel(request);
+            client.cancel(request);
         }
         self.step = Step::Resting;
     }
@@ -235,7 +230,7 @@ impl LbInstance {
         turn: &mut Turn<'_>,
         cx: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
-        event: TransportEvent,
+        event: ClientEvent,
     ) -> Progress {
         match std::mem::take(&mut self.step) {
             Step::Resting => Progress::Going,
@@ -290,7 +285,7 @@ impl LbInstance {
         (left, verification): (Left, Box<Verification>),
     ) -> Progress {
         if let Some((name, place)) = left.front() {
-            let request = cx.transport.glance(turn, *place, name);
+            let request = cx.client.glance(turn, *place, name);
             self.step = Step::Previewing { request, left, verification };
             return Progress::Going;
         }
@@ -303,10 +298,10 @@ impl LbInstance {
         cx: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         (mut left, verification): (Left, Box<Verification>),
-        event: TransportEvent,
+        event: ClientEvent,
     ) -> Progress {
         match (event, left.pop_front()) {
-            (TransportEvent::Presented(der), Some((name, _))) => {
+            (ClientEvent::Presented(der), Some((name, _))) => {
                 let right = cx.catalog.expected(&name) == Some(Fingerprint::of(&der));
                 self.note(&name, right, &der);
             }
@@ -329,7 +324,7 @@ impl LbInstance {
         verification: Box<Verification>,
     ) -> Progress {
         let asked = (lb::reload_request(at.url), SIGNAL_TIMEOUT);
-        let request = send(turn, cx.transport, asked, at);
+        let request = send(turn, cx.client, asked, at);
         self.step = Step::Signaling { request, verification };
         Progress::Going
     }
@@ -377,14 +372,14 @@ impl LbInstance {
             Step::Watching { look: Look::Due(due), verification } if due <= now => {
                 // No signal waits for it.
                 let asked = (lb::pids_request(at.url), SIGNAL_TIMEOUT);
-                let request = send(turn, cx.transport, asked, at);
+                let request = send(turn, cx.client, asked, at);
                 self.step = Step::Watching { look: Look::Asked(request), verification };
             }
             Step::Verifying { look: Look::Due(due), verification } if due <= now => {
                 let Some((name, place)) = verification.left.front() else {
                     return self.seen_all(turn, cx, at, verification);
                 };
-                let look = Look::Asked(cx.transport.glance(turn, *place, name));
+                let look = Look::Asked(cx.client.glance(turn, *place, name));
                 self.step = Step::Verifying { look, verification };
             }
             other => self.step = other,
@@ -405,7 +400,7 @@ impl LbInstance {
 /// Asks one address. Every request here may be repeated, so a lost answer does no harm.
 pub(super) fn send(
     turn: &mut Turn<'_>,
-    transport: &mut Transport,
+    client: &mut Client,
     (request, timeout): (Request, Duration),
     at: LbAddress<'_>,
 ) -> RequestId {
@@ -417,5 +412,5 @@ pub(super) fn send(
         address: Some(at.address),
         delivery: Delivery::Whole { body_bytes_max: lb::ANSWER_BYTES_MAX },
     };
-    transport.send(turn, outgoing)
+    client.send(turn, outgoing)
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::client::TransportEvent;
+use crate::client::ClientEvent;
 use crate::domain::Domain;
 use crate::lb;
 use crate::pki::{Fingerprint, Leaf};
@@ -31,14 +31,14 @@ impl LbInstance {
         cx: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         mut verification: Box<Verification>,
-        event: TransportEvent,
+        event: ClientEvent,
     ) -> Progress {
         let Some((name, place)) = verification.left.front().cloned() else {
             return self.seen_all(turn, cx, at, verification);
         };
         let mut pause = Duration::ZERO;
         match event {
-            TransportEvent::Presented(der) => {
+            ClientEvent::Presented(der) => {
                 let generation = verification.generation;
                 let worked = verification.worked.get(&name).copied();
                 let asked = (&name, generation, worked);
@@ -56,7 +56,7 @@ impl LbInstance {
                     verification.wrong(seen);
                 }
             }
-            TransportEvent::Failed(error) => {
+            ClientEvent::Failed(error) => {
                 // One that has no certificate for the name does not see the file.
                 let fails = error.is_connected() && !error.lacks_name();
                 let seen = (Sighting::nothing(&error), fails);
@@ -110,7 +110,7 @@ impl LbInstance {
         at: LbAddress<'_>,
         verification: Box<Verification>,
     ) -> Progress {
-        let request = send(turn, cx.transport, (lb::pids_request(at.url), PIDS_TIMEOUT), at);
+        let request = send(turn, cx.client, (lb::pids_request(at.url), PIDS_TIMEOUT), at);
         self.step = Step::PidsAfter { request, verification };
         Progress::Going
     }
@@ -122,7 +122,7 @@ impl LbInstance {
         cx: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         mut verification: Box<Verification>,
-        event: TransportEvent,
+        event: ClientEvent,
     ) -> Progress {
         let now = turn.now.mono;
         let answer = Shown::in_answer(event).map(Shown::pids);

@@ -1,7 +1,7 @@
 //! HAProxy's process ids: which of them are workers, and the watch for a new one where nothing else of a
 //! reload can be seen. Never probes by TLS.
 
-use crate::client::TransportEvent;
+use crate::client::ClientEvent;
 use crate::flat::FlatSet;
 use crate::hint::Complaint;
 use crate::http::Response;
@@ -9,10 +9,10 @@ use crate::lb;
 use crate::seam::Trust;
 
 /// The answer to a request.
-pub(super) fn response(event: TransportEvent) -> Result<Response, Complaint> {
+pub(super) fn response(event: ClientEvent) -> Result<Response, Complaint> {
     match event {
-        TransportEvent::Response(response) => Ok(response),
-        TransportEvent::Failed(error) => Err(error.complaint(Trust::WebPki)),
+        ClientEvent::Response(response) => Ok(response),
+        ClientEvent::Failed(error) => Err(error.complaint(Trust::WebPki)),
         // Only streamed requests, lookups and probes have other events.
         _ => Err(Complaint::from("it answered something else")),
     }
@@ -32,9 +32,9 @@ pub(super) enum Shown {
 }
 
 impl Shown {
-    pub(super) fn in_answer(event: TransportEvent) -> Result<Shown, Complaint> {
+    pub(super) fn in_answer(event: ClientEvent) -> Result<Shown, Complaint> {
         match event {
-            TransportEvent::Failed(error) if error.is_reached() => Ok(Shown::Unanswered),
+            ClientEvent::Failed(error) if error.is_reached() => Ok(Shown::Unanswered),
             event => {
                 let pids = response(event).map(|response| lb::pids(&response))?;
                 Ok(pids.map_or(Shown::Nothing, Shown::Pids))

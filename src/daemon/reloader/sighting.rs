@@ -5,7 +5,7 @@ use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::client::TransportError;
+use crate::client::ClientError;
 use crate::daemon::model::{Catalog, Shadowed};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
@@ -165,7 +165,7 @@ impl Sighting {
         Sighting::Another { name: name.clone(), at, leaf, is_earlier }
     }
 
-    pub(super) fn nothing(error: &TransportError) -> Sighting {
+    pub(super) fn nothing(error: &ClientError) -> Sighting {
         Sighting::Nothing { error: error.to_string() }
     }
 

@@ -13,7 +13,7 @@ use super::rollout::Permit;
 use super::sighting;
 use super::view::{BalancerView, NameView, ReloadCounts};
 use crate::backoff::Backoff;
-use crate::client::{RequestId, TransportEvent};
+use crate::client::{ClientEvent, RequestId};
 use crate::config::Place;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
@@ -286,7 +286,7 @@ impl LbTarget {
     }
 
     fn resolve(&mut self, turn: &mut Turn<'_>, cx: &mut ReloadContext<'_>) {
-        self.step = Step::Resolving(cx.transport.resolve(turn, &self.url.origin().host));
+        self.step = Step::Resolving(cx.client.resolve(turn, &self.url.origin().host));
     }
 
     pub(super) fn handle_event(
@@ -294,7 +294,7 @@ impl LbTarget {
         turn: &mut Turn<'_>,
         cx: &mut ReloadContext<'_>,
         request: RequestId,
-        event: TransportEvent,
+        event: ClientEvent,
     ) -> Outcome {
         let found = self.instances.iter().find(|(_, instance)| instance.awaits(request));
         if let Some(address) = found.map(|(address, _)| *address) {
@@ -305,17 +305,17 @@ impl LbTarget {
             return self.progressed(turn, address, progress);
         }
         match (std::mem::replace(&mut self.step, Step::Resting { resolve_at: None }), event) {
-            (Step::Resolving(_), TransportEvent::Addresses(found)) => match &self.place {
+            (Step::Resolving(_), ClientEvent::Addresses(found)) => match &self.place {
                 Some(Place::Host(host, _)) => {
-                    self.step = Step::Locating(cx.transport.resolve(turn, host), found);
+                    self.step = Step::Locating(cx.client.resolve(turn, host), found);
                 }
                 _ => self.resolved(turn, cx, &found),
             },
-            (Step::Locating(_, found), TransportEvent::Addresses(located)) => {
+            (Step::Locating(_, found), ClientEvent::Addresses(located)) => {
                 self.located = located;
                 self.resolved(turn, cx, &found);
             }
-            (_, TransportEvent::Failed(error)) => {
+            (_, ClientEvent::Failed(error)) => {
                 self.rest(turn);
                 // Where nothing is pending for any that is known, the next resolution will do.
                 if !self.is_clean() {
@@ -389,7 +389,7 @@ impl LbTarget {
             missing && (instance.acknowledged >= pending || now.since(since) >= GONE_AFTER)
         };
         for (_, mut gone) in self.instances.extract_if(is_gone) {
-            gone.end(cx.transport);
+            gone.end(cx.client);
         }
     }
 
@@ -409,7 +409,7 @@ impl LbTarget {
             let late = instance.acknowledged < pending && instance.is_ready(now);
             if late && permit.allows(*address) {
                 let at = LbAddress { url: &self.url, address: *address, places: &[], pending };
-                instance.begin(turn, cx.transport, at);
+                instance.begin(turn, cx.client, at);
             }
         }
     }

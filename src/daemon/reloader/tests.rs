@@ -78,7 +78,7 @@ impl Case {
     fn pass(&mut self, duration: Duration) -> Vec<Sent> {
         self.wire.pass(duration);
         let Case { wire, reloader, files, .. } = self;
-        reloader.handle_timeout(&mut wire.bench.turn(), (&mut wire.transport, files));
+        reloader.handle_timeout(&mut wire.bench.turn(), (&mut wire.client, files));
         self.settle()
     }
 
@@ -112,7 +112,7 @@ impl Case {
             assert!(self.reloader.awaits(request));
             let Case { wire, reloader, files, .. } = self;
             let mut turn = wire.bench.turn();
-            reloader.handle_event(&mut turn, (&mut wire.transport, files), request, event);
+            reloader.handle_event(&mut turn, (&mut wire.client, files), request, event);
             sent.extend(self.wire.sent());
         }
         sent

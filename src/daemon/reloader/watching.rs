@@ -1,7 +1,7 @@
 //! The process ids after a signal, where nothing else of a reload can be seen: a new one shows that HAProxy
 //! has reloaded. Part of the machine of `instance.rs`; never probes by TLS.
 
-use crate::client::TransportEvent;
+use crate::client::ClientEvent;
 use crate::turn::Turn;
 
 use super::ReloadContext;
@@ -17,7 +17,7 @@ impl LbInstance {
         cx: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         mut verification: Box<Verification>,
-        event: TransportEvent,
+        event: ClientEvent,
     ) -> Progress {
         let now = turn.now.mono;
         let shown = match Shown::in_answer(event) {

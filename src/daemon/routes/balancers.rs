@@ -16,7 +16,7 @@ use crate::turn::Turn;
 use crate::url::Host;
 
 use super::{ANSWER_TIMEOUT, Of};
-use crate::client::{Fault, RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, Fault, RequestId};
 
 /// The names are looked up again for a domain that comes later than this.
 const AGE_MAX: Duration = Duration::from_secs(60);
@@ -68,14 +68,14 @@ impl Balancers {
     }
 
     /// Looks the names up, unless that was done lately. Meanwhile the addresses of before count.
-    pub(super) fn refresh(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    pub(super) fn refresh(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         let fresh = self.looked_up.is_some_and(|at| turn.now.mono.since(at) < AGE_MAX);
         if fresh || !self.open.is_empty() {
             return;
         }
         self.looked_up = Some(turn.now.mono);
         for host in self.hosts.iter() {
-            self.open.insert(transport.resolve_within(turn, host, ANSWER_TIMEOUT), host.clone());
+            self.open.insert(client.resolve_within(turn, host, ANSWER_TIMEOUT), host.clone());
         }
     }
 
@@ -104,12 +104,12 @@ impl Balancers {
     pub(super) fn found(
         &mut self,
         request: RequestId,
-        event: TransportEvent,
+        event: ClientEvent,
     ) -> Vec<(Of, Vec<IpAddr>)> {
         let Some(host) = self.open.remove(&request) else { return Vec::new() };
         match event {
-            TransportEvent::Addresses(addresses) => drop(self.found.insert(host, addresses)),
-            TransportEvent::Failed(error) if has_no_address(&error.fault) => {
+            ClientEvent::Addresses(addresses) => drop(self.found.insert(host, addresses)),
+            ClientEvent::Failed(error) if has_no_address(&error.fault) => {
                 drop(self.found.remove(&host));
             }
             _ => {}

@@ -61,13 +61,13 @@ impl Case {
         let domains: Vec<Domain> = domains.split(' ').map(name).collect();
         let Case { wire, routes, .. } = self;
         let mut turn = wire.bench.turn();
-        routes.start(&mut turn, &mut wire.transport, &name(certificate), &domains);
+        routes.start(&mut turn, &mut wire.client, &name(certificate), &domains);
         self.settle();
     }
 
     fn forget(&mut self, certificate: &str) {
         let Case { wire, routes, .. } = self;
-        routes.forget(&mut wire.bench.turn(), &mut wire.transport, &name(certificate));
+        routes.forget(&mut wire.bench.turn(), &mut wire.client, &name(certificate));
         self.settle();
     }
 
@@ -84,7 +84,7 @@ impl Case {
             let mut sent = self.wire.sent();
             // Whose certificate it is does not matter.
             for (conn, _) in std::mem::take(&mut self.wire.glances) {
-                self.wire.transport.handle_presented(conn, Vec::new());
+                self.wire.client.handle_presented(conn, Vec::new());
                 sent.extend(self.wire.sent());
             }
             self.at_once = self.at_once.max(self.routes.open.len());
@@ -103,7 +103,7 @@ impl Case {
         while let Some((request, event)) = wire.event() {
             steps.count();
             assert!(routes.awaits(request));
-            routes.handle_event(&mut wire.bench.turn(), &mut wire.transport, request, event);
+            routes.handle_event(&mut wire.bench.turn(), &mut wire.client, request, event);
             heard = true;
         }
         heard
@@ -164,7 +164,7 @@ fn where_we_answer_everywhere_nothing_is_said_or_kept() {
     assert_eq!(case.asked, expected.map(|at| format!("a.org at {at}")));
     assert_eq!(case.said(), Vec::<String>::new());
     assert!(case.routes.trials.is_empty() && case.routes.open.is_empty());
-    assert!(case.wire.transport.poll_timeout().is_none_or(|at| at > case.wire.bench.now.mono));
+    assert!(case.wire.client.poll_timeout().is_none_or(|at| at > case.wire.bench.now.mono));
 }
 
 #[test]
@@ -453,8 +453,8 @@ fn what_was_seen_is_said_at_the_end() {
 fn who_is_left_to_the_ca_is_not_even_looked_up() {
     let mut case = Case::of(SkipRouteCheck::All, HOSTS, &[]);
     case.start("a.org", "a.org b.org");
-    assert!(case.wire.transport.poll_output().is_none() && case.asked.is_empty());
-    assert!(case.routes.trials.is_empty() && case.wire.transport.poll_timeout().is_none());
+    assert!(case.wire.client.poll_output().is_none() && case.asked.is_empty());
+    assert!(case.routes.trials.is_empty() && case.wire.client.poll_timeout().is_none());
     let one = SkipRouteCheck::Of(BTreeSet::from([name("a.org")]));
     let mut case = Case::of(one, HOSTS, &[]);
     case.start("a.org", "a.org b.org");
@@ -468,6 +468,6 @@ fn certificates_that_nobody_wants_are_forgotten() {
     case.start("b.org", "b.org");
     let Case { wire, routes, .. } = &mut case;
     let keep = |it: &Domain| it.as_str() == "b.org";
-    routes.retain(&mut wire.bench.turn(), &mut wire.transport, keep);
+    routes.retain(&mut wire.bench.turn(), &mut wire.client, keep);
     assert_eq!((case.findings("a.org").len(), case.findings("b.org").len()), (0, 1));
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::client::{Delivery, Outgoing, RequestId, Transport};
+use crate::client::{Client, Delivery, Outgoing, RequestId};
 use crate::hint::{Complaint, Hint};
 use crate::http::{Headers, Method, Request, ResponseHead};
 use crate::seam::Trust;
@@ -48,14 +48,14 @@ pub enum Reception {
 
 impl Manner {
     /// Asks.
-    pub fn ask(&self, turn: &mut Turn<'_>, transport: &mut Transport, url: Url) -> Inquiry {
-        self.send(turn, transport, url, false)
+    pub fn ask(&self, turn: &mut Turn<'_>, client: &mut Client, url: Url) -> Inquiry {
+        self.send(turn, client, url, false)
     }
 
     fn send(
         &self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         url: Url,
         redirected: bool,
     ) -> Inquiry {
@@ -69,7 +69,7 @@ impl Manner {
             address: None,
             delivery: Delivery::Streamed,
         };
-        Inquiry { request: transport.send(turn, outgoing), url, redirected }
+        Inquiry { request: client.send(turn, outgoing), url, redirected }
     }
 
     /// Handles the head of the answer. `marathons` are the URLs of the command line, all of which the
@@ -77,7 +77,7 @@ impl Manner {
     pub fn receive(
         &self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         inquiry: &Inquiry,
         head: &ResponseHead,
         marathons: &[Url],
@@ -93,9 +93,9 @@ impl Manner {
             }
             status => Err(Complaint::new(refusal(status), Hint::of_marathon(status))),
         };
-        transport.cancel(inquiry.request);
+        client.cancel(inquiry.request);
         match leader {
-            Ok(url) => Reception::Redirected(self.send(turn, transport, url, true)),
+            Ok(url) => Reception::Redirected(self.send(turn, client, url, true)),
             Err(problem) => Reception::Refused(problem),
         }
     }

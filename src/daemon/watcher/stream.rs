@@ -1,6 +1,6 @@
 //! The event stream: opened, read, dropped when silent, opened again. Knows nothing of apps.
 
-use crate::client::{RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::hint::Complaint;
 use crate::http::{ResponseHead, SseEvent, SseParser};
@@ -82,39 +82,39 @@ impl Stream {
         self.state = State::Pausing { until: Some(at) };
     }
 
-    fn open(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    fn open(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         let url = self.round.url().join(&event::stream_target());
-        self.state = State::Opening(self.manner.ask(turn, transport, url));
+        self.state = State::Opening(self.manner.ask(turn, client, url));
     }
 
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
-        event: TransportEvent,
+        client: &mut Client,
+        event: ClientEvent,
     ) -> Vec<StreamNews> {
         match event {
-            TransportEvent::Head(head) => self.answered(turn, transport, &head),
-            TransportEvent::Body(bytes) => self.received(turn, &bytes),
-            TransportEvent::End => self.lost(turn, "Marathon closed it".into()),
-            TransportEvent::Failed(error) => self.lost(turn, error.complaint(Trust::Marathon)),
-            TransportEvent::Response(_)
-            | TransportEvent::Addresses(_)
-            | TransportEvent::Presented(_) => Vec::new(),
+            ClientEvent::Head(head) => self.answered(turn, client, &head),
+            ClientEvent::Body(bytes) => self.received(turn, &bytes),
+            ClientEvent::End => self.lost(turn, "Marathon closed it".into()),
+            ClientEvent::Failed(error) => self.lost(turn, error.complaint(Trust::Marathon)),
+            ClientEvent::Response(_) | ClientEvent::Addresses(_) | ClientEvent::Presented(_) => {
+                Vec::new()
+            }
         }
     }
 
     fn answered(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         head: &ResponseHead,
     ) -> Vec<StreamNews> {
         let State::Opening(inquiry) = &self.state else { return Vec::new() };
-        match self.manner.receive(turn, transport, inquiry, head, &self.round.urls) {
+        match self.manner.receive(turn, client, inquiry, head, &self.round.urls) {
             Reception::Accepted => {
                 let Inquiry { request, url, .. } = inquiry.clone();
-                self.accepted(turn, transport, request, url, head)
+                self.accepted(turn, client, request, url, head)
             }
             Reception::Redirected(inquiry) => {
                 self.state = State::Opening(inquiry);
@@ -127,14 +127,14 @@ impl Stream {
     fn accepted(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         request: RequestId,
         url: Url,
         head: &ResponseHead,
     ) -> Vec<StreamNews> {
         let content_type = head.headers.first("content-type").unwrap_or("");
         if !content_type.to_ascii_lowercase().starts_with(self.manner.accept) {
-            transport.cancel(request);
+            client.cancel(request);
             let problem = format!("it is not {} but {content_type:?}", self.manner.accept);
             return self.lost(turn, problem.into());
         }
@@ -192,9 +192,9 @@ impl Stream {
         vec![StreamNews::Lost(problem)]
     }
 
-    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         if self.poll_timeout().is_some_and(|at| at <= turn.now.mono) {
-            self.open(turn, transport);
+            self.open(turn, client);
         }
     }
 

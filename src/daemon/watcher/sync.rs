@@ -1,7 +1,7 @@
 //! One sync: all app definitions read as they stream in, the wanted domains collected. What it
 //! finds counts only when the answer was complete and well-formed.
 
-use crate::client::{RequestId, Transport, TransportEvent};
+use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::hint::Complaint;
 use crate::http::ResponseHead;
@@ -81,41 +81,41 @@ impl Sync {
         }
     }
 
-    pub(super) fn start(&mut self, turn: &mut Turn<'_>, transport: &mut Transport) {
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
         let url = self.round.url().join("/v2/apps");
-        let inquiry = self.manner.ask(turn, transport, url);
+        let inquiry = self.manner.ask(turn, client, url);
         self.state = State::Asking { inquiry, deadline: turn.now.mono + ANSWER_DEADLINE };
     }
 
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
-        event: TransportEvent,
+        client: &mut Client,
+        event: ClientEvent,
         holders: &Holders,
     ) -> Option<SyncNews> {
         match event {
-            TransportEvent::Head(head) => self.answered(turn, transport, &head),
-            TransportEvent::Body(bytes) => self.received(turn, transport, &bytes, holders),
-            TransportEvent::End => self.ended(turn, transport, holders),
-            TransportEvent::Failed(error) => {
-                self.failed(turn, transport, error.complaint(Trust::Marathon))
+            ClientEvent::Head(head) => self.answered(turn, client, &head),
+            ClientEvent::Body(bytes) => self.received(turn, client, &bytes, holders),
+            ClientEvent::End => self.ended(turn, client, holders),
+            ClientEvent::Failed(error) => {
+                self.failed(turn, client, error.complaint(Trust::Marathon))
             }
-            TransportEvent::Response(_)
-            | TransportEvent::Addresses(_)
-            | TransportEvent::Presented(_) => None,
+            ClientEvent::Response(_) | ClientEvent::Addresses(_) | ClientEvent::Presented(_) => {
+                None
+            }
         }
     }
 
     fn answered(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         head: &ResponseHead,
     ) -> Option<SyncNews> {
         let State::Asking { inquiry, deadline } = &self.state else { return None };
         let deadline = *deadline;
-        match self.manner.receive(turn, transport, inquiry, head, &self.round.urls) {
+        match self.manner.receive(turn, client, inquiry, head, &self.round.urls) {
             Reception::Accepted => {
                 let (inquiry, parser) = (inquiry.clone(), AppsParser::new());
                 self.known.begin();
@@ -126,14 +126,14 @@ impl Sync {
                 self.state = State::Asking { inquiry, deadline };
                 None
             }
-            Reception::Refused(problem) => self.failed(turn, transport, problem),
+            Reception::Refused(problem) => self.failed(turn, client, problem),
         }
     }
 
     fn received(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         bytes: &[u8],
         holders: &Holders,
     ) -> Option<SyncNews> {
@@ -142,14 +142,14 @@ impl Sync {
         let mut add = |app: Result<&[u8], _>| self.known.add(app, &self.rules, holders);
         let fed = parser.feed(bytes, &mut add);
         let problem = fed.err()?.to_string();
-        transport.cancel(request);
-        self.failed(turn, transport, problem.into())
+        client.cancel(request);
+        self.failed(turn, client, problem.into())
     }
 
     fn ended(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         holders: &Holders,
     ) -> Option<SyncNews> {
         let state = std::mem::replace(&mut self.state, State::Resting);
@@ -159,20 +159,20 @@ impl Sync {
                 self.round.succeeded();
                 Some(SyncNews::Complete(self.known.end(&self.rules, holders)))
             }
-            Err(error) => self.go_on(turn, transport, &inquiry.url, error.to_string().into()),
+            Err(error) => self.go_on(turn, client, &inquiry.url, error.to_string().into()),
         }
     }
 
     fn failed(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         problem: Complaint,
     ) -> Option<SyncNews> {
         match std::mem::replace(&mut self.state, State::Resting) {
             State::Resting => None,
             State::Asking { inquiry, .. } | State::Reading { inquiry, .. } => {
-                self.go_on(turn, transport, &inquiry.url, problem)
+                self.go_on(turn, client, &inquiry.url, problem)
             }
         }
     }
@@ -181,7 +181,7 @@ impl Sync {
     fn go_on(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
         asked: &Url,
         problem: Complaint,
     ) -> Option<SyncNews> {
@@ -194,7 +194,7 @@ impl Sync {
         }
         let line = Record::warn("marathon", "sync goes on to the next address");
         turn.log(line.with("error", &problem).hinted(hint));
-        self.start(turn, transport);
+        self.start(turn, client);
         None
     }
 
@@ -202,16 +202,16 @@ impl Sync {
     pub(super) fn handle_timeout(
         &mut self,
         turn: &mut Turn<'_>,
-        transport: &mut Transport,
+        client: &mut Client,
     ) -> Option<SyncNews> {
         if self.poll_timeout().is_none_or(|at| at > turn.now.mono) {
             return None;
         }
         if let State::Asking { inquiry, .. } | State::Reading { inquiry, .. } = &self.state {
-            transport.cancel(inquiry.request);
+            client.cancel(inquiry.request);
         }
         let problem = format!("no whole answer within {} s", ANSWER_DEADLINE.as_secs());
-        self.failed(turn, transport, problem.into())
+        self.failed(turn, client, problem.into())
     }
 
     /// Bytes of an app that is not whole.

@@ -42,7 +42,7 @@ impl Case {
         let mut case = Case { wire: Wire::new(), watcher, wanted: Vec::new() };
         let Case { wire, watcher, .. } = &mut case;
         let before = Wishes::new();
-        watcher.start(&mut wire.bench.turn(), &mut wire.transport, before, knew_apps);
+        watcher.start(&mut wire.bench.turn(), &mut wire.client, before, knew_apps);
         let sent = case.settle();
         (case, sent)
     }
@@ -64,7 +64,7 @@ impl Case {
             steps.count();
             let Case { wire, watcher, wanted } = self;
             let mut turn = wire.bench.turn();
-            let news = watcher.handle_event(&mut turn, &mut wire.transport, request, event);
+            let news = watcher.handle_event(&mut turn, &mut wire.client, request, event);
             wanted.extend(news.cloned());
             sent.extend(self.wire.sent());
         }
@@ -85,7 +85,7 @@ impl Case {
         self.wire.pass(duration);
         let mut sent = self.settle();
         let Case { wire, watcher, .. } = self;
-        watcher.handle_timeout(&mut wire.bench.turn(), &mut wire.transport);
+        watcher.handle_timeout(&mut wire.bench.turn(), &mut wire.client);
         sent.extend(self.settle());
         sent
     }

@@ -94,7 +94,7 @@ impl Proof {
         loop {
             steps.count();
             let now = self.case.wire.bench.now.mono;
-            let own = [self.case.reloader.poll_timeout(), self.case.wire.transport.poll_timeout()];
+            let own = [self.case.reloader.poll_timeout(), self.case.wire.client.poll_timeout()];
             let next = own.into_iter().flatten().min().map_or(end, |at| at.max(now).min(end));
             let sent = self.case.pass(next.since(now));
             self.answer(sent);
@@ -161,7 +161,7 @@ impl Proof {
                     }
                     Some(text) => {
                         let der = foreign::der(text);
-                        self.case.wire.transport.handle_presented(conn, der);
+                        self.case.wire.client.handle_presented(conn, der);
                     }
                     None => self.case.wire.close(conn, CloseReason::Refused),
                 }
