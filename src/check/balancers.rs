@@ -19,7 +19,7 @@ use super::fallback;
 use super::names::Names;
 use super::open::Open;
 use super::report::Finding;
-use super::{at, listed};
+use super::{Part, at, listed};
 
 const SUBJECT: &str = "lb";
 
@@ -72,7 +72,12 @@ impl Balancers {
     }
 
     /// Asks those whose addresses have become known.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client, names: &Names) {
+    pub(super) fn advance(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: &mut Client<Part>,
+        names: &Names,
+    ) {
         for url in std::mem::take(&mut self.unresolved) {
             match names.addresses(&url.origin().host) {
                 None => self.unresolved.push(url),
@@ -85,21 +90,17 @@ impl Balancers {
         }
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client, url: &Url, address: IpAddr) {
+    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, url: &Url, address: IpAddr) {
         let index = self.each.len();
         let (health, configuration, challenges, shows_pids) = (None, None, None, None);
         let url = url.clone();
         for question in [Question::Health, Question::Configuration, Question::Pids] {
             let request = question.request(&url);
             let outgoing = at(address, request, question.body_bytes_max());
-            self.open.insert(client.send(turn, outgoing), (index, question));
+            self.open.insert(client.send(turn, Part::Balancers, outgoing), (index, question));
         }
         let balancer = Balancer { url, address, health, configuration, challenges, shows_pids };
         self.each.push(balancer);
-    }
-
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.awaits(request)
     }
 
     pub(super) fn handle_event(&mut self, request: RequestId, event: ClientEvent) {

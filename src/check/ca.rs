@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::acme::types::Directory;
-use crate::client::{Client, ClientEvent, Delivery, Outgoing, RequestId};
+use crate::client::{Client, ClientEvent, Delivery, Outgoing};
 use crate::config::Config;
 use crate::http::{Method, Request, Response};
 use crate::seam::Trust;
@@ -13,7 +13,7 @@ use crate::turn::Turn;
 use crate::url::Url;
 
 use super::report::Finding;
-use super::{ANSWER_TIMEOUT, counted, problem};
+use super::{ANSWER_TIMEOUT, Part, counted, problem};
 
 /// A directory is a few KiB; a CA may list many profiles. In bytes.
 const DIRECTORY_BYTES_MAX: usize = 1024 * 1024;
@@ -27,7 +27,8 @@ const CLOCK_OFF_FAR: Duration = Duration::from_secs(5 * 60);
 /// The question, and its answer.
 #[derive(Debug, Default)]
 pub(super) struct Ca {
-    open: Option<RequestId>,
+    /// There is no answer yet.
+    is_open: bool,
     answer: Option<Result<Answer, String>>,
 }
 
@@ -40,7 +41,12 @@ struct Answer {
 }
 
 impl Ca {
-    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client, config: &Config) {
+    pub(super) fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: &mut Client<Part>,
+        config: &Config,
+    ) {
         let outgoing = Outgoing {
             request: Request::new(Method::Get, config.acme.clone()),
             trust: Trust::Acme,
@@ -49,11 +55,8 @@ impl Ca {
             address: None,
             delivery: Delivery::Whole { body_bytes_max: DIRECTORY_BYTES_MAX },
         };
-        self.open = Some(client.send(turn, outgoing));
-    }
-
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open == Some(request)
+        client.send(turn, Part::Ca, outgoing);
+        self.is_open = true;
     }
 
     pub(super) fn handle_event(&mut self, turn: &Turn<'_>, event: ClientEvent, acme: &Url) {
@@ -62,15 +65,15 @@ impl Ca {
             ClientEvent::Failed(error) => Some(Err(problem(&error))),
             _ => return,
         };
-        self.open = None;
+        self.is_open = false;
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.open.is_none()
+        !self.is_open
     }
 
     pub(super) fn give_up(&mut self, reason: &str) {
-        if self.open.take().is_some() {
+        if std::mem::take(&mut self.is_open) {
             self.answer = Some(Err(reason.into()));
         }
     }

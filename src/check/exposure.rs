@@ -13,9 +13,9 @@ use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::{Host, Url};
 
-use super::at;
 use super::open::Open;
 use super::report::Finding;
+use super::{Part, at};
 
 const SUBJECT: &str = "exposed";
 /// The port of marathon-lb's front end that chooses an app by its id.
@@ -75,7 +75,7 @@ impl Exposure {
     }
 
     /// Asks as many as may be under way.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>) {
         while self.open.len() < IN_FLIGHT_MAX
             && let Some(question) = self.waiting.pop_front()
         {
@@ -86,18 +86,14 @@ impl Exposure {
             // A client that reads the page does not check the certificate.
             let outgoing = at(question.address, request, PAGE_BYTES_MAX);
             let outgoing = Outgoing { trust: Trust::Unjudged, ..outgoing };
-            self.open.insert(client.send(turn, outgoing), question);
+            self.open.insert(client.send(turn, Part::Exposure, outgoing), question);
         }
-    }
-
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.awaits(request)
     }
 
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Part>,
         request: RequestId,
         event: ClientEvent,
     ) {

@@ -15,8 +15,8 @@ use crate::url::Url;
 
 use super::apps::{Found, Rules};
 use super::open::Open;
-use super::problem;
 use super::report::{Finding, Verdict};
+use super::{Part, problem};
 
 /// `/v2/info` is some KiB; in bytes.
 const INFO_BYTES_MAX: usize = 1024 * 1024;
@@ -75,7 +75,7 @@ impl Marathons {
         }
     }
 
-    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>) {
         for peer in 0..self.peers.len() {
             self.ask(turn, client, Question::Info { peer, body: Vec::new() });
             self.ask(turn, client, Question::Stream { peer });
@@ -84,7 +84,7 @@ impl Marathons {
     }
 
     /// Asks this Marathon for its apps, or nobody where there is none left.
-    fn ask_for_apps(&mut self, turn: &mut Turn<'_>, client: &mut Client, peer: usize) {
+    fn ask_for_apps(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, peer: usize) {
         if peer >= self.peers.len() {
             self.apps = Apps::Failed;
             return;
@@ -93,7 +93,7 @@ impl Marathons {
         self.ask(turn, client, Question::Apps { peer, parser, found });
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client, question: Question) {
+    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, question: Question) {
         let target = match &question {
             Question::Info { .. } => "/v2/info".to_string(),
             Question::Stream { .. } => event::stream_target(),
@@ -106,19 +106,20 @@ impl Marathons {
         self.open.insert(inquiry.request, (question, inquiry));
     }
 
-    fn manner(&self, question: &Question) -> Manner {
+    fn manner(&self, question: &Question) -> Manner<Part> {
         let accept = if matches!(question, Question::Stream { .. }) { STREAM } else { JSON };
-        Manner { accept, timeout: self.timeout, silence: Some(self.timeout) }
-    }
-
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.awaits(request)
+        Manner {
+            owner: Part::Marathons,
+            accept,
+            timeout: self.timeout,
+            silence: Some(self.timeout),
+        }
     }
 
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Part>,
         request: RequestId,
         event: ClientEvent,
     ) {
@@ -141,7 +142,7 @@ impl Marathons {
     fn answered(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Part>,
         question: Question,
         inquiry: Inquiry,
         head: &ResponseHead,
@@ -167,7 +168,7 @@ impl Marathons {
     fn received(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Part>,
         mut question: Question,
         inquiry: Inquiry,
         bytes: &[u8],
@@ -196,7 +197,7 @@ impl Marathons {
         }
     }
 
-    fn ended(&mut self, turn: &mut Turn<'_>, client: &mut Client, question: Question) {
+    fn ended(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, question: Question) {
         match question {
             Question::Info { peer, body } => self.note_info(peer, info(&body)),
             Question::Apps { peer, parser, found } => match parser.finish() {
@@ -210,7 +211,7 @@ impl Marathons {
     fn failed(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Part>,
         question: &Question,
         problem: String,
     ) {
@@ -224,7 +225,7 @@ impl Marathons {
     fn apps_failed(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Part>,
         peer: usize,
         problem: &str,
     ) {

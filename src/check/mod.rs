@@ -59,7 +59,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many of a list's items are shown.
 const LISTED_MAX: usize = 5;
 
-/// The parts, in the order in which they are spoken of.
+/// The parts, in the order in which they are spoken of; each is the owner of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Options,
@@ -92,7 +92,7 @@ pub struct Checker {
     config: Config,
     survey: Survey,
     remarks: Vec<Finding>,
-    client: Client,
+    client: Client<Part>,
     names: Names,
     ca: Ca,
     marathons: Marathons,
@@ -187,8 +187,8 @@ impl Checker {
         self.client.handle_timeout(turn);
         loop {
             self.advance(turn);
-            let Some((request, event)) = self.client.poll_event() else { break };
-            self.route(turn, request, event);
+            let Some(event) = self.client.poll_event() else { break };
+            self.dispatch(turn, event);
         }
         if self.interrupted {
             self.give_up("the check was interrupted");
@@ -219,21 +219,22 @@ impl Checker {
         }
     }
 
-    fn route(&mut self, turn: &mut Turn<'_>, request: RequestId, event: ClientEvent) {
-        if self.names.awaits(request) {
-            self.names.handle_event(request, event);
-        } else if self.ca.awaits(request) {
-            self.ca.handle_event(turn, event, &self.config.acme);
-        } else if self.marathons.awaits(request) {
-            self.marathons.handle_event(turn, &mut self.client, request, event);
-        } else if self.balancers.awaits(request) {
-            self.balancers.handle_event(request, event);
-        } else if self.served.awaits(request) {
-            self.served.handle_event(turn.now.wall, request, event);
-        } else if self.exposure.awaits(request) {
-            self.exposure.handle_event(turn, &mut self.client, request, event);
-        } else if self.routes.awaits(request) {
-            self.routes.handle_event(turn, &mut self.client, request, event);
+    fn dispatch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (part, request, event): (Part, RequestId, ClientEvent),
+    ) {
+        let client = &mut self.client;
+        match part {
+            Part::Names => self.names.handle_event(request, event),
+            Part::Ca => self.ca.handle_event(turn, event, &self.config.acme),
+            Part::Marathons => self.marathons.handle_event(turn, client, request, event),
+            Part::Balancers => self.balancers.handle_event(request, event),
+            Part::Served => self.served.handle_event(turn.now.wall, request, event),
+            Part::Exposure => self.exposure.handle_event(turn, client, request, event),
+            Part::Routes => self.routes.handle_event(turn, client, request, event),
+            // They send nothing.
+            Part::Options | Part::Storage | Part::Files => {}
         }
     }
 

@@ -7,6 +7,7 @@ use crate::config::{Config, Place};
 use crate::turn::Turn;
 use crate::url::Host;
 
+use super::Part;
 use super::open::Open;
 use super::report::Finding;
 
@@ -25,7 +26,12 @@ pub(super) struct Names {
 
 impl Names {
     /// Looks all of them up.
-    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client, config: &Config) {
+    pub(super) fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: &mut Client<Part>,
+        config: &Config,
+    ) {
         for url in std::iter::once(&config.acme).chain(&config.marathon) {
             let option = if *url == config.acme { "--acme" } else { "--marathon" };
             match config.proxies.choose(url.origin()) {
@@ -43,7 +49,8 @@ impl Names {
             }
         }
         for (name, _) in &self.wanted {
-            self.open.insert(client.resolve(turn, &Host::Name(name.clone())), name.clone());
+            let host = Host::Name(name.clone());
+            self.open.insert(client.resolve(turn, Part::Names, &host), name.clone());
         }
     }
 
@@ -54,10 +61,6 @@ impl Names {
         {
             self.wanted.push((name.clone(), option));
         }
-    }
-
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.awaits(request)
     }
 
     pub(super) fn handle_event(&mut self, request: RequestId, event: ClientEvent) {

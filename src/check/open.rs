@@ -18,10 +18,6 @@ impl<Q> Open<Q> {
         self.0.push((request, question));
     }
 
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.position(request).is_some()
-    }
-
     /// What a request was for; it is over then, unless it is put in again.
     pub(super) fn take(&mut self, request: RequestId) -> Option<Q> {
         self.position(request).map(|index| self.0.swap_remove(index).1)

@@ -17,7 +17,7 @@ use super::apps::Found;
 use super::cause::{Challenges, Facts};
 use super::open::Open;
 use super::report::Finding;
-use super::{at, counted};
+use super::{Part, at, counted};
 
 const SUBJECT: &str = "route";
 /// Questions under way at once at most.
@@ -93,7 +93,7 @@ impl Routes {
     }
 
     /// Asks as many as may be under way.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>) {
         while self.open.len() < IN_FLIGHT_MAX
             && let Some(question) = self.waiting.pop_front()
         {
@@ -103,22 +103,18 @@ impl Routes {
         }
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client, question: Question) {
+    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, question: Question) {
         let request = route::question(question.url.clone());
         // A CA does not look at the certificate either.
         let outgoing =
             Outgoing { trust: Trust::Unjudged, ..at(question.address, request, ANSWER_BYTES_MAX) };
-        self.open.insert(client.send(turn, outgoing), question);
-    }
-
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.awaits(request)
+        self.open.insert(client.send(turn, Part::Routes, outgoing), question);
     }
 
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Part>,
         request: RequestId,
         event: ClientEvent,
     ) {

@@ -14,10 +14,10 @@ use crate::time::UnixTime;
 use crate::turn::Turn;
 
 use super::files::{Files, Required};
-use super::listed;
 use super::names::Names;
 use super::open::Open;
 use super::report::Finding;
+use super::{Part, listed};
 
 mod comparison;
 mod tally;
@@ -137,7 +137,7 @@ impl Served {
     }
 
     /// Begins further handshakes.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>) {
         let Ok(unknown) = Domain::parse(UNKNOWN) else { return };
         for (index, place) in self.places.iter_mut().enumerate() {
             while self.open.len() < IN_FLIGHT_MAX
@@ -145,7 +145,7 @@ impl Served {
             {
                 let target = number.checked_sub(1);
                 let name = target.and_then(|it| self.targets.get(it)).map(|it| &it.name);
-                let request = client.glance(turn, place.at, name.unwrap_or(&unknown));
+                let request = client.glance(turn, Part::Served, place.at, name.unwrap_or(&unknown));
                 self.open.insert(request, (index, target));
             }
         }
@@ -153,10 +153,6 @@ impl Served {
 
     pub(super) fn has_begun(&self) -> bool {
         self.begun
-    }
-
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.awaits(request)
     }
 
     pub(super) fn handle_event(&mut self, now: UnixTime, request: RequestId, event: ClientEvent) {

@@ -104,9 +104,11 @@ pub enum ClientEvent {
     Failed(ClientError),
 }
 
-/// The way to every peer.
-pub struct Client {
+/// The way to every peer. `O` says who sent a request.
+pub struct Client<O> {
     proxies: Proxies,
+    /// Who sent each request whose last event was not taken yet.
+    owners: FlatMap<RequestId, O>,
     jobs: FlatMap<RequestId, Job>,
     lookups: FlatMap<RequestId, Lookup>,
     glances: Glances,
@@ -124,17 +126,18 @@ struct Lookup {
     limit: Duration,
 }
 
-impl Default for Client {
-    fn default() -> Client {
+impl<O: Copy> Default for Client<O> {
+    fn default() -> Client<O> {
         Client::new(Proxies::default())
     }
 }
 
-impl Client {
+impl<O: Copy> Client<O> {
     /// Knows nobody yet, but by which proxies to go.
-    pub fn new(proxies: Proxies) -> Client {
+    pub fn new(proxies: Proxies) -> Client<O> {
         Client {
             proxies,
+            owners: FlatMap::new(),
             jobs: FlatMap::new(),
             lookups: FlatMap::new(),
             glances: Glances::default(),
@@ -147,8 +150,8 @@ impl Client {
     }
 
     /// Sends a request. What becomes of it comes by [`Client::poll_event`] alone.
-    pub fn send(&mut self, turn: &mut Turn<'_>, outgoing: Outgoing) -> RequestId {
-        let id = self.new_id();
+    pub fn send(&mut self, turn: &mut Turn<'_>, owner: O, outgoing: Outgoing) -> RequestId {
+        let id = self.new_id(owner);
         match Job::new(turn.now.mono, outgoing, &self.proxies) {
             Ok(job) => {
                 let reuse = job.may_reuse();
@@ -161,18 +164,19 @@ impl Client {
     }
 
     /// Looks up every address of a host, IPv6 and IPv4; an address literal answers itself.
-    pub fn resolve(&mut self, turn: &mut Turn<'_>, host: &Host) -> RequestId {
-        self.resolve_within(turn, host, RESOLVE_TIMEOUT)
+    pub fn resolve(&mut self, turn: &mut Turn<'_>, owner: O, host: &Host) -> RequestId {
+        self.resolve_within(turn, owner, host, RESOLVE_TIMEOUT)
     }
 
     /// The same, with a limit of the asker's own.
     pub fn resolve_within(
         &mut self,
         turn: &mut Turn<'_>,
+        owner: O,
         host: &Host,
         limit: Duration,
     ) -> RequestId {
-        let id = self.new_id();
+        let id = self.new_id(owner);
         match host {
             Host::Ip(address) => {
                 self.events.push_back((id, ClientEvent::Addresses(vec![*address])));
@@ -189,8 +193,14 @@ impl Client {
 
     /// Looks which certificate is shown at an address for a name, by a TLS handshake with that name as
     /// SNI. Straight, by no proxy.
-    pub fn glance(&mut self, turn: &Turn<'_>, address: SocketAddr, name: &Domain) -> RequestId {
-        let id = self.new_id();
+    pub fn glance(
+        &mut self,
+        turn: &Turn<'_>,
+        owner: O,
+        address: SocketAddr,
+        name: &Domain,
+    ) -> RequestId {
+        let id = self.new_id(owner);
         self.glances.begin(turn.now.mono, id, (address, name), &mut self.outbox);
         id
     }
@@ -204,6 +214,7 @@ impl Client {
         self.glances.cancel(request, &mut self.outbox);
         self.names.cancel(request, &mut self.outbox);
         self.events.retain(|(id, _)| *id != request);
+        self.owners.remove(&request);
     }
 
     /// Gives up everything, and closes every connection and socket: no event of it follows.
@@ -216,6 +227,7 @@ impl Client {
         self.pool.close_all(&mut self.outbox);
         self.names.close_all(&mut self.outbox);
         self.events.clear();
+        self.owners.clear();
     }
 
     /// A connection stands, or TLS does on one that stood.
@@ -327,9 +339,14 @@ impl Client {
         jobs.chain(lookups).chain(others.into_iter().flatten()).min()
     }
 
-    /// What became of a request, until there is no more news.
-    pub fn poll_event(&mut self) -> Option<(RequestId, ClientEvent)> {
-        self.events.pop_front()
+    /// What became of a request, with who sent it, until there is no more news.
+    pub fn poll_event(&mut self) -> Option<(O, RequestId, ClientEvent)> {
+        let (id, event) = self.events.pop_front()?;
+        let owner = match event {
+            ClientEvent::Head(_) | ClientEvent::Body(_) => self.owners.get(&id).copied(),
+            _ => self.owners.remove(&id),
+        };
+        owner.map(|owner| (owner, id, event))
     }
 
     /// The next thing to do, until there is none.
@@ -352,9 +369,11 @@ impl Client {
         self.pool.count()
     }
 
-    fn new_id(&mut self) -> RequestId {
+    fn new_id(&mut self, owner: O) -> RequestId {
         self.last_id += 1;
-        RequestId(self.last_id)
+        let id = RequestId(self.last_id);
+        self.owners.insert(id, owner);
+        id
     }
 
     /// Puts a request on a kept connection, or goes for a new one.

@@ -53,7 +53,7 @@ impl Keys for Counter {
 
 /// A client, and the world around it.
 struct World {
-    client: Client,
+    client: Client<()>,
     now: Instant,
     keys: Counter,
     log: Vec<Record>,
@@ -107,19 +107,19 @@ impl World {
         World { client: Client::new(proxies), now, keys: Counter(1), log: Vec::new() }
     }
 
-    fn with<T>(&mut self, act: impl FnOnce(&mut Client, &mut Turn<'_>) -> T) -> T {
+    fn with<T>(&mut self, act: impl FnOnce(&mut Client<()>, &mut Turn<'_>) -> T) -> T {
         let now = Now { mono: self.now, wall: UnixTime::from_seconds(0) };
         let mut turn = Turn { now, keys: &mut self.keys, log: &mut self.log };
         act(&mut self.client, &mut turn)
     }
 
     fn send(&mut self, outgoing: Outgoing) -> RequestId {
-        self.with(|client, turn| client.send(turn, outgoing))
+        self.with(|client, turn| client.send(turn, (), outgoing))
     }
 
     fn resolve(&mut self, name: &str) -> RequestId {
         let host = Url::parse(&format!("http://{name}/")).unwrap().origin().host.clone();
-        self.with(|client, turn| client.resolve(turn, &host))
+        self.with(|client, turn| client.resolve(turn, (), &host))
     }
 
     fn connected(&mut self, conn: u64) {
@@ -167,7 +167,8 @@ impl World {
     }
 
     fn events(&mut self) -> Vec<(RequestId, ClientEvent)> {
-        std::iter::from_fn(|| self.client.poll_event()).collect()
+        let event = || self.client.poll_event().map(|((), id, event)| (id, event));
+        std::iter::from_fn(event).collect()
     }
 
     /// The one failure that there is to tell, as the operator reads it.

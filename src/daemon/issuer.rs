@@ -19,6 +19,7 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::daemon::model::{AccountMemory, Issued, NewOrder, OrderError, OrderId, Resume};
 
+use crate::daemon::owner::CallId;
 use crate::daemon::queues::Queues;
 use crate::domain::Domain;
 use crate::flat::{FlatMap, FlatSet};
@@ -58,10 +59,6 @@ const BAD_NONCES_MAX: u32 = 5;
 const DIRECTORY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A CA that says that it is overloaded keeps all new orders waiting, but no longer than this.
 const OVERLOAD_PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Names a call on its way to the CA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
 
 /// A call got no answer; the transport's words.
 #[derive(Clone, Debug, PartialEq, Eq)]

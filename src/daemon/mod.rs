@@ -12,9 +12,7 @@ use crate::config::Config;
 use crate::flat::FlatMap;
 use crate::keys::Keys;
 use crate::log::{Level, Record, message};
-use crate::seam::{
-    ConnId, Input, Load, Loaded, Machine, Output, Signal, StoreError, Trust, WriteId,
-};
+use crate::seam::{ConnId, Input, Load, Loaded, Machine, Output, Signal, StoreError, WriteId};
 use crate::time::{Instant, Now, UnixTime};
 use crate::turn::Turn;
 
@@ -29,6 +27,7 @@ pub mod issuer;
 mod journal;
 mod left_overs;
 pub mod model;
+pub mod owner;
 pub mod queues;
 pub mod reloader;
 mod remembering;
@@ -52,10 +51,11 @@ use certificates::Certificates;
 use errand::Errand;
 use front::Front;
 use guard::Guard;
-use issuer::{CallFailure, CallId, Issuer};
+use issuer::Issuer;
 use journal::Journal;
 use left_overs::LeftOvers;
 use model::{CaMemory, Catalog};
+use owner::Owner;
 use reloader::{News, Reloader};
 use remembering::{Recalling, Writing};
 use routes::Routes;
@@ -69,7 +69,7 @@ pub struct Daemon {
     /// What it begins with, each time it becomes a standby again.
     config: Config,
     binding: Option<Binding>,
-    client: Client,
+    client: Client<Owner>,
     storage: Storekeeper,
     front: Front,
     overview: Overview,
@@ -80,8 +80,6 @@ pub struct Daemon {
     guard: Guard,
     archive: Archive,
     issuer: Issuer,
-    /// The issuer's calls under way.
-    calls: FlatMap<RequestId, CallId>,
     reloader: Reloader,
     /// Not every load balancer has acknowledged a reload since the last write.
     reload_owed: bool,
@@ -130,7 +128,6 @@ impl Daemon {
             guard: Guard::default(),
             archive: Archive::default(),
             issuer: Issuer::new(config, binding),
-            calls: FlatMap::new(),
             reloader: Reloader::new(config),
             reload_owed: false,
             routes: Routes::new(config),
@@ -365,8 +362,8 @@ impl Daemon {
     /// Carries what there is one step on; whether there was anything.
     fn carry(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut moved = false;
-        while let Some((request, event)) = self.client.poll_event() {
-            self.route(turn, request, event);
+        while let Some(event) = self.client.poll_event() {
+            self.dispatch(turn, event);
             moved = true;
         }
         while let Some(news) = self.reloader.poll_news() {
@@ -409,28 +406,25 @@ impl Daemon {
         moved
     }
 
-    fn route(&mut self, turn: &mut Turn<'_>, request: RequestId, event: ClientEvent) {
-        if self.watcher.awaits(request) {
-            let wanted = self.watcher.handle_event(turn, &mut self.client, request, event);
-            if let Some(wanted) = wanted {
-                self.certificates.want_soon(Arc::clone(&wanted.certificates));
-            }
-        } else if self.routes.awaits(request) {
-            self.routes.handle_event(turn, &mut self.client, request, event);
-        } else if self.reloader.awaits(request) {
-            let peers = (&mut self.client, &self.certificates as &dyn Catalog);
-            self.reloader.handle_event(turn, peers, request, event);
-        } else if let Some(call) = self.calls.remove(&request) {
-            let result = match event {
-                ClientEvent::Response(response) => Ok(response),
-                ClientEvent::Failed(error) => {
-                    let lasting = error.is_lasting();
-                    Err(CallFailure { text: error.complaint(Trust::Acme), lasting })
+    fn dispatch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (owner, request, event): (Owner, RequestId, ClientEvent),
+    ) {
+        let client = &mut self.client;
+        match owner {
+            Owner::Watcher(of) => {
+                let wanted = self.watcher.handle_event(turn, client, (of, request), event);
+                if let Some(wanted) = wanted {
+                    self.certificates.want_soon(Arc::clone(&wanted.certificates));
                 }
-                // Only streamed requests and lookups have other events.
-                _ => return,
-            };
-            self.issuer.handle_response(turn, call, result);
+            }
+            Owner::Routes(of) => self.routes.handle_event(turn, client, (of, request), event),
+            Owner::Reloader(of) => {
+                let peers = (client, &self.certificates as &dyn Catalog);
+                self.reloader.handle_event(turn, peers, (of, request), event);
+            }
+            Owner::Issuer(call) => self.ca_answered(turn, call, event),
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::daemon::model::{Catalog, Shadowed, UpToDate};
+use crate::daemon::owner::{LbRequest, Owner};
 use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::time::{Instant, UnixTime};
@@ -66,7 +67,7 @@ pub enum News {
 
 /// What the reloader works with.
 pub(super) struct ReloadContext<'a> {
-    pub(super) client: &'a mut Client,
+    pub(super) client: &'a mut Client<Owner>,
     pub(super) catalog: &'a dyn Catalog,
     writes: &'a Writes,
     shadowed: &'a Shadowed,
@@ -104,9 +105,9 @@ struct Scheduled {
 impl Reloader {
     /// The load balancers of the configuration; nothing is pending yet.
     pub fn new(config: &Config) -> Reloader {
-        let target = |url| LbTarget::new(url, config.lb_verify.place(url));
+        let target = |(index, url)| LbTarget::new(index, url, config.lb_verify.place(url));
         Reloader {
-            targets: config.lb.iter().map(target).collect(),
+            targets: config.lb.iter().enumerate().map(target).collect(),
             generation: 0,
             scheduled: None,
             reloaded_at: None,
@@ -182,25 +183,19 @@ impl Reloader {
         self.scheduled.is_none() && self.targets.iter().all(LbTarget::is_clean)
     }
 
-    /// Whether a request is one of ours.
-    pub fn awaits(&self, request: RequestId) -> bool {
-        self.targets.iter().any(|target| target.awaits(request))
-    }
-
     /// Processes what came of a request of ours.
     pub fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        (client, catalog): (&mut Client, &dyn Catalog),
-        request: RequestId,
+        (client, catalog): (&mut Client<Owner>, &dyn Catalog),
+        (of, request): (LbRequest, RequestId),
         event: ClientEvent,
     ) {
-        let Some(place) = self.targets.iter().position(|it| it.awaits(request)) else { return };
+        let Some(target) = self.targets.get_mut(of.target) else { return };
         let mut cx =
             ReloadContext { client, catalog, writes: &self.writes, shadowed: &self.shadowed };
-        let outcome = self.targets.get_mut(place);
-        let outcome = outcome.map(|it| it.handle_event(turn, &mut cx, request, event));
-        outcome.into_iter().for_each(|outcome| self.came_out(turn, place, outcome));
+        let outcome = target.handle_event(turn, &mut cx, (of, request), event);
+        self.came_out(turn, of.target, outcome);
         self.handle_timeout(turn, (client, catalog));
     }
 
@@ -273,7 +268,7 @@ impl Reloader {
     pub fn handle_timeout(
         &mut self,
         turn: &mut Turn<'_>,
-        (client, catalog): (&mut Client, &dyn Catalog),
+        (client, catalog): (&mut Client<Owner>, &dyn Catalog),
     ) {
         let now = turn.now.mono;
         let due = self.scheduled.take_if(|scheduled| scheduled.at <= now);
@@ -305,7 +300,11 @@ impl Reloader {
     }
 
     /// Signals those that may be signaled.
-    fn signal(&mut self, turn: &mut Turn<'_>, (client, catalog): (&mut Client, &dyn Catalog)) {
+    fn signal(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (client, catalog): (&mut Client<Owner>, &dyn Catalog),
+    ) {
         if !self.rollout.is_open() {
             let all_known = !self.targets.iter().any(LbTarget::is_resolving);
             let pending = self.by_health();

@@ -27,6 +27,7 @@ use crate::address::{Scope, scope};
 use crate::challenge::probe;
 use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered, REDIRECTS_MAX};
 use crate::config::{Config, SkipRouteCheck};
+use crate::daemon::owner::{Owner, RouteRequest};
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::http::Response;
@@ -49,6 +50,8 @@ use balancers::Balancers;
 use finding::Outcome;
 use way::Way;
 
+/// Who sends the requests of a step.
+const STEP: Owner = Owner::Routes(RouteRequest::Step);
 /// Questions under way at once at most, lookups included.
 const IN_FLIGHT_MAX: usize = 16;
 /// No question takes longer, nor a lookup.
@@ -129,7 +132,7 @@ impl Routes {
     pub fn start(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         certificate: &Domain,
         domains: &[Domain],
     ) {
@@ -156,7 +159,12 @@ impl Routes {
 
     /// The certificate is issued, or nobody wants it any more: what has no answer gets none, what was
     /// seen is said, and forgotten.
-    pub fn forget(&mut self, turn: &mut Turn<'_>, client: &mut Client, certificate: &Domain) {
+    pub fn forget(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: &mut Client<Owner>,
+        certificate: &Domain,
+    ) {
         let Some(mut trial) = self.trials.remove(certificate) else { return };
         for way in &mut trial.ways {
             way.conclude().iter().for_each(|finding| say(turn, certificate, finding));
@@ -180,7 +188,7 @@ impl Routes {
     pub fn retain(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         keep: impl Fn(&Domain) -> bool,
     ) {
         let gone = self.trials.keys().filter(|name| !keep(name)).cloned();
@@ -194,35 +202,36 @@ impl Routes {
         self.trials.get(certificate).map_or(&[], |trial| &trial.findings)
     }
 
-    /// Whether a request is one of ours.
-    pub fn awaits(&self, request: RequestId) -> bool {
-        self.open.contains_key(&request) || self.balancers.awaits(request)
-    }
-
     /// Takes in what came of a request of ours.
     pub fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
-        request: RequestId,
+        client: &mut Client<Owner>,
+        (of, request): (RouteRequest, RequestId),
         event: ClientEvent,
     ) {
-        if self.balancers.awaits(request) {
-            for (of, found) in self.balancers.found(request, event) {
-                self.ask_all(turn, &of, found);
+        match of {
+            RouteRequest::Balancers => {
+                for (of, found) in self.balancers.found(request, event) {
+                    self.ask_all(turn, &of, found);
+                }
             }
-        } else if let Some(Step { of, task }) = self.open.remove(&request) {
-            match task {
-                Task::LookUp => self.looked_up(turn, of, event),
-                Task::Follow(question) => self.followed(turn, of, question, event),
-                Task::Ask(question) => self.answered(turn, of, question, event),
-            }
+            RouteRequest::Step => match self.open.remove(&request) {
+                None => {}
+                Some(Step { of, task: Task::LookUp }) => self.looked_up(turn, of, event),
+                Some(Step { of, task: Task::Follow(question) }) => {
+                    self.followed(turn, of, question, event);
+                }
+                Some(Step { of, task: Task::Ask(question) }) => {
+                    self.answered(turn, of, question, event);
+                }
+            },
         }
         self.advance(turn, client);
     }
 
     /// Does as many steps as may be under way.
-    fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
         while self.open.len() + self.balancers.lookups() < IN_FLIGHT_MAX
             && let Some(Step { of, task }) = self.waiting.pop_front()
         {
@@ -237,7 +246,7 @@ impl Routes {
                         self.note(turn, &of, question, known);
                         continue;
                     }
-                    client.send(turn, outgoing(question))
+                    client.send(turn, STEP, outgoing(question))
                 }
             };
             self.open.insert(request, Step { of, task });
@@ -448,8 +457,8 @@ fn judge(question: &Question, response: &Response) -> Answered {
 }
 
 /// A CA knows no search list.
-fn resolve(turn: &mut Turn<'_>, client: &mut Client, name: &str) -> RequestId {
-    client.resolve_within(turn, &Host::Name(format!("{name}.")), ANSWER_TIMEOUT)
+fn resolve(turn: &mut Turn<'_>, client: &mut Client<Owner>, name: &str) -> RequestId {
+    client.resolve_within(turn, STEP, &Host::Name(format!("{name}.")), ANSWER_TIMEOUT)
 }
 
 fn outgoing(question: &Question) -> Outgoing {

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
+use crate::client::{ClientEvent, Delivery, Outgoing};
 use crate::seam::{Change, Load, Trust};
 use crate::turn::Turn;
 
 use super::Daemon;
 use super::certificates::CertificatesOutput;
-use super::issuer::IssuerOutput;
+use super::issuer::{CallFailure, IssuerOutput};
 use super::model::Urgency;
+use super::owner::{CallId, Owner};
 use super::storekeeper::Purpose;
-use crate::client::{Delivery, Outgoing};
 
 /// A CA that has not answered a request by then is asked again.
 const ACME_TIMEOUT: Duration = Duration::from_secs(30);
@@ -73,8 +74,7 @@ impl Daemon {
                     address: None,
                     delivery: Delivery::Whole { body_bytes_max: ACME_BODY_BYTES_MAX },
                 };
-                let request = self.client.send(turn, outgoing);
-                self.calls.insert(request, call);
+                self.client.send(turn, Owner::Issuer(call), outgoing);
             }
             IssuerOutput::StoreAccountKey(pem) => {
                 self.storage.store(Purpose::AccountKey, Change::AccountKey(pem));
@@ -117,5 +117,19 @@ impl Daemon {
                 self.certificates.finished(turn, order, result);
             }
         }
+    }
+
+    /// The CA has answered a call, or there is no answer.
+    pub(super) fn ca_answered(&mut self, turn: &mut Turn<'_>, call: CallId, event: ClientEvent) {
+        let result = match event {
+            ClientEvent::Response(response) => Ok(response),
+            ClientEvent::Failed(error) => {
+                let lasting = error.is_lasting();
+                Err(CallFailure { text: error.complaint(Trust::Acme), lasting })
+            }
+            // Only streamed requests and lookups have other events.
+            _ => return,
+        };
+        self.issuer.handle_response(turn, call, result);
     }
 }

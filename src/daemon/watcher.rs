@@ -12,6 +12,7 @@ use crate::backoff::Backoff;
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::daemon::model::Wishes;
+use crate::daemon::owner::{Owner, WatcherRequest};
 use crate::daemon::queues::Queues;
 
 use crate::flat::FlatMap;
@@ -171,7 +172,7 @@ impl Watcher {
     pub fn start(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         before: Wishes,
         knew_apps: bool,
     ) {
@@ -183,7 +184,7 @@ impl Watcher {
     }
 
     /// Syncs now: the operator asked.
-    pub fn sync_now(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    pub fn sync_now(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
         self.sync_at = Some(turn.now.mono);
         if let Some(token) = &mut self.token {
             token.expire();
@@ -191,27 +192,34 @@ impl Watcher {
         self.handle_timeout(turn, client);
     }
 
-    /// Whether a request is one of ours.
-    pub fn awaits(&self, request: RequestId) -> bool {
-        self.stream.awaits(request) || self.sync.awaits(request)
-    }
-
     /// Takes in what came of a request of ours; gives what is wanted when a sync is complete.
     pub fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
-        request: RequestId,
+        client: &mut Client<Owner>,
+        (of, request): (WatcherRequest, RequestId),
         event: ClientEvent,
     ) -> Option<&Wanted> {
-        if self.stream.awaits(request) {
-            for news in self.stream.handle_event(turn, client, event) {
-                self.heed(turn, news);
+        match of {
+            WatcherRequest::Stream => {
+                for news in self.stream.handle_event(turn, client, request, event) {
+                    self.heed(turn, news);
+                }
+                self.handle_timeout(turn, client);
+                None
             }
-            self.handle_timeout(turn, client);
-            return None;
+            WatcherRequest::Sync => {
+                let news = self.sync.handle_event(turn, client, (request, event), &self.holders)?;
+                let counts = self.sync_ended(turn, news);
+                self.handle_timeout(turn, client);
+                counts.then_some(&self.wanted)
+            }
         }
-        let counts = match self.sync.handle_event(turn, client, event, &self.holders)? {
+    }
+
+    /// Handles the end of a sync; whether what it says counts.
+    fn sync_ended(&mut self, turn: &mut Turn<'_>, news: SyncNews) -> bool {
+        match news {
             SyncNews::Failed(problem) => {
                 self.sync_failed(turn, problem);
                 false
@@ -228,9 +236,7 @@ impl Watcher {
                 }
                 is_believed
             }
-        };
-        self.handle_timeout(turn, client);
-        counts.then_some(&self.wanted)
+        }
     }
 
     fn sync_failed(&mut self, turn: &mut Turn<'_>, problem: Complaint) {
@@ -351,7 +357,7 @@ impl Watcher {
     pub fn token_read(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         file: Result<Secret, StoreError>,
     ) {
         let Some(token) = &mut self.token else { return };
@@ -363,7 +369,7 @@ impl Watcher {
     }
 
     /// Starts what is due. Where a token is used nothing is asked with one that may be old.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
         if self.token.as_ref().is_some_and(Token::is_awaited) {
             return;
         }

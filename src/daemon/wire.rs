@@ -6,13 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::client::{Client, ClientEvent, RequestId};
+use crate::daemon::owner::Owner;
 use crate::seam::{CloseReason, ConnId, Load, Output, Tls, Trust};
 use crate::testing::Bench;
 
 /// A client, the time, and what waits to be answered.
 pub(crate) struct Wire {
     pub(crate) bench: Bench,
-    pub(crate) client: Client,
+    pub(crate) client: Client<Owner>,
     /// What `/etc/hosts` says; the only way in which a name is resolved here.
     pub(crate) hosts: String,
     /// Addresses at which nobody listens.
@@ -97,7 +98,7 @@ impl Wire {
         self.connections.contains_key(&conn)
     }
 
-    pub(crate) fn event(&mut self) -> Option<(RequestId, ClientEvent)> {
+    pub(crate) fn event(&mut self) -> Option<(Owner, RequestId, ClientEvent)> {
         self.client.poll_event()
     }
 

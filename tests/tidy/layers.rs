@@ -28,8 +28,8 @@ const MODULES: &[(&str, &[&str])] = &[
 const DAEMON: &[&[&str]] = &[
     // Knows no other module of the daemon.
     &["budget", "fair_queue", "queues"],
-    // What the parts exchange.
-    &["model"],
+    // What the parts exchange, and which of them sent a request.
+    &["model", "owner"],
     // How what is exchanged is written to `state.json`.
     &["state"],
     // The parts. They know the rows above, and never each other.

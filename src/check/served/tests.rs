@@ -56,7 +56,7 @@ struct World {
     required: BTreeMap<Domain, String>,
     shows: BTreeMap<String, Vec<u8>>,
     bench: Bench,
-    client: Client,
+    client: Client<Part>,
     served: Served,
     /// For which names each place was asked.
     asked: Vec<(String, String)>,
@@ -165,8 +165,8 @@ impl World {
 
     fn take_events(&mut self) {
         let now = UnixTime::from_rfc3339("2026-11-28T00:00:00Z").unwrap();
-        while let Some((request, event)) = self.client.poll_event() {
-            assert!(self.served.awaits(request));
+        while let Some((part, request, event)) = self.client.poll_event() {
+            assert_eq!(part, Part::Served);
             self.served.handle_event(now, request, event);
         }
     }

@@ -114,3 +114,21 @@ fn a_stream_has_no_limit_of_size() {
     }
     assert_eq!(world.events().len(), 101);
 }
+
+#[test]
+fn every_event_comes_with_the_owner_of_its_request() {
+    let mut client = Client::default();
+    let host = Host::Ip([192, 0, 2, 2].into());
+    World::new().with(|_, turn| {
+        let streamed = client.send(turn, 'a', stream(None));
+        let cancelled = client.resolve(turn, 'b', &host);
+        let found = client.resolve(turn, 'c', &host);
+        client.cancel(cancelled);
+        client.handle_connected(turn, ConnId::Dialed(1));
+        client.handle_received(turn, ConnId::Dialed(1), OK.as_bytes());
+        let events = std::iter::from_fn(|| client.poll_event());
+        let owners: Vec<_> = events.map(|(owner, request, _)| (owner, request)).collect();
+        assert_eq!(owners, [('c', found), ('a', streamed), ('a', streamed), ('a', streamed)]);
+        assert!(client.owners.is_empty(), "none is kept beyond the last event");
+    });
+}

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientEvent, Delivery, Outgoing, RequestId};
+use crate::daemon::owner::{LbRequest, Owner};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::http::Request;
@@ -74,11 +75,20 @@ pub(super) struct LbInstance {
 /// Where a load balancer is: signaled at one address, and probed there or elsewhere, or nowhere.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LbAddress<'a> {
+    /// The index of its `--lb` URL.
+    pub(super) target: usize,
     pub(super) url: &'a Url,
     pub(super) address: IpAddr,
     pub(super) places: &'a [SocketAddr],
     /// The generation that it must acknowledge.
     pub(super) pending: u64,
+}
+
+impl LbAddress<'_> {
+    /// Who sends the requests that are about it.
+    fn owner(&self) -> Owner {
+        Owner::Reloader(LbRequest { target: self.target, address: Some(self.address) })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -169,10 +179,7 @@ impl LbInstance {
         matches!(self.step, Step::Resting)
     }
 
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.request() == Some(request)
-    }
-
+    /// The request that is under way.
     fn request(&self) -> Option<RequestId> {
         match self.step {
             Step::PidsBefore(request)
@@ -186,7 +193,12 @@ impl LbInstance {
     }
 
     /// Begins a signal.
-    pub(super) fn begin(&mut self, turn: &mut Turn<'_>, client: &mut Client, at: LbAddress<'_>) {
+    pub(super) fn begin(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: &mut Client<Owner>,
+        at: LbAddress<'_>,
+    ) {
         self.end(client);
         self.retry_at = None;
         let asked = (lb::pids_request(at.url), PIDS_TIMEOUT);
@@ -203,7 +215,7 @@ impl LbInstance {
     }
 
     /// Ends what is under way.
-    pub(super) fn end(&mut self, client: &mut Client) {
+    pub(super) fn end(&mut self, client: &mut Client<Owner>) {
         if let Some(request) = self.request() {
             client.cancel(request);
         }
@@ -230,8 +242,11 @@ impl LbInstance {
         turn: &mut Turn<'_>,
         cx: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
-        event: ClientEvent,
+        (request, event): (RequestId, ClientEvent),
     ) -> Progress {
+        if self.request() != Some(request) {
+            return Progress::Going;
+        }
         match std::mem::take(&mut self.step) {
             Step::Resting => Progress::Going,
             Step::PidsBefore(_) => match Shown::in_answer(event) {
@@ -285,7 +300,7 @@ impl LbInstance {
         (left, verification): (Left, Box<Verification>),
     ) -> Progress {
         if let Some((name, place)) = left.front() {
-            let request = cx.client.glance(turn, *place, name);
+            let request = cx.client.glance(turn, at.owner(), *place, name);
             self.step = Step::Previewing { request, left, verification };
             return Progress::Going;
         }
@@ -379,7 +394,7 @@ impl LbInstance {
                 let Some((name, place)) = verification.left.front() else {
                     return self.seen_all(turn, cx, at, verification);
                 };
-                let look = Look::Asked(cx.client.glance(turn, *place, name));
+                let look = Look::Asked(cx.client.glance(turn, at.owner(), *place, name));
                 self.step = Step::Verifying { look, verification };
             }
             other => self.step = other,
@@ -400,7 +415,7 @@ impl LbInstance {
 /// Asks one address. Every request here may be repeated, so a lost answer does no harm.
 pub(super) fn send(
     turn: &mut Turn<'_>,
-    client: &mut Client,
+    client: &mut Client<Owner>,
     (request, timeout): (Request, Duration),
     at: LbAddress<'_>,
 ) -> RequestId {
@@ -412,5 +427,5 @@ pub(super) fn send(
         address: Some(at.address),
         delivery: Delivery::Whole { body_bytes_max: lb::ANSWER_BYTES_MAX },
     };
-    client.send(turn, outgoing)
+    client.send(turn, at.owner(), outgoing)
 }

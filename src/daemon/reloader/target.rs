@@ -15,6 +15,7 @@ use super::view::{BalancerView, NameView, ReloadCounts};
 use crate::backoff::Backoff;
 use crate::client::{ClientEvent, RequestId};
 use crate::config::Place;
+use crate::daemon::owner::{LbRequest, Owner};
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::Complaint;
@@ -51,6 +52,8 @@ pub(super) enum Outcome {
 /// One `--lb` URL and its load balancers.
 #[derive(Debug)]
 pub(super) struct LbTarget {
+    /// Its place among the `--lb` URLs.
+    index: usize,
     pub(super) url: Url,
     /// The generation that every address must acknowledge.
     pub(super) pending: u64,
@@ -86,8 +89,9 @@ pub(super) enum Step {
 }
 
 impl LbTarget {
-    pub(super) fn new(url: &Url, place: Option<Place>) -> LbTarget {
+    pub(super) fn new(index: usize, url: &Url, place: Option<Place>) -> LbTarget {
         LbTarget {
+            index,
             url: url.clone(),
             pending: 0,
             resolved_for: 0,
@@ -204,7 +208,13 @@ impl LbTarget {
     /// Probes whether one of them still serves the files of these names.
     pub(super) fn probe(&mut self, now: Instant, address: IpAddr, names: &[Domain]) {
         let places = self.places(address);
-        let at = LbAddress { url: &self.url, address, places: &places, pending: self.pending };
+        let at = LbAddress {
+            target: self.index,
+            url: &self.url,
+            address,
+            places: &places,
+            pending: self.pending,
+        };
         if let Some(instance) = self.instances.get_mut(&address) {
             instance.probe(now, names, at);
         }
@@ -264,9 +274,12 @@ impl LbTarget {
         self.instances.values().filter_map(|it| it.pending_since).min()
     }
 
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        matches!(self.step, Step::Resolving(id) | Step::Locating(id, _) if id == request)
-            || self.instances.values().any(|instance| instance.awaits(request))
+    /// The lookup that is under way.
+    fn lookup(&self) -> Option<RequestId> {
+        match self.step {
+            Step::Resolving(request) | Step::Locating(request, _) => Some(request),
+            Step::Resting { .. } | Step::Pausing { .. } => None,
+        }
     }
 
     /// For every address a reload for `generation` is pending from now on.
@@ -285,29 +298,39 @@ impl LbTarget {
         }
     }
 
+    /// Who looks up addresses.
+    fn lookup_owner(&self) -> Owner {
+        Owner::Reloader(LbRequest { target: self.index, address: None })
+    }
+
     fn resolve(&mut self, turn: &mut Turn<'_>, cx: &mut ReloadContext<'_>) {
-        self.step = Step::Resolving(cx.client.resolve(turn, &self.url.origin().host));
+        let owner = self.lookup_owner();
+        self.step = Step::Resolving(cx.client.resolve(turn, owner, &self.url.origin().host));
     }
 
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
         cx: &mut ReloadContext<'_>,
-        request: RequestId,
+        (of, request): (LbRequest, RequestId),
         event: ClientEvent,
     ) -> Outcome {
-        let found = self.instances.iter().find(|(_, instance)| instance.awaits(request));
-        if let Some(address) = found.map(|(address, _)| *address) {
+        if let Some(address) = of.address {
             let (places, pending) = (self.places(address), self.pending);
-            let at = LbAddress { url: &self.url, address, places: &places, pending };
+            let at =
+                LbAddress { target: self.index, url: &self.url, address, places: &places, pending };
             let Some(instance) = self.instances.get_mut(&address) else { return Outcome::Going };
-            let progress = instance.handle_event(turn, cx, at, event);
+            let progress = instance.handle_event(turn, cx, at, (request, event));
             return self.progressed(turn, address, progress);
         }
+        if self.lookup() != Some(request) {
+            return Outcome::Going;
+        }
+        let owner = self.lookup_owner();
         match (std::mem::replace(&mut self.step, Step::Resting { resolve_at: None }), event) {
             (Step::Resolving(_), ClientEvent::Addresses(found)) => match &self.place {
                 Some(Place::Host(host, _)) => {
-                    self.step = Step::Locating(cx.client.resolve(turn, host), found);
+                    self.step = Step::Locating(cx.client.resolve(turn, owner, host), found);
                 }
                 _ => self.resolved(turn, cx, &found),
             },
@@ -408,7 +431,13 @@ impl LbTarget {
         for (address, instance) in self.instances.iter_mut() {
             let late = instance.acknowledged < pending && instance.is_ready(now);
             if late && permit.allows(*address) {
-                let at = LbAddress { url: &self.url, address: *address, places: &[], pending };
+                let at = LbAddress {
+                    target: self.index,
+                    url: &self.url,
+                    address: *address,
+                    places: &[],
+                    pending,
+                };
                 instance.begin(turn, cx.client, at);
             }
         }
@@ -435,7 +464,13 @@ impl LbTarget {
         let mut outcomes = Vec::new();
         for address in due {
             let places = self.places(address);
-            let at = LbAddress { url: &self.url, address, places: &places, pending: self.pending };
+            let at = LbAddress {
+                target: self.index,
+                url: &self.url,
+                address,
+                places: &places,
+                pending: self.pending,
+            };
             let Some(instance) = self.instances.get_mut(&address) else { continue };
             let progress = instance.handle_timeout(turn, cx, at);
             outcomes.push(self.progressed(turn, address, progress));

@@ -107,12 +107,12 @@ impl Case {
     fn settle_once(&mut self) -> Vec<Sent> {
         let mut sent = self.wire.sent();
         let mut steps = crate::testing::Steps::default();
-        while let Some((request, event)) = self.wire.event() {
+        while let Some((owner, request, event)) = self.wire.event() {
             steps.count();
-            assert!(self.reloader.awaits(request));
+            let Owner::Reloader(of) = owner else { panic!("it is the reloader's") };
             let Case { wire, reloader, files, .. } = self;
             let mut turn = wire.bench.turn();
-            reloader.handle_event(&mut turn, (&mut wire.client, files), request, event);
+            reloader.handle_event(&mut turn, (&mut wire.client, files), (of, request), event);
             sent.extend(self.wire.sent());
         }
         sent

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{self, Config};
+use crate::daemon::owner::{Owner, RouteRequest};
 use crate::dns::DnsError;
 use crate::flat::{FlatMap, FlatSet};
 use crate::hint::Complaint;
@@ -68,14 +69,16 @@ impl Balancers {
     }
 
     /// Looks the names up, unless that was done lately. Meanwhile the addresses of before count.
-    pub(super) fn refresh(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    pub(super) fn refresh(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
         let fresh = self.looked_up.is_some_and(|at| turn.now.mono.since(at) < AGE_MAX);
         if fresh || !self.open.is_empty() {
             return;
         }
         self.looked_up = Some(turn.now.mono);
         for host in self.hosts.iter() {
-            self.open.insert(client.resolve_within(turn, host, ANSWER_TIMEOUT), host.clone());
+            let owner = Owner::Routes(RouteRequest::Balancers);
+            let request = client.resolve_within(turn, owner, host, ANSWER_TIMEOUT);
+            self.open.insert(request, host.clone());
         }
     }
 
@@ -87,10 +90,6 @@ impl Balancers {
     /// How many lookups are under way.
     pub(super) fn lookups(&self) -> usize {
         self.open.len()
-    }
-
-    pub(super) fn awaits(&self, request: RequestId) -> bool {
-        self.open.contains_key(&request)
     }
 
     /// Somebody needs the addresses.

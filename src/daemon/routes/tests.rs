@@ -100,10 +100,11 @@ impl Case {
         let Case { wire, routes, .. } = self;
         let mut heard = false;
         let mut steps = crate::testing::Steps::default();
-        while let Some((request, event)) = wire.event() {
+        while let Some((owner, request, event)) = wire.event() {
             steps.count();
-            assert!(routes.awaits(request));
-            routes.handle_event(&mut wire.bench.turn(), &mut wire.client, request, event);
+            let Owner::Routes(of) = owner else { panic!("it is the routes'") };
+            let mut turn = wire.bench.turn();
+            routes.handle_event(&mut turn, &mut wire.client, (of, request), event);
             heard = true;
         }
         heard

@@ -16,7 +16,9 @@ pub const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How to ask.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct Manner<O> {
+    /// Who asks.
+    pub owner: O,
     /// The one media type that is wanted.
     pub accept: &'static str,
     /// The limit up to the head of the answer.
@@ -46,16 +48,16 @@ pub enum Reception {
     Refused(Complaint),
 }
 
-impl Manner {
+impl<O: Copy> Manner<O> {
     /// Asks.
-    pub fn ask(&self, turn: &mut Turn<'_>, client: &mut Client, url: Url) -> Inquiry {
+    pub fn ask(&self, turn: &mut Turn<'_>, client: &mut Client<O>, url: Url) -> Inquiry {
         self.send(turn, client, url, false)
     }
 
     fn send(
         &self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<O>,
         url: Url,
         redirected: bool,
     ) -> Inquiry {
@@ -69,7 +71,7 @@ impl Manner {
             address: None,
             delivery: Delivery::Streamed,
         };
-        Inquiry { request: client.send(turn, outgoing), url, redirected }
+        Inquiry { request: client.send(turn, self.owner, outgoing), url, redirected }
     }
 
     /// Handles the head of the answer. `marathons` are the URLs of the command line, all of which the
@@ -77,7 +79,7 @@ impl Manner {
     pub fn receive(
         &self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<O>,
         inquiry: &Inquiry,
         head: &ResponseHead,
         marathons: &[Url],

@@ -2,6 +2,7 @@
 
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
+use crate::daemon::owner::{Owner, WatcherRequest};
 use crate::hint::Complaint;
 use crate::http::{ResponseHead, SseEvent, SseParser};
 use crate::log::{Record, message};
@@ -29,7 +30,7 @@ pub(super) enum StreamNews {
 #[derive(Debug)]
 pub(super) struct Stream {
     round: Round,
-    manner: Manner,
+    manner: Manner<Owner>,
     state: State,
 }
 
@@ -54,6 +55,7 @@ impl Stream {
         Stream {
             round: Round::new(&config.marathon),
             manner: Manner {
+                owner: Owner::Watcher(WatcherRequest::Stream),
                 // Anything else than exactly this value is answered with 405.
                 accept: "text/event-stream",
                 timeout: config.marathon_timeout.unwrap_or(ANSWER_DEADLINE),
@@ -68,11 +70,12 @@ impl Stream {
         self.round.ask_with(credentials);
     }
 
-    pub(super) fn awaits(&self, id: RequestId) -> bool {
+    /// The request that is under way.
+    fn request(&self) -> Option<RequestId> {
         match &self.state {
-            State::Pausing { .. } => false,
+            State::Pausing { .. } => None,
             State::Opening(Inquiry { request, .. }) | State::Attached { request, .. } => {
-                *request == id
+                Some(*request)
             }
         }
     }
@@ -82,7 +85,7 @@ impl Stream {
         self.state = State::Pausing { until: Some(at) };
     }
 
-    fn open(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    fn open(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
         let url = self.round.url().join(&event::stream_target());
         self.state = State::Opening(self.manner.ask(turn, client, url));
     }
@@ -90,9 +93,13 @@ impl Stream {
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
+        request: RequestId,
         event: ClientEvent,
     ) -> Vec<StreamNews> {
+        if self.request() != Some(request) {
+            return Vec::new();
+        }
         match event {
             ClientEvent::Head(head) => self.answered(turn, client, &head),
             ClientEvent::Body(bytes) => self.received(turn, &bytes),
@@ -107,7 +114,7 @@ impl Stream {
     fn answered(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         head: &ResponseHead,
     ) -> Vec<StreamNews> {
         let State::Opening(inquiry) = &self.state else { return Vec::new() };
@@ -127,7 +134,7 @@ impl Stream {
     fn accepted(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         request: RequestId,
         url: Url,
         head: &ResponseHead,
@@ -192,7 +199,7 @@ impl Stream {
         vec![StreamNews::Lost(problem)]
     }
 
-    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
         if self.poll_timeout().is_some_and(|at| at <= turn.now.mono) {
             self.open(turn, client);
         }

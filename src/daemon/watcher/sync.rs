@@ -3,6 +3,7 @@
 
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
+use crate::daemon::owner::{Owner, WatcherRequest};
 use crate::hint::Complaint;
 use crate::http::ResponseHead;
 use crate::log::Record;
@@ -30,7 +31,7 @@ pub(super) enum SyncNews {
 #[derive(Debug)]
 pub(super) struct Sync {
     round: Round,
-    manner: Manner,
+    manner: Manner<Owner>,
     rules: Rules,
     known: Known,
     state: State,
@@ -48,6 +49,7 @@ impl Sync {
         Sync {
             round: Round::new(&config.marathon),
             manner: Manner {
+                owner: Owner::Watcher(WatcherRequest::Sync),
                 accept: "application/json",
                 timeout: config.marathon_timeout.unwrap_or(ANSWER_DEADLINE),
                 silence: config.marathon_timeout,
@@ -74,14 +76,15 @@ impl Sync {
         matches!(self.state, State::Resting)
     }
 
-    pub(super) fn awaits(&self, id: RequestId) -> bool {
+    /// The request that is under way.
+    fn request(&self) -> Option<RequestId> {
         match &self.state {
-            State::Resting => false,
-            State::Asking { inquiry, .. } | State::Reading { inquiry, .. } => inquiry.request == id,
+            State::Resting => None,
+            State::Asking { inquiry, .. } | State::Reading { inquiry, .. } => Some(inquiry.request),
         }
     }
 
-    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client) {
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
         let url = self.round.url().join("/v2/apps");
         let inquiry = self.manner.ask(turn, client, url);
         self.state = State::Asking { inquiry, deadline: turn.now.mono + ANSWER_DEADLINE };
@@ -90,10 +93,13 @@ impl Sync {
     pub(super) fn handle_event(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
-        event: ClientEvent,
+        client: &mut Client<Owner>,
+        (request, event): (RequestId, ClientEvent),
         holders: &Holders,
     ) -> Option<SyncNews> {
+        if self.request() != Some(request) {
+            return None;
+        }
         match event {
             ClientEvent::Head(head) => self.answered(turn, client, &head),
             ClientEvent::Body(bytes) => self.received(turn, client, &bytes, holders),
@@ -110,7 +116,7 @@ impl Sync {
     fn answered(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         head: &ResponseHead,
     ) -> Option<SyncNews> {
         let State::Asking { inquiry, deadline } = &self.state else { return None };
@@ -133,7 +139,7 @@ impl Sync {
     fn received(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         bytes: &[u8],
         holders: &Holders,
     ) -> Option<SyncNews> {
@@ -149,7 +155,7 @@ impl Sync {
     fn ended(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         holders: &Holders,
     ) -> Option<SyncNews> {
         let state = std::mem::replace(&mut self.state, State::Resting);
@@ -166,7 +172,7 @@ impl Sync {
     fn failed(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         problem: Complaint,
     ) -> Option<SyncNews> {
         match std::mem::replace(&mut self.state, State::Resting) {
@@ -181,7 +187,7 @@ impl Sync {
     fn go_on(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
         asked: &Url,
         problem: Complaint,
     ) -> Option<SyncNews> {
@@ -202,13 +208,13 @@ impl Sync {
     pub(super) fn handle_timeout(
         &mut self,
         turn: &mut Turn<'_>,
-        client: &mut Client,
+        client: &mut Client<Owner>,
     ) -> Option<SyncNews> {
         if self.poll_timeout().is_none_or(|at| at > turn.now.mono) {
             return None;
         }
-        if let State::Asking { inquiry, .. } | State::Reading { inquiry, .. } = &self.state {
-            client.cancel(inquiry.request);
+        if let Some(request) = self.request() {
+            client.cancel(request);
         }
         let problem = format!("no whole answer within {} s", ANSWER_DEADLINE.as_secs());
         self.failed(turn, client, problem.into())

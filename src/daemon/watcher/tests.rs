@@ -60,11 +60,12 @@ impl Case {
     fn settle(&mut self) -> Vec<Sent> {
         let mut sent = self.wire.sent();
         let mut steps = crate::testing::Steps::default();
-        while let Some((request, event)) = self.wire.event() {
+        while let Some((owner, request, event)) = self.wire.event() {
             steps.count();
             let Case { wire, watcher, wanted } = self;
             let mut turn = wire.bench.turn();
-            let news = watcher.handle_event(&mut turn, &mut wire.client, request, event);
+            let Owner::Watcher(of) = owner else { panic!("it is the watcher's") };
+            let news = watcher.handle_event(&mut turn, &mut wire.client, (of, request), event);
             wanted.extend(news.cloned());
             sent.extend(self.wire.sent());
         }
