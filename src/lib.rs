@@ -35,7 +35,7 @@
 //! | | and what the service manager hands over and hears |
 //! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
 //! | [`check`] | `--check`: another machine on the same seam, which asks and judges, and changes nothing |
-//! | [`client`] | outbound requests: names, connections, TLS, HTTP, proxies; for the daemon and the check |
+//! | [`client`] | outbound requests of daemon and check: names, connections, TLS, HTTP, proxies |
 //! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
 //! | [`lb`] | the reload signal and its answer, process ids, HAProxy's configuration |
@@ -57,7 +57,7 @@
 //! [`daemon::reloader`] gets certificates loaded and sees that they are served, [`daemon::front`] answers
 //! the listener, [`daemon::storekeeper`] keeps the storage, [`daemon::archive`] removes private keys of
 //! expired certificates from `archive/`,
-//! [`daemon::model`] holds what the parts exchange,
+//! [`daemon::model`] holds what the parts exchange, [`daemon::owner`] which part sent a request,
 //! [`daemon::state`] is what survives a restart,
 //! [`daemon::status`] what others may see, [`daemon::queues`] how much waits where.
 //!

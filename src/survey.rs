@@ -9,6 +9,9 @@ use crate::domain::Domain;
 use crate::seam::StoreError;
 use crate::secret::Secret;
 
+/// An instance that shows no sign of life in the file `lock` for so long has lost the storage.
+pub const LEASE: Duration = Duration::from_secs(10);
+
 /// The storage directory at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {

@@ -35,6 +35,7 @@ mod too_many;
 pub use error::{OrderError, Refusal};
 use issuance::Asked;
 use step::Step;
+pub use too_many::NAMES_MAX;
 
 /// An order that is not over by then is given up.
 pub const ORDER_DEADLINE: Duration = Duration::from_secs(600);

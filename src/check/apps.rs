@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::acme::order::NAMES_MAX;
 use crate::config::{Config, DOMAINS_MAX};
-use crate::daemon::watcher::NAMES_MAX;
 use crate::domain::Domain;
 use crate::marathon::{App, AppError, Barriers, ChallengeApp, Notice, Selection, claims, lint};
 

@@ -5,8 +5,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::certs_scan::{Found, STRANGERS_MAX, Stranger};
-use crate::daemon::certificates::inspect;
-use crate::daemon::model::Stored;
 use crate::domain::Domain;
 use crate::pki::guard::{Judgement, Verdict as Effect, judge};
 use crate::pki::{Bundle, BundleError, Fingerprint};
@@ -28,7 +26,7 @@ pub(super) struct Files {
     /// The first one is being read.
     unread: VecDeque<Domain>,
     /// Those that HAProxy can load and that are for their own names.
-    sound: BTreeMap<Domain, Stored>,
+    sound: BTreeMap<Domain, Sound>,
     /// Each problem, with its details and the file.
     problems: Vec<(Problem, String, String)>,
     foreign: Vec<Stranger>,
@@ -37,6 +35,18 @@ pub(super) struct Files {
     fallback: Option<Fingerprint>,
     /// Whether reading ended early, and how many files were left.
     left: Option<(usize, String)>,
+}
+
+/// A file that HAProxy can load and that is for its own name.
+#[derive(Debug)]
+pub(super) struct Sound {
+    /// The names that it is for.
+    pub(super) names: Vec<Domain>,
+    pub(super) leaf: Fingerprint,
+    pub(super) not_before: UnixTime,
+    pub(super) not_after: UnixTime,
+    /// Whether a handshake can show whether a load balancer serves it.
+    pub(super) can_be_seen: bool,
 }
 
 /// What can be wrong with a file of ours.
@@ -87,13 +97,12 @@ impl Files {
         }
         self.unread.pop_front();
         let path = format!("{name}.pem");
-        match file.map(|pem| (inspect(name, &pem), pem)) {
-            Ok((Ok(stored), pem)) => {
-                let linked = Bundle::as_haproxy_reads(pem.expose()).and_then(|it| it.is_linked());
-                if let Err(error) = linked {
+        match file.map(|pem| (Bundle::of_file(name, &pem), pem)) {
+            Ok((Ok((bundle, names)), _)) => {
+                if let Err(error) = bundle.is_linked() {
                     self.note(Problem::Unlinked, error, path);
                 }
-                self.sound.insert(name.clone(), stored);
+                self.sound.insert(name.clone(), Sound::of(&bundle, names));
             }
             Ok((
                 Err(error @ (BundleError::MissingName(_) | BundleError::Unverifiable(_))),
@@ -132,7 +141,7 @@ impl Files {
 
     /// Those that HAProxy can load, in the order in which it loads them: of several with one name in them it
     /// serves the one whose file name comes first.
-    pub(super) fn in_load_order(&self) -> Vec<(&Domain, &Stored)> {
+    pub(super) fn in_load_order(&self) -> Vec<(&Domain, &Sound)> {
         let mut files = BTreeMap::new();
         files.extend(self.sound.iter().map(|file| (format!("{}.pem", file.0), file)));
         files.into_values().collect()
@@ -242,6 +251,19 @@ impl Files {
             findings.push(Finding::warn(SUBJECT, seen, "move them to unmanaged-certs/"));
         }
         findings
+    }
+}
+
+impl Sound {
+    fn of(bundle: &Bundle, names: Vec<Domain>) -> Sound {
+        let leaf = bundle.leaf();
+        Sound {
+            names,
+            leaf: Fingerprint::of(bundle.leaf_der()),
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+            can_be_seen: bundle.can_be_seen(),
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::client::marathon::{Inquiry, Manner, Reception};
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
-use crate::daemon::watcher::inquiry::{Inquiry, Manner, Reception};
 use crate::http::ResponseHead;
 use crate::marathon::{App, AppsParser, event};
 use crate::turn::Turn;

@@ -1,10 +1,9 @@
 //! Judges the survey of the storage directory. Looks at nothing itself.
 
-use crate::daemon::storekeeper::LEASE;
 use crate::hint::Hint;
 use crate::keys::KeyError;
 use crate::seam::{StoreError, StoreErrorKind};
-use crate::survey::{LockState, Survey};
+use crate::survey::{LEASE, LockState, Survey};
 
 use super::listed;
 use super::report::Finding;

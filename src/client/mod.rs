@@ -4,12 +4,13 @@
 //!
 //! Each request is a `job::Job` of its own; here is only who gets which input. It owns every dialed
 //! connection and every socket. Never reads what a response says, and never follows a redirect or
-//! tries again after an answer: that is the asker's.
+//! tries again after an answer: that is the asker's; how Marathon is asked, see [`marathon`].
 //!
 //! Feed it with the `handle_*` family, then drain [`Client::poll_event`] and
 //! [`Client::poll_output`]. Every request ends with exactly one of [`ClientEvent::Response`],
 //! [`ClientEvent::End`], [`ClientEvent::Addresses`], [`ClientEvent::Presented`] and
-//! [`ClientEvent::Failed`], unless it is cancelled.
+//! [`ClientEvent::Failed`], unless it is cancelled. Each event comes with the owner of its
+//! request, by which the machine that holds the client dispatches it.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +29,7 @@ use crate::url::Host;
 mod error;
 mod glance;
 mod job;
+pub mod marathon;
 mod names;
 mod outbox;
 mod pool;

@@ -39,7 +39,6 @@ mod splitting;
 mod trial;
 mod view;
 
-pub use file::inspect;
 pub use schedule::{Next, Planned, Task, Why};
 pub use view::{Counts, OrderCounts, State, View};
 

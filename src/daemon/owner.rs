@@ -1,5 +1,5 @@
-//! Who sent a request: the client hands it back with each event of that request, and `mod.rs` dispatches
-//! by it. Never says what the request was about beyond that.
+//! Who sent a request: the client returns it with each event of that request, and `mod.rs`
+//! dispatches by it. Never holds anything else about the request.
 
 use std::net::IpAddr;
 

@@ -22,7 +22,7 @@ use crate::turn::Turn;
 
 mod lease;
 
-pub use lease::{BEAT, HOLD, LEASE, SETTLING};
+pub use lease::{BEAT, HOLD, SETTLING};
 use lease::{Lease, Rival, is_over};
 
 /// A standby instance looks this often whether the active one lives.

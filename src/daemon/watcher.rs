@@ -26,7 +26,6 @@ use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
 mod gather;
-pub mod inquiry;
 mod known;
 mod owners;
 mod parsed_app;
@@ -34,7 +33,6 @@ mod stream;
 mod sync;
 mod token;
 
-pub use gather::NAMES_MAX;
 use owners::Holders;
 use stream::{Stream, StreamNews};
 use sync::{Sync, SyncNews};

@@ -123,6 +123,24 @@ impl Bundle {
         Bundle::of(key, chain, cut)
     }
 
+    /// Reads a stored file that HAProxy can load and that is for this name. Returns the names that
+    /// it is for, too, sorted. Another may have written it: what we would not make ourselves is
+    /// served as well.
+    ///
+    /// # Errors
+    /// HAProxy cannot load it, or it is not for that name.
+    pub fn of_file(name: &Domain, pem: &Secret) -> Result<(Bundle, Vec<Domain>), BundleError> {
+        let bundle = Bundle::as_haproxy_reads(pem.expose())?;
+        bundle.can_be_loaded()?;
+        bundle.covers(std::slice::from_ref(name))?;
+        let mut names = bundle.domains();
+        // A wildcard is no domain, but it may be what the file is for the name by.
+        if let Err(place) = names.binary_search(name) {
+            names.insert(place, name.clone());
+        }
+        Ok((bundle, names))
+    }
+
     fn of(
         key: Zeroizing<PrivateKeyDer<'static>>,
         chain: Vec<CertificateDer<'static>>,
@@ -184,6 +202,15 @@ impl Bundle {
     /// What the leaf says.
     pub fn leaf(&self) -> &Leaf {
         &self.leaf
+    }
+
+    /// The names that the leaf is for, sorted; those that are no [`Domain`] are left out.
+    pub fn domains(&self) -> Vec<Domain> {
+        let names = self.leaf.names.iter().filter_map(|name| Domain::parse(name).ok());
+        let mut names: Vec<Domain> = names.collect();
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// The leaf itself, as a CA wants it for a revocation.

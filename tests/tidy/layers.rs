@@ -18,7 +18,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("challenge", &["http"]),
     ("client", &["http", "dns"]),
     ("daemon", &["client", "acme", "marathon", "lb", "challenge", "http", "dns", "pki"]),
-    ("check", &["daemon", "client", "acme", "marathon", "lb", "challenge", "http", "dns", "pki"]),
+    ("check", &["client", "acme", "marathon", "lb", "challenge", "http", "dns", "pki"]),
     ("io", &["pki"]),
     ("cli", &["pki"]),
 ];

@@ -8,6 +8,10 @@ use crate::acme::types::{Problem, ProblemKind};
 use super::blame::words;
 use super::error::OrderError;
 
+/// Names in one certificate at most: a custom of CAs, and Let's Encrypt's rule. What a CA accepts
+/// with a profile may be less; that is learned from its answer.
+pub const NAMES_MAX: usize = 100;
+
 /// What an order has too many of, as CAs say it.
 const OBJECTS: [&str; 4] = ["identifiers", "names", "domains", "sans"];
 /// That it is too many.

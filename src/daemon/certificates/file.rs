@@ -12,21 +12,13 @@ use crate::time::UnixTime;
 /// Lines that are kept of a chain that is none; a real one has some hundred.
 const KEPT_LINES_MAX: usize = 1000;
 
-/// What a stored file says, when HAProxy can load it and it is for this name. Another may have written
-/// it: what we would not make ourselves is served as well.
+/// What a stored file says, as [`Bundle::of_file`] reads it.
 ///
 /// # Errors
 /// HAProxy cannot load it, or it is not for that name.
-pub fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
-    let bundle = Bundle::as_haproxy_reads(pem.expose())?;
-    bundle.can_be_loaded()?;
-    bundle.covers(std::slice::from_ref(name))?;
-    let mut stored = Stored::of(&bundle);
-    // A wildcard is no domain, but it may be what the file is for the name by.
-    if let Err(place) = stored.names.binary_search(name) {
-        stored.names.insert(place, name.clone());
-    }
-    Ok(stored)
+pub(super) fn inspect(name: &Domain, pem: &Secret) -> Result<Stored, BundleError> {
+    let (bundle, names) = Bundle::of_file(name, pem)?;
+    Ok(Stored { names, ..Stored::of(&bundle) })
 }
 
 /// A new file.

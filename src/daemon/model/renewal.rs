@@ -2,7 +2,6 @@
 //! it, what the CA advises, and the moment chosen for its renewal. Asks nobody and draws no chance of
 //! its own.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::acme::renewal_info::{ASK_AGAIN_MAX, NoSuggestion, Suggestion, Window, cert_id, pause};
@@ -86,10 +85,8 @@ impl Stored {
     /// What a whole file says.
     pub(crate) fn of(bundle: &Bundle) -> Stored {
         let leaf = bundle.leaf();
-        let names: BTreeSet<Domain> =
-            leaf.names.iter().filter_map(|name| Domain::parse(name).ok()).collect();
         Stored {
-            names: names.into_iter().collect(),
+            names: bundle.domains(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
             issuer: leaf.issuer_common_name.clone().unwrap_or_default(),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::survey::LEASE;
 use crate::time::Instant;
 
 /// The holder shows that it lives this often.
@@ -11,8 +12,6 @@ pub const BEAT: Duration = Duration::from_secs(2);
 /// A beat entitles its writer to act for so long: less than [`LEASE`] by more than it takes to carry out
 /// what was decided at the last moment.
 pub const HOLD: Duration = Duration::from_secs(7);
-/// Who shows no beat for so long has lost its lease.
-pub const LEASE: Duration = Duration::from_secs(10);
 /// Between taking the lock from another instance and acting: longer than [`BEAT`], so that whoever took it
 /// too, at the same moment, has found out by its next beat that it was not the last.
 pub const SETTLING: Duration = Duration::from_secs(3);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::message;
+use crate::survey::LEASE;
 use crate::testing::Bench;
 
 fn error(kind: StoreErrorKind) -> StoreError {

@@ -13,10 +13,6 @@ use super::owners::{Holders, Owners, taken};
 use super::parsed_app::Said;
 use super::{Oddity, SkippedCounts};
 
-/// Names in one certificate at most: a custom of CAs, and Let's Encrypt's rule. What a CA accepts with a
-/// profile may be less; that is learned from its answer.
-pub const NAMES_MAX: usize = 100;
-
 /// How labels become certificates.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grouping {

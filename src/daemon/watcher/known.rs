@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
+use crate::acme::order::NAMES_MAX;
 use crate::config::{Config, DOMAINS_MAX};
 use crate::marathon::{App, AppError, Selection};
 
-use super::gather::{Gathered, Grouping, NAMES_MAX, gather};
+use super::gather::{Gathered, Grouping, gather};
 use super::owners::Holders;
 use super::parsed_app::{LabelRules, Said};
 use super::{SkippedCounts, Wanted};

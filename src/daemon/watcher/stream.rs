@@ -1,5 +1,6 @@
 //! The event stream: opened, read, dropped when silent, opened again. Knows nothing of apps.
 
+use crate::client::marathon::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::daemon::owner::{Owner, WatcherRequest};
@@ -13,7 +14,6 @@ use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
 use super::Round;
-use super::inquiry::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
 
 /// What the stream has to tell.
 #[derive(Debug, PartialEq, Eq)]

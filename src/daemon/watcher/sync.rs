@@ -1,6 +1,7 @@
 //! One sync: all app definitions read as they stream in, the wanted domains collected. What it
 //! finds counts only when the answer was complete and well-formed.
 
+use crate::client::marathon::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
 use crate::daemon::owner::{Owner, WatcherRequest};
@@ -13,7 +14,6 @@ use crate::time::Instant;
 use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
-use super::inquiry::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
 use super::known::{Known, Rules};
 use super::owners::Holders;
 use super::{Round, Wanted};

@@ -3,8 +3,8 @@
 mod bursts;
 mod token;
 
-use super::inquiry::ANSWER_DEADLINE;
 use super::*;
+use crate::client::marathon::ANSWER_DEADLINE;
 use crate::daemon::model::Source;
 use crate::daemon::wire::{Sent, Wire, counted};
 

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, Delivery, Outgoing, RequestId};
 use crate::hint::{Complaint, Hint};
 use crate::http::{Headers, Method, Request, ResponseHead};
 use crate::seam::Trust;
 use crate::turn::Turn;
 use crate::url::{Scheme, Url};
+
+use super::{Client, Delivery, Outgoing, RequestId};
 
 /// The limit of an answer without `--marathon-timeout`, since a peer that disappears silently would block
 /// the daemon forever; and the limit of a sync in any case, however steadily its bytes drip.
