@@ -18,14 +18,14 @@ pub struct Look {
     /// only some.
     pub changed: Vec<Domain>,
     /// All else, by name, no more than [`STRANGERS_MAX`].
-    pub strangers: Vec<Stranger>,
+    pub strangers: Vec<ForeignFile>,
     /// How many more there are.
     pub more: usize,
 }
 
 /// An entry of `certs/` that is not ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stranger {
+pub struct ForeignFile {
     /// Its name; what is not UTF-8 in it is replaced.
     pub file: String,
     /// What lies there.

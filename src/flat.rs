@@ -337,13 +337,13 @@ mod tests {
     #[test]
     fn a_map_does_what_the_standard_librarys_does() {
         let (mut flat, mut tree) = (FlatMap::new(), BTreeMap::new());
-        for (turn, key) in numbers(500).enumerate() {
-            match turn % 5 {
-                0 | 1 => assert_eq!(flat.insert(key, turn), tree.insert(key, turn)),
+        for (cx, key) in numbers(500).enumerate() {
+            match cx % 5 {
+                0 | 1 => assert_eq!(flat.insert(key, cx), tree.insert(key, cx)),
                 2 => assert_eq!(flat.remove(&key), tree.remove(&key)),
                 3 => {
-                    let made = flat.get_or_insert_with(key, || turn);
-                    assert_eq!(made, tree.entry(key).or_insert(turn));
+                    let made = flat.get_or_insert_with(key, || cx);
+                    assert_eq!(made, tree.entry(key).or_insert(cx));
                     *made += 1;
                     tree.entry(key).and_modify(|value| *value += 1);
                 }
@@ -375,8 +375,8 @@ mod tests {
     #[test]
     fn a_set_does_what_the_standard_librarys_does() {
         let (mut flat, mut tree) = (FlatSet::new(), BTreeSet::new());
-        for (turn, item) in numbers(300).enumerate() {
-            match turn % 3 {
+        for (cx, item) in numbers(300).enumerate() {
+            match cx % 3 {
                 0 => assert_eq!(flat.insert(item), tree.insert(item)),
                 1 => assert_eq!(flat.remove(&item), tree.remove(&item)),
                 _ => assert_eq!(flat.contains(&item), tree.contains(&item)),

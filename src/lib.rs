@@ -10,7 +10,7 @@
 //!    │ io/  the loop: mio, TLS, sockets, disk, clocks, │
 //!    │      signals, randomness. Decides nothing.      │
 //!    └───▲─────────────────────────────────────────┬───┘
-//!        │ Output (what to do)             seam.rs │
+//!        │ Output (what to do)             machine.rs │
 //!    ┌───┴─────────────────────────────────────────▼───┐
 //!    │ daemon/  decides. Owns every machine and every  │
 //!    │          deadline. No I/O, no clock, no chance. │
@@ -34,7 +34,7 @@
 //! | [`io`] | the event loop, sockets and TLS, listener, descriptors, storage and its lock, keys, signals, |
 //! | | and what the service manager hands over and hears |
 //! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
-//! | [`check`] | `--check`: another machine on the same seam, which asks and judges, and changes nothing |
+//! | [`check`] | `--check`: a second state machine, which asks and judges, and changes nothing |
 //! | [`client`] | outbound requests of daemon and check: names, connections, TLS, HTTP, proxies |
 //! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
@@ -45,27 +45,26 @@
 //! | [`pki`] | PEM, the fields of a certificate that are read, what may enter `certs/` and what there is |
 //! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
 //! | storage | [`survey`], [`certs_scan`]: what `io/` reads of it for others to judge |
-//! | more words | [`address`], [`seam`], [`turn`], [`keys`], [`backoff`], [`printable`]: what is shared |
+//! | more of them | [`address`], [`machine`], [`context`], [`keys`], [`backoff`], [`printable`] |
 //! | collections | [`flat`]: maps and sets of few entries |
 //! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
 //!
-//! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes wishes of its labels,
-//! [`daemon::certificates`] is the scheduler, which knows for each certificate what is next, when, and
-//! why, [`daemon::budget`] counts what the CA's rate limits leave, [`daemon::fair_queue`] decides which
-//! deferred order gets the next token, [`daemon::issuer`] has the account and runs orders side by side,
-//! [`daemon::routes`] tries the way of a challenge before an order, [`daemon::guard`] watches over `certs/`,
-//! [`daemon::reloader`] gets certificates loaded and sees that they are served, [`daemon::front`] answers
-//! the listener, [`daemon::storekeeper`] keeps the storage, [`daemon::archive`] removes private keys of
-//! expired certificates from `archive/`,
-//! [`daemon::model`] holds what the parts exchange, [`daemon::owner`] which part sent a request,
-//! [`daemon::state`] is what survives a restart,
+//! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes desired certificates of its
+//! labels, [`daemon::certificates`] is the scheduler, which knows for each certificate what is next,
+//! when, and why, [`daemon::budget`] counts what the CA's rate limits leave, [`daemon::fair_queue`]
+//! decides which deferred order gets the next token, [`daemon::issuer`] has the account and runs orders
+//! side by side, [`daemon::routes`] tries the way of a challenge before an order, [`daemon::guard`]
+//! watches over `certs/`, [`daemon::reloader`] gets certificates loaded and sees that they are served,
+//! [`daemon::server`] answers the listener, [`daemon::storage`] keeps the storage, [`daemon::archive`]
+//! removes private keys of expired certificates from `archive/`, [`daemon::model`] holds what the parts
+//! exchange, [`daemon::owner`] which part sent a request, [`daemon::state`] is what survives a restart,
 //! [`daemon::status`] what others may see, [`daemon::queues`] how much waits where.
 //!
 //! # An order
 //!
 //! The scheduler finds it due and hands it to the issuer; when the issuer has room, the scheduler
 //! checks the budget and notes the attempt; when the note is on the disk, the issuer talks to the CA;
-//! once the CA has made the order, its URL is noted, so that another run can go on with it; the
+//! once the CA has made the order, its URL is noted, so that another run can resume it; the
 //! certificate passes the gate, is stored, and the load balancers are told.
 //!
 //! # Hostile neighbors
@@ -73,7 +72,7 @@
 //! The owner of an app is not trusted with the other apps. One app has a limited number of domains, its
 //! names are never merged with those of another app, a deferred order waits for a bounded number of tokens
 //! whatever others ask for, and what a domain's web server answers aims none of our requests. Work on long
-//! lists is done in slices, some of it in each turn, so that a challenge is answered in between.
+//! lists is done in slices, some of it in each iteration, so that a challenge is answered in between.
 //!
 //! The listener is public. What only an operator may read is answered to direct requests alone, and a
 //! target that another HTTP parser could read differently is refused. Below the storage directory no link
@@ -102,11 +101,11 @@
 //! making or issuing for; one that is killed there leaves an order behind of which nobody has the URL or
 //! the key, and its domain is ordered once more, a minute later.
 //!
-//! # The seam
+//! # The state-machine interface
 //!
-//! [`seam::Machine`] takes a [`seam::Input`] and is asked for [`seam::Output`]s until it says
-//! [`seam::Output::Wait`]. Time comes in with each input ([`time::Now`]), chance and private keys
-//! through [`keys::Keys`]; a [`turn::Turn`] carries both to every part. So a run can be replayed from
+//! [`machine::Machine`] takes a [`machine::Input`] and is asked for [`machine::Output`]s until it says
+//! [`machine::Output::Wait`]. Time comes in with each input ([`time::Now`]), chance and private keys
+//! through [`keys::Keys`]; a [`context::Context`] carries both to every part. So a run can be replayed from
 //! a seed, every deadline is a comparison, and every state can be entered by a test.
 
 #![forbid(unsafe_code)]
@@ -120,6 +119,7 @@ pub mod check;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod context;
 pub mod daemon;
 pub mod dns;
 pub mod domain;
@@ -130,16 +130,15 @@ pub mod io;
 pub mod keys;
 pub mod lb;
 pub mod log;
+pub mod machine;
 pub mod marathon;
 pub mod pki;
 pub mod printable;
 pub mod proxy;
 pub mod repeats;
-pub mod seam;
 pub mod secret;
 pub mod survey;
 #[cfg(test)]
 mod testing;
 pub mod time;
-pub mod turn;
 pub mod url;

@@ -14,7 +14,7 @@ pub enum Level {
     Debug,
     /// What an operator wants to know of; an idle day is a handful of lines.
     Info,
-    /// Something is odd and was passed over.
+    /// Something is odd and was skipped.
     Warn,
     /// Something failed, and is tried again.
     Error,

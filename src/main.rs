@@ -16,7 +16,7 @@ use marathon_acme::cli::template::{Filled, Template};
 use marathon_acme::cli::{self, Command};
 use marathon_acme::config::{Config, ExternalAccount, LogFormat};
 use marathon_acme::daemon::Daemon;
-use marathon_acme::daemon::state::Memory;
+use marathon_acme::daemon::state::SavedState;
 use marathon_acme::domain::Domain;
 use marathon_acme::io::clock::Clock;
 use marathon_acme::io::hardening::keep_memory_private;
@@ -152,7 +152,7 @@ fn key_itself() -> StartError {
 
 /// What a daemon that uses the storage has noted; nothing where that cannot be read.
 fn remembered(state: Option<&[u8]>) -> BTreeMap<Domain, Remembered> {
-    let memory = state.and_then(|bytes| Memory::parse(bytes).ok()).unwrap_or_default();
+    let memory = state.and_then(|bytes| SavedState::parse(bytes).ok()).unwrap_or_default();
     let mut remembered = BTreeMap::new();
     for (name, memory) in memory.certificates {
         let renewal = memory.life.as_ref().map(|life| life.renewal);

@@ -121,7 +121,7 @@ impl Proxies {
 
 impl Exceptions {
     /// Reads a list with commas: names, addresses, CIDR blocks, `*` for every target; each but a block
-    /// with an optional `:port`. Empty items are passed over.
+    /// with an optional `:port`. Empty items are skipped.
     ///
     /// # Errors
     /// An item is none of these.

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::certs_scan::{Found, Stranger};
+use crate::certs_scan::{ForeignFile, Found};
 use crate::domain::Domain;
-use crate::seam::StoreError;
+use crate::machine::StoreError;
 use crate::secret::Secret;
 
 /// An instance that shows no sign of life in the file `lock` for so long has lost the storage.
@@ -32,18 +32,18 @@ pub struct Survey {
     /// What lies under `default.pem`; `None` where nothing does.
     pub fallback: Option<Found>,
     /// What lies in `certs/` and is not ours.
-    pub foreign: Vec<Stranger>,
+    pub foreign: Vec<ForeignFile>,
     /// How many more there are.
     pub more_foreign: usize,
     /// Files of ours with another mode than they are written with.
-    pub odd_modes: Vec<OddMode>,
+    pub odd_modes: Vec<WrongMode>,
     /// Who works on it.
     pub lock: LockState,
 }
 
 /// A file whose mode is not the one that it is written with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OddMode {
+pub struct WrongMode {
     /// Relative to the storage directory.
     pub path: String,
     /// The nine permission bits that it has.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::config::{Config, SkipRouteCheck};
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys, PublicKey};
 use crate::log::Record;
 use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
-use crate::turn::Turn;
 use crate::url::Url;
 
 /// Bounds a loop of a test: code under test that never comes to rest fails it instead of hanging it.
@@ -66,7 +66,7 @@ pub(crate) fn config() -> Config {
 
 /// Time, chance and log of a test. It starts at 2026-11-23T00:00:00Z.
 pub(crate) struct Bench {
-    /// The time of the next turn.
+    /// The time of the next input.
     pub now: Now,
     /// What was logged.
     pub log: Vec<Record>,
@@ -86,8 +86,8 @@ impl Bench {
     }
 
     /// The next turn.
-    pub(crate) fn turn(&mut self) -> Turn<'_> {
-        Turn { now: self.now, keys: &mut self.keys, log: &mut self.log }
+    pub(crate) fn cx(&mut self) -> Context<'_> {
+        Context { now: self.now, keys: &mut self.keys, log: &mut self.log }
     }
 
     /// How many lines with that message were logged.

@@ -1,6 +1,6 @@
 //! Instants and wall time as our own types, so that pure code can be handed any time at all.
 //!
-//! Nothing here reads a clock: only `io/` does, once per turn of the loop.
+//! Nothing here reads a clock: only `io/` does, once per iteration of the loop.
 
 use std::fmt;
 use std::time::Duration;
@@ -206,7 +206,7 @@ impl fmt::Display for UnixTime {
     }
 }
 
-/// The time of one turn of the loop, read once and passed down.
+/// The time of one iteration of the loop, read once and passed down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// For deadlines and pauses: never jumps.

@@ -1,5 +1,6 @@
-//! Memory that a sync takes: one that finds every app as it was takes none for any of them, and nothing is
-//! written. The daemon runs over its seam with a Marathon of fixed words; what is counted is exact.
+//! Memory that a sync takes: one that finds every app as it was takes none for any of them, and nothing
+//! is written. The daemon runs over its state-machine interface with a Marathon of fixed words; what is
+//! counted is exact.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use allocation_counter::measure;
 use marathon_acme::cli::{self, Command};
 use marathon_acme::daemon::Daemon;
 use marathon_acme::io::keys::RingKeys;
-use marathon_acme::seam::{
+use marathon_acme::machine::{
     CloseReason, ConnId, Input, Inventory, Load, Loaded, Machine as _, Output,
 };
 use marathon_acme::time::{Instant, Now, UnixTime};
@@ -65,7 +66,7 @@ impl House {
         self.daemon.handle_input(self.now, input, &mut self.keys);
         loop {
             match self.daemon.poll_output() {
-                // What is much is done in several turns.
+                // What is much is done in several iterations.
                 Output::Wait(Some(at)) if at <= self.now.mono => {
                     self.daemon.handle_input(self.now, Input::Timeout, &mut self.keys);
                 }

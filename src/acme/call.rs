@@ -15,7 +15,7 @@ use super::jws::{self, Identity};
 use super::types::{Malformed, Problem, ProblemKind, beginning};
 
 /// A `Retry-After` is never taken for longer than this: even a wrong clock must not stop a domain
-/// for ever.
+/// forever.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A POST that is still to be signed.
@@ -332,12 +332,12 @@ mod tests {
     #[test]
     fn the_signed_request_has_its_media_type() {
         let mut bench = crate::testing::Bench::new();
-        let turn = bench.turn();
+        let cx = bench.cx();
         let public = crate::keys::PublicKey::P256 { x: [1; 32], y: [2; 32] };
         let key = AccountKey { id: 0, public };
         let url = Url::parse("https://ca.example/x?y=1").unwrap();
         let signer = Signer { key: &key, kid: Some("https://ca/1") };
-        let request = signer.sign(turn.keys, &Post::as_get(&url), "n").unwrap();
+        let request = signer.sign(cx.keys, &Post::as_get(&url), "n").unwrap();
         assert_eq!(request.headers.first("content-type"), Some("application/jose+json"));
         assert_eq!((request.method, &request.url), (Method::Post, &url));
     }
@@ -346,13 +346,13 @@ mod tests {
     #[test]
     fn a_post_with_key_is_signed_by_whatever_key_the_signer_has() {
         let mut bench = crate::testing::Bench::new();
-        let turn = bench.turn();
+        let cx = bench.cx();
         let public = crate::keys::PublicKey::P256 { x: [5; 32], y: [6; 32] };
         let key = AccountKey { id: 1, public };
         let url = Url::parse("https://ca.example:444/revoke?by=key&x=%2F").unwrap();
         for kid in [None, Some("https://ca/1")] {
             let post = Post { with_key: true, ..Post::json(&url, "{}") };
-            let request = Signer { key: &key, kid }.sign(turn.keys, &post, "n").unwrap();
+            let request = Signer { key: &key, kid }.sign(cx.keys, &post, "n").unwrap();
             let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
             let protected = jws::decode(body["protected"].as_str().unwrap());
             let protected: serde_json::Value = serde_json::from_slice(&protected).unwrap();

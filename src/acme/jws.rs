@@ -164,12 +164,12 @@ mod tests {
     #[test]
     fn the_body_has_exactly_its_three_members() {
         let mut bench = Bench::new();
-        let turn = bench.turn();
+        let cx = bench.cx();
         let key = AccountKey { id: 0, public: PublicKey::P256 { x: [1; 32], y: [2; 32] } };
         for (identity, member, other) in
             [(Identity::Jwk, "jwk", "kid"), (Identity::Kid("https://ca/1"), "kid", "jwk")]
         {
-            let body = sign(turn.keys, &key, identity, "n1", "https://ca/x", "{}").unwrap();
+            let body = sign(cx.keys, &key, identity, "n1", "https://ca/x", "{}").unwrap();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             let members: Vec<&String> = body.as_object().unwrap().keys().collect();
             assert_eq!(members, ["payload", "protected", "signature"]);
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(decode(body["payload"].as_str().unwrap()), b"{}");
             assert_eq!(decode(body["signature"].as_str().unwrap()).len(), 64);
         }
-        let body = sign(turn.keys, &key, Identity::Jwk, "n1", "https://ca/x", "").unwrap();
+        let body = sign(cx.keys, &key, Identity::Jwk, "n1", "https://ca/x", "").unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["payload"], "");
     }

@@ -1,5 +1,5 @@
 //! `Link` fields (RFC 8288), as far as a certificate's alternate chains need them: fields in, URLs out.
-//! What is malformed is passed over, never fatal.
+//! What is malformed is skipped, never fatal.
 
 use crate::http::Headers;
 use crate::url::Url;

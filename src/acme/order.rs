@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::http::Response;
 use crate::keys::{AccountKey, CertificateRequest, KeyType};
 use crate::log::{Record, message};
 use crate::secret::Secret;
 use crate::time::{Instant, UnixTime};
-use crate::turn::Turn;
 use crate::url::Url;
 
 use super::call::{CallError, Post};
@@ -71,7 +71,7 @@ pub struct OrderRequest {
     pub key_type: KeyType,
     /// The common name of the topmost issuer that the chain should have.
     pub preferred_chain: Option<String>,
-    /// An order of an earlier run for the same names, to go on with it.
+    /// An order of an earlier run for the same names, to resume it.
     pub resume: Option<Resume>,
 }
 
@@ -85,7 +85,7 @@ pub struct Resume {
 }
 
 impl OrderRequest {
-    /// A first certificate for these names, without further wishes.
+    /// A first certificate for these names, without further options.
     pub fn plain(names: Vec<Domain>) -> OrderRequest {
         OrderRequest {
             names,
@@ -105,7 +105,7 @@ pub enum OrderOutput {
     Call(Post),
     /// The CA has made the order. It can be resumed with this, which is to be kept on the disk before the
     /// order is finalized: [`Order::kept`] is waited for.
-    Placed(Resume),
+    Created(Resume),
     /// The CA is asked to issue from now on: it may do so whatever becomes of the order here.
     Finalizing,
     /// Answer this token from now on.
@@ -196,9 +196,9 @@ impl Order {
         match self.step {
             Step::Creating { .. }
             | Step::Finalizing { .. }
-            | Step::Collecting { .. }
+            | Step::Polling { .. }
             | Step::Downloading { .. }
-            | Step::Choosing { .. } => true,
+            | Step::SelectingChain { .. } => true,
             Step::Resuming { .. }
             | Step::Authorizing { .. }
             | Step::Answering { .. }
@@ -241,7 +241,7 @@ impl Order {
     /// Takes in what came of the last call.
     pub fn handle_reply(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         key: &AccountKey,
         reply: Result<Response, CallError>,
     ) {
@@ -251,64 +251,64 @@ impl Order {
         }
         let response = match reply {
             Ok(response) => response,
-            Err(error) => return self.failed(turn, step, error),
+            Err(error) => return self.failed(cx, step, error),
         };
-        self.answered_at = turn.now.mono;
+        self.answered_at = cx.now.mono;
         match step {
             Step::Over => {}
-            Step::Creating { replaces } => self.created(turn, replaces, &response),
-            Step::Resuming { url } => self.resumed(turn, url, &response),
+            Step::Creating { replaces } => self.created(cx, replaces, &response),
+            Step::Resuming { url } => self.resumed(cx, url, &response),
             Step::Authorizing { placed, survey } => {
-                self.authorization(turn, key, placed, survey, &response);
+                self.authorization(cx, key, placed, survey, &response);
             }
             Step::Answering { placed, survey, .. } => {
-                self.next_authorization(turn, placed, survey);
+                self.next_authorization(cx, placed, survey);
             }
-            Step::Validating { placed, looks } => self.looked(turn, placed, looks, &response),
-            Step::Diagnosing(inquiry) => self.diagnosed(turn, inquiry, &response),
+            Step::Validating { placed, looks } => self.looked(cx, placed, looks, &response),
+            Step::Diagnosing(inquiry) => self.diagnosed(cx, inquiry, &response),
             Step::Keeping(placed) => self.step = Step::Keeping(placed),
             Step::Finalizing { placed, looks } => {
-                self.finalized(turn, placed, looks, Asked::ToFinalize, &response);
+                self.finalized(cx, placed, looks, Asked::ToFinalize, &response);
             }
-            Step::Collecting { placed, looks, refused } => {
-                self.finalized(turn, placed, looks, Asked::ForTheOrder(refused), &response);
+            Step::Polling { placed, looks, refused } => {
+                self.finalized(cx, placed, looks, Asked::ForTheOrder(refused), &response);
             }
             Step::Downloading { certificate, replaced } => {
-                self.downloaded(turn, certificate, replaced, &response);
+                self.downloaded(cx, certificate, replaced, &response);
             }
-            Step::Choosing { issued, left, offered } => {
-                self.chosen(turn, issued, left, offered, &response);
+            Step::SelectingChain { issued, left, offered } => {
+                self.chosen(cx, issued, left, offered, &response);
             }
         }
     }
 
     /// Goes on to a step whose call is due at once.
-    fn go(&mut self, turn: &Turn<'_>, step: Step) {
+    fn go(&mut self, cx: &Context<'_>, step: Step) {
         self.step = step;
-        self.call_at = Some(turn.now.mono);
+        self.call_at = Some(cx.now.mono);
     }
 
     /// A call failed: it is made again when that can help, else the order is over.
-    fn failed(&mut self, turn: &mut Turn<'_>, step: Step, error: CallError) {
+    fn failed(&mut self, cx: &mut Context<'_>, step: Step, error: CallError) {
         let asked = error.retry_after();
-        let not_there_yet = self.is_not_there_yet(turn.now.mono, &step, &error);
+        let not_there_yet = self.is_not_there_yet(cx.now.mono, &step, &error);
         let passing = not_there_yet || step.is_passing(&error);
         // What became of a call whose answer was lost, the object that it was about knows; so does an
         // order that is not ready after all.
         let not_ready = error.problem_kind() == Some(ProblemKind::OrderNotReady);
         let step = match step {
-            Step::Diagnosing(inquiry) => return self.not_diagnosed(turn, inquiry, &error),
+            Step::Diagnosing(inquiry) => return self.not_diagnosed(cx, inquiry, &error),
             Step::Creating { replaces: Some(_) } if may_be_for_replaces(&error) => {
                 let line = Record::info("order", message::REPLACES_REFUSED);
-                turn.log(line.with("name", self.first_name()).with("error", &error));
-                return self.go(turn, Step::Creating { replaces: None });
+                cx.log(line.with("name", self.first_name()).with("error", &error));
+                return self.go(cx, Step::Creating { replaces: None });
             }
             Step::Finalizing { placed, looks } if not_ready || passing => {
-                Step::Collecting { placed, looks, refused: None }
+                Step::Polling { placed, looks, refused: None }
             }
             // Whether that was the last word the order says: what was finalized is issued all the same.
             Step::Finalizing { placed, looks } if error.status().is_some() => {
-                Step::Collecting { placed, looks, refused: Some(error.clone()) }
+                Step::Polling { placed, looks, refused: Some(error.clone()) }
             }
             Step::Answering { placed, mut survey, authorization, .. } if passing => {
                 survey.left.push_front(authorization);
@@ -322,17 +322,17 @@ impl Order {
             {
                 survey.doubted = Some(authorization.clone());
                 survey.left.push_front(authorization);
-                return self.go(turn, Step::Authorizing { placed, survey });
+                return self.go(cx, Step::Authorizing { placed, survey });
             }
             other if passing => other,
-            other => return self.give_up(turn, other, error),
+            other => return self.give_up(cx, other, error),
         };
-        let Some(at) = self.next_try(turn, &step, asked) else {
-            return self.give_up(turn, step, error);
+        let Some(at) = self.next_try(cx, &step, asked) else {
+            return self.give_up(cx, step, error);
         };
         let line = Record::warn("order", message::CALL_FAILED);
         let line = line.with("name", self.first_name());
-        turn.log(line.with("step", step.name()).with("error", &error));
+        cx.log(line.with("step", step.name()).with("error", &error));
         self.step = step;
         self.call_at = Some(at);
     }
@@ -341,7 +341,9 @@ impl Order {
     /// other chains and reasons are not worth it.
     fn is_not_there_yet(&self, now: Instant, step: &Step, error: &CallError) -> bool {
         let patience = match step {
-            Step::Resuming { .. } | Step::Choosing { .. } | Step::Diagnosing(_) => return false,
+            Step::Resuming { .. } | Step::SelectingChain { .. } | Step::Diagnosing(_) => {
+                return false;
+            }
             Step::Creating { .. } => REPLICATION_NEW_ORDER,
             _ => REPLICATION,
         };
@@ -351,12 +353,12 @@ impl Order {
     /// When a call that failed in passing is made again, if at all.
     fn next_try(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         step: &Step,
         asked: Option<Duration>,
     ) -> Option<Instant> {
-        let now = turn.now.mono;
-        let pause = self.failures.pause(turn.keys).max(asked.unwrap_or_default());
+        let now = cx.now.mono;
+        let pause = self.failures.pause(cx.keys).max(asked.unwrap_or_default());
         if step.is_finalized() {
             let left = self.deadline.since(now).saturating_sub(LAST_TRY);
             return (!left.is_zero()).then(|| now + pause.min(left));
@@ -366,10 +368,10 @@ impl Order {
     }
 
     /// A call failed for good.
-    fn give_up(&mut self, turn: &mut Turn<'_>, step: Step, error: CallError) {
+    fn give_up(&mut self, cx: &mut Context<'_>, step: Step, error: CallError) {
         match step {
-            Step::Choosing { issued, offered, .. } => {
-                self.use_default(turn, issued, &offered, Some(&error));
+            Step::SelectingChain { issued, offered, .. } => {
+                self.use_default(cx, issued, &offered, Some(&error));
             }
             Step::Resuming { .. } if is_about_the_order(&error) => {
                 self.finish(Err(OrderError::NotOurs));
@@ -382,7 +384,7 @@ impl Order {
     /// The deadline has come. What is there by then counts.
     fn too_late(&mut self) {
         let result = match std::mem::replace(&mut self.step, Step::Over) {
-            Step::Choosing { issued, .. } => Ok(issued),
+            Step::SelectingChain { issued, .. } => Ok(issued),
             Step::Diagnosing(inquiry) => Err(inquiry.verdict()),
             step => Err(OrderError::DeadlineExceeded { step: step.name() }),
         };

@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_probe_is_answered_by_whoever_is_asked_unless_it_was_published() {
-        let token = probe::token(crate::testing::Bench::new().turn().keys);
+        let token = probe::token(crate::testing::Bench::new().cx().keys);
         let target = format!("/.well-known/acme-challenge/{token}");
         let mut responder = Responder::default();
         let body = |responder: &Responder| match ask(responder, "GET", &target) {
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_we_answer_by_ourselves_is_not_for_a_ca() {
-        let probe = probe::token(crate::testing::Bench::new().turn().keys);
+        let probe = probe::token(crate::testing::Bench::new().cx().keys);
         for (token, expected) in [(probe.as_str(), false), ("ping", false), ("probe-x", true)] {
             assert_eq!(is_for_a_ca(&format!("{CHALLENGE_PREFIX}{token}")), expected, "{token}");
         }

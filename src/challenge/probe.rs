@@ -57,14 +57,14 @@ mod tests {
     #[test]
     fn a_token_is_random_and_known_by_its_form() {
         let mut bench = Bench::new();
-        let (one, other) = (token(bench.turn().keys), token(bench.turn().keys));
+        let (one, other) = (token(bench.cx().keys), token(bench.cx().keys));
         assert!(one != other && is_token(&one) && is_token(&other), "{one} {other}");
         assert_eq!(one.len(), PREFIX.len() + RANDOM_CHARS + CHECK_CHARS);
     }
 
     #[test]
     fn what_is_not_wholly_of_that_form_is_none() {
-        let good = token(Bench::new().turn().keys);
+        let good = token(Bench::new().cx().keys);
         assert!(is_token(&good));
         for length in 0..good.len() {
             assert!(!is_token(&good[..length]), "{length}");
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn no_answer_is_a_key_authorization() {
-        let token = token(Bench::new().turn().keys);
+        let token = token(Bench::new().cx().keys);
         let answer = answer(&token);
         assert_eq!(answer, format!("probe of marathon-acme {token}"));
         assert!(!answer.starts_with(&token) && !answer.contains('.'));

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
+use crate::context::Context;
 use crate::http::{Request, Response};
 use crate::lb::configuration::{CONFIGURATION_BYTES_MAX, Configuration};
 use crate::lb::configuration::{Publication, Route, Rule};
 use crate::lb::{self, ANSWER_BYTES_MAX};
-use crate::turn::Turn;
 use crate::url::Url;
 
 use super::apps::Found;
@@ -74,7 +74,7 @@ impl Balancers {
     /// Asks those whose addresses have become known.
     pub(super) fn advance(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         names: &Names,
     ) {
@@ -83,21 +83,21 @@ impl Balancers {
                 None => self.unresolved.push(url),
                 Some(addresses) => {
                     for address in addresses {
-                        self.ask(turn, client, &url, address);
+                        self.ask(cx, client, &url, address);
                     }
                 }
             }
         }
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, url: &Url, address: IpAddr) {
+    fn ask(&mut self, cx: &mut Context<'_>, client: &mut Client<Part>, url: &Url, address: IpAddr) {
         let index = self.each.len();
         let (health, configuration, challenges, shows_pids) = (None, None, None, None);
         let url = url.clone();
         for question in [Question::Health, Question::Configuration, Question::Pids] {
             let request = question.request(&url);
             let outgoing = at(address, request, question.body_bytes_max());
-            self.open.insert(client.send(turn, Part::Balancers, outgoing), (index, question));
+            self.open.insert(client.send(cx, Part::Balancers, outgoing), (index, question));
         }
         let balancer = Balancer { url, address, health, configuration, challenges, shows_pids };
         self.each.push(balancer);

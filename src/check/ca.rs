@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::acme::types::Directory;
 use crate::client::{Client, ClientEvent, Delivery, Outgoing};
 use crate::config::Config;
+use crate::context::Context;
 use crate::http::{Method, Request, Response};
-use crate::seam::Trust;
+use crate::machine::Trust;
 use crate::time::UnixTime;
-use crate::turn::Turn;
 use crate::url::Url;
 
 use super::report::Finding;
@@ -43,7 +43,7 @@ struct Answer {
 impl Ca {
     pub(super) fn start(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         config: &Config,
     ) {
@@ -55,13 +55,13 @@ impl Ca {
             address: None,
             delivery: Delivery::Whole { body_bytes_max: DIRECTORY_BYTES_MAX },
         };
-        client.send(turn, Part::Ca, outgoing);
+        client.send(cx, Part::Ca, outgoing);
         self.is_open = true;
     }
 
-    pub(super) fn handle_event(&mut self, turn: &Turn<'_>, event: ClientEvent, acme: &Url) {
+    pub(super) fn handle_event(&mut self, cx: &Context<'_>, event: ClientEvent, acme: &Url) {
         self.answer = match event {
-            ClientEvent::Response(response) => Some(Answer::of(acme, turn.now.wall, &response)),
+            ClientEvent::Response(response) => Some(Answer::of(acme, cx.now.wall, &response)),
             ClientEvent::Failed(error) => Some(Err(problem(&error))),
             _ => return,
         };

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use crate::challenge::route;
 use crate::client::{Client, ClientEvent, Outgoing, RequestId};
+use crate::context::Context;
 use crate::http::{Request, Response};
 use crate::lb::configuration::Publication;
-use crate::seam::Trust;
-use crate::turn::Turn;
+use crate::machine::Trust;
 use crate::url::{Host, Url};
 
 use super::open::Open;
@@ -75,7 +75,7 @@ impl Exposure {
     }
 
     /// Asks as many as may be under way.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>) {
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>, client: &mut Client<Part>) {
         while self.open.len() < IN_FLIGHT_MAX
             && let Some(question) = self.waiting.pop_front()
         {
@@ -86,13 +86,13 @@ impl Exposure {
             // A client that reads the page does not check the certificate.
             let outgoing = at(question.address, request, PAGE_BYTES_MAX);
             let outgoing = Outgoing { trust: Trust::Unjudged, ..outgoing };
-            self.open.insert(client.send(turn, Part::Exposure, outgoing), question);
+            self.open.insert(client.send(cx, Part::Exposure, outgoing), question);
         }
     }
 
     pub(super) fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         request: RequestId,
         event: ClientEvent,
@@ -104,7 +104,7 @@ impl Exposure {
             // Where nobody listens nothing is exposed.
             _ => {}
         }
-        self.advance(turn, client);
+        self.advance(cx, client);
     }
 
     fn note(&mut self, Question { way, address, .. }: Question) {

@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::certs_scan::{Found, STRANGERS_MAX, Stranger};
+use crate::certs_scan::{ForeignFile, Found, STRANGERS_MAX};
 use crate::domain::Domain;
-use crate::pki::guard::{Judgement, Verdict as Effect, judge};
+use crate::machine::{Load, StoreError, StoreErrorKind};
+use crate::pki::guard::{ForeignFileReport, Verdict as Effect, judge};
 use crate::pki::{Bundle, BundleError, Fingerprint};
-use crate::seam::{Load, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::survey::Survey;
 use crate::time::UnixTime;
@@ -29,7 +29,7 @@ pub(super) struct Files {
     sound: BTreeMap<Domain, Sound>,
     /// Each problem, with its details and the file.
     problems: Vec<(Problem, String, String)>,
-    foreign: Vec<Stranger>,
+    foreign: Vec<ForeignFile>,
     more_foreign: usize,
     /// The leaf of `default.pem`.
     fallback: Option<Fingerprint>,
@@ -111,7 +111,7 @@ impl Files {
                 self.note(Problem::Misnamed, error, path.clone());
                 // It may be served in place of another file of ours, as one that is not ours.
                 if self.foreign.len() < STRANGERS_MAX {
-                    self.foreign.push(Stranger { file: path, found: Found::File(pem) });
+                    self.foreign.push(ForeignFile { file: path, found: Found::File(pem) });
                 }
             }
             Ok((Err(error), _)) => self.note(Problem::Blocks, error, path),
@@ -226,7 +226,7 @@ impl Files {
     /// What is not ours in `certs/`, judged as the daemon does.
     fn foreign(&self, now: UnixTime) -> Vec<Finding> {
         let ours = self.sound.iter().map(|(name, stored)| (name, stored.names.as_slice()));
-        let judged: Vec<Judgement> = judge(&self.foreign, ours, now);
+        let judged: Vec<ForeignFileReport> = judge(&self.foreign, ours, now);
         let mut findings = Vec::new();
         for (effect, words) in [
             (Effect::Blocks, "keeps HAProxy from reloading"),

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::client::marathon::{Inquiry, Manner, Reception};
+use crate::client::marathon::{MarathonRequest, Reception, RequestOptions};
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
+use crate::context::Context;
 use crate::http::ResponseHead;
 use crate::marathon::{App, AppsParser, event};
-use crate::turn::Turn;
 use crate::url::Url;
 
 use super::apps::{Found, Rules};
@@ -29,7 +29,7 @@ const STREAM: &str = "text/event-stream";
 #[derive(Debug)]
 pub(super) struct Marathons {
     peers: Vec<Peer>,
-    open: Open<(Question, Inquiry)>,
+    open: Open<(Question, MarathonRequest)>,
     timeout: Duration,
     wanted: Rules,
     apps: Apps,
@@ -75,25 +75,25 @@ impl Marathons {
         }
     }
 
-    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>) {
+    pub(super) fn start(&mut self, cx: &mut Context<'_>, client: &mut Client<Part>) {
         for peer in 0..self.peers.len() {
-            self.ask(turn, client, Question::Info { peer, body: Vec::new() });
-            self.ask(turn, client, Question::Stream { peer });
+            self.ask(cx, client, Question::Info { peer, body: Vec::new() });
+            self.ask(cx, client, Question::Stream { peer });
         }
-        self.ask_for_apps(turn, client, 0);
+        self.ask_for_apps(cx, client, 0);
     }
 
     /// Asks this Marathon for its apps, or nobody where there is none left.
-    fn ask_for_apps(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, peer: usize) {
+    fn ask_for_apps(&mut self, cx: &mut Context<'_>, client: &mut Client<Part>, peer: usize) {
         if peer >= self.peers.len() {
             self.apps = Apps::Failed;
             return;
         }
         let (parser, found) = (AppsParser::new(), Found::default());
-        self.ask(turn, client, Question::Apps { peer, parser, found });
+        self.ask(cx, client, Question::Apps { peer, parser, found });
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, question: Question) {
+    fn ask(&mut self, cx: &mut Context<'_>, client: &mut Client<Part>, question: Question) {
         let target = match &question {
             Question::Info { .. } => "/v2/info".to_string(),
             Question::Stream { .. } => event::stream_target(),
@@ -102,13 +102,13 @@ impl Marathons {
         let Some(url) = self.peers.get(question.peer()).map(|peer| peer.url.join(&target)) else {
             return;
         };
-        let inquiry = self.manner(&question).ask(turn, client, url);
+        let inquiry = self.manner(&question).ask(cx, client, url);
         self.open.insert(inquiry.request, (question, inquiry));
     }
 
-    fn manner(&self, question: &Question) -> Manner<Part> {
+    fn manner(&self, question: &Question) -> RequestOptions<Part> {
         let accept = if matches!(question, Question::Stream { .. }) { STREAM } else { JSON };
-        Manner {
+        RequestOptions {
             owner: Part::Marathons,
             accept,
             timeout: self.timeout,
@@ -118,7 +118,7 @@ impl Marathons {
 
     pub(super) fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         request: RequestId,
         event: ClientEvent,
@@ -126,14 +126,14 @@ impl Marathons {
         let Some((question, inquiry)) = self.open.take(request) else { return };
         match event {
             ClientEvent::Head(head) => {
-                self.answered(turn, client, question, inquiry, &head);
+                self.answered(cx, client, question, inquiry, &head);
             }
             ClientEvent::Body(bytes) => {
-                self.received(turn, client, question, inquiry, &bytes);
+                self.received(cx, client, question, inquiry, &bytes);
             }
-            ClientEvent::End => self.ended(turn, client, question),
+            ClientEvent::End => self.ended(cx, client, question),
             ClientEvent::Failed(error) => {
-                self.failed(turn, client, &question, problem(&error));
+                self.failed(cx, client, &question, problem(&error));
             }
             ClientEvent::Response(_) | ClientEvent::Addresses(_) | ClientEvent::Presented(_) => {}
         }
@@ -141,14 +141,14 @@ impl Marathons {
 
     fn answered(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         question: Question,
-        inquiry: Inquiry,
+        inquiry: MarathonRequest,
         head: &ResponseHead,
     ) {
         let marathons: Vec<Url> = self.peers.iter().map(|peer| peer.url.clone()).collect();
-        match self.manner(&question).receive(turn, client, &inquiry, head, &marathons) {
+        match self.manner(&question).receive(cx, client, &inquiry, head, &marathons) {
             Reception::Accepted => match question {
                 Question::Stream { peer } => {
                     client.cancel(inquiry.request);
@@ -159,18 +159,16 @@ impl Marathons {
             Reception::Redirected(inquiry) => {
                 self.open.insert(inquiry.request, (question, inquiry));
             }
-            Reception::Refused(problem) => {
-                self.failed(turn, client, &question, problem.to_string())
-            }
+            Reception::Refused(problem) => self.failed(cx, client, &question, problem.to_string()),
         }
     }
 
     fn received(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         mut question: Question,
-        inquiry: Inquiry,
+        inquiry: MarathonRequest,
         bytes: &[u8],
     ) {
         let fed = match &mut question {
@@ -192,17 +190,17 @@ impl Marathons {
             Ok(()) => self.open.insert(inquiry.request, (question, inquiry)),
             Err(problem) => {
                 client.cancel(inquiry.request);
-                self.failed(turn, client, &question, problem);
+                self.failed(cx, client, &question, problem);
             }
         }
     }
 
-    fn ended(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, question: Question) {
+    fn ended(&mut self, cx: &mut Context<'_>, client: &mut Client<Part>, question: Question) {
         match question {
             Question::Info { peer, body } => self.note_info(peer, info(&body)),
             Question::Apps { peer, parser, found } => match parser.finish() {
                 Ok(()) => self.apps = Apps::Listed(peer, found),
-                Err(error) => self.apps_failed(turn, client, peer, &error.to_string()),
+                Err(error) => self.apps_failed(cx, client, peer, &error.to_string()),
             },
             Question::Stream { peer } => self.note_stream(peer, Err("it was closed".into())),
         }
@@ -210,7 +208,7 @@ impl Marathons {
 
     fn failed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         question: &Question,
         problem: String,
@@ -218,19 +216,19 @@ impl Marathons {
         match question {
             Question::Info { peer, .. } => self.note_info(*peer, Err(problem)),
             Question::Stream { peer } => self.note_stream(*peer, Err(problem)),
-            Question::Apps { peer, .. } => self.apps_failed(turn, client, *peer, &problem),
+            Question::Apps { peer, .. } => self.apps_failed(cx, client, *peer, &problem),
         }
     }
 
     fn apps_failed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         peer: usize,
         problem: &str,
     ) {
         self.note_apps(peer, problem);
-        self.ask_for_apps(turn, client, peer + 1);
+        self.ask_for_apps(cx, client, peer + 1);
     }
 
     fn note_info(&mut self, peer: usize, info: Result<String, String>) {

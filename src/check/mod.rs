@@ -2,7 +2,7 @@
 //! what to do. Changes nothing anywhere: takes no lock, writes no file, makes no account, orders nothing,
 //! signals nobody, listens nowhere; so it may run beside a daemon at work on the same storage.
 //!
-//! A machine of its own on the seam of the daemon, whose way to its peers it shares:
+//! A machine of its own on the state-machine interface of the daemon, whose way to its peers it shares:
 //! names, CA, Marathons, files → load balancers, once they resolve → what they serve, once the files are
 //! read → routes, once the domains are known, and what is exposed, once their configurations are.
 //! Each part asks, and judges its answers; here they are brought together. It ends when every question is
@@ -15,14 +15,14 @@ use std::time::Duration;
 use crate::client::{Client, Delivery, Outgoing, RequestId};
 use crate::client::{ClientError, ClientEvent};
 use crate::config::Config;
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::http::Request;
 use crate::keys::{KeyError, Keys};
 use crate::log::{Level, Record};
-use crate::seam::{Input, Loaded, Machine, Output, Signal, Trust};
+use crate::machine::{Input, Loaded, Machine, Output, Signal, Trust};
 use crate::survey::Survey;
 use crate::time::{Instant, Now, UnixTime};
-use crate::turn::Turn;
 
 mod apps;
 mod balancers;
@@ -141,13 +141,13 @@ impl Checker {
         }
     }
 
-    fn start(&mut self, turn: &mut Turn<'_>) {
-        self.end_at = Some(turn.now.mono + TIME_MAX);
+    fn start(&mut self, cx: &mut Context<'_>) {
+        self.end_at = Some(cx.now.mono + TIME_MAX);
         let key = self.survey.account_key.take();
-        self.key_error = key.and_then(|pem| turn.keys.read_account_key(&pem).err());
-        self.names.start(turn, &mut self.client, &self.config);
-        self.ca.start(turn, &mut self.client, &self.config);
-        self.marathons.start(turn, &mut self.client);
+        self.key_error = key.and_then(|pem| cx.keys.read_account_key(&pem).err());
+        self.names.start(cx, &mut self.client, &self.config);
+        self.ca.start(cx, &mut self.client, &self.config);
+        self.marathons.start(cx, &mut self.client);
         self.files.start(&self.survey);
         self.read_next();
     }
@@ -157,20 +157,20 @@ impl Checker {
         self.outputs.extend(self.files.next().map(Output::Load));
     }
 
-    fn take_in(&mut self, turn: &mut Turn<'_>, input: Input<'_>) {
+    fn take_in(&mut self, cx: &mut Context<'_>, input: Input<'_>) {
         match input {
-            Input::Connected(conn) => self.client.handle_connected(turn, conn),
+            Input::Connected(conn) => self.client.handle_connected(cx, conn),
             Input::Presented(conn, der) => self.client.handle_presented(conn, der),
-            Input::Received(conn, bytes) => self.client.handle_received(turn, conn, bytes),
-            Input::Closed(conn, reason) => self.client.handle_closed(turn, conn, reason),
+            Input::Received(conn, bytes) => self.client.handle_received(cx, conn, bytes),
+            Input::Closed(conn, reason) => self.client.handle_closed(cx, conn, reason),
             Input::Datagram(socket, from, bytes) => {
-                self.client.handle_datagram(turn, socket, from, bytes);
+                self.client.handle_datagram(cx, socket, from, bytes);
             }
             Input::SocketFailed(socket, reason) => {
-                self.client.handle_socket_failed(turn, socket, reason);
+                self.client.handle_socket_failed(cx, socket, reason);
             }
             Input::Loaded(Loaded::NameService { resolv_conf, hosts }) => {
-                self.client.handle_name_service(turn, &resolv_conf, &hosts);
+                self.client.handle_name_service(cx, &resolv_conf, &hosts);
             }
             Input::Loaded(Loaded::Certificate(name, file)) => {
                 self.files.handle_file(&name, file);
@@ -183,56 +183,56 @@ impl Checker {
     }
 
     /// Carries on until nothing moves any more.
-    fn settle(&mut self, turn: &mut Turn<'_>) {
-        self.client.handle_timeout(turn);
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        self.client.handle_timeout(cx);
         loop {
-            self.advance(turn);
+            self.advance(cx);
             let Some(event) = self.client.poll_event() else { break };
-            self.dispatch(turn, event);
+            self.dispatch(cx, event);
         }
         if self.interrupted {
             self.give_up("the check was interrupted");
-        } else if self.end_at.is_some_and(|at| at <= turn.now.mono) {
+        } else if self.end_at.is_some_and(|at| at <= cx.now.mono) {
             self.give_up(&format!("no answer within {} s", TIME_MAX.as_secs()));
         }
         self.outputs.extend(std::iter::from_fn(|| self.client.poll_output()));
-        self.tell(turn.now.wall);
+        self.tell(cx.now.wall);
     }
 
     /// Begins what has become possible.
-    fn advance(&mut self, turn: &mut Turn<'_>) {
-        self.balancers.advance(turn, &mut self.client, &self.names);
+    fn advance(&mut self, cx: &mut Context<'_>) {
+        self.balancers.advance(cx, &mut self.client, &self.names);
         let ready = self.marathons.is_done() && self.names.is_done();
         if ready && self.files.is_done() && !self.served.has_begun() {
             let required = self.marathons.found().map(|it| &it.domains);
             self.served.start((&self.config, &self.names), &self.files, required);
         }
-        self.served.advance(turn, &mut self.client);
+        self.served.advance(cx, &mut self.client);
         if self.balancers.is_done() && !self.exposure.has_begun() {
             self.exposure.start(self.balancers.publications());
-            self.exposure.advance(turn, &mut self.client);
+            self.exposure.advance(cx, &mut self.client);
         }
         if ready && !self.routes.has_begun() {
             let domains = self.marathons.found().into_iter().flat_map(|it| it.domains.keys());
             self.routes.start(domains, &self.balancers.addresses());
-            self.routes.advance(turn, &mut self.client);
+            self.routes.advance(cx, &mut self.client);
         }
     }
 
     fn dispatch(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         (part, request, event): (Part, RequestId, ClientEvent),
     ) {
         let client = &mut self.client;
         match part {
             Part::Names => self.names.handle_event(request, event),
-            Part::Ca => self.ca.handle_event(turn, event, &self.config.acme),
-            Part::Marathons => self.marathons.handle_event(turn, client, request, event),
+            Part::Ca => self.ca.handle_event(cx, event, &self.config.acme),
+            Part::Marathons => self.marathons.handle_event(cx, client, request, event),
             Part::Balancers => self.balancers.handle_event(request, event),
-            Part::Served => self.served.handle_event(turn.now.wall, request, event),
-            Part::Exposure => self.exposure.handle_event(turn, client, request, event),
-            Part::Routes => self.routes.handle_event(turn, client, request, event),
+            Part::Served => self.served.handle_event(cx.now.wall, request, event),
+            Part::Exposure => self.exposure.handle_event(cx, client, request, event),
+            Part::Routes => self.routes.handle_event(cx, client, request, event),
             // They send nothing.
             Part::Options | Part::Storage | Part::Files => {}
         }
@@ -350,12 +350,12 @@ impl Machine for Checker {
         }
         // The answers are the report; how they came about is nobody's concern.
         let mut log: Vec<Record> = Vec::new();
-        let mut turn = Turn { now, keys, log: &mut log };
+        let mut cx = Context { now, keys, log: &mut log };
         if self.end_at.is_none() {
-            self.start(&mut turn);
+            self.start(&mut cx);
         }
-        self.take_in(&mut turn, input);
-        self.settle(&mut turn);
+        self.take_in(&mut cx, input);
+        self.settle(&mut cx);
     }
 
     fn poll_output(&mut self) -> Output {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::{Config, Place};
-use crate::turn::Turn;
+use crate::context::Context;
 use crate::url::Host;
 
 use super::Part;
@@ -28,7 +28,7 @@ impl Names {
     /// Looks all of them up.
     pub(super) fn start(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         config: &Config,
     ) {
@@ -50,7 +50,7 @@ impl Names {
         }
         for (name, _) in &self.wanted {
             let host = Host::Name(name.clone());
-            self.open.insert(client.resolve(turn, Part::Names, &host), name.clone());
+            self.open.insert(client.resolve(cx, Part::Names, &host), name.clone());
         }
     }
 

@@ -93,7 +93,7 @@ impl Finding {
         Finding { verdict: Verdict::Warn, subject, seen, remedy }
     }
 
-    /// Something has to be mended.
+    /// Something has to be fixed.
     pub fn fail(
         subject: &'static str,
         seen: impl Into<String>,

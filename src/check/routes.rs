@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered, REDIRECTS_MAX};
 use crate::client::{Client, ClientEvent, Fault, Outgoing, RequestId};
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::http::Response;
-use crate::seam::Trust;
-use crate::turn::Turn;
+use crate::machine::Trust;
 use crate::url::Url;
 
 use super::apps::Found;
@@ -93,27 +93,27 @@ impl Routes {
     }
 
     /// Asks as many as may be under way.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>) {
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>, client: &mut Client<Part>) {
         while self.open.len() < IN_FLIGHT_MAX
             && let Some(question) = self.waiting.pop_front()
         {
             if self.unreachable.iter().all(|(address, _)| *address != question.address) {
-                self.ask(turn, client, question);
+                self.ask(cx, client, question);
             }
         }
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>, question: Question) {
+    fn ask(&mut self, cx: &mut Context<'_>, client: &mut Client<Part>, question: Question) {
         let request = route::question(question.url.clone());
         // A CA does not look at the certificate either.
         let outgoing =
             Outgoing { trust: Trust::Unjudged, ..at(question.address, request, ANSWER_BYTES_MAX) };
-        self.open.insert(client.send(turn, Part::Routes, outgoing), question);
+        self.open.insert(client.send(cx, Part::Routes, outgoing), question);
     }
 
     pub(super) fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Part>,
         request: RequestId,
         event: ClientEvent,
@@ -124,7 +124,7 @@ impl Routes {
                 Step::Over(outcome) => self.note(&question, outcome),
                 Step::Follow(url) => {
                     let redirects = question.redirects + 1;
-                    self.ask(turn, client, Question { url, redirects, ..question });
+                    self.ask(cx, client, Question { url, redirects, ..question });
                 }
             },
             ClientEvent::Failed(error)
@@ -140,7 +140,7 @@ impl Routes {
             }
             _ => {}
         }
-        self.advance(turn, client);
+        self.advance(cx, client);
     }
 
     fn note(&mut self, question: &Question, outcome: Outcome) {

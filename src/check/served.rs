@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 
 use crate::client::{Client, ClientEvent, Fault, RequestId};
 use crate::config::{Config, Place};
+use crate::context::Context;
 use crate::domain::Domain;
+use crate::machine::CloseReason;
 use crate::pki::Fingerprint;
-use crate::seam::CloseReason;
 use crate::time::UnixTime;
-use crate::turn::Turn;
 
 use super::files::{Files, Required};
 use super::names::Names;
@@ -137,7 +137,7 @@ impl Served {
     }
 
     /// Begins further handshakes.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client<Part>) {
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>, client: &mut Client<Part>) {
         let Ok(unknown) = Domain::parse(UNKNOWN) else { return };
         for (index, place) in self.places.iter_mut().enumerate() {
             while self.open.len() < IN_FLIGHT_MAX
@@ -145,7 +145,7 @@ impl Served {
             {
                 let target = number.checked_sub(1);
                 let name = target.and_then(|it| self.targets.get(it)).map(|it| &it.name);
-                let request = client.glance(turn, Part::Served, place.at, name.unwrap_or(&unknown));
+                let request = client.glance(cx, Part::Served, place.at, name.unwrap_or(&unknown));
                 self.open.insert(request, (index, target));
             }
         }

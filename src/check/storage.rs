@@ -2,7 +2,7 @@
 
 use crate::hint::Hint;
 use crate::keys::KeyError;
-use crate::seam::{StoreError, StoreErrorKind};
+use crate::machine::{StoreError, StoreErrorKind};
 use crate::survey::{LEASE, LockState, Survey};
 
 use super::listed;
@@ -140,7 +140,7 @@ mod tests {
     use super::super::report::Verdict;
     use super::*;
     use crate::domain::Domain;
-    use crate::survey::OddMode;
+    use crate::survey::WrongMode;
 
     fn survey() -> Survey {
         Survey {
@@ -171,7 +171,7 @@ mod tests {
             path: path.into(),
             detail: "Permission denied".into(),
         };
-        let (kept, mode) = (survey(), OddMode { path: "a".into(), mode: 0o644, expected: 0o600 });
+        let (kept, mode) = (survey(), WrongMode { path: "a".into(), mode: 0o644, expected: 0o600 });
         let cases = [
             (Survey { missing: Some(error("/s")), ..kept.clone() }, Verdict::Fail, "belong to the"),
             (

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::machine::{CloseReason, ConnId, Load, Trust};
 use crate::proxy::Proxy;
-use crate::seam::{CloseReason, ConnId, Load, Trust};
 use crate::secret::Secret;
 use crate::survey::LockState;
 use crate::testing::{Bench, config};
@@ -137,8 +137,8 @@ impl World {
 
     fn take_in(&mut self, input: Input<'_>) {
         let now = self.bench.now;
-        let turn = self.bench.turn();
-        self.checker.handle_input(now, input, turn.keys);
+        let cx = self.bench.cx();
+        self.checker.handle_input(now, input, cx.keys);
     }
 
     fn name_service(&mut self) {

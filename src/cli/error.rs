@@ -63,14 +63,14 @@ pub enum UsageError {
         option: &'static str,
         /// The value, without a password that may be in it.
         value: String,
-        /// What is wrong, and how to mend it.
+        /// What is wrong, and how to fix it.
         fix: String,
     },
     /// A variable that other programs read too cannot be used.
     Variable {
         /// Its name, as it was found.
         variable: String,
-        /// What is wrong, and how to mend it; without a password.
+        /// What is wrong, and how to fix it; without a password.
         problem: String,
     },
 }

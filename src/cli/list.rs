@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::config::LogFormat;
 use crate::domain::Domain;
+use crate::machine::StoreError;
 use crate::pki::bundle::Bundle;
 use crate::pki::leaf::renewal_by_lifetime;
 use crate::printable::printable;
-use crate::seam::StoreError;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
@@ -184,7 +184,7 @@ mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 
     use super::*;
-    use crate::seam::StoreErrorKind;
+    use crate::machine::StoreErrorKind;
     use crate::testing::{ODD_CERTIFICATE, ODD_KEY};
 
     const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);

@@ -65,7 +65,7 @@ type Words = FlatMap<&'static str, String>;
 /// Reads arguments (without the program's name) and environment.
 ///
 /// # Errors
-/// Something is wrong with the words; says which option and how to mend it.
+/// Something is wrong with the words; says which option and how to fix it.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,

@@ -304,7 +304,7 @@ fn marathon_token(file: Option<&str>, marathon: &[Url]) -> Result<Option<PathBuf
     Ok(Some(path))
 }
 
-/// 0 keeps files for ever; the smallest time above it does not.
+/// 0 keeps files forever; the smallest time above it does not.
 fn prune_after(text: &str) -> Result<Option<Duration>, UsageError> {
     let days = text.parse::<f64>().ok().filter(|days| (0.0..=DAYS_MAX).contains(days));
     let fix = "write a number of days, such as 30, or 0 to keep files for ever";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::dns::DnsError;
 use crate::hint::{Complaint, Hint};
 use crate::http::{HttpError, RequestError};
-use crate::seam::{CloseReason, Trust};
+use crate::machine::{CloseReason, Trust};
 
 /// A request that failed, or a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]

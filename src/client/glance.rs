@@ -9,7 +9,7 @@ use super::error::{Attempt, ClientError, Fault};
 use super::outbox::Outbox;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
-use crate::seam::{CloseReason, ConnId, Tls, Trust};
+use crate::machine::{CloseReason, ConnId, Tls, Trust};
 use crate::time::Instant;
 use crate::url::Host;
 

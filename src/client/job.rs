@@ -17,8 +17,8 @@ use super::{ClientEvent, Delivery, Outgoing};
 use crate::dns::DnsError;
 use crate::http::{Exchange, ExchangeEvent, HttpError, Method, Reader, Response, ResponseHead};
 use crate::http::{Request, RequestError, Tunnel, write_connect, write_request};
+use crate::machine::{CloseReason, ConnId};
 use crate::proxy::Proxies;
-use crate::seam::{CloseReason, ConnId};
 use crate::secret::SecretBytes;
 use crate::time::Instant;
 use crate::url::Scheme;
@@ -462,7 +462,7 @@ fn write(
 /// What is idempotent may always be (RFC 9110 section 9.2.2). A POST may when the peer closed the
 /// connection, as peers do that give up an idle one: all our POSTs survive being sent twice. Those
 /// to a CA carry a nonce that serves once (RFC 8555 section 6.5), so a second copy is refused and
-/// signed anew; the reload signal to a load balancer is idempotent.
+/// signed again; the reload signal to a load balancer is idempotent.
 fn may_repeat(method: Method, reason: &CloseReason) -> bool {
     let by_peer =
         matches!(reason, CloseReason::Finished | CloseReason::Truncated | CloseReason::Reset);

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use crate::context::Context;
 use crate::hint::{Complaint, Hint};
 use crate::http::{Headers, Method, Request, ResponseHead};
-use crate::seam::Trust;
-use crate::turn::Turn;
+use crate::machine::Trust;
 use crate::url::{Scheme, Url};
 
 use super::{Client, Delivery, Outgoing, RequestId};
@@ -17,7 +17,7 @@ pub const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How to ask.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner<O> {
+pub struct RequestOptions<O> {
     /// Who asks.
     pub owner: O,
     /// The one media type that is wanted.
@@ -30,7 +30,7 @@ pub struct Manner<O> {
 
 /// A question that has no answer yet.
 #[derive(Clone, Debug)]
-pub struct Inquiry {
+pub struct MarathonRequest {
     /// By which its events are known.
     pub request: RequestId,
     /// Who is asked for what.
@@ -44,24 +44,24 @@ pub enum Reception {
     /// 200: the body comes.
     Accepted,
     /// The leader is asked instead.
-    Redirected(Inquiry),
+    Redirected(MarathonRequest),
     /// Nothing more comes; the reason, in words that tell what to do.
     Refused(Complaint),
 }
 
-impl<O: Copy> Manner<O> {
+impl<O: Copy> RequestOptions<O> {
     /// Asks.
-    pub fn ask(&self, turn: &mut Turn<'_>, client: &mut Client<O>, url: Url) -> Inquiry {
-        self.send(turn, client, url, false)
+    pub fn ask(&self, cx: &mut Context<'_>, client: &mut Client<O>, url: Url) -> MarathonRequest {
+        self.send(cx, client, url, false)
     }
 
     fn send(
         &self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<O>,
         url: Url,
         redirected: bool,
-    ) -> Inquiry {
+    ) -> MarathonRequest {
         let mut headers = Headers::new();
         headers.push("Accept", self.accept);
         let outgoing = Outgoing {
@@ -72,16 +72,16 @@ impl<O: Copy> Manner<O> {
             address: None,
             delivery: Delivery::Streamed,
         };
-        Inquiry { request: client.send(turn, self.owner, outgoing), url, redirected }
+        MarathonRequest { request: client.send(cx, self.owner, outgoing), url, redirected }
     }
 
     /// Handles the head of the answer. `marathons` are the URLs of the command line, all of which the
     /// credentials are meant for.
     pub fn receive(
         &self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<O>,
-        inquiry: &Inquiry,
+        inquiry: &MarathonRequest,
         head: &ResponseHead,
         marathons: &[Url],
     ) -> Reception {
@@ -98,7 +98,7 @@ impl<O: Copy> Manner<O> {
         };
         client.cancel(inquiry.request);
         match leader {
-            Ok(url) => Reception::Redirected(self.send(turn, client, url, true)),
+            Ok(url) => Reception::Redirected(self.send(cx, client, url, true)),
             Err(problem) => Reception::Refused(problem),
         }
     }

@@ -16,14 +16,14 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::http::{Request, Response, ResponseHead};
 use crate::log::Record;
+use crate::machine::{CloseReason, ConnId, Output, SocketId, Trust};
 use crate::proxy::Proxies;
-use crate::seam::{CloseReason, ConnId, Output, SocketId, Trust};
 use crate::time::Instant;
-use crate::turn::Turn;
 use crate::url::Host;
 
 mod error;
@@ -65,7 +65,7 @@ pub struct Outgoing {
     /// The limit for all of it, from the lookup to the last byte; for [`Delivery::Streamed`] to the
     /// response's head. `None`: [`REQUEST_TIMEOUT`].
     pub timeout: Option<Duration>,
-    /// The longest pause between two pieces of a streamed body; `None`: it may be silent for ever.
+    /// The longest pause between two pieces of a streamed body; `None`: it may be silent forever.
     pub silence: Option<Duration>,
     /// The one address to connect to, straight: nothing is looked up, and no proxy is asked. The URL
     /// still says `Host` and TLS name.
@@ -152,13 +152,13 @@ impl<O: Copy> Client<O> {
     }
 
     /// Sends a request. What becomes of it comes by [`Client::poll_event`] alone.
-    pub fn send(&mut self, turn: &mut Turn<'_>, owner: O, outgoing: Outgoing) -> RequestId {
+    pub fn send(&mut self, cx: &mut Context<'_>, owner: O, outgoing: Outgoing) -> RequestId {
         let id = self.new_id(owner);
-        match Job::new(turn.now.mono, outgoing, &self.proxies) {
+        match Job::new(cx.now.mono, outgoing, &self.proxies) {
             Ok(job) => {
                 let reuse = job.may_reuse();
                 self.jobs.insert(id, job);
-                self.start(turn, id, reuse);
+                self.start(cx, id, reuse);
             }
             Err(error) => self.events.push_back((id, ClientEvent::Failed(error))),
         }
@@ -166,14 +166,14 @@ impl<O: Copy> Client<O> {
     }
 
     /// Looks up every address of a host, IPv6 and IPv4; an address literal answers itself.
-    pub fn resolve(&mut self, turn: &mut Turn<'_>, owner: O, host: &Host) -> RequestId {
-        self.resolve_within(turn, owner, host, RESOLVE_TIMEOUT)
+    pub fn resolve(&mut self, cx: &mut Context<'_>, owner: O, host: &Host) -> RequestId {
+        self.resolve_within(cx, owner, host, RESOLVE_TIMEOUT)
     }
 
     /// The same, with a limit of the asker's own.
     pub fn resolve_within(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         owner: O,
         host: &Host,
         limit: Duration,
@@ -184,10 +184,10 @@ impl<O: Copy> Client<O> {
                 self.events.push_back((id, ClientEvent::Addresses(vec![*address])));
             }
             Host::Name(name) => {
-                let deadline = turn.now.mono + limit;
+                let deadline = cx.now.mono + limit;
                 self.lookups.insert(id, Lookup { host: name.clone(), deadline, limit });
-                self.names.lookup(turn, id, (name, deadline), &mut self.outbox);
-                self.take_answers(turn);
+                self.names.lookup(cx, id, (name, deadline), &mut self.outbox);
+                self.take_answers(cx);
             }
         }
         id
@@ -197,13 +197,13 @@ impl<O: Copy> Client<O> {
     /// SNI. Straight, by no proxy.
     pub fn glance(
         &mut self,
-        turn: &Turn<'_>,
+        cx: &Context<'_>,
         owner: O,
         address: SocketAddr,
         name: &Domain,
     ) -> RequestId {
         let id = self.new_id(owner);
-        self.glances.begin(turn.now.mono, id, (address, name), &mut self.outbox);
+        self.glances.begin(cx.now.mono, id, (address, name), &mut self.outbox);
         id
     }
 
@@ -233,12 +233,12 @@ impl<O: Copy> Client<O> {
     }
 
     /// A connection stands, or TLS does on one that stood.
-    pub fn handle_connected(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
+    pub fn handle_connected(&mut self, cx: &mut Context<'_>, conn: ConnId) {
         match job_on(&mut self.jobs, conn) {
             Some((_, job)) => job.handle_connected(&mut self.outbox),
             None => {
-                self.names.handle_connected(turn, conn, &mut self.outbox);
-                self.take_answers(turn);
+                self.names.handle_connected(cx, conn, &mut self.outbox);
+                self.take_answers(cx);
             }
         }
     }
@@ -254,72 +254,72 @@ impl<O: Copy> Client<O> {
     }
 
     /// A peer sent something.
-    pub fn handle_received(&mut self, turn: &mut Turn<'_>, conn: ConnId, bytes: &[u8]) {
+    pub fn handle_received(&mut self, cx: &mut Context<'_>, conn: ConnId, bytes: &[u8]) {
         let mut events = Vec::new();
         if let Some((id, job)) = job_on(&mut self.jobs, conn) {
-            let progress = job.handle_received(turn.now.mono, bytes, &mut self.outbox, &mut events);
-            self.settle(turn, id, events, progress);
+            let progress = job.handle_received(cx.now.mono, bytes, &mut self.outbox, &mut events);
+            self.settle(cx, id, events, progress);
         } else if self.pool.remove(conn) {
             self.outbox.close(conn);
         } else {
-            self.names.handle_received(turn, conn, bytes, &mut self.outbox);
-            self.take_answers(turn);
+            self.names.handle_received(cx, conn, bytes, &mut self.outbox);
+            self.take_answers(cx);
         }
     }
 
     /// A connection ended, or could not be made.
-    pub fn handle_closed(&mut self, turn: &mut Turn<'_>, conn: ConnId, reason: CloseReason) {
+    pub fn handle_closed(&mut self, cx: &mut Context<'_>, conn: ConnId, reason: CloseReason) {
         let mut events = Vec::new();
         if let Some((id, job)) = job_on(&mut self.jobs, conn) {
-            let progress = job.handle_closed(turn.now.mono, reason, &mut self.outbox, &mut events);
-            self.settle(turn, id, events, progress);
+            let progress = job.handle_closed(cx.now.mono, reason, &mut self.outbox, &mut events);
+            self.settle(cx, id, events, progress);
         } else if let Some(seen) = self.glances.closed(conn, reason.clone()) {
             self.end_glance(Some(seen));
         } else if !self.pool.remove(conn) {
-            self.names.handle_closed(turn, conn, reason, &mut self.outbox);
-            self.take_answers(turn);
+            self.names.handle_closed(cx, conn, reason, &mut self.outbox);
+            self.take_answers(cx);
         }
     }
 
     /// A name server sent something.
     pub fn handle_datagram(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         socket: SocketId,
         from: SocketAddr,
         bytes: &[u8],
     ) {
-        self.names.handle_datagram(turn, socket, from, bytes, &mut self.outbox);
-        self.take_answers(turn);
+        self.names.handle_datagram(cx, socket, from, bytes, &mut self.outbox);
+        self.take_answers(cx);
     }
 
     /// A socket could not be used, or its name server refused a datagram.
     pub fn handle_socket_failed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         socket: SocketId,
         reason: CloseReason,
     ) {
-        self.names.handle_socket_failed(turn, socket, reason, &mut self.outbox);
-        self.take_answers(turn);
+        self.names.handle_socket_failed(cx, socket, reason, &mut self.outbox);
+        self.take_answers(cx);
     }
 
-    /// What [`crate::seam::Load::NameService`] found.
-    pub fn handle_name_service(&mut self, turn: &mut Turn<'_>, resolv_conf: &[u8], hosts: &[u8]) {
-        self.names.handle_name_service(turn, resolv_conf, hosts, &mut self.outbox);
-        self.take_answers(turn);
+    /// What [`crate::machine::Load::NameService`] found.
+    pub fn handle_name_service(&mut self, cx: &mut Context<'_>, resolv_conf: &[u8], hosts: &[u8]) {
+        self.names.handle_name_service(cx, resolv_conf, hosts, &mut self.outbox);
+        self.take_answers(cx);
     }
 
     /// The instant of [`Client::poll_timeout`] has come, or not yet.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.mono;
-        self.names.handle_timeout(turn, &mut self.outbox);
-        self.take_answers(turn);
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.mono;
+        self.names.handle_timeout(cx, &mut self.outbox);
+        self.take_answers(cx);
         self.pool.handle_timeout(now, &mut self.outbox);
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
             if let Some(job) = self.jobs.get_mut(&id) {
                 let progress = job.handle_timeout(now, &mut self.outbox);
-                self.settle(turn, id, Vec::new(), progress);
+                self.settle(cx, id, Vec::new(), progress);
             }
         }
         while let Some(late) = self.glances.overdue(now, &mut self.outbox) {
@@ -379,40 +379,40 @@ impl<O: Copy> Client<O> {
     }
 
     /// Puts a request on a kept connection, or goes for a new one.
-    fn start(&mut self, turn: &mut Turn<'_>, id: RequestId, reuse: bool) {
-        let now = turn.now.mono;
+    fn start(&mut self, cx: &mut Context<'_>, id: RequestId, reuse: bool) {
+        let now = cx.now.mono;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let kept = if reuse { self.pool.take(now, job.peer()) } else { None };
         if let Some((conn, address)) = kept {
             job.reuse(conn, address, &mut self.outbox);
         } else if let Some(address) = job.peer().known_address() {
             let progress = job.dial(now, vec![address], &mut self.outbox);
-            self.settle(turn, id, Vec::new(), progress);
+            self.settle(cx, id, Vec::new(), progress);
         } else {
             let (name, deadline) = (job.peer().hop().0.to_string(), job.deadline());
-            self.names.lookup(turn, id, (&name, deadline), &mut self.outbox);
-            self.take_answers(turn);
+            self.names.lookup(cx, id, (&name, deadline), &mut self.outbox);
+            self.take_answers(cx);
         }
     }
 
-    fn take_answers(&mut self, turn: &mut Turn<'_>) {
+    fn take_answers(&mut self, cx: &mut Context<'_>) {
         while let Some((id, answer)) = self.names.poll_answer() {
             let Some(job) = self.jobs.get_mut(&id) else {
                 self.end_lookup(id, answer.map_err(Fault::Dns));
                 continue;
             };
             let progress = match answer {
-                Ok(addresses) => job.dial(turn.now.mono, addresses, &mut self.outbox),
+                Ok(addresses) => job.dial(cx.now.mono, addresses, &mut self.outbox),
                 Err(error) => job.unresolved(error),
             };
-            self.settle(turn, id, Vec::new(), progress);
+            self.settle(cx, id, Vec::new(), progress);
         }
     }
 
     /// What follows from what happened to a request.
     fn settle(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         id: RequestId,
         events: Vec<ClientEvent>,
         progress: Progress,
@@ -421,24 +421,24 @@ impl<O: Copy> Client<O> {
             Progress::Over(event, _) => Some(event),
             _ => None,
         };
-        events.iter().chain(last).for_each(|event| self.log_skipped_fields(turn, id, event));
+        events.iter().chain(last).for_each(|event| self.log_skipped_fields(cx, id, event));
         self.events.extend(events.into_iter().map(|event| (id, event)));
         match progress {
             Progress::Going => {}
-            Progress::Again => self.start(turn, id, false),
-            Progress::Over(event, left) => self.end(turn.now.mono, id, event, left),
+            Progress::Again => self.start(cx, id, false),
+            Progress::Over(event, left) => self.end(cx.now.mono, id, event, left),
         }
     }
 
     /// Logs the names of malformed fields of a response that were skipped.
-    fn log_skipped_fields(&self, turn: &mut Turn<'_>, id: RequestId, event: &ClientEvent) {
+    fn log_skipped_fields(&self, cx: &mut Context<'_>, id: RequestId, event: &ClientEvent) {
         let (ClientEvent::Head(head) | ClientEvent::Response(Response { head, .. })) = event else {
             return;
         };
         let Some(job) = self.jobs.get(&id) else { return };
         for name in head.headers.skipped() {
             let line = Record::debug("http", "malformed field left out").with("name", name);
-            turn.log(line.with("url", &job.peer().origin));
+            cx.log(line.with("url", &job.peer().origin));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The way from a host name to its addresses: keeps the resolver's configuration fresh and gives the
 //! resolver's queries their sockets and connections. What a DNS message says is the resolver's.
 //!
-//! A lookup waits (`waiting`) while the configuration is read anew, then it is the resolver's.
+//! A lookup waits (`waiting`) while the configuration is read again, then it is the resolver's.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::RequestId;
 use super::outbox::Outbox;
+use crate::context::Context;
 use crate::dns::{DnsError, LookupId, QueryId, Resolver, ResolverOutput};
 use crate::flat::FlatMap;
-use crate::seam::{CloseReason, ConnId, Load, Output, SocketId};
+use crate::machine::{CloseReason, ConnId, Load, Output, SocketId};
 use crate::time::Instant;
-use crate::turn::Turn;
 
 /// How old `/etc/resolv.conf` and `/etc/hosts` may be when a lookup starts.
 pub const NAME_SERVICE_AGE_MAX: Duration = Duration::from_secs(30);
@@ -47,14 +47,14 @@ impl Names {
     /// [`Names::poll_answer`], perhaps at once.
     pub(super) fn lookup(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         request: RequestId,
         (name, deadline): (&str, Instant),
         outbox: &mut Outbox,
     ) {
-        let age = self.configured_at.map(|at| turn.now.mono.since(at));
+        let age = self.configured_at.map(|at| cx.now.mono.since(at));
         if age.is_some_and(|age| age <= NAME_SERVICE_AGE_MAX) {
-            self.resolver.lookup(turn, LookupId(request.0), name, deadline);
+            self.resolver.lookup(cx, LookupId(request.0), name, deadline);
             self.carry_out(outbox);
             return;
         }
@@ -83,87 +83,87 @@ impl Names {
 
     pub(super) fn handle_name_service(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         resolv_conf: &[u8],
         hosts: &[u8],
         outbox: &mut Outbox,
     ) {
-        self.resolver.configure(turn, resolv_conf, hosts);
-        self.configured_at = Some(turn.now.mono);
+        self.resolver.configure(cx, resolv_conf, hosts);
+        self.configured_at = Some(cx.now.mono);
         for (request, name, deadline) in std::mem::take(&mut self.waiting) {
-            self.resolver.lookup(turn, LookupId(request.0), &name, deadline);
+            self.resolver.lookup(cx, LookupId(request.0), &name, deadline);
         }
         self.carry_out(outbox);
     }
 
     pub(super) fn handle_datagram(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         socket: SocketId,
         from: SocketAddr,
         bytes: &[u8],
         outbox: &mut Outbox,
     ) {
         if let Some(query) = query_of(&self.sockets, socket) {
-            self.resolver.handle_datagram(turn, query, from, bytes);
+            self.resolver.handle_datagram(cx, query, from, bytes);
             self.carry_out(outbox);
         }
     }
 
     pub(super) fn handle_socket_failed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         socket: SocketId,
         reason: CloseReason,
         outbox: &mut Outbox,
     ) {
         if let Some(query) = query_of(&self.sockets, socket) {
-            self.resolver.handle_datagram_failed(turn, query, reason);
+            self.resolver.handle_datagram_failed(cx, query, reason);
             self.carry_out(outbox);
         }
     }
 
     pub(super) fn handle_connected(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         conn: ConnId,
         outbox: &mut Outbox,
     ) {
         if let Some(query) = query_of(&self.streams, conn) {
-            self.resolver.handle_stream_connected(turn, query);
+            self.resolver.handle_stream_connected(cx, query);
             self.carry_out(outbox);
         }
     }
 
     pub(super) fn handle_received(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         conn: ConnId,
         bytes: &[u8],
         outbox: &mut Outbox,
     ) {
         if let Some(query) = query_of(&self.streams, conn) {
-            self.resolver.handle_stream_received(turn, query, bytes);
+            self.resolver.handle_stream_received(cx, query, bytes);
             self.carry_out(outbox);
         }
     }
 
     pub(super) fn handle_closed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         conn: ConnId,
         reason: CloseReason,
         outbox: &mut Outbox,
     ) {
         if let Some(query) = query_of(&self.streams, conn) {
             self.streams.remove(&query);
-            self.resolver.handle_stream_closed(turn, query, reason);
+            self.resolver.handle_stream_closed(cx, query, reason);
             self.carry_out(outbox);
         }
     }
 
-    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, outbox: &mut Outbox) {
-        self.resolver.handle_timeout(turn);
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox) {
+        self.resolver.handle_timeout(cx);
         self.carry_out(outbox);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::seam::{ConnId, Output, SocketId, Tls};
+use crate::machine::{ConnId, Output, SocketId, Tls};
 use crate::secret::SecretBytes;
 
 /// Collects outputs. Numbers only go up: a late input cannot hit another connection.

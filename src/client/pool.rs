@@ -5,15 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::outbox::Outbox;
+use crate::machine::{ConnId, Tls, Trust};
 use crate::proxy::Proxy;
-use crate::seam::{ConnId, Tls, Trust};
 use crate::time::Instant;
 use crate::url::{Host, Origin, Scheme};
 
 /// How long a connection waits for its next request. Most servers give up after 60 seconds or more.
 pub const IDLE_TIME: Duration = Duration::from_secs(30);
 /// The most connections that wait for one peer: as many as there are orders side by side, so that none of
-/// them has to begin TLS anew between its requests.
+/// them has to begin TLS again between its requests.
 pub const IDLE_PER_PEER_MAX: usize = 10;
 /// The most connections that wait.
 pub const IDLE_MAX: usize = 32;

@@ -5,7 +5,7 @@ use crate::domain::Domain;
 use crate::http::{Headers, Method};
 use crate::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys};
 use crate::log::Record;
-use crate::seam::Load;
+use crate::machine::Load;
 use crate::secret::Secret;
 use crate::time::{Now, UnixTime};
 use crate::url::Url;
@@ -107,37 +107,37 @@ impl World {
         World { client: Client::new(proxies), now, keys: Counter(1), log: Vec::new() }
     }
 
-    fn with<T>(&mut self, act: impl FnOnce(&mut Client<()>, &mut Turn<'_>) -> T) -> T {
+    fn with<T>(&mut self, act: impl FnOnce(&mut Client<()>, &mut Context<'_>) -> T) -> T {
         let now = Now { mono: self.now, wall: UnixTime::from_seconds(0) };
-        let mut turn = Turn { now, keys: &mut self.keys, log: &mut self.log };
-        act(&mut self.client, &mut turn)
+        let mut cx = Context { now, keys: &mut self.keys, log: &mut self.log };
+        act(&mut self.client, &mut cx)
     }
 
     fn send(&mut self, outgoing: Outgoing) -> RequestId {
-        self.with(|client, turn| client.send(turn, (), outgoing))
+        self.with(|client, cx| client.send(cx, (), outgoing))
     }
 
     fn resolve(&mut self, name: &str) -> RequestId {
         let host = Url::parse(&format!("http://{name}/")).unwrap().origin().host.clone();
-        self.with(|client, turn| client.resolve(turn, (), &host))
+        self.with(|client, cx| client.resolve(cx, (), &host))
     }
 
     fn connected(&mut self, conn: u64) {
-        self.with(|client, turn| client.handle_connected(turn, ConnId::Dialed(conn)));
+        self.with(|client, cx| client.handle_connected(cx, ConnId::Dialed(conn)));
     }
 
     fn received(&mut self, conn: u64, bytes: &str) {
         let conn = ConnId::Dialed(conn);
-        self.with(|client, turn| client.handle_received(turn, conn, bytes.as_bytes()));
+        self.with(|client, cx| client.handle_received(cx, conn, bytes.as_bytes()));
     }
 
     fn closed(&mut self, conn: u64, reason: CloseReason) {
-        self.with(|client, turn| client.handle_closed(turn, ConnId::Dialed(conn), reason));
+        self.with(|client, cx| client.handle_closed(cx, ConnId::Dialed(conn), reason));
     }
 
     fn hosts(&mut self, hosts: &str) {
-        self.with(|client, turn| {
-            client.handle_name_service(turn, b"nameserver 192.0.2.53\n", hosts.as_bytes());
+        self.with(|client, cx| {
+            client.handle_name_service(cx, b"nameserver 192.0.2.53\n", hosts.as_bytes());
         });
     }
 
@@ -151,7 +151,7 @@ impl World {
         let until = self.client.poll_timeout().expect("the client waits for something");
         let slept = until.since(self.now).as_millis();
         self.now = self.now.max(until);
-        self.with(|client, turn| client.handle_timeout(turn));
+        self.with(|client, cx| client.handle_timeout(cx));
         slept
     }
 
@@ -351,8 +351,8 @@ fn inputs_of_connections_that_nobody_has_are_passed_over() {
     world.connected(9);
     world.received(9, "x");
     world.closed(9, CloseReason::Reset);
-    world.with(|it, turn| it.handle_datagram(turn, SocketId(9), ([192, 0, 2, 1], 53).into(), b"x"));
-    world.with(|it, turn| it.handle_timeout(turn));
+    world.with(|it, cx| it.handle_datagram(cx, SocketId(9), ([192, 0, 2, 1], 53).into(), b"x"));
+    world.with(|it, cx| it.handle_timeout(cx));
     assert_eq!((world.outputs().len(), world.events().len()), (0, 0));
     assert_eq!(world.client.poll_timeout(), None);
 }

@@ -8,14 +8,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::context::Context;
 use crate::hint::Hint;
 use crate::keys::jittered;
 use crate::log::{Record, message};
+use crate::machine::{Change, Load, StoreError, StoreErrorKind};
 use crate::pki::archived::{KeyRemoval, key_removal};
-use crate::seam::{Change, Load, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
-use crate::turn::Turn;
 
 /// From one pass to the next.
 const PASS_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -105,19 +105,19 @@ impl Archive {
     /// Takes in the names in `archive/`.
     pub(super) fn listed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         result: Result<Vec<String>, StoreError>,
     ) -> Option<ArchiveOutput> {
         let State::Listing(pass) = &mut self.state else { return None };
         let mut pass = std::mem::take(pass);
         match result {
-            Ok(names) if names.is_empty() => self.finish(turn, pass),
+            Ok(names) if names.is_empty() => self.finish(cx, pass),
             Ok(names) => {
                 pass.after = names.last().cloned();
                 pass.unread = names.into_iter().filter(|name| name.ends_with(ENDING)).collect();
                 return Some(self.read_next(pass));
             }
-            Err(error) => self.cut_short(turn, &error, "archive"),
+            Err(error) => self.cut_short(cx, &error, "archive"),
         }
         None
     }
@@ -132,7 +132,7 @@ impl Archive {
     /// Takes in what a file holds.
     pub(super) fn read(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         file: &str,
         result: Result<Secret, StoreError>,
     ) -> Option<ArchiveOutput> {
@@ -155,13 +155,13 @@ impl Archive {
             Ok(KeyRemoval::NoKey | KeyRemoval::NotYet(_)) => {}
             // The next files would meet the same.
             Err(error) if matches!(error.kind, StoreErrorKind::Io | StoreErrorKind::Stale) => {
-                self.cut_short(turn, &error, file);
+                self.cut_short(cx, &error, file);
                 return None;
             }
             // Taken away meanwhile, a link, another user's, or too long to be one of ours.
             Err(error) => {
                 let line = Record::debug("storage", "archived file skipped").with("file", file);
-                turn.log(line.with("error", error));
+                cx.log(line.with("error", error));
             }
         }
         pass.unread.pop_front();
@@ -171,7 +171,7 @@ impl Archive {
     /// Takes in how a file was replaced.
     pub(super) fn written(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         file: &str,
         result: Result<(), StoreError>,
     ) -> Option<ArchiveOutput> {
@@ -181,13 +181,13 @@ impl Archive {
             Ok(()) => {
                 let line =
                     Record::debug("storage", "private key removed from archived certificate");
-                turn.log(line.with("file", file));
+                cx.log(line.with("file", file));
                 pass.removed += 1;
             }
             // Something has taken its place; the storage has said so.
             Err(error) if error.kind == StoreErrorKind::NotAFile => {}
             Err(error) => {
-                self.cut_short(turn, &error, file);
+                self.cut_short(cx, &error, file);
                 return None;
             }
         }
@@ -195,26 +195,26 @@ impl Archive {
         Some(self.read_next(pass))
     }
 
-    fn cut_short(&mut self, turn: &mut Turn<'_>, error: &StoreError, file: &str) {
-        let pause = jittered(turn.keys, RETRY_PAUSE);
-        self.state = State::Due(turn.now.mono + pause);
+    fn cut_short(&mut self, cx: &mut Context<'_>, error: &StoreError, file: &str) {
+        let pause = jittered(cx.keys, RETRY_PAUSE);
+        self.state = State::Due(cx.now.mono + pause);
         let line = Record::error("storage", "cannot remove private keys from archive/");
         let line = line.with("file", file).with("error", error);
-        let line = line.with("next_try", turn.now.wall.plus(pause));
-        turn.log(line.hinted(Hint::of_storage(error.kind)));
+        let line = line.with("next_try", cx.now.wall.plus(pause));
+        cx.log(line.hinted(Hint::of_storage(error.kind)));
     }
 
-    fn finish(&mut self, turn: &mut Turn<'_>, pass: Pass) {
-        self.state = State::Due(turn.now.mono + jittered(turn.keys, PASS_PAUSE));
+    fn finish(&mut self, cx: &mut Context<'_>, pass: Pass) {
+        self.state = State::Due(cx.now.mono + jittered(cx.keys, PASS_PAUSE));
         if pass.removed > 0 {
             let line = message::KEYS_REMOVED;
-            turn.log(Record::info("storage", line).with("files", pass.removed));
+            cx.log(Record::info("storage", line).with("files", pass.removed));
         }
         let unknown = std::mem::replace(&mut self.unknown, pass.unknown);
         if let Some(first) = pass.first_unknown.filter(|_| unknown != pass.unknown) {
             let line = message::KEYS_WITHOUT_CERTIFICATE;
             let line = Record::warn("storage", line).with("files", pass.unknown);
-            turn.log(line.with("first", first));
+            cx.log(line.with("first", first));
         }
     }
 }

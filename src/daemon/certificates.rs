@@ -14,14 +14,14 @@ use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::config::Config;
 use crate::daemon::budget::Budget;
 use crate::daemon::model::{
-    CertificateMemory, Change, NewOrder, OrderId, Stored, Urgency, Wishes, minutes,
+    CertificateState, Change, DesiredCertificates, NewOrder, OrderId, Stored, Urgency, minutes,
 };
 
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::log::Record;
 use crate::secret::Secret;
 use crate::time::{Instant, Now, UnixTime};
-use crate::turn::Turn;
 
 mod clock;
 mod comparing;
@@ -54,8 +54,8 @@ const SLEEP_MAX: std::time::Duration = minutes(60);
 /// A wall clock that differs by more than this from what the monotonic one says was set.
 const CLOCK_SLACK: std::time::Duration = minutes(1);
 
-/// Certificates that are looked at in one turn, of those that are wanted otherwise, and of those for which
-/// something is due: among thousands, a challenge is answered in between.
+/// Certificates that are looked at in one iteration, of those that are wanted otherwise, and of those for
+/// which something is due: among thousands, a challenge is answered in between.
 const PER_TURN: usize = 100;
 
 /// What is to be done for the certificates.
@@ -127,7 +127,7 @@ pub struct Certificates {
     /// Files to read; the first one is being read.
     unread: VecDeque<Domain>,
     /// What is wanted now, before it is compared.
-    asked: Option<Arc<Wishes>>,
+    asked: Option<Arc<DesiredCertificates>>,
     changes: Option<Changes>,
     /// All that the last list changes has been changed since this was asked.
     compared: bool,
@@ -139,7 +139,7 @@ pub struct Certificates {
     unsaved: Option<Urgency>,
     /// What was in service is kept until its successor is served.
     keeps_before: bool,
-    /// The time of the last turn.
+    /// The time of the last input.
     last_now: Option<Now>,
     outputs: VecDeque<CertificatesOutput>,
 }
@@ -183,20 +183,20 @@ impl Certificates {
     /// Takes in what an earlier run remembered, before anything else.
     pub fn restore(
         &mut self,
-        turn: &mut Turn<'_>,
-        certificates: BTreeMap<Domain, CertificateMemory>,
+        cx: &mut Context<'_>,
+        certificates: BTreeMap<Domain, CertificateState>,
         budget: Budget,
     ) {
         self.budget = budget.with_limits_of(&self.budget);
-        self.budget.forget_past(turn.now.wall);
+        self.budget.forget_past(cx.now.wall);
         for (name, memory) in certificates {
             let mut entry = Box::new(Entry { memory, ..Entry::default() });
             entry.memory.trouble.take_if(|trouble| trouble.until_restart);
-            entry.clamp(turn.now.wall);
+            entry.clamp(cx.now.wall);
             if entry.memory.attempt.as_ref().is_some_and(|it| !it.can_go_on(&self.policy.directory))
             {
                 let error = "the program ended before the CA answered";
-                entry.attempt_lost(turn, error);
+                entry.attempt_lost(cx, error);
                 self.unsaved = Some(Urgency::Now);
             }
             self.entries.insert(name, entry);
@@ -216,23 +216,23 @@ impl Certificates {
     /// Takes in the answer to [`CertificatesOutput::Ask`].
     pub fn advised(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         name: &Domain,
         cert_id: &str,
         answer: Result<Suggestion, NoSuggestion>,
     ) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         entry.asking = false;
-        let now = turn.now.wall;
+        let now = cx.now.wall;
         let same = |stored: &&Stored| stored.cert_id.as_deref() == Some(cert_id);
         if let (Some(stored), Some(life)) =
             (entry.stored.as_ref().filter(same), entry.memory.life.as_mut())
         {
             match answer {
                 Ok(suggestion) => {
-                    let change = life.advised(now, stored, suggestion, turn.keys);
+                    let change = life.advised(now, stored, suggestion, cx.keys);
                     if change == Change::Window {
-                        turn.log(life.window_line(name, stored));
+                        cx.log(life.window_line(name, stored));
                         self.unsaved = Some(Urgency::Now);
                         // It may be exempt from what it waits for.
                         self.leave_queue(name);
@@ -240,8 +240,8 @@ impl Certificates {
                     }
                 }
                 Err(error) => {
-                    life.unadvised(now, &error, turn.keys);
-                    turn.log(life.unadvised_line(name, &error));
+                    life.unadvised(now, &error, cx.keys);
+                    cx.log(life.unadvised_line(name, &error));
                 }
             }
         }
@@ -266,30 +266,30 @@ impl Certificates {
     /// Whether an order that was queued is not due: by the CA's clock, by ours since it was set again, or
     /// since the CA has moved the window.
     fn is_premature(&self, now: UnixTime, entry: &Entry) -> bool {
-        let wish = entry.wish.as_ref();
-        wish.is_some_and(|wish| !entry.reason(wish, &self.policy).0.has_come(now))
+        let desired = entry.desired.as_ref();
+        desired.is_some_and(|desired| !entry.reason(desired, &self.policy).0.has_come(now))
     }
 
     /// Starts whatever is due.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        self.check_clock(turn);
-        self.apply_changes(turn);
-        let now = turn.now.wall;
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        self.check_clock(cx);
+        self.apply_changes(cx);
+        let now = cx.now.wall;
         for _ in 0..PER_TURN {
             if let Some((at, _)) = self.due.first()
                 && *at <= now
                 && let Some((_, name)) = self.due.pop_first()
             {
-                self.start(turn, &name);
+                self.start(cx, &name);
             }
         }
-        self.release(turn);
+        self.release(cx);
     }
 
     /// Notices a wall clock that was set: nothing that was spent comes back by that, and nothing waits
     /// longer than it could by the rules.
-    fn check_clock(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now;
+    fn check_clock(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now;
         let before = self.last_now.replace(now).unwrap_or(now);
         let expected = before.wall.plus(now.mono.since(before.mono));
         let (ahead, behind) = (now.wall.since(expected), expected.since(now.wall));
@@ -297,7 +297,7 @@ impl Certificates {
             return;
         }
         let line = Record::warn("main", "the clock was set");
-        turn.log(line.with("from", expected).with("to", now.wall));
+        cx.log(line.with("from", expected).with("to", now.wall));
         self.budget.clock_moved(expected, now.wall);
         let step_ms = now.wall.as_millis().saturating_sub(expected.as_millis());
         let stepped = self.policy.clock.stepped(step_ms);
@@ -309,13 +309,13 @@ impl Certificates {
         for name in self.entries.keys().cloned().collect::<Vec<_>>() {
             if let Some(entry) = self.entries.get_mut(&name) {
                 entry.clamp(now.wall);
-                entry.bound_pauses(now.wall, turn.keys);
+                entry.bound_pauses(now.wall, cx.keys);
             }
             self.reindex(&name);
         }
     }
 
-    fn start(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+    fn start(&mut self, cx: &mut Context<'_>, name: &Domain) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         entry.planned = None;
         let Some(next) = entry.next_due(&self.policy) else { return };
@@ -339,11 +339,11 @@ impl Certificates {
                 if entry.is_deferred() {
                     self.leave_queue(name);
                 }
-                if placed || !self.try_withheld(turn, name) {
-                    self.start_order(turn, name);
+                if placed || !self.try_withheld(cx, name) {
+                    self.start_order(cx, name);
                 }
             }
-            Task::Ask => self.ask(turn, name),
+            Task::Ask => self.ask(cx, name),
             Task::Archive => {
                 entry.step = Step::Archiving { again_at: None };
                 self.outputs.push_back(CertificatesOutput::Archive(name.clone()));
@@ -353,11 +353,11 @@ impl Certificates {
     }
 
     /// Asks when to renew; one that has expired meanwhile is not asked about any more.
-    fn ask(&mut self, turn: &Turn<'_>, name: &Domain) {
+    fn ask(&mut self, cx: &Context<'_>, name: &Domain) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         let (Some(stored), Some(life)) = (&entry.stored, &mut entry.memory.life) else { return };
         match &stored.cert_id {
-            Some(cert_id) if stored.not_after > turn.now.wall => {
+            Some(cert_id) if stored.not_after > cx.now.wall => {
                 entry.asking = true;
                 let (name, cert_id) = (name.clone(), cert_id.clone());
                 self.outputs.push_back(CertificatesOutput::Ask { name, cert_id });
@@ -395,7 +395,7 @@ impl Certificates {
     pub fn memory(
         &self,
         last: Option<&Domain>,
-    ) -> impl Iterator<Item = (&Domain, &CertificateMemory)> {
+    ) -> impl Iterator<Item = (&Domain, &CertificateState)> {
         let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
         let entries = self.entries.range::<Domain, _>((begin, Bound::Unbounded));
         entries.map(|(name, entry)| (name, &entry.memory))
@@ -420,7 +420,7 @@ impl Certificates {
     fn reindex(&mut self, name: &Domain) {
         self.revision += 1;
         let Some(entry) = self.entries.get_mut(name) else { return };
-        if entry.wish.is_none() && entry.stored.is_some() {
+        if entry.desired.is_none() && entry.stored.is_some() {
             self.surplus.insert(name.clone());
         } else {
             self.surplus.remove(name);

@@ -8,14 +8,14 @@ use std::time::Duration;
 use crate::certs_scan::Look;
 use crate::daemon::model::Shadowed;
 
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::hint::{Hint, advised};
 use crate::keys::jittered;
 use crate::log::{Level, Record, message};
-use crate::pki::guard::{Judgement, Verdict, judge};
-use crate::seam::StoreError;
+use crate::machine::StoreError;
+use crate::pki::guard::{ForeignFileReport, Verdict, judge};
 use crate::time::Instant;
-use crate::turn::Turn;
 
 /// From one look to the next.
 const PAUSE: Duration = Duration::from_secs(5 * 60);
@@ -29,7 +29,7 @@ const REASONS_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub struct Guard {
     state: State,
-    found: Vec<Judgement>,
+    found: Vec<ForeignFileReport>,
     /// Since when one of them keeps certificates from being served.
     harmed_since: Option<Instant>,
     /// How many more there are that are not ours.
@@ -90,7 +90,7 @@ impl Guard {
     /// blocked or shadowed others is gone, which needs a reload.
     pub fn looked<'a>(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         result: Result<Look, StoreError>,
         served: impl Iterator<Item = (&'a Domain, &'a [Domain])> + Clone,
         is_reading: bool,
@@ -99,14 +99,14 @@ impl Guard {
             return false;
         }
         let is_outdated = matches!(self.state, State::Outdated);
-        let pause = jittered(turn.keys, PAUSE);
-        self.state = State::Due(turn.now.mono + if is_outdated { Duration::ZERO } else { pause });
+        let pause = jittered(cx.keys, PAUSE);
+        self.state = State::Due(cx.now.mono + if is_outdated { Duration::ZERO } else { pause });
         let look = match result {
             Ok(look) => look,
             Err(error) => {
                 if self.trouble.as_ref() != Some(&error) {
                     let line = Record::warn("guard", "cannot look through certs/");
-                    turn.log(line.with("error", &error).hinted(Hint::of_storage(error.kind)));
+                    cx.log(line.with("error", &error).hinted(Hint::of_storage(error.kind)));
                 }
                 self.trouble = Some(error);
                 return false;
@@ -114,20 +114,21 @@ impl Guard {
         };
         if self.trouble.take().is_some() {
             let line = Record::info("guard", "certs/ can be looked through again");
-            turn.log(line.ends(&["cannot look through certs/"]));
+            cx.log(line.ends(&["cannot look through certs/"]));
         }
-        // What is read now may turn out to be no file of ours; but once only, as what cannot be mended is
+        // What is read now may turn out to be no file of ours; but once only, as what cannot be fixed is
         // read time and again.
         self.follows_up = is_reading && !self.follows_up;
         if self.follows_up {
-            self.state = State::Due(turn.now.mono);
+            self.state = State::Due(cx.now.mono);
         }
-        let found = judge(&look.strangers, served, turn.now.wall);
-        self.say(turn, &found, look.more);
-        let still = |known: &Judgement| found.iter().filter(harms).any(|it| it.file == known.file);
+        let found = judge(&look.strangers, served, cx.now.wall);
+        self.say(cx, &found, look.more);
+        let still =
+            |known: &ForeignFileReport| found.iter().filter(harms).any(|it| it.file == known.file);
         let needs_reload = self.found.iter().filter(harms).any(|known| !still(known));
         (self.found, self.more) = (found, look.more);
-        self.plan_harmed(turn.now.mono, pause);
+        self.plan_harmed(cx.now.mono, pause);
         needs_reload
     }
 
@@ -145,7 +146,7 @@ impl Guard {
     }
 
     /// Says what is new and what is gone.
-    fn say(&self, turn: &mut Turn<'_>, found: &[Judgement], more: usize) {
+    fn say(&self, cx: &mut Context<'_>, found: &[ForeignFileReport], more: usize) {
         let known = |file: &str| self.found.iter().find(|known| known.file == file);
         let news = found
             .iter()
@@ -154,23 +155,23 @@ impl Guard {
             let level = if new.verdict == Verdict::Harmless { Level::Info } else { Level::Warn };
             let line = Record::new(level, "guard", message::FOREIGN_FILE);
             let line = line.with("file", &new.file).with("verdict", new.verdict.name());
-            turn.log(line.with("reason", &new.reason).hinted(hint(new)));
+            cx.log(line.with("reason", &new.reason).hinted(hint(new)));
         }
-        let is_gone = |known: &&Judgement| found.iter().all(|it| it.file != known.file);
+        let is_gone = |known: &&ForeignFileReport| found.iter().all(|it| it.file != known.file);
         // Of very many some are not shown, but there.
         for gone in self.found.iter().filter(is_gone).filter(|_| more == 0) {
             let line = Record::info("guard", message::FOREIGN_FILE_GONE);
-            turn.log(line.with("file", &gone.file));
+            cx.log(line.with("file", &gone.file));
         }
         if more > 0 && self.more == 0 {
             let line =
                 Record::warn("guard", "more files in certs/ are not ours than are looked at");
-            turn.log(line.with("more", more));
+            cx.log(line.with("more", more));
         }
     }
 
     /// What is not ours, by name.
-    pub fn found(&self) -> &[Judgement] {
+    pub fn found(&self) -> &[ForeignFileReport] {
         &self.found
     }
 
@@ -198,7 +199,7 @@ impl Guard {
     /// What keeps certificates from being served, a sentence each.
     pub fn troubles(&self) -> impl Iterator<Item = String> {
         let bad = || {
-            let bad = |it: &&Judgement| {
+            let bad = |it: &&ForeignFileReport| {
                 matches!(it.verdict, Verdict::Blocks | Verdict::Shadows | Verdict::Unknown)
             };
             self.found.iter().filter(bad)
@@ -213,12 +214,12 @@ impl Guard {
 }
 
 /// Whether it keeps HAProxy from reloading, or is served in place of a file of ours.
-fn harms(found: &&Judgement) -> bool {
+fn harms(found: &&ForeignFileReport) -> bool {
     matches!(found.verdict, Verdict::Blocks | Verdict::Shadows)
 }
 
 /// What may help.
-pub fn hint(found: &Judgement) -> Option<Hint> {
+pub fn hint(found: &ForeignFileReport) -> Option<Hint> {
     (found.verdict != Verdict::Harmless).then_some(Hint::ForeignFile)
 }
 

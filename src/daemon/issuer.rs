@@ -17,8 +17,9 @@ use crate::acme::renewal_info::{NoSuggestion, Suggestion};
 use crate::acme::types::{Directory, Malformed, ProblemKind, may_be_asked};
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::daemon::model::{AccountMemory, Issued, NewOrder, OrderError, OrderId, Resume};
+use crate::daemon::model::{AccountState, Issued, NewOrder, OrderError, OrderId, Resume};
 
+use crate::context::Context;
 use crate::daemon::owner::CallId;
 use crate::daemon::queues::Queues;
 use crate::domain::Domain;
@@ -28,7 +29,6 @@ use crate::http::{Method, Request, Response};
 use crate::keys::{AccountKey, KeyType};
 use crate::secret::Secret;
 use crate::time::{Instant, UnixTime};
-use crate::turn::Turn;
 use crate::url::Url;
 
 mod account;
@@ -44,8 +44,8 @@ pub use counts::CaCounts;
 use questions::{Questions, Revocation};
 use queue::OrderQueue;
 
-/// Orders that are taken from the queue in one turn. Where a limit of the CA puts all of them back, the
-/// others are taken in the next turns, so that what else there is to do does not wait for thousands.
+/// Orders that are taken from the queue in one iteration. Where a limit of the CA puts all of them back, the
+/// others are taken in the next iterations, so that what else there is to do does not wait for thousands.
 const ORDERS_PER_TURN: usize = 50;
 /// Orders side by side at most; further ones wait.
 pub const ORDERS_SIDE_BY_SIDE_MAX: usize = 10;
@@ -53,9 +53,9 @@ pub const ORDERS_SIDE_BY_SIDE_MAX: usize = 10;
 pub const STANDS_ASIDE_AFTER: Duration = Duration::from_secs(60);
 /// … as long as there are no more than this in all.
 pub const ORDERS_OPEN_MAX: usize = 50;
-/// A call is signed anew with the nonce of a `badNonce` answer so many times.
+/// A call is signed again with the nonce of a `badNonce` answer so many times.
 const BAD_NONCES_MAX: u32 = 5;
-/// A directory that is older is read anew before the next order.
+/// A directory that is older is read again before the next order.
 const DIRECTORY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A CA that says that it is overloaded keeps all new orders waiting, but no longer than this.
 const OVERLOAD_PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -99,7 +99,7 @@ pub enum IssuerOutput {
         order: OrderId,
     },
     /// The CA has made an order, which can be resumed with this: [`Issuer::kept`] is waited for.
-    Placed {
+    Created {
         /// Which.
         order: OrderId,
         /// Its URL, and what it is finalized with.
@@ -131,7 +131,7 @@ pub enum IssuerOutput {
         ahead_ms: i64,
     },
     /// The account, to be remembered.
-    Account(AccountMemory),
+    Account(AccountState),
     /// The CA wants no new orders before; to be remembered.
     NotBefore(UnixTime),
     /// The operator's choices cannot be carried out at this CA; why.
@@ -187,10 +187,10 @@ pub struct Issuer {
     /// The URL of the account that signed requests go by.
     kid: Option<String>,
     /// The account that an earlier registration gave.
-    known: Option<AccountMemory>,
+    known: Option<AccountState>,
     /// The directory, and when it was read.
     directory: Option<(Directory, Instant)>,
-    /// Something that it names is not there any more: it is read anew before the next order.
+    /// Something that it names is not there any more: it is read again before the next order.
     directory_doubted: bool,
     nonces: Nonces,
     /// Calls under way, and what each asks.
@@ -204,7 +204,7 @@ pub struct Issuer {
     /// Orders that have room and wait for the word to begin.
     announced: FlatMap<OrderId, NewOrder>,
     queue: OrderQueue,
-    /// Orders that were taken from the queue in this turn.
+    /// Orders that were taken from the queue in this iteration.
     taken: usize,
     /// Orders in the queue that had begun already, and need no second word.
     begun_before: FlatSet<OrderId>,
@@ -298,23 +298,23 @@ impl Issuer {
 
     /// Sends a POST, when there is a nonce for it; else asks for one first. One to where no resource of
     /// the CA may be fails as an answer would that is none: nothing is sent.
-    fn post(&mut self, turn: &mut Turn<'_>, owner: Owner, post: Post, bad_nonces: u32) {
+    fn post(&mut self, cx: &mut Context<'_>, owner: Owner, post: Post, bad_nonces: u32) {
         let Some(key) = self.signing_key(owner) else { return };
         if !may_be_asked(&self.directory_url, &post.url) {
             let (object, near) = ("answer", post.url.to_string());
             let error = Malformed { object, member: "https URL", near };
-            return self.replied(turn, owner, Err(CallError::Malformed(error)));
+            return self.replied(cx, owner, Err(CallError::Malformed(error)));
         }
         let key = key.clone();
-        let Some(nonce) = self.nonces.spend(turn.now.mono) else {
+        let Some(nonce) = self.nonces.spend(cx.now.mono) else {
             self.waiting.push_back((owner, post, bad_nonces));
             return self.ask_for_nonce();
         };
-        // An order that is under way while the account is registered anew still goes by the old one.
+        // An order that is under way while the account is registered again still goes by the old one.
         let kid = self.kid.as_deref().filter(|_| owner != Owner::Account);
-        match (Signer { key: &key, kid }).sign(turn.keys, &post, &nonce) {
+        match (Signer { key: &key, kid }).sign(cx.keys, &post, &nonce) {
             Ok(request) => self.send(Call::Post { owner, post, bad_nonces }, request),
-            Err(error) => self.replied(turn, owner, Err(CallError::Key(error))),
+            Err(error) => self.replied(cx, owner, Err(CallError::Key(error))),
         }
     }
 
@@ -335,7 +335,7 @@ impl Issuer {
     /// Takes in the CA's answer to a call, or that there was none.
     pub fn handle_response(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         call: CallId,
         result: Result<Response, CallFailure>,
     ) {
@@ -343,77 +343,77 @@ impl Issuer {
         // Renewal information may be another server's: its nonces, if it has any, are not the CA's.
         let of_the_ca = !matches!(call, Call::Question { .. });
         if let Some(response) = result.as_ref().ok().filter(|_| of_the_ca) {
-            self.nonces.bank(turn.now.mono, &response.head.headers);
+            self.nonces.bank(cx.now.mono, &response.head.headers);
             // What else is answered may be a proxy's, with its own clock.
             if (200..300).contains(&response.head.status) {
-                self.compare_clocks(turn, &response.head.headers);
+                self.compare_clocks(cx, &response.head.headers);
             }
         }
         let transport = |CallFailure { text, lasting }| CallError::Transport { text, lasting };
-        let wall = turn.now.wall;
+        let wall = cx.now.wall;
         let status = result.as_ref().ok().map(|response| response.head.status);
         let reply = result.map_err(transport).and_then(|response| judge(wall, &url, response));
         self.counts.note(status, &reply);
         match call {
-            Call::Directory => self.directory_read(turn, reply),
-            Call::Nonce => self.nonce_came(turn, reply),
-            Call::Question { name, cert_id } => self.answered(turn, name, cert_id, reply),
+            Call::Directory => self.directory_read(cx, reply),
+            Call::Nonce => self.nonce_came(cx, reply),
+            Call::Question { name, cert_id } => self.answered(cx, name, cert_id, reply),
             Call::Post { owner, post, bad_nonces } => {
                 let bad = reply.as_ref().err().and_then(CallError::problem_kind)
                     == Some(ProblemKind::BadNonce);
                 if bad && bad_nonces < BAD_NONCES_MAX {
-                    self.post(turn, owner, post, bad_nonces + 1);
+                    self.post(cx, owner, post, bad_nonces + 1);
                 } else {
-                    self.replied(turn, owner, reply);
+                    self.replied(cx, owner, reply);
                 }
             }
         }
     }
 
-    fn nonce_came(&mut self, turn: &mut Turn<'_>, reply: Result<Response, CallError>) {
+    fn nonce_came(&mut self, cx: &mut Context<'_>, reply: Result<Response, CallError>) {
         let Some((owner, post, bad_nonces)) = self.waiting.pop_front() else { return };
         match reply {
             Ok(_) if self.nonces.is_empty() => {
                 let text = "the CA gave no nonce".into();
-                self.replied(turn, owner, Err(CallError::Transport { text, lasting: false }));
+                self.replied(cx, owner, Err(CallError::Transport { text, lasting: false }));
             }
-            Ok(_) => self.post(turn, owner, post, bad_nonces),
-            Err(error) => self.replied(turn, owner, Err(error)),
+            Ok(_) => self.post(cx, owner, post, bad_nonces),
+            Err(error) => self.replied(cx, owner, Err(error)),
         }
     }
 
-    fn replied(&mut self, turn: &mut Turn<'_>, owner: Owner, reply: Result<Response, CallError>) {
+    fn replied(&mut self, cx: &mut Context<'_>, owner: Owner, reply: Result<Response, CallError>) {
         match owner {
-            Owner::Account if self.stage == Stage::Asking => self.looked_for(turn, reply),
-            Owner::Account => self.registered(turn, reply),
-            Owner::Contact => self.contact_updated(turn, reply),
-            Owner::Revocation => self.revoked(turn, reply),
+            Owner::Account if self.stage == Stage::Asking => self.looked_for(cx, reply),
+            Owner::Account => self.registered(cx, reply),
+            Owner::Contact => self.contact_updated(cx, reply),
+            Owner::Revocation => self.revoked(cx, reply),
             Owner::Order(id) => {
                 let (Some(key), Some(order)) = (&self.key, self.orders.get_mut(&id)) else {
                     return;
                 };
-                order.handle_reply(turn, key, reply);
-                self.run_order(turn, id);
+                order.handle_reply(cx, key, reply);
+                self.run_order(cx, id);
             }
         }
     }
 
     /// Makes the calls that are due.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        if self.call_at.is_some_and(|at| at <= turn.now.mono) {
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        if self.call_at.is_some_and(|at| at <= cx.now.mono) {
             self.call_at = None;
-            self.make_stage_call(turn);
+            self.make_stage_call(cx);
         }
         let was_cut = std::mem::take(&mut self.taken) >= ORDERS_PER_TURN;
-        let hold_is_over = self.hold.is_some_and(|until| until <= turn.now.mono);
-        if hold_is_over || self.someone_stood_aside(turn) || was_cut {
-            self.go_on(turn);
+        let hold_is_over = self.hold.is_some_and(|until| until <= cx.now.mono);
+        if hold_is_over || self.someone_stood_aside(cx) || was_cut {
+            self.go_on(cx);
         }
-        let due = |order: &Order| order.poll_timeout().is_some_and(|at| at <= turn.now.mono);
+        let due = |order: &Order| order.poll_timeout().is_some_and(|at| at <= cx.now.mono);
         let ids = self.orders.iter().filter(|(_, order)| due(order));
         let ids: Vec<OrderId> = ids.map(|(id, _)| *id).collect();
         for id in ids {
-            self.run_order(turn, id);
+            self.run_order(cx, id);
         }
     }
 

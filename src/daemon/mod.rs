@@ -9,38 +9,38 @@ use std::sync::Arc;
 use crate::acme::account::Binding;
 use crate::challenge;
 use crate::config::Config;
+use crate::context::Context;
 use crate::flat::FlatMap;
 use crate::keys::Keys;
 use crate::log::{Level, Record, message};
-use crate::seam::{ConnId, Input, Load, Loaded, Machine, Output, Signal, StoreError, WriteId};
+use crate::machine::{ConnId, Input, Load, Loaded, Machine, Output, Signal, StoreError, WriteId};
 use crate::time::{Instant, Now, UnixTime};
-use crate::turn::Turn;
 
 pub mod archive;
 pub mod budget;
 pub mod certificates;
-mod errand;
+mod dispatch;
 pub mod fair_queue;
-pub mod front;
 pub mod guard;
 pub mod issuer;
-mod journal;
-mod left_overs;
+mod leadership;
 pub mod model;
 pub mod owner;
+mod persistence;
 pub mod queues;
 pub mod reloader;
-mod remembering;
-mod reporting;
+mod report;
 pub mod routes;
-mod standing;
+mod run_mode;
+pub mod server;
+mod service_status;
+mod stale_challenges;
 pub mod state;
+mod state_writer;
 pub mod status;
-pub mod storekeeper;
-mod tenure;
+pub mod storage;
 #[cfg(test)]
 mod tests;
-mod wants;
 pub mod watcher;
 #[cfg(test)]
 mod wire;
@@ -48,20 +48,20 @@ mod wire;
 use crate::client::{Client, ClientEvent, RequestId};
 use archive::{Archive, ArchiveOutput};
 use certificates::Certificates;
-use errand::Errand;
-use front::Front;
 use guard::Guard;
 use issuer::Issuer;
-use journal::Journal;
-use left_overs::LeftOvers;
-use model::{CaMemory, Catalog};
+use model::{CaState, Catalog};
 use owner::Owner;
+use persistence::{Recalling, Writing};
 use reloader::{News, Reloader};
-use remembering::{Recalling, Writing};
 use routes::Routes;
-use standing::{Progress, Standing};
+use run_mode::RunMode;
+use server::Server;
+use service_status::{Progress, Standing};
+use stale_challenges::StaleChallenges;
+use state_writer::StateJournal;
 use status::Overview;
-use storekeeper::{Purpose, Storekeeper};
+use storage::{Purpose, StorageManager};
 use watcher::Watcher;
 
 /// The whole program but for its I/O. Drive it as [`Machine`] says.
@@ -70,8 +70,8 @@ pub struct Daemon {
     config: Config,
     binding: Option<Binding>,
     client: Client<Owner>,
-    storage: Storekeeper,
-    front: Front,
+    storage: StorageManager,
+    front: Server,
     overview: Overview,
     watcher: Watcher,
     /// The apps are read once the files are.
@@ -85,17 +85,17 @@ pub struct Daemon {
     reload_owed: bool,
     routes: Routes,
     /// Challenges that an earlier run has left published.
-    left_overs: LeftOvers,
+    stale_challenges: StaleChallenges,
     /// The directory of the CA, by which it is remembered.
     directory: String,
     /// What is remembered of every CA so far.
-    cas: FlatMap<String, CaMemory>,
-    journal: Journal,
+    cas: FlatMap<String, CaState>,
+    journal: StateJournal,
     /// The memory of an earlier run, while it is read.
     recalling: Option<Recalling>,
     /// The memory, while it is put together to be written.
     writing: Option<Writing>,
-    errand: Errand,
+    run_mode: RunMode,
     /// The process is to end, by this time at the latest.
     end_by: Option<Instant>,
     /// Nothing more is done.
@@ -119,8 +119,8 @@ impl Daemon {
             config: config.clone(),
             binding: binding.clone(),
             client: Client::new(config.proxies.clone()),
-            storage: Storekeeper::default(),
-            front: Front::new(config.admin_listen.is_some()),
+            storage: StorageManager::default(),
+            front: Server::new(config.admin_listen.is_some()),
             overview: Overview::default(),
             watcher: Watcher::new(config),
             watcher_waits: false,
@@ -131,13 +131,13 @@ impl Daemon {
             reloader: Reloader::new(config),
             reload_owed: false,
             routes: Routes::new(config),
-            left_overs: LeftOvers::default(),
+            stale_challenges: StaleChallenges::default(),
             directory: config.acme.to_string(),
             cas: FlatMap::new(),
-            journal: Journal::default(),
+            journal: StateJournal::default(),
             recalling: None,
             writing: None,
-            errand: Errand::new(&config.mode),
+            run_mode: RunMode::new(&config.mode),
             end_by: None,
             over: false,
             started: None,
@@ -149,142 +149,142 @@ impl Daemon {
         }
     }
 
-    fn take_in(&mut self, turn: &mut Turn<'_>, input: Input<'_>) {
+    fn take_in(&mut self, cx: &mut Context<'_>, input: Input<'_>) {
         match input {
             Input::Started { listening } => {
                 let version = env!("CARGO_PKG_VERSION");
                 let line = Record::info("main", message::LISTENING).with("address", listening);
-                turn.log(line.with("version", version));
-                self.started = Some(turn.now.wall);
-                self.storage.start(turn.now.mono);
+                cx.log(line.with("version", version));
+                self.started = Some(cx.now.wall);
+                self.storage.start(cx.now.mono);
             }
             Input::Timeout => {}
             Input::Accepted(conn, from, door) => {
-                self.front.accepted(turn, conn, from.ip(), door);
+                self.front.accepted(cx, conn, from.ip(), door);
             }
-            Input::Exhausted(detail) => self.front.exhausted(turn, &detail),
-            Input::Connected(conn) => self.client.handle_connected(turn, conn),
+            Input::Exhausted(detail) => self.front.exhausted(cx, &detail),
+            Input::Connected(conn) => self.client.handle_connected(cx, conn),
             Input::Presented(conn, der) => self.client.handle_presented(conn, der),
             Input::Received(conn @ ConnId::Accepted(_), bytes) => {
-                self.ask_front(turn.now, |front, reports| {
-                    front.received(turn, conn, bytes, reports);
+                self.ask_front(cx.now, |front, reports| {
+                    front.received(cx, conn, bytes, reports);
                 });
             }
-            Input::Received(conn, bytes) => self.client.handle_received(turn, conn, bytes),
+            Input::Received(conn, bytes) => self.client.handle_received(cx, conn, bytes),
             Input::Finished(conn) => self.front.finished(conn),
             Input::Closed(conn @ ConnId::Accepted(_), _) => self.front.closed(conn),
-            Input::Closed(conn, reason) => self.client.handle_closed(turn, conn, reason),
+            Input::Closed(conn, reason) => self.client.handle_closed(cx, conn, reason),
             Input::Datagram(socket, from, bytes) => {
-                self.client.handle_datagram(turn, socket, from, bytes);
+                self.client.handle_datagram(cx, socket, from, bytes);
             }
             Input::SocketFailed(socket, reason) => {
-                self.client.handle_socket_failed(turn, socket, reason);
+                self.client.handle_socket_failed(cx, socket, reason);
             }
-            Input::Stored(write, result) => self.stored(turn, write, result),
-            Input::Loaded(loaded) => self.loaded(turn, loaded),
-            Input::Measured(conn, usage) => self.ask_front(turn.now, |front, reports| {
-                front.measured(turn, conn, usage, reports);
+            Input::Stored(write, result) => self.stored(cx, write, result),
+            Input::Loaded(loaded) => self.loaded(cx, loaded),
+            Input::Measured(conn, usage) => self.ask_front(cx.now, |front, reports| {
+                front.measured(cx, conn, usage, reports);
             }),
             Input::Signal(Signal::Reload) if self.is_at_work() => {
-                self.say_plan(turn);
-                self.watcher.sync_now(turn, &mut self.client);
-                self.reloader.probe_all(turn, &self.certificates);
-                self.guard.look_soon(turn.now.mono);
+                self.say_plan(cx);
+                self.watcher.sync_now(cx, &mut self.client);
+                self.reloader.probe_all(cx, &self.certificates);
+                self.guard.look_soon(cx.now.mono);
             }
             Input::Signal(Signal::Reload) => {}
             Input::Signal(Signal::Stop) => {
-                turn.log(Record::info("main", message::STOPPING));
-                self.stop(turn);
+                cx.log(Record::info("main", message::STOPPING));
+                self.stop(cx);
             }
         }
     }
 
     /// Whether this instance follows Marathon and keeps certificates.
     fn is_at_work(&self) -> bool {
-        self.storage.is_active() && self.recalling.is_none() && self.errand.follows()
+        self.storage.is_active() && self.recalling.is_none() && self.run_mode.follows()
     }
 
     /// The whole plan, a line each, for whoever looks for a fault.
-    fn say_plan(&self, turn: &mut Turn<'_>) {
+    fn say_plan(&self, cx: &mut Context<'_>) {
         if self.config.log_level > Level::Debug {
             return;
         }
         for planned in self.certificates.plan() {
-            turn.log(Record::debug("plan", planned.to_string()));
+            cx.log(Record::debug("plan", planned.to_string()));
         }
     }
 
-    fn loaded(&mut self, turn: &mut Turn<'_>, loaded: Loaded) {
+    fn loaded(&mut self, cx: &mut Context<'_>, loaded: Loaded) {
         match loaded {
-            Loaded::Storage(result) => self.storage_loaded(turn, result),
+            Loaded::Storage(result) => self.storage_loaded(cx, result),
             // Of the time before this instance stepped down.
             Loaded::Certificate(..)
             | Loaded::Guard(_)
             | Loaded::Archive(_)
             | Loaded::Archived(..)
                 if !self.storage.is_active() => {}
-            Loaded::Certificate(name, file) if self.errand.follows() => {
-                self.certificates.read(turn, &name, file);
+            Loaded::Certificate(name, file) if self.run_mode.follows() => {
+                self.certificates.read(cx, &name, file);
             }
-            Loaded::Certificate(name, file) => self.revoke(turn, &name, file),
+            Loaded::Certificate(name, file) => self.revoke(cx, &name, file),
             Loaded::Guard(result) => {
                 if let (Ok(look), true) = (&result, self.guard.is_looking()) {
-                    self.certificates.compare_files(turn, &look.ours, &look.changed);
+                    self.certificates.compare_files(cx, &look.ours, &look.changed);
                 }
                 let (served, is_reading) =
                     (self.certificates.served(), self.certificates.is_reading());
-                let needs_reload = self.guard.looked(turn, result, served, is_reading);
+                let needs_reload = self.guard.looked(cx, result, served, is_reading);
                 let blocking = self.guard.blocking();
-                self.reloader.looked(turn, blocking.as_deref(), self.guard.shadowed());
+                self.reloader.looked(cx, blocking.as_deref(), self.guard.shadowed());
                 if needs_reload {
-                    self.reloader.changed(turn);
+                    self.reloader.changed(cx);
                 }
             }
             Loaded::Archive(names) => {
-                let output = self.archive.listed(turn, names);
+                let output = self.archive.listed(cx, names);
                 self.archive_output(output);
             }
             Loaded::Archived(file, result) => {
-                let output = self.archive.read(turn, &file, result);
+                let output = self.archive.read(cx, &file, result);
                 self.archive_output(output);
             }
             Loaded::Challenge(conn, token, found) => {
                 let found = found.filter(|text| challenge::is_key_authorization(&token, text));
-                self.ask_front(turn.now, |front, reports| {
-                    front.looked_up(turn, conn, &token, found, reports);
+                self.ask_front(cx.now, |front, reports| {
+                    front.looked_up(cx, conn, &token, found, reports);
                 });
             }
             Loaded::Challenges(tokens) => {
-                self.ask_front(turn.now, |front, reports| front.listed(turn, tokens, reports));
+                self.ask_front(cx.now, |front, reports| front.listed(cx, tokens, reports));
             }
-            Loaded::Token(file) => self.watcher.token_read(turn, &mut self.client, file),
+            Loaded::Token(file) => self.watcher.token_read(cx, &mut self.client, file),
             Loaded::NameService { resolv_conf, hosts } => {
-                self.client.handle_name_service(turn, &resolv_conf, &hosts);
+                self.client.handle_name_service(cx, &resolv_conf, &hosts);
             }
         }
     }
 
-    fn stored(&mut self, turn: &mut Turn<'_>, write: WriteId, result: Result<(), StoreError>) {
-        if self.storage.is_deposed_by(&result) && self.storage.awaits(write) {
-            return self.step_down(turn, "another instance has taken the lock over");
+    fn stored(&mut self, cx: &mut Context<'_>, write: WriteId, result: Result<(), StoreError>) {
+        if self.storage.loses_lease_to(&result) && self.storage.awaits(write) {
+            return self.demote(cx, "another instance has taken the lock over");
         }
-        match self.storage.stored(turn, write, &result) {
-            Some(Purpose::AccountKey) => self.issuer.account_key_stored(turn, result),
-            Some(Purpose::Certificate(name)) => self.certificates.written(turn, &name, result),
-            Some(Purpose::Archive(name)) if self.errand.to_revoke() == Some(&name) => {
-                self.revoked_archived(turn, result);
+        match self.storage.stored(cx, write, &result) {
+            Some(Purpose::AccountKey) => self.issuer.account_key_stored(cx, result),
+            Some(Purpose::Certificate(name)) => self.certificates.written(cx, &name, result),
+            Some(Purpose::Archive(name)) if self.run_mode.to_revoke() == Some(&name) => {
+                self.revoked_archived(cx, result);
             }
-            Some(Purpose::Archive(name)) => self.certificates.archived(turn, &name, result),
-            Some(Purpose::Reject(name)) => self.certificates.rejected(turn, &name, result),
+            Some(Purpose::Archive(name)) => self.certificates.archived(cx, &name, result),
+            Some(Purpose::Reject(name)) => self.certificates.rejected(cx, &name, result),
             Some(Purpose::State(revision)) => {
-                self.journal.ended(turn.now.mono, turn.keys, result.is_ok());
-                self.certificates.recorded(turn, revision, result.as_ref().copied());
+                self.journal.ended(cx.now.mono, cx.keys, result.is_ok());
+                self.certificates.recorded(cx, revision, result.as_ref().copied());
             }
             Some(Purpose::Archived(file)) => {
-                let output = self.archive.written(turn, &file, result);
+                let output = self.archive.written(cx, &file, result);
                 self.archive_output(output);
             }
-            Some(Purpose::Fallback) if result.is_ok() => self.owe_reload(turn),
+            Some(Purpose::Fallback) if result.is_ok() => self.owe_reload(cx),
             Some(
                 Purpose::Fallback | Purpose::ArchiveState | Purpose::Challenge | Purpose::Lock(_),
             )
@@ -294,52 +294,52 @@ impl Daemon {
 
     /// Lets every part do what is due, then carries what they want to each other until nothing
     /// moves any more.
-    fn settle(&mut self, turn: &mut Turn<'_>) {
-        self.storage.handle_timeout(turn);
-        self.recall_on(turn);
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        self.storage.handle_timeout(cx);
+        self.recall_on(cx);
         self.write_on();
-        self.front.handle_timeout(turn);
-        self.client.handle_timeout(turn);
-        self.watcher.handle_timeout(turn, &mut self.client);
-        self.certificates.handle_timeout(turn);
-        self.start_watcher(turn);
-        self.keep_guard(turn);
+        self.front.handle_timeout(cx);
+        self.client.handle_timeout(cx);
+        self.watcher.handle_timeout(cx, &mut self.client);
+        self.certificates.handle_timeout(cx);
+        self.start_watcher(cx);
+        self.keep_guard(cx);
         if self.may_clean_archive() {
-            let output = self.archive.handle_timeout(turn.now);
+            let output = self.archive.handle_timeout(cx.now);
             self.archive_output(output);
         }
-        self.issuer.handle_timeout(turn);
+        self.issuer.handle_timeout(cx);
         let peers = (&mut self.client, &self.certificates as &dyn Catalog);
-        self.reloader.handle_timeout(turn, peers);
+        self.reloader.handle_timeout(cx, peers);
         self.certificates.keep_before(self.reloader.has_canary());
-        while self.carry(turn) {}
+        while self.carry(cx) {}
         if self.certificates.take_compared() {
             let keep = |name: &_| self.certificates.wants(name);
-            self.routes.retain(turn, &mut self.client, keep);
+            self.routes.retain(cx, &mut self.client, keep);
         }
-        self.tidy_left_overs(turn);
-        self.save(turn);
-        while self.carry(turn) {}
-        let status = self.stopped(turn.now.mono).or_else(|| self.errand_over(turn));
+        self.remove_stale_challenges(cx);
+        self.save(cx);
+        while self.carry(cx) {}
+        let status = self.stopped(cx.now.mono).or_else(|| self.run_mode_over(cx));
         if let Some(status) = status.filter(|_| !self.over) {
-            self.end(turn, status);
+            self.end(cx, status);
         }
-        self.flush_log(turn);
-        self.wait = self.poll_timeout(turn.now);
+        self.flush_log(cx);
+        self.wait = self.poll_timeout(cx.now);
     }
 
-    /// As [`Daemon::settle`], where a stranger has said something before anything else was due: that
+    /// As [`Daemon::settle`], where a client has said something before anything else was due: that
     /// moves the listener's side alone, and so costs no look at all the others.
-    fn settle_front(&mut self, turn: &mut Turn<'_>) {
-        self.front.handle_timeout(turn);
+    fn settle_front(&mut self, cx: &mut Context<'_>) {
+        self.front.handle_timeout(cx);
         self.outputs.extend(self.front.outputs());
-        self.flush_log(turn);
+        self.flush_log(cx);
     }
 
     /// Looks through `certs/` when it is time. What is not ours is judged by what is, so that all of that
     /// must have been read.
-    fn keep_guard(&mut self, turn: &Turn<'_>) {
-        if !self.certificates.is_reading() && self.guard.is_due(turn.now.mono) {
+    fn keep_guard(&mut self, cx: &Context<'_>) {
+        if !self.certificates.is_reading() && self.guard.is_due(cx.now.mono) {
             self.storage.load(Load::Guard(self.certificates.misnamed()));
         }
     }
@@ -360,30 +360,30 @@ impl Daemon {
     }
 
     /// Carries what there is one step on; whether there was anything.
-    fn carry(&mut self, turn: &mut Turn<'_>) -> bool {
+    fn carry(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while let Some(event) = self.client.poll_event() {
-            self.dispatch(turn, event);
+            self.dispatch(cx, event);
             moved = true;
         }
         while let Some(news) = self.reloader.poll_news() {
             match news {
-                News::Served(names) => self.certificates.seen_served(turn.now.wall, &names),
+                News::Served(names) => self.certificates.seen_served(cx.now.wall, &names),
                 News::Rejected { names, reason } => {
-                    let rolled_back = self.certificates.unserved(turn, &names, &reason);
-                    self.reloader.decided(turn, rolled_back);
+                    let rolled_back = self.certificates.unserved(cx, &names, &reason);
+                    self.reloader.decided(cx, rolled_back);
                 }
-                News::Futile => self.certificates.restore_rolled_back(turn),
-                News::Unexplained => self.guard.look_soon(turn.now.mono),
+                News::Futile => self.certificates.restore_rolled_back(cx),
+                News::Unexplained => self.guard.look_soon(cx.now.mono),
             }
             moved = true;
         }
         while let Some(output) = self.certificates.poll_output() {
-            self.certificates_want(turn, output);
+            self.certificates_want(cx, output);
             moved = true;
         }
         while let Some(output) = self.issuer.poll_output() {
-            self.issuer_wants(turn, output);
+            self.issuer_wants(cx, output);
             moved = true;
         }
         self.watcher.poll_load().into_iter().for_each(|path| self.storage.load(Load::Token(path)));
@@ -408,29 +408,29 @@ impl Daemon {
 
     fn dispatch(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         (owner, request, event): (Owner, RequestId, ClientEvent),
     ) {
         let client = &mut self.client;
         match owner {
             Owner::Watcher(of) => {
-                let wanted = self.watcher.handle_event(turn, client, (of, request), event);
+                let wanted = self.watcher.handle_event(cx, client, (of, request), event);
                 if let Some(wanted) = wanted {
                     self.certificates.want_soon(Arc::clone(&wanted.certificates));
                 }
             }
-            Owner::Routes(of) => self.routes.handle_event(turn, client, (of, request), event),
+            Owner::Routes(of) => self.routes.handle_event(cx, client, (of, request), event),
             Owner::Reloader(of) => {
                 let peers = (client, &self.certificates as &dyn Catalog);
-                self.reloader.handle_event(turn, peers, (of, request), event);
+                self.reloader.handle_event(cx, peers, (of, request), event);
             }
-            Owner::Issuer(call) => self.ca_answered(turn, call, event),
+            Owner::Issuer(call) => self.ca_answered(cx, call, event),
         }
     }
 
-    fn flush_log(&mut self, turn: &mut Turn<'_>) {
+    fn flush_log(&mut self, cx: &mut Context<'_>) {
         let level = self.config.log_level;
-        let heard = turn.log.drain(..).filter(|record| record.level >= level);
+        let heard = cx.log.drain(..).filter(|record| record.level >= level);
         self.outputs.extend(heard.map(Output::Log));
     }
 
@@ -445,8 +445,8 @@ impl Daemon {
             self.issuer.poll_timeout(),
             self.reloader.poll_timeout(),
             self.journal.poll_timeout().filter(|_| self.storage.is_active()),
-            self.left_overs.poll_timeout(now.mono),
-            self.errand.poll_timeout(),
+            self.stale_challenges.poll_timeout(now.mono),
+            self.run_mode.poll_timeout(),
             self.end_by,
             (self.recalling.is_some() || self.writing.is_some()).then_some(now.mono),
         ]
@@ -462,21 +462,21 @@ impl Machine for Daemon {
             return;
         }
         let mut log = std::mem::take(&mut self.log);
-        let mut turn = Turn { now, keys, log: &mut log };
+        let mut cx = Context { now, keys, log: &mut log };
         let has_lapsed = self.storage.has_lapsed(now.mono);
         if has_lapsed {
             // Before anything else: whatever it was going to do may be done by another one by now.
-            self.step_down(&mut turn, "this instance was frozen, or its storage was");
+            self.demote(&mut cx, "this instance was frozen, or its storage was");
         }
-        let is_of_a_stranger = standing::is_of_a_stranger(&input);
-        self.take_in(&mut turn, input);
+        let is_of_a_stranger = service_status::is_of_a_stranger(&input);
+        self.take_in(&mut cx, input);
         let is_due = has_lapsed || self.wait.is_some_and(|at| at <= now.mono);
         // Nothing is done any more that nobody would hear of.
         if !self.over {
             if is_of_a_stranger && !is_due {
-                self.settle_front(&mut turn);
+                self.settle_front(&mut cx);
             } else {
-                self.settle(&mut turn);
+                self.settle(&mut cx);
             }
         }
         if !self.over && !is_of_a_stranger {

@@ -8,13 +8,13 @@ mod renewal;
 mod retry;
 mod served;
 
-pub use desired::{Source, Wish, Wishes};
+pub use desired::{DesiredCertificate, DesiredCertificates, Source};
 pub use order::{Attempt, Issued, NewOrder, OrderError, OrderId, Resume};
-pub use record::{AccountMemory, CLOCKS_APART_MAX, CaMemory, CertificateMemory, Urgency};
+pub use record::{AccountState, CLOCKS_APART_MAX, CaState, CertificateState, Urgency};
 pub(crate) use renewal::Change;
-pub use renewal::{Advice, Life, Stored};
+pub use renewal::{CertificateRecord, RenewalInfo, Stored};
 #[cfg(test)]
 pub(crate) use retry::pause_after;
-pub use retry::{AppChanges, NameChanges, Trouble, When};
-pub(crate) use retry::{FollowUp, Spread, minutes};
+pub use retry::{AppChanges, NameChanges, RetryState, When};
+pub(crate) use retry::{Jitter, RetryPolicy, minutes};
 pub use served::{Catalog, Shadowed, UpToDate};

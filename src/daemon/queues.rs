@@ -4,7 +4,7 @@
 
 use super::Daemon;
 
-/// How much waits in each queue, after a turn.
+/// How much waits in each queue, after an iteration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queues {
     /// Requests on their way to peers.

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
+use crate::context::Context;
 use crate::daemon::model::{Catalog, Shadowed, UpToDate};
 use crate::daemon::owner::{LbRequest, Owner};
 use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::time::{Instant, UnixTime};
-use crate::turn::Turn;
 
 mod drift;
 mod instance;
@@ -123,11 +123,11 @@ impl Reloader {
 
     /// Restores which load balancers have loaded everything that an earlier run has written. There may be
     /// others now, so that every name is resolved at once.
-    pub fn restore(&mut self, turn: &Turn<'_>, known: &UpToDate) {
+    pub fn restore(&mut self, cx: &Context<'_>, known: &UpToDate) {
         self.generation += 1;
         for target in &mut self.targets {
             let known = known.get(&target.url().origin().to_string());
-            target.restore(turn.now.mono, self.generation, known.into_iter().flatten());
+            target.restore(cx.now.mono, self.generation, known.into_iter().flatten());
         }
     }
 
@@ -143,9 +143,9 @@ impl Reloader {
     }
 
     /// The files that load balancers read have changed.
-    pub fn changed(&mut self, turn: &mut Turn<'_>) {
+    pub fn changed(&mut self, cx: &mut Context<'_>) {
         self.generation += 1;
-        let now = turn.now.mono;
+        let now = cx.now.mono;
         let at = self.reloaded_at.map_or(now, |last| (last + RELOAD_EVERY).max(now));
         self.scheduled.get_or_insert(Scheduled { at, rollout: false });
     }
@@ -153,12 +153,12 @@ impl Reloader {
     /// Likewise, by this certificate: a new one, or the previous one, which is restored.
     pub fn certificate_changed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         catalog: &dyn Catalog,
         name: &Domain,
         is_new: bool,
     ) {
-        self.changed(turn);
+        self.changed(cx);
         self.writes.add(name, self.generation, catalog.stored(name));
         if is_new {
             self.unproven.insert(name.clone());
@@ -186,21 +186,21 @@ impl Reloader {
     /// Processes what came of a request of ours.
     pub fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         (client, catalog): (&mut Client<Owner>, &dyn Catalog),
         (of, request): (LbRequest, RequestId),
         event: ClientEvent,
     ) {
         let Some(target) = self.targets.get_mut(of.target) else { return };
-        let mut cx =
+        let mut reload =
             ReloadContext { client, catalog, writes: &self.writes, shadowed: &self.shadowed };
-        let outcome = target.handle_event(turn, &mut cx, (of, request), event);
-        self.came_out(turn, of.target, outcome);
-        self.handle_timeout(turn, (client, catalog));
+        let outcome = target.handle_event(cx, &mut reload, (of, request), event);
+        self.came_out(cx, of.target, outcome);
+        self.handle_timeout(cx, (client, catalog));
     }
 
-    fn came_out(&mut self, turn: &mut Turn<'_>, place: usize, outcome: Outcome) {
-        let now = turn.now.mono;
+    fn came_out(&mut self, cx: &mut Context<'_>, place: usize, outcome: Outcome) {
+        let now = cx.now.mono;
         match outcome {
             Outcome::Going => {}
             Outcome::Acknowledged(address) => {
@@ -236,18 +236,18 @@ impl Reloader {
     }
 
     /// Whether the files are rolled back, after [`News::Rejected`].
-    pub fn decided(&mut self, turn: &Turn<'_>, rolled_back: bool) {
-        self.rollout.decided(turn.now.mono, rolled_back);
+    pub fn decided(&mut self, cx: &Context<'_>, rolled_back: bool) {
+        self.rollout.decided(cx.now.mono, rolled_back);
     }
 
     /// What a look at `certs/` found: a file that HAProxy refuses, and those that it prefers to ours. Names
     /// that are newly among the latter are probed: any reload may have loaded such a file.
-    pub fn looked(&mut self, turn: &mut Turn<'_>, blocking: Option<&str>, shadowed: Shadowed) {
-        self.targets.iter_mut().for_each(|target| target.set_blocking(turn, blocking));
+    pub fn looked(&mut self, cx: &mut Context<'_>, blocking: Option<&str>, shadowed: Shadowed) {
+        self.targets.iter_mut().for_each(|target| target.set_blocking(cx, blocking));
         let new = shadowed.keys().filter(|name| !self.shadowed.contains_key(*name));
         let new: Vec<Domain> = new.take(PROBED_MAX).cloned().collect();
         if !new.is_empty() {
-            self.probe_at_rest(turn, &new);
+            self.probe_at_rest(cx, &new);
         }
         self.shadowed = shadowed;
     }
@@ -267,12 +267,12 @@ impl Reloader {
     /// Sends what is due.
     pub fn handle_timeout(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         (client, catalog): (&mut Client<Owner>, &dyn Catalog),
     ) {
-        let now = turn.now.mono;
+        let now = cx.now.mono;
         let due = self.scheduled.take_if(|scheduled| scheduled.at <= now);
-        let mut cx =
+        let mut reload =
             ReloadContext { client, catalog, writes: &self.writes, shadowed: &self.shadowed };
         if let Some(Scheduled { rollout, .. }) = due {
             self.reloaded_at = Some(now);
@@ -280,20 +280,20 @@ impl Reloader {
                 self.rollout.begin(now);
             }
             for target in &mut self.targets {
-                target.mark_pending(turn, &mut cx, self.generation);
+                target.mark_pending(cx, &mut reload, self.generation);
             }
         }
         let mut outcomes = Vec::new();
         for (place, target) in self.targets.iter_mut().enumerate() {
-            let outcome = target.handle_timeout(turn, &mut cx);
+            let outcome = target.handle_timeout(cx, &mut reload);
             outcomes.extend(outcome.into_iter().map(|outcome| (place, outcome)));
         }
         for (place, outcome) in outcomes {
-            self.came_out(turn, place, outcome);
+            self.came_out(cx, place, outcome);
         }
-        self.confirm(turn, catalog);
-        self.watch_drift(turn, catalog);
-        self.signal(turn, (client, catalog));
+        self.confirm(cx, catalog);
+        self.watch_drift(cx, catalog);
+        self.signal(cx, (client, catalog));
         let acknowledged =
             self.targets.iter().map(LbTarget::acknowledged).min().unwrap_or_default();
         self.writes.forget(acknowledged);
@@ -302,19 +302,19 @@ impl Reloader {
     /// Signals those that may be signaled.
     fn signal(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         (client, catalog): (&mut Client<Owner>, &dyn Catalog),
     ) {
         if !self.rollout.is_open() {
             let all_known = !self.targets.iter().any(LbTarget::is_resolving);
             let pending = self.by_health();
             let count = self.count();
-            self.rollout.choose(turn.now.mono, all_known, &pending, count);
+            self.rollout.choose(cx.now.mono, all_known, &pending, count);
         }
-        let mut cx =
+        let mut reload =
             ReloadContext { client, catalog, writes: &self.writes, shadowed: &self.shadowed };
         for (place, target) in self.targets.iter_mut().enumerate() {
-            target.begin_permitted(turn, &mut cx, self.rollout.permit(place));
+            target.begin_permitted(cx, &mut reload, self.rollout.permit(place));
         }
     }
 
@@ -331,8 +331,8 @@ impl Reloader {
     }
 
     /// Probes one load balancer for one name, when it is time.
-    fn watch_drift(&mut self, turn: &mut Turn<'_>, catalog: &dyn Catalog) {
-        if !self.targets.iter().any(LbTarget::is_verified) || !self.drift.is_due(turn) {
+    fn watch_drift(&mut self, cx: &mut Context<'_>, catalog: &dyn Catalog) {
+        if !self.targets.iter().any(LbTarget::is_verified) || !self.drift.is_due(cx) {
             return;
         }
         self.targets.iter_mut().for_each(|target| target.forget(|it| catalog.matters(it)));
@@ -342,32 +342,32 @@ impl Reloader {
         if let Some(((place, address), domain)) = self.drift.choose(&ready, catalog)
             && let Some(target) = self.targets.get_mut(place)
         {
-            target.probe(turn.now.mono, address, &[domain]);
+            target.probe(cx.now.mono, address, &[domain]);
         }
     }
 
     /// Probes what those serve of which only an earlier run knows that they have loaded everything.
-    fn confirm(&mut self, turn: &Turn<'_>, catalog: &dyn Catalog) {
+    fn confirm(&mut self, cx: &Context<'_>, catalog: &dyn Catalog) {
         if !self.targets.iter().any(LbTarget::is_unconfirmed) {
             return;
         }
         let names = catalog.latest(PROBED_MAX);
         // Before the first sync nobody knows what matters.
         if !names.is_empty() {
-            self.targets.iter_mut().for_each(|target| target.confirm(turn.now.mono, &names));
+            self.targets.iter_mut().for_each(|target| target.confirm(cx.now.mono, &names));
         }
     }
 
     /// Probes at once what every load balancer serves for each file: the operator has asked.
-    pub fn probe_all(&mut self, turn: &Turn<'_>, catalog: &dyn Catalog) {
-        self.probe_at_rest(turn, &catalog.latest(PROBED_MAX));
+    pub fn probe_all(&mut self, cx: &Context<'_>, catalog: &dyn Catalog) {
+        self.probe_at_rest(cx, &catalog.latest(PROBED_MAX));
     }
 
-    fn probe_at_rest(&mut self, turn: &Turn<'_>, names: &[Domain]) {
+    fn probe_at_rest(&mut self, cx: &Context<'_>, names: &[Domain]) {
         for target in &mut self.targets {
             let ready: Vec<IpAddr> = target.at_rest().collect();
             for address in ready {
-                target.probe(turn.now.mono, address, names);
+                target.probe(cx.now.mono, address, names);
             }
         }
     }

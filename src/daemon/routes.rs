@@ -27,13 +27,13 @@ use crate::address::{Scope, scope};
 use crate::challenge::probe;
 use crate::challenge::route::{self, ANSWER_BYTES_MAX, Answered, REDIRECTS_MAX};
 use crate::config::{Config, SkipRouteCheck};
+use crate::context::Context;
 use crate::daemon::owner::{Owner, RouteRequest};
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::http::Response;
 use crate::log::{Record, message};
-use crate::seam::Trust;
-use crate::turn::Turn;
+use crate::machine::Trust;
 use crate::url::{Host, Url};
 
 use crate::client::{Client, ClientEvent, Delivery, Fault, Outgoing, RequestId};
@@ -80,7 +80,7 @@ struct Trial {
     findings: Vec<Finding>,
 }
 
-/// Whose a step is: of one domain in one trial, which may be over.
+/// Whose a step is: of one domain in one probe run, which may be over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Of {
     certificate: Domain,
@@ -131,18 +131,18 @@ impl Routes {
     /// Begins to try these domains of a certificate; what was found before is forgotten.
     pub fn start(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         certificate: &Domain,
         domains: &[Domain],
     ) {
-        self.forget(turn, client, certificate);
+        self.forget(cx, client, certificate);
         let number = self.trials_made;
         let tried = domains.iter().filter(|domain| !self.skip.covers(domain));
         let mut ways: Vec<Way> = Vec::new();
         for domain in tried {
             // A domain is always part of a URL.
-            let Ok(url) = route::url(domain.as_str(), &probe::token(turn.keys)) else { continue };
+            let Ok(url) = route::url(domain.as_str(), &probe::token(cx.keys)) else { continue };
             let of = Of { certificate: certificate.clone(), trial: number, way: ways.len() };
             ways.push(Way::new(domain, url));
             self.waiting.push_back(Step { of, task: Task::LookUp });
@@ -153,33 +153,33 @@ impl Routes {
         self.trials_made += 1;
         let trial = Trial { number, ways, findings: Vec::new() };
         self.trials.insert(certificate.clone(), trial);
-        self.balancers.refresh(turn, client);
-        self.advance(turn, client);
+        self.balancers.refresh(cx, client);
+        self.advance(cx, client);
     }
 
     /// The certificate is issued, or nobody wants it any more: what has no answer gets none, what was
     /// seen is said, and forgotten.
     pub fn forget(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         certificate: &Domain,
     ) {
         let Some(mut trial) = self.trials.remove(certificate) else { return };
         for way in &mut trial.ways {
-            way.conclude().iter().for_each(|finding| say(turn, certificate, finding));
+            way.conclude().iter().for_each(|finding| say(cx, certificate, finding));
         }
         for (request, _) in self.open.extract_if(|_, step| step.of.certificate == *certificate) {
             client.cancel(request);
         }
-        self.advance(turn, client);
+        self.advance(cx, client);
     }
 
     /// The process ends: what was seen so far is said.
-    pub fn conclude(&mut self, turn: &mut Turn<'_>) {
+    pub fn conclude(&mut self, cx: &mut Context<'_>) {
         for (certificate, trial) in &mut self.trials {
             for way in &mut trial.ways {
-                way.conclude().iter().for_each(|finding| say(turn, certificate, finding));
+                way.conclude().iter().for_each(|finding| say(cx, certificate, finding));
             }
         }
     }
@@ -187,13 +187,13 @@ impl Routes {
     /// Forgets the certificates that are not to be kept.
     pub fn retain(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         keep: impl Fn(&Domain) -> bool,
     ) {
         let gone = self.trials.keys().filter(|name| !keep(name)).cloned();
         for name in gone.collect::<Vec<_>>() {
-            self.forget(turn, client, &name);
+            self.forget(cx, client, &name);
         }
     }
 
@@ -205,7 +205,7 @@ impl Routes {
     /// Takes in what came of a request of ours.
     pub fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         (of, request): (RouteRequest, RequestId),
         event: ClientEvent,
@@ -213,40 +213,40 @@ impl Routes {
         match of {
             RouteRequest::Balancers => {
                 for (of, found) in self.balancers.found(request, event) {
-                    self.ask_all(turn, &of, found);
+                    self.ask_all(cx, &of, found);
                 }
             }
             RouteRequest::Step => match self.open.remove(&request) {
                 None => {}
-                Some(Step { of, task: Task::LookUp }) => self.looked_up(turn, of, event),
+                Some(Step { of, task: Task::LookUp }) => self.looked_up(cx, of, event),
                 Some(Step { of, task: Task::Follow(question) }) => {
-                    self.followed(turn, of, question, event);
+                    self.followed(cx, of, question, event);
                 }
                 Some(Step { of, task: Task::Ask(question) }) => {
-                    self.answered(turn, of, question, event);
+                    self.answered(cx, of, question, event);
                 }
             },
         }
-        self.advance(turn, client);
+        self.advance(cx, client);
     }
 
     /// Does as many steps as may be under way.
-    fn advance(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
+    fn advance(&mut self, cx: &mut Context<'_>, client: &mut Client<Owner>) {
         while self.open.len() + self.balancers.lookups() < IN_FLIGHT_MAX
             && let Some(Step { of, task }) = self.waiting.pop_front()
         {
             let Some(way) = self.way(&of) else { continue };
             let request = match &task {
-                Task::LookUp => resolve(turn, client, way.domain.as_str()),
+                Task::LookUp => resolve(cx, client, way.domain.as_str()),
                 Task::Follow(question) => {
-                    resolve(turn, client, &question.url.origin().host.to_string())
+                    resolve(cx, client, &question.url.origin().host.to_string())
                 }
                 Task::Ask(question) => {
-                    if let Some(known) = self.known(turn, question) {
-                        self.note(turn, &of, question, known);
+                    if let Some(known) = self.known(cx, question) {
+                        self.note(cx, &of, question, known);
                         continue;
                     }
-                    client.send(turn, STEP, outgoing(question))
+                    client.send(cx, STEP, outgoing(question))
                 }
             };
             self.open.insert(request, Step { of, task });
@@ -254,8 +254,8 @@ impl Routes {
     }
 
     /// What is known already of whom a question is for.
-    fn known(&self, turn: &Turn<'_>, question: &Question) -> Option<Outcome> {
-        let known = self.balancers.unreachable(turn.now.mono, question.address);
+    fn known(&self, cx: &Context<'_>, question: &Question) -> Option<Outcome> {
+        let known = self.balancers.unreachable(cx.now.mono, question.address);
         known.filter(|_| self.is_for_a_balancer(question)).cloned().map(Outcome::Said)
     }
 
@@ -270,7 +270,7 @@ impl Routes {
         scope(address) < Scope::Global && !self.balancers.have(address)
     }
 
-    fn looked_up(&mut self, turn: &mut Turn<'_>, of: Of, event: ClientEvent) {
+    fn looked_up(&mut self, cx: &mut Context<'_>, of: Of, event: ClientEvent) {
         let Some(way) = self.way(&of) else { return };
         let found = match event {
             ClientEvent::Addresses(found) => found,
@@ -281,14 +281,14 @@ impl Routes {
             _ => Vec::new(),
         };
         if self.balancers.are_known() {
-            self.ask_all(turn, &of, found);
+            self.ask_all(cx, &of, found);
         } else {
             self.balancers.wait(of, found);
         }
     }
 
     /// Asks at the domain's own addresses and at those of the load balancers, which are known by now.
-    fn ask_all(&mut self, turn: &mut Turn<'_>, of: &Of, found: Vec<IpAddr>) {
+    fn ask_all(&mut self, cx: &mut Context<'_>, of: &Of, found: Vec<IpAddr>) {
         let is_local = |it: &IpAddr| scope(*it) == Scope::Local && !self.balancers.have(*it);
         let (local, own): (Vec<IpAddr>, Vec<IpAddr>) = found.into_iter().partition(is_local);
         let balancers: Vec<IpAddr> = self.balancers.addresses().iter().copied().collect();
@@ -299,7 +299,7 @@ impl Routes {
         }
         self.ask(of, Place::Domain, &own);
         self.ask(of, Place::Balancer, &balancers);
-        self.done(turn, of);
+        self.done(cx, of);
     }
 
     /// Puts the questions for a domain at these addresses before those for others, so that one domain after
@@ -326,7 +326,7 @@ impl Routes {
     /// to others when it does not reach that. Addresses that may not be asked are left out.
     fn followed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         of: Of,
         mut question: Question,
         event: ClientEvent,
@@ -349,12 +349,12 @@ impl Routes {
             ClientEvent::Failed(error) => finding::of_lookup(&error.fault),
             _ => Outcome::Untold,
         };
-        self.note(turn, &of, &question, outcome);
+        self.note(cx, &of, &question, outcome);
     }
 
     fn answered(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         of: Of,
         mut question: Question,
         event: ClientEvent,
@@ -376,23 +376,23 @@ impl Routes {
                     let task = Task::Ask(Question { address, ..question });
                     return self.waiting.push_front(Step { of, task });
                 }
-                (fault, _) => self.failed(turn, &question, fault),
+                (fault, _) => self.failed(cx, &question, fault),
             },
             _ => Outcome::Untold,
         };
-        self.note(turn, &of, &question, outcome);
+        self.note(cx, &of, &question, outcome);
     }
 
     /// Nobody answers. What is the matter with a load balancer's port 80 is said once for all domains.
-    fn failed(&mut self, turn: &mut Turn<'_>, question: &Question, fault: &Fault) -> Outcome {
+    fn failed(&mut self, cx: &mut Context<'_>, question: &Question, fault: &Fault) -> Outcome {
         let outcome = finding::of_fault(fault, question.address, question.url.origin().port);
         let address = question.address;
         match (outcome, fault) {
             (Outcome::Amiss(complaint), Fault::Connect(_)) if self.is_for_a_balancer(question) => {
-                if self.balancers.note_unreachable(turn.now.mono, address, &complaint) {
+                if self.balancers.note_unreachable(cx.now.mono, address, &complaint) {
                     let line = Record::warn("route", "a load balancer takes no challenges");
                     let line = line.with("lb", address).with("error", &complaint);
-                    turn.log(line.hinted(complaint.hint));
+                    cx.log(line.hinted(complaint.hint));
                 }
                 Outcome::Said(complaint)
             }
@@ -401,7 +401,7 @@ impl Routes {
     }
 
     /// The end of a question.
-    fn note(&mut self, turn: &mut Turn<'_>, of: &Of, question: &Question, outcome: Outcome) {
+    fn note(&mut self, cx: &mut Context<'_>, of: &Of, question: &Question, outcome: Outcome) {
         let (place, address) = question.about;
         let outcome = if self.is_internal(question.address) { outcome.discreet() } else { outcome };
         let outcome = match question.redirects {
@@ -411,11 +411,11 @@ impl Routes {
         if let Some(way) = self.way(of) {
             way.note(place, Some(address), outcome);
         }
-        self.done(turn, of);
+        self.done(cx, of);
     }
 
     /// Something of a domain has come to its end; with the last of it, all is said.
-    fn done(&mut self, turn: &mut Turn<'_>, of: &Of) {
+    fn done(&mut self, cx: &mut Context<'_>, of: &Of) {
         let Some(trial) = self.trials.get_mut(&of.certificate) else { return };
         let Some(way) = trial.ways.get_mut(of.way).filter(|_| trial.number == of.trial) else {
             return;
@@ -427,9 +427,9 @@ impl Routes {
         let findings = way.conclude();
         if findings.is_empty() {
             let line = Record::debug("route", "nothing is amiss").with("name", &way.domain);
-            turn.log(line.with("addresses", way.asked.len()));
+            cx.log(line.with("addresses", way.asked.len()));
         }
-        findings.iter().for_each(|finding| say(turn, &of.certificate, finding));
+        findings.iter().for_each(|finding| say(cx, &of.certificate, finding));
         trial.findings.extend(findings);
         if trial.findings.is_empty() && trial.ways.iter().all(|way| way.open == 0) {
             self.trials.remove(&of.certificate);
@@ -457,8 +457,8 @@ fn judge(question: &Question, response: &Response) -> Answered {
 }
 
 /// A CA knows no search list.
-fn resolve(turn: &mut Turn<'_>, client: &mut Client<Owner>, name: &str) -> RequestId {
-    client.resolve_within(turn, STEP, &Host::Name(format!("{name}.")), ANSWER_TIMEOUT)
+fn resolve(cx: &mut Context<'_>, client: &mut Client<Owner>, name: &str) -> RequestId {
+    client.resolve_within(cx, STEP, &Host::Name(format!("{name}.")), ANSWER_TIMEOUT)
 }
 
 fn outgoing(question: &Question) -> Outgoing {
@@ -473,7 +473,7 @@ fn outgoing(question: &Question) -> Outgoing {
     }
 }
 
-fn say(turn: &mut Turn<'_>, certificate: &Domain, finding: &Finding) {
+fn say(cx: &mut Context<'_>, certificate: &Domain, finding: &Finding) {
     if finding.said {
         return;
     }
@@ -486,5 +486,5 @@ fn say(turn: &mut Turn<'_>, certificate: &Domain, finding: &Finding) {
         [] => line,
         _ => line.with(finding.place.field(), finding.listed()),
     };
-    turn.log(line.with("error", &finding.complaint).hinted(finding.complaint.hint));
+    cx.log(line.with("error", &finding.complaint).hinted(finding.complaint.hint));
 }

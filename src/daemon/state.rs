@@ -1,7 +1,7 @@
 //! What must survive a restart: `state.json`, with the key of a certificate that is being issued.
 //! Losing it costs no stored certificate.
 //! Pure: text in, text out. A file that is none of ours is damaged as a whole; within one of ours, a
-//! member that makes no sense is passed over, so that the rest is kept.
+//! member that makes no sense is skipped, so that the rest is kept.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,8 +14,8 @@ use crate::acme::order::Resume;
 use crate::acme::renewal_info::Window;
 use crate::daemon::budget::Budget;
 use crate::daemon::model::{
-    AccountMemory, Advice, AppChanges, Attempt, CaMemory, CertificateMemory, Life, NameChanges,
-    Source, Trouble, UpToDate, When,
+    AccountState, AppChanges, Attempt, CaState, CertificateRecord, CertificateState, NameChanges,
+    RenewalInfo, RetryState, Source, UpToDate, When,
 };
 
 use crate::domain::Domain;
@@ -29,8 +29,8 @@ use crate::url::Url;
 mod read;
 mod write;
 
-pub use read::MemoryReader;
-pub use write::MemoryWriter;
+pub use read::StateReader;
+pub use write::StateWriter;
 
 /// The version of the format that is written.
 const VERSION: u64 = 2;
@@ -39,42 +39,42 @@ const VERSIONS_READ: [u64; 2] = [1, VERSION];
 
 /// The daemon's memory.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Memory {
+pub struct SavedState {
     /// A certificate was written, and not every load balancer has acknowledged a reload since.
     pub reload_owed: bool,
     /// Who had loaded all that was written, where no reload was owed.
     pub reloaded: UpToDate,
     /// What is known to each CA, by the URL of its directory.
-    pub cas: FlatMap<String, CaMemory>,
+    pub cas: FlatMap<String, CaState>,
     /// Certificates by their file names.
-    pub certificates: BTreeMap<Domain, CertificateMemory>,
+    pub certificates: BTreeMap<Domain, CertificateState>,
 }
 
 /// `state.json` is not what this program writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;
 
-impl Memory {
-    /// Reads `state.json`. Unknown members are passed over.
+impl SavedState {
+    /// Reads `state.json`. Unknown members are skipped.
     ///
     /// # Errors
     /// It is no JSON object of a known version.
-    pub fn parse(bytes: &[u8]) -> Result<Memory, Damaged> {
-        let mut reading = MemoryReader::new(bytes.to_vec());
+    pub fn parse(bytes: &[u8]) -> Result<SavedState, Damaged> {
+        let mut reading = StateReader::new(bytes.to_vec());
         while !reading.read(usize::MAX)? {}
         reading.finish()
     }
 
     /// The content of `state.json`.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut text = MemoryWriter::new(self.reload_owed, &self.reloaded, &self.cas);
+        let mut text = StateWriter::new(self.reload_owed, &self.reloaded, &self.cas);
         text.add(self.certificates.iter());
         text.finish()
     }
 }
 
 /// What all of `state.json` but the certificates says.
-fn read_head(value: &Map<String, Value>) -> Result<Memory, Damaged> {
+fn read_head(value: &Map<String, Value>) -> Result<SavedState, Damaged> {
     let member = |name: &str| value.get(name).unwrap_or(&Value::Null);
     let version = member("version").as_u64().ok_or(Damaged)?;
     if !VERSIONS_READ.contains(&version) {
@@ -85,7 +85,7 @@ fn read_head(value: &Map<String, Value>) -> Result<Memory, Damaged> {
     let reloaded = members(member("reloaded"))
         .map(|(url, addresses)| (url.clone(), read_addresses(addresses)))
         .collect();
-    Ok(Memory { reload_owed, reloaded, cas, certificates: BTreeMap::new() })
+    Ok(SavedState { reload_owed, reloaded, cas, certificates: BTreeMap::new() })
 }
 
 fn read_addresses(value: &Value) -> FlatSet<IpAddr> {
@@ -111,11 +111,11 @@ fn names(value: &Value) -> Vec<Domain> {
     list.filter_map(|name| Domain::parse(name.as_str()?).ok()).collect()
 }
 
-fn read_ca(value: &Value) -> CaMemory {
+fn read_ca(value: &Value) -> CaState {
     let account = &value["account"];
     let account = match (text(&account["url"]), text(&account["thumbprint"])) {
         (Some(url), Some(thumbprint)) => {
-            Some(AccountMemory { url, thumbprint, contact: text(&account["contact"]) })
+            Some(AccountState { url, thumbprint, contact: text(&account["contact"]) })
         }
         _ => None,
     };
@@ -124,14 +124,14 @@ fn read_ca(value: &Value) -> CaMemory {
     let names_max = members(&value["names_max"]);
     let names_max = names_max.filter_map(|(profile, it)| Some((profile.clone(), limit(it)?)));
     let names_max = names_max.collect();
-    CaMemory { account, not_before, names_max, budget: Budget::from_json(&value["budget"]) }
+    CaState { account, not_before, names_max, budget: Budget::from_json(&value["budget"]) }
 }
 
-fn read_certificate(value: &Value) -> CertificateMemory {
+fn read_certificate(value: &Value) -> CertificateState {
     let source = read_source(&value["source"]);
     // Names that nobody asked for are not written again.
     let names = source.as_ref().map(|_| names(&value["source"]["names"]));
-    CertificateMemory {
+    CertificateState {
         source,
         names: names.unwrap_or_default().into(),
         life: read_life(&value["life"]),
@@ -147,23 +147,23 @@ fn read_source(value: &Value) -> Option<Source> {
     Some(Source { app: text(&value["app"])?, version: text(&value["version"])? })
 }
 
-fn read_troubles(value: &Value) -> FlatMap<Domain, Trouble> {
+fn read_troubles(value: &Value) -> FlatMap<Domain, RetryState> {
     let read = |(name, it): (&String, _)| Some((Domain::parse(name).ok()?, read_trouble(it)?));
     members(value).filter_map(read).collect()
 }
 
-fn read_life(value: &Value) -> Option<Life> {
+fn read_life(value: &Value) -> Option<CertificateRecord> {
     let advice = &value["advice"];
     let window = match (time(&advice["start"]), time(&advice["end"])) {
         (Some(start), Some(end)) if start < end => Some(Window { start, end }),
         _ => None,
     };
-    Some(Life {
+    Some(CertificateRecord {
         serial: text(&value["serial"])?,
         directory: text(&value["directory"]),
         issued: time(&value["issued"]),
         renewal: time(&value["renewal"])?,
-        advice: Advice {
+        advice: RenewalInfo {
             window,
             ask_at: time(&advice["ask_at"]),
             failures: count(&advice["failures"]),
@@ -177,7 +177,7 @@ fn count(value: &Value) -> u32 {
     value.as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
 }
 
-fn read_trouble(value: &Value) -> Option<Trouble> {
+fn read_trouble(value: &Value) -> Option<RetryState> {
     let retry = match value["retry"].as_str() {
         Some("never") => When::Never,
         _ => When::At(time(&value["retry"])?),
@@ -188,7 +188,7 @@ fn read_trouble(value: &Value) -> Option<Trouble> {
     let failures = count(&value["failures"]);
     let until_restart = value["until_restart"].as_bool() == Some(true);
     let app_changes = read_app_changes(&value["app_changes"]);
-    Some(Trouble { failures, error, retry, not_before, until_restart, app_changes })
+    Some(RetryState { failures, error, retry, not_before, until_restart, app_changes })
 }
 
 fn read_app_changes(value: &Value) -> AppChanges {

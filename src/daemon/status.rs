@@ -3,11 +3,11 @@
 
 use crate::daemon::budget::Left;
 use crate::daemon::certificates::{Certificates, Counts};
-use crate::daemon::front::{ChallengeCounts, ReportRequest};
 use crate::daemon::guard::Guard;
 use crate::daemon::issuer::Issuer;
 use crate::daemon::reloader::Reloader;
 use crate::daemon::routes::Routes;
+use crate::daemon::server::{ChallengeCounts, ReportRequest};
 use crate::daemon::watcher::Watcher;
 use crate::http::ServerResponse;
 use crate::time::UnixTime;

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{Config, Mode};
-use crate::daemon::model::{CertificateMemory, Source};
-use crate::daemon::state::Memory;
+use crate::daemon::model::{CertificateState, Source};
+use crate::daemon::state::SavedState;
 
 use crate::domain::Domain;
 use crate::keys::Keys;
-use crate::seam::{
-    Change, ConnId, Door, Input, Inventory, Load, Loaded, Machine as _, Output, Signal,
+use crate::machine::{
+    Change, ConnId, Input, Inventory, ListenerKind, Load, Loaded, Machine as _, Output, Signal,
 };
-use crate::seam::{StoreError, StoreErrorKind};
+use crate::machine::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::testing::{Bench, ODD_CERTIFICATE, ODD_KEY, config};
 
@@ -21,7 +21,7 @@ use super::Daemon;
 /// Tells the daemon something; all that it wants, without the wait at the end.
 fn tell(daemon: &mut Daemon, bench: &mut Bench, input: Input<'_>) -> Vec<Output> {
     let now = bench.now;
-    let keys: &mut dyn Keys = bench.turn().keys;
+    let keys: &mut dyn Keys = bench.cx().keys;
     daemon.handle_input(now, input, keys);
     let next = || Some(daemon.poll_output()).filter(|output| !matches!(output, Output::Wait(_)));
     std::iter::from_fn(next).collect()
@@ -88,9 +88,10 @@ fn how_it_stands_is_said_when_that_changes_and_never_at_a_strangers_word() {
     let opened = Loaded::Storage(Ok(Inventory::default()));
     let outputs = tell(&mut daemon, &mut bench, Input::Loaded(opened));
     assert_eq!(told(&outputs), ["0 certificates valid; Marathon not attached"]);
-    for input in
-        [Input::Accepted(stranger, listening, Door::Public), Input::Received(stranger, b"GET / HT")]
-    {
+    for input in [
+        Input::Accepted(stranger, listening, ListenerKind::Public),
+        Input::Received(stranger, b"GET / HT"),
+    ] {
         assert!(told(&tell(&mut daemon, &mut bench, input)).is_empty());
     }
 }
@@ -102,7 +103,7 @@ fn what_is_due_is_done_however_much_strangers_say() {
     tell(&mut daemon, &mut bench, Input::Started { listening });
     tell(&mut daemon, &mut bench, Input::Loaded(locked()));
     let stranger = ConnId::Accepted(0);
-    tell(&mut daemon, &mut bench, Input::Accepted(stranger, listening, Door::Public));
+    tell(&mut daemon, &mut bench, Input::Accepted(stranger, listening, ListenerKind::Public));
     let looks = |outputs: &[Output]| {
         outputs.iter().any(|output| matches!(output, Output::Load(Load::Storage)))
     };
@@ -119,10 +120,10 @@ fn remembered(count: usize) -> Vec<u8> {
     let certificate = |number: usize| {
         let source = Some(Source { app: format!("/{number}"), version: "1".into() });
         let name = Domain::parse(&format!("n{number:05}.example.org")).expect("a name");
-        (name, CertificateMemory { source, ..CertificateMemory::default() })
+        (name, CertificateState { source, ..CertificateState::default() })
     };
     let certificates = (0..count).map(certificate).collect();
-    Memory { certificates, ..Memory::default() }.to_bytes()
+    SavedState { certificates, ..SavedState::default() }.to_bytes()
 }
 
 #[test]
@@ -168,6 +169,6 @@ fn the_memory_of_very_many_is_read_and_written_in_turns_and_goes_before_all_else
         Output::Store { change: Change::State(bytes), .. } => Some(bytes.clone()),
         other => panic!("{other:?} goes before the memory"),
     });
-    let written = Memory::parse(&first.expect("the memory")).expect("it is whole");
+    let written = SavedState::parse(&first.expect("the memory")).expect("it is whole");
     assert!(written.reload_owed && written.certificates.len() == COUNT);
 }

@@ -11,18 +11,18 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
-use crate::daemon::model::Wishes;
+use crate::daemon::model::DesiredCertificates;
 use crate::daemon::owner::{Owner, WatcherRequest};
 use crate::daemon::queues::Queues;
 
+use crate::context::Context;
 use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
 use crate::log::{Record, message};
+use crate::machine::StoreError;
 use crate::marathon::event;
-use crate::seam::StoreError;
 use crate::secret::Secret;
 use crate::time::{Instant, UnixTime};
-use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
 mod gather;
@@ -56,8 +56,8 @@ const SECOND_LOOK: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The certificates, by the first of their names, which names their files.
-    pub certificates: Arc<Wishes>,
-    /// Labels and apps that were passed over, ready for the log, each once.
+    pub certificates: Arc<DesiredCertificates>,
+    /// Labels and apps that were skipped, ready for the log, each once.
     pub oddities: BTreeSet<Oddity>,
     /// Names that no public CA could certify, or that could not be stored.
     pub rejected_domains: usize,
@@ -78,7 +78,7 @@ pub struct SkippedCounts {
     pub other_app: usize,
 }
 
-/// Something in an app that was passed over.
+/// Something in an app that was skipped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Oddity {
     /// The app's id, as far as it could be read; empty where it is about several apps.
@@ -169,66 +169,66 @@ impl Watcher {
     /// certificates for. When it knew apps, a list without any is doubted from the start.
     pub fn start(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
-        before: Wishes,
+        before: DesiredCertificates,
         knew_apps: bool,
     ) {
         self.holders = Holders::of(Arc::new(before));
         self.doubts_empty = knew_apps;
-        self.stream.open_at(turn.now.mono);
-        self.sync_at = Some(turn.now.mono + ATTACH_PATIENCE);
-        self.handle_timeout(turn, client);
+        self.stream.open_at(cx.now.mono);
+        self.sync_at = Some(cx.now.mono + ATTACH_PATIENCE);
+        self.handle_timeout(cx, client);
     }
 
     /// Syncs now: the operator asked.
-    pub fn sync_now(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
-        self.sync_at = Some(turn.now.mono);
+    pub fn sync_now(&mut self, cx: &mut Context<'_>, client: &mut Client<Owner>) {
+        self.sync_at = Some(cx.now.mono);
         if let Some(token) = &mut self.token {
             token.expire();
         }
-        self.handle_timeout(turn, client);
+        self.handle_timeout(cx, client);
     }
 
     /// Takes in what came of a request of ours; gives what is wanted when a sync is complete.
     pub fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         (of, request): (WatcherRequest, RequestId),
         event: ClientEvent,
     ) -> Option<&Wanted> {
         match of {
             WatcherRequest::Stream => {
-                for news in self.stream.handle_event(turn, client, request, event) {
-                    self.heed(turn, news);
+                for news in self.stream.handle_event(cx, client, request, event) {
+                    self.heed(cx, news);
                 }
-                self.handle_timeout(turn, client);
+                self.handle_timeout(cx, client);
                 None
             }
             WatcherRequest::Sync => {
-                let news = self.sync.handle_event(turn, client, (request, event), &self.holders)?;
-                let counts = self.sync_ended(turn, news);
-                self.handle_timeout(turn, client);
+                let news = self.sync.handle_event(cx, client, (request, event), &self.holders)?;
+                let counts = self.sync_ended(cx, news);
+                self.handle_timeout(cx, client);
                 counts.then_some(&self.wanted)
             }
         }
     }
 
     /// Handles the end of a sync; whether what it says counts.
-    fn sync_ended(&mut self, turn: &mut Turn<'_>, news: SyncNews) -> bool {
+    fn sync_ended(&mut self, cx: &mut Context<'_>, news: SyncNews) -> bool {
         match news {
             SyncNews::Failed(problem) => {
-                self.sync_failed(turn, problem);
+                self.sync_failed(cx, problem);
                 false
             }
             SyncNews::Complete(news) => {
                 let is_news = news.is_some() || self.empty_since.is_some();
                 if let Some(wanted) = news {
-                    self.take_in(turn, wanted);
+                    self.take_in(cx, wanted);
                 }
-                self.synced(turn);
-                let is_believed = self.is_believed(turn);
+                self.synced(cx);
+                let is_believed = self.is_believed(cx);
                 if is_believed && is_news {
                     self.holders = Holders::of(Arc::clone(&self.wanted.certificates));
                 }
@@ -237,21 +237,21 @@ impl Watcher {
         }
     }
 
-    fn sync_failed(&mut self, turn: &mut Turn<'_>, problem: Complaint) {
+    fn sync_failed(&mut self, cx: &mut Context<'_>, problem: Complaint) {
         self.counts.syncs_failed += 1;
-        let pause = self.sync_backoff.pause(turn.keys);
-        self.plan(turn.now.mono + pause);
+        let pause = self.sync_backoff.pause(cx.keys);
+        self.plan(cx.now.mono + pause);
         let line = Record::error("marathon", message::SYNC_FAILED).with("error", &problem);
-        turn.log(line.with("next_try", turn.now.wall.plus(pause)).hinted(problem.hint));
+        cx.log(line.with("next_try", cx.now.wall.plus(pause)).hinted(problem.hint));
         self.status.problem = Some(problem);
     }
 
-    fn heed(&mut self, turn: &mut Turn<'_>, news: StreamNews) {
+    fn heed(&mut self, cx: &mut Context<'_>, news: StreamNews) {
         match news {
             StreamNews::Attached => {
                 self.status.attached = true;
                 self.counts.attachments += 1;
-                self.plan(turn.now.mono + ATTACH_PATIENCE);
+                self.plan(cx.now.mono + ATTACH_PATIENCE);
             }
             StreamNews::Lost(problem) => {
                 self.status.attached = false;
@@ -259,21 +259,21 @@ impl Watcher {
             }
             StreamNews::Event(event) => {
                 *self.counts.events.get_or_insert_with(event.name, u64::default) += 1;
-                self.heed_event(turn, event.relevance);
+                self.heed_event(cx, event.relevance);
             }
         }
     }
 
-    fn heed_event(&mut self, turn: &Turn<'_>, relevance: event::Relevance) {
+    fn heed_event(&mut self, cx: &Context<'_>, relevance: event::Relevance) {
         match relevance {
-            event::Relevance::Attached => self.plan(turn.now.mono),
+            event::Relevance::Attached => self.plan(cx.now.mono),
             event::Relevance::MayPrecedeChange => {
                 // The change itself usually follows within the burst, with an event of its own.
-                self.plan(turn.now.mono + BURST);
-                self.second_look_at = Some(turn.now.mono + SECOND_LOOK);
+                self.plan(cx.now.mono + BURST);
+                self.second_look_at = Some(cx.now.mono + SECOND_LOOK);
             }
             event::Relevance::FollowsChange => {
-                let now = turn.now.mono;
+                let now = cx.now.mono;
                 self.plan(self.synced_at.map_or(now, |last| (last + BURST).max(now)));
                 self.second_look_at = None;
             }
@@ -286,7 +286,7 @@ impl Watcher {
     }
 
     /// A list says something new. Of what is odd about it that is said which was not so before.
-    fn take_in(&mut self, turn: &mut Turn<'_>, wanted: Wanted) {
+    fn take_in(&mut self, cx: &mut Context<'_>, wanted: Wanted) {
         self.counts.apps = wanted.apps;
         self.counts.rejected_domains = wanted.rejected_domains;
         self.counts.skipped = wanted.skipped;
@@ -295,31 +295,31 @@ impl Watcher {
             let about = about.into_iter().filter(|(_, text)| !text.is_empty());
             let line = Record::warn("sync", &*oddity.text);
             let line = about.fold(line, |line, (key, text)| line.with(key, text));
-            turn.log(line.hinted(oddity.hint));
+            cx.log(line.hinted(oddity.hint));
         }
         self.wanted = wanted;
     }
 
-    fn synced(&mut self, turn: &mut Turn<'_>) {
+    fn synced(&mut self, cx: &mut Context<'_>) {
         if self.sync_backoff.failures() > 0 {
             let line =
                 Record::info("marathon", "sync succeeded again").ends(&[message::SYNC_FAILED]);
-            turn.log(line.with("failures", self.sync_backoff.failures()));
+            cx.log(line.with("failures", self.sync_backoff.failures()));
         }
         self.sync_backoff.reset();
         self.counts.syncs_complete += 1;
-        self.plan(turn.now.mono + SYNC_INTERVAL);
-        self.status.last_sync = Some(turn.now.wall);
+        self.plan(cx.now.mono + SYNC_INTERVAL);
+        self.status.last_sync = Some(cx.now.wall);
         self.status.problem = None;
         let line = Record::debug("sync", "complete").with("apps", self.wanted.apps);
-        turn.log(line.with("certificates", self.wanted.certificates.len()));
+        cx.log(line.with("certificates", self.wanted.certificates.len()));
     }
 
     /// The CA accepts no more names in one certificate: gives what is wanted, split by that, when it was
     /// split otherwise before. Until the first list is read, there is nothing to split.
-    pub fn limit_names(&mut self, turn: &mut Turn<'_>, names_max: usize) -> Option<&Wanted> {
+    pub fn limit_names(&mut self, cx: &mut Context<'_>, names_max: usize) -> Option<&Wanted> {
         let wanted = self.sync.limit_names(names_max, &self.holders)?;
-        self.take_in(turn, wanted);
+        self.take_in(cx, wanted);
         if self.empty_since.is_some() {
             // A list that is doubted does not count yet.
             return None;
@@ -329,12 +329,12 @@ impl Watcher {
     }
 
     /// Whether the last list says what is wanted.
-    fn is_believed(&mut self, turn: &mut Turn<'_>) -> bool {
-        let now = turn.now.mono;
+    fn is_believed(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = cx.now.mono;
         if self.wanted.apps == 0 && self.doubts_empty {
             if self.empty_since.is_none() {
                 let message = "no app is listed any more, waiting whether it stays so";
-                turn.log(Record::warn("sync", message));
+                cx.log(Record::warn("sync", message));
             }
             let until = *self.empty_since.get_or_insert(now) + EMPTY_PATIENCE;
             if until > now {
@@ -354,40 +354,40 @@ impl Watcher {
     /// Takes in what that file holds.
     pub fn token_read(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         file: Result<Secret, StoreError>,
     ) {
         let Some(token) = &mut self.token else { return };
-        if let Some(credentials) = token.read(turn, file) {
+        if let Some(credentials) = token.read(cx, file) {
             self.stream.ask_with(&credentials);
             self.sync.ask_with(&credentials);
         }
-        self.handle_timeout(turn, client);
+        self.handle_timeout(cx, client);
     }
 
     /// Starts what is due. Where a token is used nothing is asked with one that may be old.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>, client: &mut Client<Owner>) {
         if self.token.as_ref().is_some_and(Token::is_awaited) {
             return;
         }
-        let is_due = self.poll_timeout().is_some_and(|at| at <= turn.now.mono);
+        let is_due = self.poll_timeout().is_some_and(|at| at <= cx.now.mono);
         if is_due && self.token.as_mut().is_some_and(|token| !token.is_fresh()) {
             return;
         }
-        self.stream.handle_timeout(turn, client);
-        if let Some(SyncNews::Failed(problem)) = self.sync.handle_timeout(turn, client) {
-            self.sync_failed(turn, problem);
+        self.stream.handle_timeout(cx, client);
+        if let Some(SyncNews::Failed(problem)) = self.sync.handle_timeout(cx, client) {
+            self.sync_failed(cx, problem);
         }
-        if self.second_look_at.is_some_and(|at| at <= turn.now.mono) {
+        if self.second_look_at.is_some_and(|at| at <= cx.now.mono) {
             self.second_look_at = None;
-            self.plan(turn.now.mono);
+            self.plan(cx.now.mono);
         }
         // What changes while a sync runs is seen by the next one, not by the one under way.
-        if self.sync_at.is_some_and(|at| at <= turn.now.mono) && self.sync.is_resting() {
+        if self.sync_at.is_some_and(|at| at <= cx.now.mono) && self.sync.is_resting() {
             self.sync_at = None;
-            self.synced_at = Some(turn.now.mono);
-            self.sync.start(turn, client);
+            self.synced_at = Some(cx.now.mono);
+            self.sync.start(cx, client);
         }
     }
 
@@ -424,7 +424,7 @@ impl Watcher {
         &self.counts
     }
 
-    /// What was passed over in the last complete list.
+    /// What was skipped in the last complete list.
     pub fn oddities(&self) -> impl ExactSizeIterator<Item = &Oddity> {
         self.wanted.oddities.iter()
     }
@@ -463,11 +463,11 @@ impl Round {
 
     /// Moves on; the pause before the next one is asked: none while there is one that was not
     /// asked in this round.
-    fn next(&mut self, turn: &mut Turn<'_>) -> Duration {
+    fn next(&mut self, cx: &mut Context<'_>) -> Duration {
         self.failed += 1;
         self.at = (self.at + 1) % self.urls.len();
         if self.failed.is_multiple_of(self.urls.len()) {
-            self.backoff.pause(turn.keys)
+            self.backoff.pause(cx.keys)
         } else {
             Duration::ZERO
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::daemon::owner::Owner;
-use crate::seam::{CloseReason, ConnId, Load, Output, Tls, Trust};
+use crate::machine::{CloseReason, ConnId, Load, Output, Tls, Trust};
 use crate::testing::Bench;
 
 /// A client, the time, and what waits to be answered.
@@ -61,7 +61,7 @@ impl Wire {
                     if self.refusing.contains(&to.ip()) {
                         self.close(conn, CloseReason::Refused);
                     } else {
-                        self.client.handle_connected(&mut self.bench.turn(), conn);
+                        self.client.handle_connected(&mut self.bench.cx(), conn);
                     }
                 }
                 Output::Send { conn, bytes } => {
@@ -75,7 +75,7 @@ impl Wire {
                 }
                 Output::Load(Load::NameService) => {
                     let Wire { bench, client, hosts, .. } = self;
-                    client.handle_name_service(&mut bench.turn(), b"", hosts.as_bytes());
+                    client.handle_name_service(&mut bench.cx(), b"", hosts.as_bytes());
                 }
                 // Other lookups are the client's own tests' matter.
                 _ => {}
@@ -85,13 +85,13 @@ impl Wire {
     }
 
     pub(crate) fn answer(&mut self, conn: ConnId, text: &str) {
-        self.client.handle_received(&mut self.bench.turn(), conn, text.as_bytes());
+        self.client.handle_received(&mut self.bench.cx(), conn, text.as_bytes());
     }
 
     pub(crate) fn close(&mut self, conn: ConnId, reason: CloseReason) {
         self.connections.remove(&conn);
         self.glances.remove(&conn);
-        self.client.handle_closed(&mut self.bench.turn(), conn, reason);
+        self.client.handle_closed(&mut self.bench.cx(), conn, reason);
     }
 
     pub(crate) fn is_open(&self, conn: ConnId) -> bool {
@@ -104,7 +104,7 @@ impl Wire {
 
     pub(crate) fn pass(&mut self, duration: Duration) {
         self.bench.pass(duration);
-        self.client.handle_timeout(&mut self.bench.turn());
+        self.client.handle_timeout(&mut self.bench.cx());
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::seam::CloseReason;
+use crate::machine::CloseReason;
 
 /// Response codes (RFC 1035 section 4.1.1) by their names in the IANA registry of DNS RCODEs.
 const CODE_NAMES: [&str; 6] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];

@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::context::Context;
 use crate::flat::FlatMap;
 use crate::log::Record;
-use crate::seam::CloseReason;
+use crate::machine::CloseReason;
 use crate::time::Instant;
-use crate::turn::Turn;
 
 use super::config::{Flag, Hosts, ResolvConf};
 use super::error::{DnsError, Replies, Reply};
@@ -122,11 +122,11 @@ impl Resolver {
 
     /// Reads `/etc/resolv.conf` and `/etc/hosts` for the lookups from now on. Settings that have no effect
     /// are logged once, until the file has others.
-    pub fn configure(&mut self, turn: &mut Turn<'_>, resolv_conf: &[u8], hosts: &[u8]) {
+    pub fn configure(&mut self, cx: &mut Context<'_>, resolv_conf: &[u8], hosts: &[u8]) {
         let conf = ResolvConf::parse(resolv_conf);
         if conf.ignored != self.conf.ignored && !conf.ignored.is_empty() {
             let record = Record::warn("dns", "settings in /etc/resolv.conf are ignored");
-            turn.log(record.with("settings", conf.ignored.join("; ")));
+            cx.log(record.with("settings", conf.ignored.join("; ")));
         }
         self.servers.configure(&conf.servers);
         self.conf = conf;
@@ -134,7 +134,13 @@ impl Resolver {
     }
 
     /// Starts a lookup. It ends before the deadline if its timeouts are handled in time.
-    pub fn lookup(&mut self, turn: &mut Turn<'_>, lookup: LookupId, name: &str, deadline: Instant) {
+    pub fn lookup(
+        &mut self,
+        cx: &mut Context<'_>,
+        lookup: LookupId,
+        name: &str,
+        deadline: Instant,
+    ) {
         let literal = name.parse::<IpAddr>().ok().map(|address| vec![address]);
         if let Some(addresses) = literal.or_else(|| self.hosts.addresses(name)) {
             return self.answer(lookup, Ok(addresses));
@@ -153,7 +159,7 @@ impl Resolver {
             replies: Vec::new(),
         };
         self.lookups.insert(lookup, started);
-        self.ask_first(turn, lookup);
+        self.ask_first(cx, lookup);
     }
 
     /// The names to try: as it is first when it has enough dots, else last.
@@ -173,41 +179,41 @@ impl Resolver {
     }
 
     /// Asks for the current candidate: both families at once, or as the options say.
-    fn ask_first(&mut self, turn: &mut Turn<'_>, id: LookupId) {
+    fn ask_first(&mut self, cx: &mut Context<'_>, id: LookupId) {
         let Some(lookup) = self.lookups.get_mut(&id) else { return };
         self.servers.rotate();
         if self.conf.has(Flag::NoAaaa) {
             lookup.v6 = Some(Ok(Vec::new()));
         } else if !self.conf.has(Flag::SingleRequest) {
-            self.ask(turn, id, Family::V6);
+            self.ask(cx, id, Family::V6);
         }
-        self.ask(turn, id, Family::V4);
+        self.ask(cx, id, Family::V4);
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_>, lookup: LookupId, family: Family) {
+    fn ask(&mut self, cx: &mut Context<'_>, lookup: LookupId, family: Family) {
         let name = self.lookups.get(&lookup).and_then(|lookup| lookup.candidates.front());
         let Some(name) = name.cloned() else { return };
-        let order = self.servers.order(turn.now.mono, self.conf.has(Flag::Rotate));
+        let order = self.servers.order(cx.now.mono, self.conf.has(Flag::Rotate));
         let attempts = usize::try_from(self.conf.attempts).unwrap_or(1);
         let next = order.repeat(attempts).into();
         let round = order.len().max(1);
-        self.ask_server(turn, Question { lookup, family, name, next, round });
+        self.ask_server(cx, Question { lookup, family, name, next, round });
     }
 
     /// Asks the next server, when there is one left.
-    fn ask_server(&mut self, turn: &mut Turn<'_>, mut question: Question) {
+    fn ask_server(&mut self, cx: &mut Context<'_>, mut question: Question) {
         let Some(lookup) = self.lookups.get(&question.lookup) else { return };
         let Some(server) = question.next.pop_front() else {
             let error = DnsError::of_replies(lookup.replies.clone());
-            return self.note(turn, question.lookup, question.family, Err(error));
+            return self.note(cx, question.lookup, question.family, Err(error));
         };
-        let now = turn.now.mono;
+        let now = cx.now.mono;
         // This server, those that follow in this round, and the caller.
         let sharers = u32::try_from(question.next.len() % question.round + 2).unwrap_or(u32::MAX);
         let share = lookup.deadline.since(now) / sharers;
         let asked = Query {
             question,
-            id: (turn.keys.random() >> 48) as u16,
+            id: (cx.keys.random() >> 48) as u16,
             server,
             edns: self.conf.has(Flag::Edns) && self.servers.takes_edns(server),
             deadline: now + self.conf.timeout.min(share),
@@ -247,10 +253,10 @@ impl Resolver {
         Some(closed)
     }
 
-    /// Takes in a datagram. One that comes from elsewhere or answers something else is passed over.
+    /// Takes in a datagram. One that comes from elsewhere or answers something else is skipped.
     pub fn handle_datagram(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         query: QueryId,
         from: SocketAddr,
         bytes: &[u8],
@@ -268,7 +274,7 @@ impl Resolver {
                     self.open_stream(asked);
                 }
             }
-            Some(answer) => self.answered(turn, query, answer),
+            Some(answer) => self.answered(cx, query, answer),
             None => {}
         }
     }
@@ -276,11 +282,11 @@ impl Resolver {
     /// The query's socket could not be opened, or reported an error such as ECONNREFUSED.
     pub fn handle_datagram_failed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         query: QueryId,
         reason: CloseReason,
     ) {
-        self.fail(turn, query, Reply::Failed(reason));
+        self.fail(cx, query, Reply::Failed(reason));
     }
 
     /// Asks by TCP, within the server's share of the time.
@@ -292,7 +298,7 @@ impl Resolver {
     }
 
     /// The query's connection stands.
-    pub fn handle_stream_connected(&mut self, _turn: &mut Turn<'_>, query: QueryId) {
+    pub fn handle_stream_connected(&mut self, _turn: &mut Context<'_>, query: QueryId) {
         let Some(asked) = self.queries.get(&query) else { return };
         let message = asked.message();
         let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
@@ -302,7 +308,7 @@ impl Resolver {
 
     /// Takes in bytes of the query's connection, split anywhere; their length is bounded by its two
     /// bytes.
-    pub fn handle_stream_received(&mut self, turn: &mut Turn<'_>, query: QueryId, bytes: &[u8]) {
+    pub fn handle_stream_received(&mut self, cx: &mut Context<'_>, query: QueryId, bytes: &[u8]) {
         let Some(asked) = self.queries.get_mut(&query) else { return };
         let Via::Stream { received } = &mut asked.via else { return };
         received.extend_from_slice(bytes);
@@ -311,22 +317,22 @@ impl Resolver {
         let Some(whole) = message.get(..length) else { return };
         let Question { name, family, .. } = &asked.question;
         match message::answer(whole, asked.id, name, *family) {
-            Some(Answer::Truncated) | None => self.fail(turn, query, Reply::Malformed),
-            Some(answer) => self.answered(turn, query, answer),
+            Some(Answer::Truncated) | None => self.fail(cx, query, Reply::Malformed),
+            Some(answer) => self.answered(cx, query, answer),
         }
     }
 
     /// The query's connection is gone, or could not be made.
     pub fn handle_stream_closed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         query: QueryId,
         reason: CloseReason,
     ) {
-        self.fail(turn, query, Reply::Failed(reason));
+        self.fail(cx, query, Reply::Failed(reason));
     }
 
-    fn answered(&mut self, turn: &mut Turn<'_>, query: QueryId, answer: Answer) {
+    fn answered(&mut self, cx: &mut Context<'_>, query: QueryId, answer: Answer) {
         let Some(asked) = self.queries.get(&query) else { return };
         let (server, edns) = (asked.server, asked.edns);
         let (reply, outcome) = match answer {
@@ -338,38 +344,38 @@ impl Resolver {
                 (Reply::Code(NO_SUCH_NAME), Err(DnsError::NoSuchName { server: server.ip() }))
             }
             Answer::Failure(FORMAT_ERROR | NOT_IMPLEMENTED) if edns => {
-                return self.ask_without_edns(turn, query);
+                return self.ask_without_edns(cx, query);
             }
-            Answer::Failure(code) => return self.fail(turn, query, Reply::Code(code)),
+            Answer::Failure(code) => return self.fail(cx, query, Reply::Code(code)),
             Answer::Truncated => return,
         };
         self.servers.answered(server);
         if let Some(Query { question, .. }) = self.close(query) {
             self.keep_reply(question.lookup, server, reply);
-            self.note(turn, question.lookup, question.family, outcome);
+            self.note(cx, question.lookup, question.family, outcome);
         }
     }
 
     /// Asks the same server once more, as a server that knows no EDNS requires (RFC 6891 section 7).
-    fn ask_without_edns(&mut self, turn: &mut Turn<'_>, query: QueryId) {
+    fn ask_without_edns(&mut self, cx: &mut Context<'_>, query: QueryId) {
         let Some(Query { mut question, server, .. }) = self.close(query) else { return };
         self.servers.rejects_edns(server);
         question.next.push_front(server);
-        self.ask_server(turn, question);
+        self.ask_server(cx, question);
     }
 
     /// A server has no result. The next one is asked, and this one comes later for the next names if it
     /// was silent or refused.
-    fn fail(&mut self, turn: &mut Turn<'_>, query: QueryId, reply: Reply) {
+    fn fail(&mut self, cx: &mut Context<'_>, query: QueryId, reply: Reply) {
         let Some(Query { question, server, .. }) = self.close(query) else { return };
         match reply {
             Reply::Code(code) if code != REFUSED => self.servers.answered(server),
             // Such as no free descriptor: the server has no part in it.
             Reply::Failed(CloseReason::Local(_)) => {}
-            _ => self.servers.failed(server, turn.now.mono),
+            _ => self.servers.failed(server, cx.now.mono),
         }
         self.keep_reply(question.lookup, server, reply);
-        self.ask_server(turn, question);
+        self.ask_server(cx, question);
     }
 
     fn keep_reply(&mut self, lookup: LookupId, server: SocketAddr, reply: Reply) {
@@ -380,10 +386,10 @@ impl Resolver {
         }
     }
 
-    fn note(&mut self, turn: &mut Turn<'_>, id: LookupId, family: Family, outcome: Outcome) {
+    fn note(&mut self, cx: &mut Context<'_>, id: LookupId, family: Family, outcome: Outcome) {
         let Some(lookup) = self.lookups.get_mut(&id) else { return };
         if outcome.is_ok() {
-            let now = turn.now.mono;
+            let now = cx.now.mono;
             lookup.grace_until = Some(now + GRACE.min(lookup.deadline.since(now) / 2));
         }
         match family {
@@ -391,16 +397,16 @@ impl Resolver {
             Family::V4 => lookup.v4 = Some(outcome),
         }
         if lookup.v6.is_some() && lookup.v4.is_some() {
-            return self.conclude(turn, id);
+            return self.conclude(cx, id);
         }
         let is_asked = |query: &Query| query.question.lookup == id;
         if !self.queries.values().any(is_asked) && family == Family::V4 {
-            self.ask(turn, id, Family::V6);
+            self.ask(cx, id, Family::V6);
         }
     }
 
     /// Answers with what there is, or goes on to the next candidate.
-    fn conclude(&mut self, turn: &mut Turn<'_>, id: LookupId) {
+    fn conclude(&mut self, cx: &mut Context<'_>, id: LookupId) {
         let Some(lookup) = self.lookups.get_mut(&id) else { return };
         let outcomes = [lookup.v6.take(), lookup.v4.take()];
         let found = outcomes.each_ref().map(|outcome| match outcome {
@@ -429,7 +435,7 @@ impl Resolver {
         }
         lookup.trouble = worst;
         lookup.grace_until = None;
-        self.ask_first(turn, id);
+        self.ask_first(cx, id);
     }
 
     fn answer(&mut self, lookup: LookupId, result: Result<Vec<IpAddr>, DnsError>) {
@@ -437,18 +443,18 @@ impl Resolver {
     }
 
     /// Goes on where a server or the other family took too long.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.mono;
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.mono;
         let late = self.queries.iter().filter(|(_, query)| query.deadline <= now);
         let late: Vec<QueryId> = late.map(|(id, _)| *id).collect();
         for query in late {
-            self.fail(turn, query, Reply::Silent);
+            self.fail(cx, query, Reply::Silent);
         }
         let over = |lookup: &Lookup| lookup.grace_until.is_some_and(|until| until <= now);
         let ids = self.lookups.iter().filter(|(_, lookup)| over(lookup));
         let ids: Vec<LookupId> = ids.map(|(id, _)| *id).collect();
         for lookup in ids {
-            self.conclude(turn, lookup);
+            self.conclude(cx, lookup);
         }
     }
 

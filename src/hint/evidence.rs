@@ -1,7 +1,7 @@
 //! From what happened to the hint; what a CA refuses is in `acme/evidence.rs`. Never guesses: what is
 //! not clear has no hint.
 
-use crate::seam::{CloseReason, StoreErrorKind, Trust};
+use crate::machine::{CloseReason, StoreErrorKind, Trust};
 
 use super::Hint;
 

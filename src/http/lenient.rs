@@ -35,7 +35,7 @@ pub(super) fn normalize(bytes: &[u8]) -> Result<Option<Normalized>, HttpError> {
     let Some(length) = ends.min() else { return Ok(None) };
     let mut lines = bytes[..length].split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     let (mut head, mut skipped) = (lines.next().unwrap_or_default().to_vec(), Vec::new());
-    // Nothing is there yet that a line could go on with.
+    // Nothing is there yet that a line could continue with.
     let mut is_kept = false;
     for line in lines.take_while(|line| !line.is_empty()) {
         let is_folded = line.starts_with(b" ") || line.starts_with(b"\t");

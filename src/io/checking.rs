@@ -5,7 +5,7 @@ use std::io;
 
 use crate::config::Config;
 use crate::keys::Keys as _;
-use crate::seam::Machine;
+use crate::machine::Machine;
 use crate::survey::Survey;
 
 use super::descriptors::Descriptors;

@@ -12,14 +12,14 @@ use rustix::net::{SendFlags, send, sockopt};
 use rustls::ClientConnection;
 use zeroize::Zeroizing;
 
-use crate::seam::{CloseReason, ConnId};
+use crate::machine::{CloseReason, ConnId};
 use crate::secret::SecretBytes;
 
 pub(super) mod linger;
 
 use linger::Linger;
 
-/// A connection of ours reads at most this in one turn, so that others get theirs.
+/// A connection of ours reads at most this in one iteration, so that others get theirs.
 const READ_BYTES_PER_TURN: usize = 256 * 1024;
 /// An accepted one reads at most this: what is pipelined is answered before more of it is read.
 const ACCEPTED_BYTES_PER_TURN: usize = 512;
@@ -93,7 +93,7 @@ pub(super) enum Pause {
     /// Until the socket is ready again.
     Ready,
     /// Until its next turn: more may be there to read.
-    Turn,
+    Context,
     /// For good.
     Gone,
 }
@@ -139,7 +139,7 @@ impl Conn {
         Conn { presents, ..self }
     }
 
-    /// Has the system tell when it can go on: when bytes come, and while something waits to be sent,
+    /// Has the system tell when it can continue: when bytes come, and while something waits to be sent,
     /// when they can leave. What is true already is told too.
     pub(super) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let wanted = if self.state == State::Connecting || self.has_unsent() {
@@ -196,7 +196,7 @@ impl Conn {
         }
     }
 
-    /// Acknowledges what a stranger has said, where no answer does so: that is a part of a request, as a
+    /// Acknowledges what a client has said, where no answer does so: that is a part of a request, as a
     /// rule, and the peer may hold the rest of it back until then (RFC 896).
     pub(super) fn acknowledge(&mut self) {
         if matches!(self.id, ConnId::Accepted(_))
@@ -209,7 +209,7 @@ impl Conn {
     }
 
     /// Does what the socket allows.
-    pub(super) fn turn(&mut self, news: &mut Vec<News>) -> Pause {
+    pub(super) fn cx(&mut self, news: &mut Vec<News>) -> Pause {
         match self.try_turn(news) {
             Ok(pause) => pause,
             Err(reason) => {
@@ -231,7 +231,7 @@ impl Conn {
         }
         let pause = self.read(news)?;
         // What was read may have to be answered by TLS itself. Without TLS nothing more can leave, and
-        // if it could, nothing would tell that the reading may go on.
+        // if it could, nothing would tell that the reading may continue.
         if matches!(self.wire, Wire::Tls(_)) {
             self.flush()?;
         }
@@ -266,7 +266,7 @@ impl Conn {
         }
     }
 
-    /// Memory that a stranger's answers take which wait to be sent, in bytes.
+    /// Memory that a client's answers take which wait to be sent, in bytes.
     pub(super) fn unsent_bytes(&self) -> usize {
         match &self.wire {
             Wire::Plain { unsent } => unsent.capacity(),
@@ -351,7 +351,7 @@ impl Conn {
                 Err(error) => return Err(reason(&error)),
             }
         }
-        Ok(Pause::Turn)
+        Ok(Pause::Context)
     }
 
     fn take_in(&mut self, plain: &[u8], news: &mut Vec<News>) -> Result<(), CloseReason> {

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::log::Record;
-use crate::seam::ACCEPTED_MAX;
+use crate::machine::ACCEPTED_MAX;
 
 use super::conn::linger::LINGERING_MAX;
 

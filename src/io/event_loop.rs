@@ -1,5 +1,5 @@
-//! The loop: waits for what happens, tells the machine, does what it says. One turn is one input; the
-//! clocks are read once a turn. Nothing here blocks but the disk, for a file at a time.
+//! The loop: waits for what happens, tells the machine, does what it says. One iteration handles one
+//! input; the clocks are read once per iteration. Nothing here blocks but the disk, for a file at a time.
 //!
 //! It sleeps until a socket is ready or the machine's deadline has come, and has no deadlines of its
 //! own but for connections that linger, for a stop that hangs, for accepting again after the system
@@ -19,8 +19,8 @@ use rustix::io::Errno;
 
 use crate::flat::{FlatMap, FlatSet};
 use crate::keys::Keys;
-use crate::seam::{Change, CloseReason, ConnId, Input, Load, Loaded, Machine, Output, Signal};
-use crate::seam::{SocketId, StoreError, Tls, Trust, Usage, WriteId};
+use crate::machine::{Change, CloseReason, ConnId, Input, Load, Loaded, Machine, Output, Signal};
+use crate::machine::{SocketId, StoreError, Tls, Trust, Usage, WriteId};
 use crate::time::Instant;
 
 use super::clock::Clock;
@@ -433,7 +433,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// The process ends: what can still leave at once does.
     fn flush_all(&mut self) {
         for conn in self.conns.values_mut() {
-            conn.turn(&mut Vec::new());
+            conn.cx(&mut Vec::new());
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::hint::Hint;
 /// late for some.
 const BACKLOG: i32 = 4096;
 /// What the system buffers for a connection in each direction, in bytes (it allows itself twice as much,
-/// socket(7)). Requests and answers are small, and strangers should not have more of the system's memory.
+/// socket(7)). Requests and answers are small, and clients should not have more of the system's memory.
 const SYSTEM_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The port cannot be had.

@@ -10,7 +10,7 @@ use crate::config::{Config, Listen};
 use crate::hint::Hint;
 use crate::keys::Keys as _;
 use crate::log::{Record, message};
-use crate::seam::{Change, Load, Loaded, Machine, StoreError};
+use crate::machine::{Change, Load, Loaded, Machine, StoreError};
 use crate::secret::Secret;
 
 pub mod activation;

@@ -8,7 +8,7 @@ use mio::net::UnixStream;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-use crate::seam::Signal;
+use crate::machine::Signal;
 
 /// The signals that the daemon heeds. The socket's other end is written by the handler.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::domain::Domain;
-use crate::seam::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
+use crate::machine::{Change, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use crate::secret::Secret;
 use crate::url;
 
@@ -175,7 +175,7 @@ impl<F: Files> Storage<F> {
                     result => result,
                 }
             }
-            Change::Beat => self.check_lock().and_then(|()| self.beat()),
+            Change::Heartbeat => self.check_lock().and_then(|()| self.beat()),
             Change::TakeOver { holder } => self.take_over(&holder),
             Change::Release => self.release(),
         }

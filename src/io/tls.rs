@@ -8,8 +8,8 @@ use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::config::Config;
+use crate::machine::{CloseReason, Tls, Trust};
 use crate::pki::read_certificates;
-use crate::seam::{CloseReason, Tls, Trust};
 use crate::url::Host;
 
 use super::clock::WallClock;

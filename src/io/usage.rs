@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::param::page_size;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::seam::Usage;
+use crate::machine::Usage;
 
 /// Measures.
 pub(super) fn measure() -> Usage {

@@ -10,7 +10,7 @@ use memchr::memchr2;
 
 use super::app::AppError;
 
-/// An app whose definition is longer than this, in bytes, is passed over.
+/// An app whose definition is longer than this, in bytes, is skipped.
 pub const APP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A member name longer than this is not `apps`; no more of it is kept.
 const KEY_BYTES_MAX: usize = 16;

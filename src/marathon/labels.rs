@@ -116,10 +116,10 @@ pub enum Notice {
 /// Reads the labels of an app: for each port index below the app's number of ports whose group
 /// (`HAPROXY_{n}_GROUP`, else `HAPROXY_GROUP`) is `group`, the list in `MARATHON_ACME_{n}_DOMAIN`.
 ///
-/// With [`Selection::First`] only the first name of a list counts, and when that one is rejected
-/// nothing takes its place: another certificate than the one asked for first would be a surprise. With
-/// [`Selection::Together`] a rejected one is left out, and the others go on. Of the domains that count, the
-/// first `domains_max` are accepted, by port index and in the order of the lists.
+/// With [`Selection::First`] only the first name of a list counts, and when that one is rejected nothing
+/// takes its place: another certificate than the one asked for first would be a surprise. With
+/// [`Selection::Together`] a rejected one is left out, and the others continue. Of the domains that
+/// count, the first `domains_max` are accepted, by port index and in the order of the lists.
 pub fn claims(app: &App, group: &str, selection: Selection, domains_max: usize) -> Claims {
     let mut claims = Claims::default();
     let mut lists = BTreeSet::new();

@@ -187,7 +187,7 @@ enum Place {
     DiscoveryPorts,
     PortDefinitions,
     Ports,
-    /// Most of an app's bytes are in members that do not count. They are passed over: no memory is
+    /// Most of an app's bytes are in members that do not count. They are skipped: no memory is
     /// taken for them.
     Elsewhere,
 }

@@ -8,7 +8,7 @@ mod companions;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::certs_scan::{Found, STRANGER_BYTES_MAX, Stranger};
+use crate::certs_scan::{ForeignFile, Found, STRANGER_BYTES_MAX};
 use crate::domain::Domain;
 use crate::printable::printable;
 use crate::time::UnixTime;
@@ -55,7 +55,7 @@ impl Verdict {
 
 /// What is thought of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub struct ForeignFileReport {
     /// Its name, fit for a terminal.
     pub file: String,
     /// What it does.
@@ -66,7 +66,7 @@ pub struct Judgement {
     pub shadowed: Vec<Domain>,
 }
 
-impl fmt::Display for Judgement {
+impl fmt::Display for ForeignFileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = &self.file;
         match self.verdict {
@@ -88,13 +88,13 @@ struct Loaded {
 
 /// Judges all that was found. `ours` are our files by the name that each bears, and what they are for.
 pub fn judge<'a>(
-    strangers: &[Stranger],
+    strangers: &[ForeignFile],
     ours: impl Iterator<Item = (&'a Domain, &'a [Domain])> + Clone,
     now: UnixTime,
-) -> Vec<Judgement> {
+) -> Vec<ForeignFileReport> {
     let certificates = CertificateFiles::new(ours.clone().map(|(owner, _)| owner), strangers);
     let looked = strangers.iter().map(|stranger| (stranger, look(stranger, &certificates)));
-    let looked: Vec<(&Stranger, Result<Loaded, Judgement>)> = looked.collect();
+    let looked: Vec<(&ForeignFile, Result<Loaded, ForeignFileReport>)> = looked.collect();
     let shadows = shadows(&looked, ours);
     let judged = looked.into_iter().enumerate().map(|(place, (stranger, found))| match found {
         Err(judgement) => judgement,
@@ -104,8 +104,11 @@ pub fn judge<'a>(
 }
 
 /// What HAProxy makes of an entry by itself.
-fn look(stranger: &Stranger, certificates: &CertificateFiles<'_>) -> Result<Loaded, Judgement> {
-    let of = |verdict, reason: String| Judgement {
+fn look(
+    stranger: &ForeignFile,
+    certificates: &CertificateFiles<'_>,
+) -> Result<Loaded, ForeignFileReport> {
+    let of = |verdict, reason: String| ForeignFileReport {
         file: printable(&stranger.file),
         verdict,
         reason,
@@ -165,7 +168,7 @@ fn load(text: &str) -> Result<Loaded, BundleError> {
 /// names: of two files with one name in them HAProxy serves the one whose own name comes first, byte for
 /// byte.
 fn shadows<'a>(
-    looked: &[(&Stranger, Result<Loaded, Judgement>)],
+    looked: &[(&ForeignFile, Result<Loaded, ForeignFileReport>)],
     ours: impl Iterator<Item = (&'a Domain, &'a [Domain])>,
 ) -> BTreeMap<usize, (&'a Domain, Vec<&'a Domain>)> {
     let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -192,11 +195,11 @@ fn shadows<'a>(
 }
 
 fn judgement(
-    stranger: &Stranger,
+    stranger: &ForeignFile,
     loaded: &Loaded,
     shadowed: Option<&(&Domain, Vec<&Domain>)>,
     now: UnixTime,
-) -> Judgement {
+) -> ForeignFileReport {
     let expired =
         (loaded.not_after < now).then(|| format!("it has expired at {}", loaded.not_after));
     let (verdict, reason) = match (shadowed, expired) {
@@ -217,7 +220,7 @@ fn judgement(
     };
     let shadowed = shadowed.map(|(_, names)| names.iter().map(|name| (*name).clone()).collect());
     let file = printable(&stranger.file);
-    Judgement { file, verdict, reason, shadowed: shadowed.unwrap_or_default() }
+    ForeignFileReport { file, verdict, reason, shadowed: shadowed.unwrap_or_default() }
 }
 
 /// The first of them, and how many more there are.

@@ -1,5 +1,5 @@
 //! Parts of the daemon in this process, for figures that a whole program would hide: a scheduler that knows
-//! stored certificates, and what every turn needs. Never talks to anybody.
+//! stored certificates, and what every iteration needs. Never talks to anybody.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,22 +8,24 @@ use std::time::Duration;
 use marathon_acme::cli::{self, Command};
 use marathon_acme::config::Config;
 use marathon_acme::daemon::certificates::{Certificates, CertificatesOutput};
-use marathon_acme::daemon::model::{Issued, OrderError, OrderId, Source, Wish, Wishes};
+use marathon_acme::daemon::model::{
+    DesiredCertificate, DesiredCertificates, Issued, OrderError, OrderId, Source,
+};
 
+use marathon_acme::context::Context;
 use marathon_acme::domain::Domain;
 use marathon_acme::io::keys::RingKeys;
 use marathon_acme::keys::{AccountKey, CertificateRequest, KeyError, KeyType, Keys};
 use marathon_acme::log::Record;
 use marathon_acme::secret::Secret;
 use marathon_acme::time::{Instant, Now, UnixTime};
-use marathon_acme::turn::Turn;
 use stand_ins::driver::time_now;
 use stand_ins::random::Random;
 
 use crate::process::Outcome;
 use crate::stored::{self, DAY_MS};
 
-/// What turns are made of.
+/// What iterations are made of.
 pub(crate) struct Turns {
     pub(crate) keys: SteadyKeys,
     log: Vec<Record>,
@@ -79,9 +81,9 @@ impl Turns {
         self.now = Now { mono: self.now.mono + time, wall: self.now.wall.plus(time) };
     }
 
-    pub(crate) fn next(&mut self) -> Turn<'_> {
+    pub(crate) fn next(&mut self) -> Context<'_> {
         self.log.clear();
-        Turn { now: self.now, keys: &mut self.keys, log: &mut self.log }
+        Context { now: self.now, keys: &mut self.keys, log: &mut self.log }
     }
 }
 
@@ -94,10 +96,10 @@ pub(crate) fn config() -> Outcome<Config> {
     }
 }
 
-/// A scheduler with so many certificates stored and wanted, and the wishes.
+/// A scheduler with so many certificates stored and wanted, and the desired certificates.
 pub(crate) struct Scheduler {
     pub(crate) certificates: Certificates,
-    pub(crate) wishes: Wishes,
+    pub(crate) desired: DesiredCertificates,
 }
 
 impl Scheduler {
@@ -105,7 +107,7 @@ impl Scheduler {
     pub(crate) fn of(storage: &Path, count: usize, turns: &mut Turns) -> Outcome<Scheduler> {
         let names = names(0..count)?;
         let mut scheduler = Scheduler::reading(storage, &names, turns)?;
-        scheduler.wishes = names.into_iter().map(wish).collect();
+        scheduler.desired = names.into_iter().map(desired).collect();
         scheduler.sync(turns);
         Ok(scheduler)
     }
@@ -115,7 +117,7 @@ impl Scheduler {
     pub(crate) fn failing(storage: &Path, count: usize, turns: &mut Turns) -> Outcome<Scheduler> {
         let mut scheduler = Scheduler::reading(storage, &names(1..2)?, turns)?;
         let names = names((0..=count).filter(|number| *number != 1))?;
-        scheduler.wishes = names.into_iter().map(wish).collect();
+        scheduler.desired = names.into_iter().map(desired).collect();
         let orders = scheduler.sync(turns);
         scheduler.begin(turns, &orders);
         for order in orders {
@@ -137,7 +139,7 @@ impl Scheduler {
             let pem = std::fs::read_to_string(storage.join(format!("certs/{name}.pem")))?;
             certificates.read(&mut turns.next(), &name, Ok(Secret::new(pem)));
         }
-        Ok(Scheduler { certificates, wishes: Wishes::new() })
+        Ok(Scheduler { certificates, desired: DesiredCertificates::new() })
     }
 
     /// These orders are under way.
@@ -157,7 +159,7 @@ impl Scheduler {
         self.outputs()
     }
 
-    /// Of very many certificates not all are looked at in one turn.
+    /// Of very many certificates not all are looked at in one iteration.
     fn settle(&mut self, turns: &mut Turns) {
         let now = turns.now.mono;
         while self.certificates.poll_timeout(turns.now).is_some_and(|at| at <= now) {
@@ -183,9 +185,9 @@ impl Scheduler {
         Ok(())
     }
 
-    /// These wishes, as a rule the same again; the orders that come of it.
+    /// These desired certificates, as a rule the same again; the orders that come of it.
     pub(crate) fn sync(&mut self, turns: &mut Turns) -> Vec<OrderId> {
-        self.certificates.want(&mut turns.next(), &self.wishes);
+        self.certificates.want(&mut turns.next(), &self.desired);
         self.settle(turns);
         self.outputs()
     }
@@ -206,8 +208,8 @@ fn names(numbers: impl Iterator<Item = usize>) -> Outcome<Vec<Domain>> {
     Ok(names.map_err(|error| format!("no domain: {error}"))?)
 }
 
-fn wish(name: Domain) -> (Domain, Arc<Wish>) {
+fn desired(name: Domain) -> (Domain, Arc<DesiredCertificate>) {
     let version = "2026-05-01T09:12:33.000Z".to_string();
     let source = Source { app: format!("/group/{name}"), version };
-    (name.clone(), Wish { names: vec![name], source }.into())
+    (name.clone(), DesiredCertificate { names: vec![name], source }.into())
 }

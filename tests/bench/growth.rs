@@ -89,8 +89,8 @@ pub(crate) fn be_measured(words: &[String]) -> Outcome {
     let work = work == "work";
     match event.as_str() {
         "app" => {
-            if let Some(wish) = scheduler.wishes.values_mut().next().filter(|_| work) {
-                Arc::make_mut(wish).source.version.push('+');
+            if let Some(desired) = scheduler.desired.values_mut().next().filter(|_| work) {
+                Arc::make_mut(desired).source.version.push('+');
             }
             scheduler.sync(&mut turns);
         }

@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(5);
 const QUIET: Duration = Duration::from_secs(3);
 
 /// HAProxy as marathon-lb starts it, and what it serves from.
-struct Front {
+struct Server {
     running: Running,
     https: SocketAddr,
     storage: PathBuf,
@@ -105,7 +105,7 @@ fn times(
     site.lb.with(|lb, _| lb.settings.reload_ms = 0);
     let words = site.words(directory, root, port, &storage);
     let (daemon, _) = Running::listening(&mut bare(&bench.program, &words), port)?;
-    let mut front = Front::start(folder, storage, http_port, port)?;
+    let mut front = Server::start(folder, storage, http_port, port)?;
     usage::settled(daemon.id())?;
     let mut times = Vec::new();
     // The first warms what both have to load and to connect, and does not count.
@@ -126,8 +126,8 @@ fn times(
     Ok(times)
 }
 
-impl Front {
-    fn start(folder: &Path, storage: PathBuf, http_port: u16, port: u16) -> Outcome<Front> {
+impl Server {
+    fn start(folder: &Path, storage: PathBuf, http_port: u16, port: u16) -> Outcome<Server> {
         let program = find("haproxy").ok_or("haproxy missing")?;
         let (https, file) = (free_port()?, folder.join("haproxy.cfg"));
         let fallback = storage.join("default.pem");
@@ -146,7 +146,7 @@ impl Front {
         fs::write(&file, config)?;
         let running = Running::start(Command::new(program).args(["-W", "-f"]).arg(&file))?;
         wait_for_port("haproxy", http_port)?;
-        Ok(Front { running, https: local(https), storage, reloads: 0 })
+        Ok(Server { running, https: local(https), storage, reloads: 0 })
     }
 
     /// Carries reloads to HAProxy until it serves what is stored for a name.

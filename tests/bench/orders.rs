@@ -1,6 +1,6 @@
 //! What a certificate costs: CPU time and requests to the CA, of the daemon and of `lego` and `uacme`, each
 //! with an account of its own at the same Pebble; and how the daemon answers challenges while it orders
-//! many. The others are started anew for each certificate, as they are made to be.
+//! many. The others are restarted for each certificate, as they are made to be.
 //! Never counts the making of an account.
 
 use std::fs;

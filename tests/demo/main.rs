@@ -44,7 +44,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// How often everything is looked at.
 const TICK: Duration = Duration::from_millis(10);
 /// How long the last lines may take before the proof is printed.
-const SETTLING: Duration = Duration::from_millis(700);
+const TAKEOVER_GRACE: Duration = Duration::from_millis(700);
 
 const USAGE: &str = "usage: demo PATH-TO-marathon-acme [--once] [--real]";
 
@@ -93,7 +93,7 @@ fn perform(binary: PathBuf, once: bool, real: bool) -> Result<(), Box<dyn Error>
     while !interrupted.load(Ordering::SeqCst) && !over(&act) {
         reloaded |= watch.look(&screen, &stage, Some(&program));
         if let Some(status) = program.ended()? {
-            thread::sleep(SETTLING);
+            thread::sleep(TAKEOVER_GRACE);
             watch.look(&screen, &stage, Some(&program));
             watch.finish(&screen);
             return Err(format!("the program ended by itself, {status}").into());
@@ -112,7 +112,7 @@ fn perform(binary: PathBuf, once: bool, real: bool) -> Result<(), Box<dyn Error>
                 let error = error.map_or("it came too late".to_string(), |error| error.to_string());
                 return Err(format!("no certificate for {} in time: {error}", DOMAINS[app]).into());
             }
-            Act::Settling(since) if since.elapsed() > SETTLING => {
+            Act::Settling(since) if since.elapsed() > TAKEOVER_GRACE => {
                 prove(&screen, &stage)?;
                 if !once {
                     screen.staying(&stage, DOMAINS[0]);

@@ -8,7 +8,7 @@ use stand_ins::date;
 use stand_ins::driver::time_now;
 use stand_ins::tls::Shown;
 
-use crate::stage::{Front, Stage};
+use crate::stage::{Server, Stage};
 
 /// Who acts in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Screen {
     /// Who plays, and where.
     pub(crate) fn opening(&self, stage: &Stage) {
         let front = match stage.front {
-            Front::Closed => "HAProxy, as soon as it has a file to serve".to_string(),
+            Server::Closed => "HAProxy, as soon as it has a file to serve".to_string(),
             _ => format!("https://{}", stage.front_address()),
         };
         let rows = [

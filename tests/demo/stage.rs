@@ -28,7 +28,7 @@ pub(crate) enum Authority {
 }
 
 /// Who serves on port 443.
-pub(crate) enum Front {
+pub(crate) enum Server {
     StandIn(TlsFront),
     /// HAProxy needs the files that the program makes first.
     Closed,
@@ -40,7 +40,7 @@ pub(crate) struct Stage {
     pub(crate) marathon: Driver<Marathon>,
     pub(crate) authority: Authority,
     pub(crate) lb: Arc<Driver<LoadBalancer>>,
-    pub(crate) front: Front,
+    pub(crate) front: Server,
     trust: Arc<ClientConfig>,
     /// The port that challenges are fetched from, where HAProxy serves it.
     http_port: u16,
@@ -76,8 +76,8 @@ impl Stage {
             false => stand_in(&files.0, listen)?,
         };
         let front = match real {
-            true => Front::Closed,
-            false => Front::StandIn(TlsFront::start(listener()?, &files.0.join("storage"))?),
+            true => Server::Closed,
+            false => Server::StandIn(TlsFront::start(listener()?, &files.0.join("storage"))?),
         };
         let lb = LoadBalancer::new(time_now(), lb::Settings::default());
         let lb = Arc::new(Driver::start(listener()?, lb, Options::default())?);
@@ -89,7 +89,7 @@ impl Stage {
         let lb = Arc::clone(&self.lb);
         let (storage, daemon_port) = (self.storage(), self.listen.port());
         let haproxy = HaProxy::start(&self.files.0, &storage, self.http_port, &[daemon_port], lb)?;
-        self.front = Front::HaProxy(haproxy);
+        self.front = Server::HaProxy(haproxy);
         Ok(())
     }
 
@@ -138,9 +138,9 @@ impl Stage {
 
     pub(crate) fn front_address(&self) -> SocketAddr {
         match &self.front {
-            Front::StandIn(front) => front.address(),
-            Front::HaProxy(haproxy) => local(haproxy.https_port),
-            Front::Closed => local(0),
+            Server::StandIn(front) => front.address(),
+            Server::HaProxy(haproxy) => local(haproxy.https_port),
+            Server::Closed => local(0),
         }
     }
 

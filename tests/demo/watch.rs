@@ -11,7 +11,7 @@ use stand_ins::marathon::Published;
 
 use crate::program::Program;
 use crate::screen::{Actor, Screen, request};
-use crate::stage::{Authority, Front, Stage};
+use crate::stage::{Authority, Server, Stage};
 
 /// How far everything was shown already.
 #[derive(Default)]
@@ -138,9 +138,9 @@ impl Watch {
         }
         for at in reloads {
             let text = match &stage.front {
-                Front::StandIn(front) => reloaded(front),
-                Front::HaProxy(_) => "HAProxy reloads".to_string(),
-                Front::Closed => "HAProxy is not there yet".to_string(),
+                Server::StandIn(front) => reloaded(front),
+                Server::HaProxy(_) => "HAProxy reloads".to_string(),
+                Server::Closed => "HAProxy is not there yet".to_string(),
             };
             lines.push((at.unix_ms, Actor::Lb, text));
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use stand_ins::marathon_lb::{Options, written};
 
 use crate::check::{DOMAIN, Ground, PING, PONG_LINE};
-use crate::frontend::{Door, Frontend};
+use crate::frontend::{Frontend, ListenerKind};
 use crate::process::{Outcome, expect, local};
 use crate::rules::{HTTP_LABEL, HTTPS_LABEL, labels, old_variants, ours, without_allow};
 use crate::{Test, Tool};
@@ -56,12 +56,12 @@ impl Ground {
 
 fn kept_away() -> Outcome {
     let ground = Ground::new()?;
-    let front = Frontend::start(ground.address, Door::Daemon(ground.site.port))?;
+    let front = Frontend::start(ground.address, ListenerKind::Daemon(ground.site.port))?;
     let _daemon = ground.daemon()?;
     // A password of an app.
     let auth = json!({"HAPROXY_0_AUTH": "realm:user:hash"});
     ground.publish(&without_allow(HTTP_LABEL)?, auth.clone(), "external");
-    front.open(Door::Itself("HTTP/1.1 401 Unauthorized".into()));
+    front.open(ListenerKind::Itself("HTTP/1.1 401 Unauthorized".into()));
     let put = "put \"http-request allow if path_{backend}\\n\" before use_backend in \
                HAPROXY_0_HTTP_FRONTEND_ACL_WITH_PATH of /marathon-acme";
     ground.fails(&[
@@ -71,11 +71,11 @@ fn kept_away() -> Outcome {
         put,
     ])?;
     ground.publish(&labels()?, auth, "external");
-    front.open(Door::Daemon(ground.site.port));
+    front.open(ListenerKind::Daemon(ground.site.port));
     ground.says(&[], 0, &[PONG_LINE, "0 warnings, 0 failed"])?;
     behind_a_redirect(&ground, &front)?;
     // Our own app, with one thing amiss at a time.
-    front.open(Door::Itself("HTTP/1.1 503 Service Unavailable".into()));
+    front.open(ListenerKind::Itself("HTTP/1.1 503 Service Unavailable".into()));
     let no_rule =
         "has no rule for /.well-known/acme-challenge/ on port 80; correct the labels of /marathon";
     for (name, value, line) in [
@@ -108,7 +108,7 @@ fn behind_a_redirect(ground: &Ground, front: &Frontend) -> Outcome {
     lacking.as_object_mut().ok_or("no labels")?.remove(HTTPS_LABEL);
     ground.publish(&lacking, json!({"HAPROXY_0_REDIRECT_TO_HTTPS": "true"}), "external");
     let location = format!("Location: https://{DOMAIN}{PING}");
-    front.open(Door::Itself(format!("HTTP/1.1 301 x\r\n{location}")));
+    front.open(ListenerKind::Itself(format!("HTTP/1.1 301 x\r\n{location}")));
     let give = "give /marathon-acme HAPROXY_0_HTTPS_FRONTEND_ACL_WITH_PATH as in the README";
     let route = format!("HAPROXY_n_REDIRECT_TO_HTTPS of /shop comes first; {give}");
     ground.fails(&[
@@ -128,7 +128,7 @@ fn behind_a_redirect(ground: &Ground, front: &Frontend) -> Outcome {
 
 fn old_labels() -> Outcome {
     let ground = Ground::new()?;
-    let _front = Frontend::start(ground.address, Door::Daemon(ground.site.port))?;
+    let _front = Frontend::start(ground.address, ListenerKind::Daemon(ground.site.port))?;
     let _daemon = ground.daemon()?;
     for (name, http, https) in old_variants() {
         let mut labels = labels()?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use stand_ins::ca::{Profile, Settings};
 
-use crate::frontend::{Door, Frontend};
+use crate::frontend::{Frontend, ListenerKind};
 use crate::process::{Outcome, Process, expect, free_port, local};
 use crate::proxy::splice;
 use crate::real::HaProxy;
@@ -144,7 +144,7 @@ fn paths(dir: &Path) -> Outcome<BTreeMap<String, Entry>> {
 
 fn well() -> Outcome {
     let ground = Ground::new()?;
-    let _front = Frontend::start(ground.address, Door::Daemon(ground.site.port))?;
+    let _front = Frontend::start(ground.address, ListenerKind::Daemon(ground.site.port))?;
     let mut daemon = ground.daemon()?;
     let (dir, address) = (ground.site.storage.display(), ground.address);
     let lines = [
@@ -189,7 +189,7 @@ fn well() -> Outcome {
 
 fn untouched() -> Outcome {
     let ground = Ground::new()?;
-    let _front = Frontend::start(ground.address, Door::Daemon(ground.site.port))?;
+    let _front = Frontend::start(ground.address, ListenerKind::Daemon(ground.site.port))?;
     let empty = paths(&ground.site.storage)?;
     ground.says(&[], 0, &["certificates=0", "none is at work"])?;
     expect(empty.is_empty() && paths(&ground.site.storage)?.is_empty(), || {
@@ -345,9 +345,10 @@ fn routes() -> Outcome {
         1,
         &["fail  route    127.80.1.", ": cannot connect: ", "listen on port 80 there"],
     )?;
-    let front = Frontend::start(ground.address, Door::Daemon(ground.site.port))?;
+    let front = Frontend::start(ground.address, ListenerKind::Daemon(ground.site.port))?;
     let _daemon = ground.daemon()?;
-    let redirect = |to: &str| Door::Itself(format!("HTTP/1.1 301 x\r\nLocation: {to}{PING}"));
+    let redirect =
+        |to: &str| ListenerKind::Itself(format!("HTTP/1.1 301 x\r\nLocation: {to}{PING}"));
     front.open(redirect(&format!("https://{DOMAIN}")));
     let lines = [
         ": sent on to https://www.example.com/.well-known/acme-challenge/ping, and there cannot connect",
@@ -356,15 +357,15 @@ fn routes() -> Outcome {
     ground.says(&[], 1, &lines)?;
     front.open(redirect("http://elsewhere.example.com:81"));
     ground.says(&[], 1, &["sent on to http://elsewhere.example.com:81/.well-known"])?;
-    front.open(Door::Itself("HTTP/1.1 404 Not Found".into()));
+    front.open(ListenerKind::Itself("HTTP/1.1 404 Not Found".into()));
     ground.says(&[], 1, &["something else answers, status 404; challenges go to acme, so let"])?;
-    front.open(Door::Itself("HTTP/1.1 503 Service Unavailable".into()));
+    front.open(ListenerKind::Itself("HTTP/1.1 503 Service Unavailable".into()));
     ground.says(
         &[],
         1,
         &["status 503, nobody answers; see to it that marathon-acme is healthy"],
     )?;
-    front.open(Door::Daemon(ground.site.port));
+    front.open(ListenerKind::Daemon(ground.site.port));
     ground.says(&[], 0, &[PONG_LINE])
 }
 
@@ -396,7 +397,7 @@ fn real() -> Outcome {
         HaProxy::start(site.folder(), &site.storage, port, &[site.port], site.lb.clone())?;
     let configuration = fs::read_to_string(site.folder().join("haproxy.cfg")).map_err(text)?;
     site.lb.with(|lb, _| lb.settings.configuration = configuration);
-    let front = Frontend::start(ground.address, Door::Daemon(port))?;
+    let front = Frontend::start(ground.address, ListenerKind::Daemon(port))?;
     let lines = [
         "/certs, which is ours\n",
         ": sends challenges to marathon_acme before it looks at hosts\n",
@@ -404,7 +405,7 @@ fn real() -> Outcome {
     ];
     ground.says(&[], 0, &lines)?;
     // As a CA it follows a redirect to https, whose certificate is nobody's.
-    front.open(Door::Itself(format!("HTTP/1.1 301 x\r\nLocation: https://{DOMAIN}{PING}")));
+    front.open(ListenerKind::Itself(format!("HTTP/1.1 301 x\r\nLocation: https://{DOMAIN}{PING}")));
     let secure = TcpListener::bind((ground.address, 443)).map_err(text)?;
     // The other question on that port is whether the status page is published there.
     let relay = thread::spawn(move || (0..2).try_for_each(|_| relay(&secure, haproxy.https_port)));

@@ -185,12 +185,12 @@ fn stops() -> Outcome {
         daemon.signal(signal)?;
         let status = daemon.wait(STOP)?;
         expect(status.code() == Some(0), || format!("{signal:?}: {status}"))?;
-        // The order is noted, so whoever comes next goes on with it; an errand leaves nothing.
+        // The order is noted, so whoever comes next resumes it; a one-shot run leaves nothing.
         expect(left() == 1, || "the challenge of a noted order is withdrawn".into())?;
-        let mut errand = site.daemon("errand", &arguments, &["--once"])?;
-        errand.wait_for(&format!("{ORDER_RESUMED} name=a.example.com"))?;
-        errand.signal(signal)?;
-        let status = errand.wait(STOP)?;
+        let mut run_mode = site.daemon("errand", &arguments, &["--once"])?;
+        run_mode.wait_for(&format!("{ORDER_RESUMED} name=a.example.com"))?;
+        run_mode.signal(signal)?;
+        let status = run_mode.wait(STOP)?;
         expect(status.code() == Some(1), || format!("{signal:?}: {status}"))?;
         expect(left() == 0, || "a challenge is left published".into())?;
     }

@@ -245,7 +245,7 @@ impl Yard {
         }
     }
 
-    /// Starts an app as it is wanted, anew where it runs already: what an end that nobody saw has put
+    /// Starts an app as it is wanted, again where it runs already: what an end that nobody saw has put
     /// off is due again then.
     fn deploy(&self, slot: usize) {
         let id = format!("/app{slot}");

@@ -11,7 +11,7 @@ use crate::site::{exchange, text};
 
 /// What port 80 of a load balancer does with a challenge.
 #[derive(Clone, Debug)]
-pub(crate) enum Door {
+pub(crate) enum ListenerKind {
     /// Sends it on to this port.
     Daemon(u16),
     /// Answers it itself, with this head.
@@ -23,14 +23,14 @@ pub(crate) enum Door {
 /// Port 80 of a load balancer.
 pub(crate) struct Frontend {
     address: SocketAddr,
-    door: Arc<Mutex<Door>>,
+    door: Arc<Mutex<ListenerKind>>,
     asked: Arc<Mutex<Vec<String>>>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Frontend {
-    pub(crate) fn start(address: Ipv4Addr, door: Door) -> Outcome<Frontend> {
+    pub(crate) fn start(address: Ipv4Addr, door: ListenerKind) -> Outcome<Frontend> {
         let listener = TcpListener::bind((address, 80)).map_err(text)?;
         let address = listener.local_addr().map_err(text)?;
         let (door, ended) = (Arc::new(Mutex::new(door)), Arc::new(AtomicBool::new(false)));
@@ -55,7 +55,7 @@ impl Frontend {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn open(&self, door: Door) {
+    pub(crate) fn open(&self, door: ListenerKind) {
         *self.door.lock().unwrap_or_else(PoisonError::into_inner) = door;
     }
 }
@@ -71,7 +71,7 @@ impl Drop for Frontend {
     }
 }
 
-fn serve(mut stream: TcpStream, door: &Door, asked: &Mutex<Vec<String>>) -> Outcome {
+fn serve(mut stream: TcpStream, door: &ListenerKind, asked: &Mutex<Vec<String>>) -> Outcome {
     let (mut request, mut byte) = (Vec::new(), [0]);
     while !request.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).map_err(text)?;
@@ -82,11 +82,11 @@ fn serve(mut stream: TcpStream, door: &Door, asked: &Mutex<Vec<String>>) -> Outc
     let itself = |head: &str| format!("{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     asked.lock().unwrap_or_else(PoisonError::into_inner).push(head.clone());
     let answer = match door {
-        Door::Itself(head) => itself(head),
-        Door::Redirect(to) => {
+        ListenerKind::Itself(head) => itself(head),
+        ListenerKind::Redirect(to) => {
             itself(&format!("HTTP/1.1 302 Found\r\nLocation: {}", to.replace("{token}", token)))
         }
-        Door::Daemon(port) => match TcpStream::connect(local(*port)) {
+        ListenerKind::Daemon(port) => match TcpStream::connect(local(*port)) {
             Ok(mut daemon) => {
                 // As marathon-lb does it.
                 let fields = "\r\nX-Forwarded-For: 192.0.2.1\r\n";

@@ -10,6 +10,7 @@ mod check;
 mod clocks;
 mod command_line;
 mod crash;
+mod desired;
 mod exposure;
 mod fixed;
 mod frontend;
@@ -53,7 +54,6 @@ mod tenants;
 mod trace;
 mod trust;
 mod volumes;
-mod wishes;
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -218,7 +218,7 @@ fn main() -> ExitCode {
         systemd::TESTS,
         tenants::TESTS,
         renewal::TESTS,
-        wishes::TESTS,
+        desired::TESTS,
         refusals::TESTS,
         retries::TESTS,
         limits::TESTS,

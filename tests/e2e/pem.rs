@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use marathon_acme::certs_scan::{Found, Stranger};
+use marathon_acme::certs_scan::{ForeignFile, Found};
 use marathon_acme::pki::guard::{Verdict, judge};
 use marathon_acme::secret::Secret;
 use marathon_acme::time::UnixTime;
@@ -49,7 +49,7 @@ fn ten_thousand() -> Outcome {
 
 fn verdict(file: &[u8]) -> (Verdict, String) {
     let found = Found::File(Secret::from_bytes(file.to_vec()));
-    let stranger = Stranger { file: "x.pem".into(), found };
+    let stranger = ForeignFile { file: "x.pem".into(), found };
     let now = UnixTime::from_seconds(1_800_000_000);
     let judgement = judge(&[stranger], std::iter::empty(), now).pop().expect("one of one");
     (judgement.verdict, judgement.reason)

@@ -148,7 +148,7 @@ fn overloaded_until(retry_after: RetryAfter) -> Outcome {
     let mut second = stand.start("second", &[])?;
     second.wait_until_registered(stand.site.port)?;
     second.wait_until_wanted(stand.site.port, OTHER)?;
-    // Its wish comes with a later sync, when the others could long have been ordered.
+    // Its label comes with a later sync, when the others could long have been ordered.
     stand.site.deploy("/c", "c.example.com");
     second.wait_until_wanted(stand.site.port, "c.example.com")?;
     expect(orders() == 0, || second.output())?;

@@ -20,8 +20,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_renewal_that_was_cut_off_is_fetched", &[], key_kept),
     ("a_renewal_whose_key_was_lost_is_made_once_more", &[], key_lost),
     ("bad_renewal_information_is_said_once_and_lived_with", &[], faults),
-    ("once_asks_when_to_renew_and_renews_what_the_ca_hastens", &[], errand),
-    ("once_ends_well_though_the_ca_does_not_say_when_to_renew", &[], errand_in_vain),
+    ("once_asks_when_to_renew_and_renews_what_the_ca_hastens", &[], run_mode),
+    ("once_ends_well_though_the_ca_does_not_say_when_to_renew", &[], run_mode_failed),
 ];
 
 const NAME: &str = "a.example.com";
@@ -296,7 +296,7 @@ fn run_once(stand: &Stand, label: &str, more: &[&str]) -> Outcome<String> {
     Ok(output)
 }
 
-fn errand() -> Outcome {
+fn run_mode() -> Outcome {
     let stand = Stand::new(informing(RenewalInfo::default()))?;
     stand.site.deploy("/a", NAME);
     stand.site.deploy("/b", "b.example.com");
@@ -326,7 +326,7 @@ fn errand() -> Outcome {
     expect(issued[2..].iter().any(|new| new.der == stored), || "not stored".into())
 }
 
-fn errand_in_vain() -> Outcome {
+fn run_mode_failed() -> Outcome {
     let stand = Stand::new(informing(RenewalInfo::default()))?;
     stand.site.deploy("/a", NAME);
     run_once(&stand, "first", &[])?;

@@ -19,7 +19,7 @@ use stand_ins::ca::Settings;
 use stand_ins::driver::{Driver, Options, time_now};
 use stand_ins::lb::LoadBalancer;
 
-use crate::frontend::{Door, Frontend};
+use crate::frontend::{Frontend, ListenerKind};
 use crate::names::daemon_with_files;
 use crate::process::{Outcome, Process, expect, free_port, get, wait_until};
 use crate::site::{Site, StandInCa, text};
@@ -67,8 +67,8 @@ impl Ground {
     }
 
     /// The door at which the daemon answers.
-    fn door(&self) -> Door {
-        Door::Daemon(self.site.port)
+    fn door(&self) -> ListenerKind {
+        ListenerKind::Daemon(self.site.port)
     }
 
     fn certificate(&self) -> Outcome<Value> {
@@ -89,8 +89,8 @@ impl Ground {
     }
 }
 
-fn not_found() -> Door {
-    Door::Itself("HTTP/1.1 404 Not Found".into())
+fn not_found() -> ListenerKind {
+    ListenerKind::Itself("HTTP/1.1 404 Not Found".into())
 }
 
 fn lines(daemon: &Process, words: &str) -> Vec<String> {
@@ -162,7 +162,10 @@ fn forged() -> Outcome {
         let mut victims = Vec::new();
         let mut hosts = format!("127.0.0.1 localhost\n{BALANCER} balancer.test\n");
         for (address, name) in VICTIMS {
-            victims.push(Frontend::start(address, Door::Itself("HTTP/1.1 401 Secret".into()))?);
+            victims.push(Frontend::start(
+                address,
+                ListenerKind::Itself("HTTP/1.1 401 Secret".into()),
+            )?);
             hosts += &format!("{address} {name}\n");
         }
         let cases = [
@@ -174,7 +177,7 @@ fn forged() -> Outcome {
         ];
         let mut attackers = Vec::new();
         for (address, (name, to)) in PUBLIC.into_iter().zip(cases) {
-            attackers.push(Frontend::start(address, Door::Redirect(to.into()))?);
+            attackers.push(Frontend::start(address, ListenerKind::Redirect(to.into()))?);
             hosts += &format!("{address} {name}.example.com\n");
             ground.site.deploy(&format!("/{name}"), &format!("{name}.example.com"));
         }
@@ -257,7 +260,8 @@ fn one_of_two() -> Outcome {
     let ground = Ground::new(good)?;
     let other = another_balancer(bad)?;
     let _good = Frontend::start(good, ground.door())?;
-    let _bad = Frontend::start(bad, Door::Itself("HTTP/1.1 503 Service Unavailable".into()))?;
+    let _bad =
+        Frontend::start(bad, ListenerKind::Itself("HTTP/1.1 503 Service Unavailable".into()))?;
     ground.site.deploy("/shop", DOMAIN);
     let hosts = format!("127.0.0.1 localhost\n{good} {DOMAIN}\n");
     let both = format!("--lb=http://{},http://{}", ground.site.lb.address(), other.address());
@@ -275,7 +279,7 @@ fn next_try() -> Outcome {
     let address = Ipv4Addr::new(127, 80, 9, 5);
     let ground = Ground::new(address)?;
     let redirect = "HTTP/1.1 301 Moved Permanently\r\nLocation: https://www.example.com/";
-    let front = Frontend::start(address, Door::Itself(redirect.into()))?;
+    let front = Frontend::start(address, ListenerKind::Itself(redirect.into()))?;
     ground.ca.challenge_port.store(free_port()?, Ordering::SeqCst);
     ground.site.deploy("/shop", DOMAIN);
     let hosts = format!("127.0.0.1 localhost\n{address} {DOMAIN}\n");

@@ -170,7 +170,7 @@ impl Site {
     }
 }
 
-/// A command without variables from outside that we heed.
+/// A command without variables from outside that it reads.
 pub(crate) fn bare(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {

@@ -149,8 +149,8 @@ impl Stand {
         fs::read_dir(self.site.storage.join("certs")).map_or(0, Iterator::count)
     }
 
-    /// Lets a wish come and be served that has nothing to do with the test, so that whatever the
-    /// daemon was going to do for the others has had its time.
+    /// Lets a desired certificate come and be served that has nothing to do with the test, so that
+    /// whatever the daemon was going to do for the others has had its time.
     pub(crate) fn let_time_pass(&self, daemon: &Process, label: &str) -> Outcome {
         let name = format!("{label}.example.net");
         self.site.deploy(&format!("/{label}"), &name);

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use marathon_acme::daemon::state::Memory;
+use marathon_acme::daemon::state::SavedState;
 use rcgen::KeyPair;
 use stand_ins::ca::Settings;
 
@@ -173,7 +173,7 @@ fn mend(stand: &Stand) -> Outcome {
     Ok(())
 }
 
-/// Kills a run before its so-manyth step of that kind, and lets the next one mend it; whether it came
+/// Kills a run before its so-manyth step of that kind, and lets the next one fix it; whether it came
 /// so far.
 fn last(stand: &Stand, step: &str, number: usize) -> Outcome<bool> {
     prepare(stand)?;
@@ -196,7 +196,7 @@ fn last(stand: &Stand, step: &str, number: usize) -> Outcome<bool> {
     KeyPair::from_pem(&fs::read_to_string(storage.join("default.pem")).map_err(text)?)
         .map_err(text)?;
     let state = fs::read(storage.join("state.json")).map_err(text)?;
-    Memory::parse(&state).map_err(|_| "state.json is damaged")?;
+    SavedState::parse(&state).map_err(|_| "state.json is damaged")?;
     let archived = fs::read_to_string(storage.join(format!("archive/{DOMAIN}.pem")));
     expect(archived.is_ok_and(|it| it == DAMAGED), || "the damaged one is lost".into())?;
     let old = fs::read_to_string(storage.join("archive").join(OLD)).map_err(text)?;

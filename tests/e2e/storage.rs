@@ -16,8 +16,8 @@ use crate::site::{check_file, text, with_ca};
 use crate::{Test, Tool};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("a_read_only_storage_is_lived_with", &[Tool::Namespaces], || unwritable(Trouble::ReadOnly)),
-    ("a_full_storage_is_lived_with", &[Tool::Namespaces], || unwritable(Trouble::Full)),
+    ("a_read_only_storage_is_lived_with", &[Tool::Namespaces], || unwritable(RetryState::ReadOnly)),
+    ("a_full_storage_is_lived_with", &[Tool::Namespaces], || unwritable(RetryState::Full)),
     ("what_the_disk_did_not_take_has_a_last_chance", &[Tool::Namespaces], last_chance),
     ("damaged_and_foreign_files_are_named", &[], damaged),
     ("the_layout_is_the_old_programs", &[], layout),
@@ -63,30 +63,30 @@ fn run(command: &mut Command) -> Outcome {
 
 /// How a storage can refuse what is written.
 #[derive(Clone, Copy)]
-enum Trouble {
+enum RetryState {
     ReadOnly,
     Full,
 }
 
-impl Trouble {
+impl RetryState {
     const fn words(self) -> &'static str {
         match self {
-            Trouble::ReadOnly => "Read-only file system",
-            Trouble::Full => "No space left on device",
+            RetryState::ReadOnly => "Read-only file system",
+            RetryState::Full => "No space left on device",
         }
     }
 
     const fn hint(self) -> Hint {
         match self {
-            Trouble::ReadOnly => Hint::StorageReadOnly,
-            Trouble::Full => Hint::StorageFull,
+            RetryState::ReadOnly => Hint::StorageReadOnly,
+            RetryState::Full => Hint::StorageFull,
         }
     }
 
     fn begin(self, mounted: &Mounted<'_>) -> Outcome {
         match self {
-            Trouble::ReadOnly => mounted.freeze(),
-            Trouble::Full => {
+            RetryState::ReadOnly => mounted.freeze(),
+            RetryState::Full => {
                 // As large as it goes; that it does not go further is what is wanted.
                 let _ =
                     fs::write(mounted.0.join("unmanaged-certs/filler"), vec![0; 2 * 1024 * 1024]);
@@ -97,15 +97,15 @@ impl Trouble {
 
     fn end(self, mounted: &Mounted<'_>) -> Outcome {
         match self {
-            Trouble::ReadOnly => mounted.thaw(),
-            Trouble::Full => {
+            RetryState::ReadOnly => mounted.thaw(),
+            RetryState::Full => {
                 fs::remove_file(mounted.0.join("unmanaged-certs/filler")).map_err(text)
             }
         }
     }
 }
 
-fn unwritable(trouble: Trouble) -> Outcome {
+fn unwritable(trouble: RetryState) -> Outcome {
     let (site, _ca, arguments) = with_ca(Settings::default())?;
     Mounted::mount(&site.storage, &["-t", "tmpfs", "-o", "size=1m", "none"])?;
     let mounted = Mounted(&site.storage);
@@ -141,9 +141,9 @@ fn last_chance() -> Outcome {
     site.deploy("/a", "a.example.com");
     let challenges = site.storage.join("challenges");
     wait_until("a challenge", || fs::read_dir(&challenges).ok()?.next())?.map_err(text)?;
-    Trouble::ReadOnly.begin(&mounted)?;
+    RetryState::ReadOnly.begin(&mounted)?;
     daemon.wait_for(&format!("{CERTIFICATE_UNWRITTEN} name=a.example.com"))?;
-    Trouble::ReadOnly.end(&mounted)?;
+    RetryState::ReadOnly.end(&mounted)?;
     daemon.signal(Signal::TERM)?;
     daemon.wait(Duration::from_secs(2))?;
     check_file(&site.certificate("a.example.com"), 0o600)

@@ -2,7 +2,7 @@
 //! some bytes flipped. What the fuzzer once found stays found.
 //!
 //! `make fuzz SECONDS=60` goes on from there. The last long one gave each of the 19 targets 10,000,000
-//! executions or a few more; what it found is mended, and none is left open.
+//! executions or a few more; what it found is fixed, and none is left open.
 
 mod bodies;
 

@@ -21,18 +21,18 @@
 //! | `configuration` | HAProxy's configuration | any layout means the same; each path once |
 //! | `acme` | the objects of a CA | limits; one line of text; any layout of the JSON means the same |
 //! | `acme_fields` | `Retry-After`, `Link`, nonces, dates | limits; dates read back as written |
-//! | `pem` | certificate files and chains | what is taken for whole stays so when written anew |
+//! | `pem` | certificate files and chains | what is taken for whole stays so when written again |
 //! | `leaf` | a certificate's DER | no byte more or less; renewal within its life |
 //! | `account_key` | `client.key` | a key that is taken has a fit size and signs |
 //! | `state` | `state.json` | what is read is written so that it reads the same |
 //! | `url` | URLs and redirects | the same again; no password shown or sent elsewhere; one request |
 //! | `domain` | a name for a certificate | exactly what keeps every rule |
-//! | `daemon` | a script of all that can happen | the rules of the seam; bounds; it ends when told to |
+//! | `daemon` | a script of all that can happen | the rules of `machine.rs`; bounds; it ends when told to |
 //!
 //! # Figures
 //!
 //! On a machine of 2 cores, which other work kept busy meanwhile. Inputs of the daemon were of up to 24
-//! bytes, in several runs side by side; the coverage is the best one's. Found on the way, and mended
+//! bytes, in several runs side by side; the coverage is the best one's. Found on the way, and fixed
 //! with a test each: a DER length that wrapped around and ended the program, addresses of the wrong
 //! family, outputs behind the last. Open: nothing.
 //!

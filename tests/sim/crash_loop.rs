@@ -69,7 +69,7 @@ fn fifty_kills_in_the_middle_of_an_order() {
     }
 }
 
-/// A route that stays broken, and a daemon that is started anew every hour.
+/// A route that stays broken, and a daemon that is restarted every hour.
 #[test]
 fn a_failing_order_keeps_its_schedule_over_restarts() {
     for seed in 0..3 {

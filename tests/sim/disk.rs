@@ -14,7 +14,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use marathon_acme::domain::Domain;
-use marathon_acme::seam::Change;
+use marathon_acme::machine::Change;
 use stand_ins::random::Random;
 
 use crate::faults::{Fault, Switches, Toll};

@@ -46,7 +46,7 @@ pub(crate) enum Lie {
 
 /// One load balancer.
 #[derive(Debug, Default)]
-struct Front {
+struct Server {
     /// Reloads that were taken into account.
     reloads: usize,
     serves: Directory,
@@ -76,7 +76,7 @@ pub(crate) struct Written {
     pub(crate) visible: BTreeMap<usize, Nanos>,
 }
 
-impl Front {
+impl Server {
     /// Whether a file that it has loaded harms it now.
     fn is_harmed(&self) -> bool {
         !self.failing.is_empty()
@@ -92,7 +92,7 @@ impl Front {
 /// All of them, by their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Fronts {
-    each: BTreeMap<usize, Front>,
+    each: BTreeMap<usize, Server>,
     pub(crate) toll: Toll,
     /// What was written, until somebody takes it; the last one stays.
     written: Vec<Written>,
@@ -118,7 +118,7 @@ pub(crate) fn directory(disk: &Disk) -> Directory {
 }
 
 impl Fronts {
-    fn get(&mut self, index: usize) -> &mut Front {
+    fn get(&mut self, index: usize) -> &mut Server {
         self.each.entry(index).or_default()
     }
 
@@ -281,7 +281,7 @@ impl Fronts {
 
     /// Whether a file that it has loaded harms it now.
     pub(crate) fn is_harmed(&self, index: usize) -> bool {
-        self.each.get(&index).is_some_and(Front::is_harmed)
+        self.each.get(&index).is_some_and(Server::is_harmed)
     }
 
     /// Whether the handshake for this name fails.

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 
 use marathon_acme::daemon::queues::Queues;
 use marathon_acme::log::Record;
-use marathon_acme::seam::ACCEPTED_MAX;
+use marathon_acme::machine::ACCEPTED_MAX;
 use stand_ins::ca::{AcmeRequest, Issued, Step};
 
 use crate::memory::{self, Remembered};

@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use marathon_acme::config::Config;
 use marathon_acme::daemon::Daemon;
 use marathon_acme::io::storage::Storage;
-use marathon_acme::seam::{Change, CloseReason, ConnId, Load, Loaded};
-use marathon_acme::seam::{Output, Signal, SocketId, StoreError, WriteId};
+use marathon_acme::machine::{Change, CloseReason, ConnId, Load, Loaded};
+use marathon_acme::machine::{Output, Signal, SocketId, StoreError, WriteId};
 
 use crate::disk::SimFiles;
 use crate::network::Nanos;

@@ -18,7 +18,7 @@ const SERVER_FAILURE: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
 const CNAME: u8 = 5;
 
-use marathon_acme::seam::Loaded;
+use marathon_acme::machine::Loaded;
 
 /// Where it listens.
 const RESOLV_CONF: &str = "nameserver 10.0.0.53\noptions timeout:1 attempts:3\n";

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use marathon_acme::seam::{CloseReason, ConnId, SocketId};
+use marathon_acme::machine::{CloseReason, ConnId, SocketId};
 use stand_ins::DialError;
 use stand_ins::random::Random;
 

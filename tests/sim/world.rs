@@ -8,7 +8,7 @@ use marathon_acme::config::Config;
 use marathon_acme::daemon::queues::Queues;
 use marathon_acme::domain::Domain;
 use marathon_acme::log::Record;
-use marathon_acme::seam::{ConnId, Output};
+use marathon_acme::machine::{ConnId, Output};
 use marathon_acme::time::UnixTime;
 use stand_ins::random::Random;
 use stand_ins::{Action, Time};
@@ -70,7 +70,7 @@ pub(crate) struct World {
     /// Folds every byte that left the daemon: equal for equal runs only.
     pub(crate) digest: u64,
     pub(crate) keys: SimKeys,
-    /// The longest that each of the daemon's queues has been, and the most outputs of one turn.
+    /// The longest that each of the daemon's queues has been, and the most outputs of one iteration.
     pub(crate) longest: (Queues, usize),
     /// What passed on the connections with the CA; as long as the log.
     pub(crate) ca_connections: CaConnections,

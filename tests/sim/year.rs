@@ -26,7 +26,7 @@ use crate::network::{HOUR, MILLISECOND, MINUTE, Nanos, PeerId, Weather};
 use crate::peers::Peers;
 use crate::world::World;
 
-use plan::{Act, Plan, Trouble};
+use plan::{Act, Plan, RetryState};
 pub(crate) use renewals::{SCENES, Scene};
 pub(crate) use report::Report;
 use watch::Watch;
@@ -142,7 +142,7 @@ fn perform(world: &mut World, watch: &mut Watch, act: &Act) {
         Act::Kill(doom) => world.machines[0].condemn(*doom),
         Act::Stop { downtime } => world.stop(0, *downtime),
         Act::Clock { shift_ms, .. } => world.machines[0].clock_offset_ms += shift_ms,
-        Act::Trouble { trouble, .. } => begin(world, *trouble),
+        Act::RetryState { trouble, .. } => begin(world, *trouble),
         Act::Relief(trouble) => relieve(world, *trouble),
         Act::Hasten => {
             let time = world.time();
@@ -170,37 +170,37 @@ fn app_json(id: &str, domains: &[Domain]) -> Value {
     json!({"id": id, "labels": labels, "portDefinitions": [{"port": 0}]})
 }
 
-fn begin(world: &mut World, trouble: Trouble) {
+fn begin(world: &mut World, trouble: RetryState) {
     match trouble {
-        Trouble::CaCut => world.cut(PeerId::Ca),
-        Trouble::CaUnavailable(retry_after) => {
+        RetryState::CaCut => world.cut(PeerId::Ca),
+        RetryState::CaUnavailable(retry_after) => {
             world.peers.ca.settings.unavailable = Some(retry_after);
         }
-        Trouble::MarathonCut => world.cut(PeerId::Marathon(0)),
-        Trouble::MarathonUnavailable => {
+        RetryState::MarathonCut => world.cut(PeerId::Marathon(0)),
+        RetryState::MarathonUnavailable => {
             let marathon = &mut world.peers.marathons[0];
             marathon.settings.unavailable = true;
             marathon.drop_streams();
         }
-        Trouble::MarathonBabble => {
+        RetryState::MarathonBabble => {
             let marathon = &mut world.peers.marathons[0];
             marathon.settings.apps = AppsAnswer::Cut(100);
             marathon.drop_streams();
         }
-        Trouble::Lb(index) => world.cut(PeerId::Lb(index)),
-        Trouble::Disk(percent) => world.disk.set_conditions(Conditions::failing(percent)),
+        RetryState::Lb(index) => world.cut(PeerId::Lb(index)),
+        RetryState::Disk(percent) => world.disk.set_conditions(Conditions::failing(percent)),
     }
 }
 
-fn relieve(world: &mut World, trouble: Trouble) {
+fn relieve(world: &mut World, trouble: RetryState) {
     match trouble {
-        Trouble::CaCut => drop(world.cut_off.remove(&PeerId::Ca)),
-        Trouble::CaUnavailable(_) => world.peers.ca.settings.unavailable = None,
-        Trouble::MarathonCut => drop(world.cut_off.remove(&PeerId::Marathon(0))),
-        Trouble::MarathonUnavailable => world.peers.marathons[0].settings.unavailable = false,
-        Trouble::MarathonBabble => world.peers.marathons[0].settings.apps = AppsAnswer::Normal,
-        Trouble::Lb(index) => drop(world.cut_off.remove(&PeerId::Lb(index))),
-        Trouble::Disk(_) => world.disk.set_conditions(Conditions::default()),
+        RetryState::CaCut => drop(world.cut_off.remove(&PeerId::Ca)),
+        RetryState::CaUnavailable(_) => world.peers.ca.settings.unavailable = None,
+        RetryState::MarathonCut => drop(world.cut_off.remove(&PeerId::Marathon(0))),
+        RetryState::MarathonUnavailable => world.peers.marathons[0].settings.unavailable = false,
+        RetryState::MarathonBabble => world.peers.marathons[0].settings.apps = AppsAnswer::Normal,
+        RetryState::Lb(index) => drop(world.cut_off.remove(&PeerId::Lb(index))),
+        RetryState::Disk(_) => world.disk.set_conditions(Conditions::default()),
     }
 }
 

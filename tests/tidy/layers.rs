@@ -36,20 +36,20 @@ const DAEMON: &[&[&str]] = &[
     &[
         "archive",
         "certificates",
-        "front",
+        "server",
         "guard",
         "issuer",
-        "journal",
-        "left_overs",
+        "state_writer",
+        "stale_challenges",
         "reloader",
         "routes",
-        "storekeeper",
+        "storage",
         "watcher",
     ],
     // Knows the parts, and shows them.
     &["status"],
     // Pieces of the daemon itself: know everything except each other.
-    &["errand", "remembering", "reporting", "standing", "tenure", "wants"],
+    &["run_mode", "persistence", "report", "service_status", "leadership", "dispatch"],
 ];
 
 /// Imports that break the order of `DAEMON`, still tolerated. The list may only shrink.

@@ -6,20 +6,20 @@ use std::collections::BTreeSet;
 use crate::acme::call::CallError;
 use crate::acme::jws::key_authorization;
 use crate::acme::types::{AuthorizationObject, Http01, OrderObject, Status, location};
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::http::Response;
 use crate::keys::AccountKey;
-use crate::turn::Turn;
 use crate::url::Url;
 
 use super::issuance::Asked;
-use super::step::{Placed, Step, Survey};
+use super::step::{AuthorizationQueue, Created, Step};
 use super::{Order, OrderError, OrderOutput, POLL_MIN, Refusal};
 
 impl Order {
     pub(super) fn created(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         replaces: Option<String>,
         response: &Response,
     ) {
@@ -29,27 +29,27 @@ impl Order {
             (None, _) => return self.finish(Err(OrderError::NoLocation)),
             (_, Err(error)) => {
                 let step = Step::Creating { replaces };
-                return self.failed(turn, step, CallError::Malformed(error));
+                return self.failed(cx, step, CallError::Malformed(error));
             }
         };
         match order.status {
             Status::Pending | Status::Ready => {
-                if self.keep(turn, &url) {
-                    self.go_on(turn, url, order, replaces);
+                if self.keep(cx, &url) {
+                    self.go_on(cx, url, order, replaces);
                 }
             }
-            Status::Invalid => self.diagnose(turn, placed(url, &order, replaces), order),
+            Status::Invalid => self.diagnose(cx, placed(url, &order, replaces), order),
             // An order of an earlier run that the CA hands back: its key is gone, so it is of no use.
             _ => self.finish(Err(OrderError::NotOurs)),
         }
     }
 
     /// The order of an earlier run was looked at: once it is finalized, it is of use only with its key.
-    pub(super) fn resumed(&mut self, turn: &mut Turn<'_>, url: Url, response: &Response) {
+    pub(super) fn resumed(&mut self, cx: &mut Context<'_>, url: Url, response: &Response) {
         let order = match OrderObject::parse(&response.body) {
             Ok(order) => order,
             Err(error) => {
-                return self.failed(turn, Step::Resuming { url }, CallError::Malformed(error));
+                return self.failed(cx, Step::Resuming { url }, CallError::Malformed(error));
             }
         };
         let theirs: BTreeSet<String> =
@@ -58,14 +58,14 @@ impl Order {
         let replaced = order.replaces.clone();
         match order.status {
             Status::Pending | Status::Ready if theirs == ours => {
-                if self.keep(turn, &url) {
-                    self.go_on(turn, url, order, replaced);
+                if self.keep(cx, &url) {
+                    self.go_on(cx, url, order, replaced);
                 }
             }
             Status::Processing | Status::Valid if theirs == ours && self.is_kept => {
                 let placed = placed(url, &order, replaced);
                 self.outputs.push_back(OrderOutput::Finalizing);
-                self.finalized(turn, placed, 0, Asked::ForTheOrder(None), response);
+                self.finalized(cx, placed, 0, Asked::ForTheOrder(None), response);
             }
             _ => self.finish(Err(OrderError::NotOurs)),
         }
@@ -74,43 +74,51 @@ impl Order {
     /// An order that is pending or ready.
     fn go_on(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         url: Url,
         order: OrderObject,
         replaced: Option<String>,
     ) {
         let placed = placed(url, &order, replaced);
         if order.status == Status::Ready {
-            return self.finalize(turn, placed);
+            return self.finalize(cx, placed);
         }
-        let survey = Survey { left: order.authorizations.into(), ..Survey::default() };
-        self.next_authorization(turn, placed, survey);
+        let survey = AuthorizationQueue {
+            left: order.authorizations.into(),
+            ..AuthorizationQueue::default()
+        };
+        self.next_authorization(cx, placed, survey);
     }
 
-    pub(super) fn next_authorization(&mut self, turn: &Turn<'_>, placed: Placed, survey: Survey) {
+    pub(super) fn next_authorization(
+        &mut self,
+        cx: &Context<'_>,
+        placed: Created,
+        survey: AuthorizationQueue,
+    ) {
         if !survey.left.is_empty() {
-            self.go(turn, Step::Authorizing { placed, survey });
+            self.go(cx, Step::Authorizing { placed, survey });
         } else if survey.refusals.is_empty() {
             self.step = Step::Validating { placed, looks: 0 };
-            self.call_at = Some(turn.now.mono + POLL_MIN);
+            self.call_at = Some(cx.now.mono + POLL_MIN);
         } else {
-            self.await_answered(turn, survey);
+            self.await_answered(cx, survey);
         }
     }
 
     pub(super) fn authorization(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         key: &AccountKey,
-        placed: Placed,
-        mut survey: Survey,
+        placed: Created,
+        mut survey: AuthorizationQueue,
         response: &Response,
     ) {
         let authorization = match AuthorizationObject::parse(&response.body) {
             Ok(authorization) => authorization,
             Err(error) => {
                 let step = Step::Authorizing { placed, survey };
-                return self.failed(turn, step, CallError::Malformed(error));
+                return self.failed(cx, step, CallError::Malformed(error));
             }
         };
         let Some(url) = survey.left.pop_front() else { return };
@@ -125,7 +133,7 @@ impl Order {
                 if http01.status == Status::Pending {
                     let (authorization, challenge) = (url, http01.url.clone());
                     let step = Step::Answering { placed, survey, authorization, challenge };
-                    return self.go(turn, step);
+                    return self.go(cx, step);
                 }
             }
             (Status::Pending, None) => {
@@ -133,7 +141,7 @@ impl Order {
             }
             _ => survey.refusals.push(Refusal::of(authorization)),
         }
-        self.next_authorization(turn, placed, survey);
+        self.next_authorization(cx, placed, survey);
     }
 
     fn publish(&mut self, http01: &Http01, key: &AccountKey) {
@@ -149,30 +157,30 @@ impl Order {
     /// The order was looked at while the CA validates.
     pub(super) fn looked(
         &mut self,
-        turn: &mut Turn<'_>,
-        placed: Placed,
+        cx: &mut Context<'_>,
+        placed: Created,
         looks: u32,
         response: &Response,
     ) {
         let again = Step::Validating { placed: placed.clone(), looks: looks + 1 };
         let order = match OrderObject::parse(&response.body) {
             Ok(order) => order,
-            Err(error) => return self.failed(turn, again, CallError::Malformed(error)),
+            Err(error) => return self.failed(cx, again, CallError::Malformed(error)),
         };
         match order.status {
             Status::Ready => {
                 self.withdraw_all();
-                self.finalize(turn, placed);
+                self.finalize(cx, placed);
             }
             Status::Valid => self.finish(Err(OrderError::NotOurs)),
-            Status::Invalid => self.diagnose(turn, placed, order),
-            Status::Pending | Status::Processing => self.wait(turn, looks, again, response),
+            Status::Invalid => self.diagnose(cx, placed, order),
+            Status::Pending | Status::Processing => self.wait(cx, looks, again, response),
             Status::Other => self.finish(Err(OrderError::UnknownStatus)),
         }
     }
 }
 
-fn placed(url: Url, order: &OrderObject, replaced: Option<String>) -> Placed {
+fn placed(url: Url, order: &OrderObject, replaced: Option<String>) -> Created {
     let (authorizations, finalize) = (order.authorizations.clone(), order.finalize.clone());
-    Placed { url, authorizations, finalize, replaced }
+    Created { url, authorizations, finalize, replaced }
 }

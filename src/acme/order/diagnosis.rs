@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use crate::acme::call::{CallError, retry_after};
 use crate::acme::types::{AuthorizationObject, OrderObject, Status, Subproblem};
+use crate::context::Context;
 use crate::http::Response;
 use crate::time::Instant;
-use crate::turn::Turn;
 use crate::url::Url;
 
-use super::step::{Inquiry, Placed, Step, Survey};
+use super::step::{AuthorizationQueue, Created, FailureDiagnosis, Step};
 use super::{Order, OrderError, Refusal, look_pause};
 
 /// No further round of questions begins after this time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-impl Inquiry {
-    fn new(now: Instant, left: Vec<Url>) -> Inquiry {
-        Inquiry {
+impl FailureDiagnosis {
+    fn new(now: Instant, left: Vec<Url>) -> FailureDiagnosis {
+        FailureDiagnosis {
             patient: left.len() > 1,
             left: left.into(),
             open: Vec::new(),
@@ -32,13 +32,13 @@ impl Inquiry {
     }
 
     /// Takes in a `Retry-After`, which holds for all.
-    fn heed(&mut self, turn: &Turn<'_>, asked: Option<Duration>) {
-        self.not_before = self.not_before.max(turn.now.mono + asked.unwrap_or_default());
+    fn heed(&mut self, cx: &Context<'_>, asked: Option<Duration>) {
+        self.not_before = self.not_before.max(cx.now.mono + asked.unwrap_or_default());
     }
 
     /// What is known comes to this.
     pub(super) fn verdict(self) -> OrderError {
-        let Inquiry { mut refusals, problem, .. } = self;
+        let FailureDiagnosis { mut refusals, problem, .. } = self;
         if let [Refusal { problem: reason @ None, .. }] = refusals.as_mut_slice() {
             reason.clone_from(&problem);
         }
@@ -57,38 +57,43 @@ impl Inquiry {
 
 impl Order {
     /// The order is invalid: its authorizations know why.
-    pub(super) fn diagnose(&mut self, turn: &Turn<'_>, placed: Placed, order: OrderObject) {
-        let inquiry = Inquiry::new(turn.now.mono, placed.authorizations);
-        self.inquire(turn, Inquiry { problem: order.error, ..inquiry });
+    pub(super) fn diagnose(&mut self, cx: &Context<'_>, placed: Created, order: OrderObject) {
+        let inquiry = FailureDiagnosis::new(cx.now.mono, placed.authorizations);
+        self.inquire(cx, FailureDiagnosis { problem: order.error, ..inquiry });
     }
 
     /// A name was refused while the authorizations were read: the CA gets the time to look at the
     /// challenges that were answered before that.
-    pub(super) fn await_answered(&mut self, turn: &Turn<'_>, survey: Survey) {
-        let Survey { answered, refusals, .. } = survey;
-        let inquiry = Inquiry::new(turn.now.mono, answered);
-        self.inquire(turn, Inquiry { refusals, patient: true, ..inquiry });
+    pub(super) fn await_answered(&mut self, cx: &Context<'_>, survey: AuthorizationQueue) {
+        let AuthorizationQueue { answered, refusals, .. } = survey;
+        let inquiry = FailureDiagnosis::new(cx.now.mono, answered);
+        self.inquire(cx, FailureDiagnosis { refusals, patient: true, ..inquiry });
     }
 
     /// Goes on asking, or comes to the end.
-    fn inquire(&mut self, turn: &Turn<'_>, mut inquiry: Inquiry) {
+    fn inquire(&mut self, cx: &Context<'_>, mut inquiry: FailureDiagnosis) {
         if !inquiry.left.is_empty() {
-            return self.go(turn, Step::Diagnosing(inquiry));
+            return self.go(cx, Step::Diagnosing(inquiry));
         }
-        let latest = inquiry.not_before.max(turn.now.mono);
+        let latest = inquiry.not_before.max(cx.now.mono);
         if inquiry.open.is_empty() || inquiry.until <= latest {
             return self.finish(Err(inquiry.verdict()));
         }
         inquiry.left = std::mem::take(&mut inquiry.open).into();
-        let at = turn.now.mono + look_pause(inquiry.rounds, None);
+        let at = cx.now.mono + look_pause(inquiry.rounds, None);
         self.call_at = Some(at.min(inquiry.until).max(inquiry.not_before));
         inquiry.rounds += 1;
         self.step = Step::Diagnosing(inquiry);
     }
 
-    pub(super) fn diagnosed(&mut self, turn: &Turn<'_>, mut inquiry: Inquiry, response: &Response) {
+    pub(super) fn diagnosed(
+        &mut self,
+        cx: &Context<'_>,
+        mut inquiry: FailureDiagnosis,
+        response: &Response,
+    ) {
         let Some(url) = inquiry.left.pop_front() else { return };
-        inquiry.heed(turn, retry_after(turn.now.wall, &response.head.headers));
+        inquiry.heed(cx, retry_after(cx.now.wall, &response.head.headers));
         let found = AuthorizationObject::parse(&response.body);
         match found.map(|found| (found.status, found)) {
             Ok((Status::Valid, _)) => {}
@@ -98,25 +103,25 @@ impl Order {
             Ok(_) | Err(_) if inquiry.patient => inquiry.open.push(url),
             Ok(_) | Err(_) => {}
         }
-        self.inquire(turn, inquiry);
+        self.inquire(cx, inquiry);
     }
 
     /// An authorization could not be asked.
     pub(super) fn not_diagnosed(
         &mut self,
-        turn: &Turn<'_>,
-        mut inquiry: Inquiry,
+        cx: &Context<'_>,
+        mut inquiry: FailureDiagnosis,
         error: &CallError,
     ) {
         // A CA that does not answer must not be waited for once for each name.
-        if inquiry.until <= turn.now.mono {
+        if inquiry.until <= cx.now.mono {
             return self.finish(Err(inquiry.verdict()));
         }
-        inquiry.heed(turn, error.retry_after());
+        inquiry.heed(cx, error.retry_after());
         let url = inquiry.left.pop_front();
         if inquiry.patient && error.is_passing() {
             inquiry.open.extend(url);
         }
-        self.inquire(turn, inquiry);
+        self.inquire(cx, inquiry);
     }
 }

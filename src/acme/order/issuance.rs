@@ -6,15 +6,15 @@ use std::collections::VecDeque;
 use crate::acme::call::{CallError, retry_after};
 use crate::acme::link;
 use crate::acme::types::{Malformed, OrderObject, Status, beginning};
+use crate::context::Context;
 use crate::http::Response;
 use crate::keys::CertificateRequest;
 use crate::log::{Record, message};
 use crate::pki::{same_leaf, topmost_issuer};
 use crate::time::UnixTime;
-use crate::turn::Turn;
 use crate::url::Url;
 
-use super::step::{Placed, Step};
+use super::step::{Created, Step};
 use super::{Issued, Order, OrderError, OrderOutput, Resume, look_pause};
 
 /// Other chains that are fetched at most.
@@ -31,15 +31,15 @@ pub(super) enum Asked {
 impl Order {
     /// The CA has the order: what it is finalized with is made and kept, unless an earlier run has done so.
     /// Whether it could be made; else the order is over.
-    pub(super) fn keep(&mut self, turn: &mut Turn<'_>, url: &Url) -> bool {
+    pub(super) fn keep(&mut self, cx: &mut Context<'_>, url: &Url) -> bool {
         if self.certificate.is_some() {
             return true;
         }
-        match turn.keys.certificate_request(&self.request.names, self.request.key_type) {
+        match cx.keys.certificate_request(&self.request.names, self.request.key_type) {
             Ok(certificate) => {
                 let resume = Resume { url: url.clone(), certificate: Some(certificate.clone()) };
                 self.certificate = Some(certificate);
-                self.outputs.push_back(OrderOutput::Placed(resume));
+                self.outputs.push_back(OrderOutput::Created(resume));
                 true
             }
             Err(error) => {
@@ -49,19 +49,19 @@ impl Order {
         }
     }
 
-    /// [`OrderOutput::Placed`] is on the disk, or cannot be.
-    pub fn kept(&mut self, turn: &Turn<'_>) {
+    /// [`OrderOutput::Created`] is on the disk, or cannot be.
+    pub fn kept(&mut self, cx: &Context<'_>) {
         self.is_kept = true;
         match std::mem::replace(&mut self.step, Step::Over) {
-            Step::Keeping(placed) => self.finalize(turn, placed),
+            Step::Keeping(placed) => self.finalize(cx, placed),
             step => self.step = step,
         }
     }
 
-    pub(super) fn finalize(&mut self, turn: &Turn<'_>, placed: Placed) {
+    pub(super) fn finalize(&mut self, cx: &Context<'_>, placed: Created) {
         if self.is_kept {
             self.outputs.push_back(OrderOutput::Finalizing);
-            self.go(turn, Step::Finalizing { placed, looks: 0 });
+            self.go(cx, Step::Finalizing { placed, looks: 0 });
         } else {
             (self.step, self.call_at) = (Step::Keeping(placed), None);
         }
@@ -70,44 +70,44 @@ impl Order {
     /// The order came, in the answer to finalize or to a look after that.
     pub(super) fn finalized(
         &mut self,
-        turn: &mut Turn<'_>,
-        placed: Placed,
+        cx: &mut Context<'_>,
+        placed: Created,
         looks: u32,
         asked: Asked,
         response: &Response,
     ) {
-        let again = Step::Collecting { placed: placed.clone(), looks: looks + 1, refused: None };
+        let again = Step::Polling { placed: placed.clone(), looks: looks + 1, refused: None };
         let order = match OrderObject::parse(&response.body) {
             Ok(order) => order,
-            Err(error) => return self.failed(turn, again, CallError::Malformed(error)),
+            Err(error) => return self.failed(cx, again, CallError::Malformed(error)),
         };
         match (order.status, order.certificate.clone()) {
             (Status::Valid, Some(certificate)) => {
-                self.go(turn, Step::Downloading { certificate, replaced: placed.replaced });
+                self.go(cx, Step::Downloading { certificate, replaced: placed.replaced });
             }
-            (Status::Invalid, _) => self.diagnose(turn, placed, order),
+            (Status::Invalid, _) => self.diagnose(cx, placed, order),
             // The request to finalize was refused, or lost. One that was just answered is given its time.
             (Status::Ready, _) if asked != Asked::ToFinalize => match asked {
-                Asked::ForTheOrder(Some(error)) => self.give_up(turn, again, error),
-                _ => self.go(turn, Step::Finalizing { placed, looks: looks + 1 }),
+                Asked::ForTheOrder(Some(error)) => self.give_up(cx, again, error),
+                _ => self.go(cx, Step::Finalizing { placed, looks: looks + 1 }),
             },
             (Status::Ready | Status::Pending | Status::Processing | Status::Valid, _) => {
-                self.wait(turn, looks, again, response);
+                self.wait(cx, looks, again, response);
             }
             (Status::Other, _) => self.finish(Err(OrderError::UnknownStatus)),
         }
     }
 
     /// Looks again later: when the CA says, else after ever longer pauses.
-    pub(super) fn wait(&mut self, turn: &Turn<'_>, looks: u32, step: Step, response: &Response) {
+    pub(super) fn wait(&mut self, cx: &Context<'_>, looks: u32, step: Step, response: &Response) {
         self.step = step;
-        let asked = retry_after(turn.now.wall, &response.head.headers);
-        self.call_at = Some(turn.now.mono + look_pause(looks, asked));
+        let asked = retry_after(cx.now.wall, &response.head.headers);
+        self.call_at = Some(cx.now.mono + look_pause(looks, asked));
     }
 
     pub(super) fn downloaded(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         certificate: Url,
         replaced: Option<String>,
         response: &Response,
@@ -119,7 +119,7 @@ impl Order {
                 near: beginning(&response.body),
             };
             let step = Step::Downloading { certificate, replaced };
-            return self.failed(turn, step, CallError::Malformed(malformed));
+            return self.failed(cx, step, CallError::Malformed(malformed));
         };
         let topmost = topmost_issuer(&chain_pem);
         let told_time = response.head.headers.first("date").and_then(UnixTime::from_http_date);
@@ -133,26 +133,26 @@ impl Order {
                 let mut left = link::alternates(&response.head.headers, &certificate);
                 left.truncate(ALTERNATES_MAX);
                 let offered = vec![in_words(topmost)];
-                self.choose(turn, Step::Choosing { issued, left: left.into(), offered });
+                self.choose(cx, Step::SelectingChain { issued, left: left.into(), offered });
             }
             _ => self.finish(Ok(issued)),
         }
     }
 
     /// Asks for the next chain, when one is left.
-    fn choose(&mut self, turn: &mut Turn<'_>, step: Step) {
+    fn choose(&mut self, cx: &mut Context<'_>, step: Step) {
         match step {
-            Step::Choosing { issued, left, offered } if left.is_empty() => {
-                self.use_default(turn, issued, &offered, None);
+            Step::SelectingChain { issued, left, offered } if left.is_empty() => {
+                self.use_default(cx, issued, &offered, None);
             }
-            step => self.go(turn, step),
+            step => self.go(cx, step),
         }
     }
 
     /// Another chain came.
     pub(super) fn chosen(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         issued: Issued,
         mut left: VecDeque<Url>,
         mut offered: Vec<String>,
@@ -167,7 +167,7 @@ impl Order {
             }
             _ => {
                 offered.push(in_words(topmost));
-                self.choose(turn, Step::Choosing { issued, left, offered });
+                self.choose(cx, Step::SelectingChain { issued, left, offered });
             }
         }
     }
@@ -175,7 +175,7 @@ impl Order {
     /// The CA's own choice serves, though it is not what the operator prefers.
     pub(super) fn use_default(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         issued: Issued,
         offered: &[String],
         error: Option<&CallError>,
@@ -184,7 +184,7 @@ impl Order {
         let line = line.with("name", self.first_name());
         let line = line.with("preferred", self.request.preferred_chain.as_deref().unwrap_or(""));
         let line = line.with("offered", offered.join("; "));
-        turn.log(match error {
+        cx.log(match error {
             Some(error) => line.with("error", error),
             None => line,
         });

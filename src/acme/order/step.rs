@@ -30,32 +30,32 @@ pub(super) enum Step {
     },
     /// Asks for the first of the authorizations that are left.
     Authorizing {
-        placed: Placed,
-        survey: Survey,
+        placed: Created,
+        survey: AuthorizationQueue,
     },
     /// Says that a challenge is answered, then goes on with those that are left.
     Answering {
-        placed: Placed,
-        survey: Survey,
+        placed: Created,
+        survey: AuthorizationQueue,
         authorization: Url,
         challenge: Url,
     },
     /// Looks at the order until the CA has looked at the challenges.
     Validating {
-        placed: Placed,
+        placed: Created,
         looks: u32,
     },
     /// Asks the authorizations why the order is invalid.
-    Diagnosing(Inquiry),
+    Diagnosing(FailureDiagnosis),
     /// Waits until what it is finalized with is on the disk.
-    Keeping(Placed),
+    Keeping(Created),
     Finalizing {
-        placed: Placed,
+        placed: Created,
         looks: u32,
     },
     /// Looks at the order until the certificate is there.
-    Collecting {
-        placed: Placed,
+    Polling {
+        placed: Created,
         looks: u32,
         /// What the CA said to the request to finalize it, where it refused that.
         refused: Option<CallError>,
@@ -65,7 +65,7 @@ pub(super) enum Step {
         replaced: Option<String>,
     },
     /// Asks for the first of the other chains that are left.
-    Choosing {
+    SelectingChain {
         /// With the CA's default chain.
         issued: Issued,
         left: VecDeque<Url>,
@@ -77,7 +77,7 @@ pub(super) enum Step {
 
 /// An order that the CA has.
 #[derive(Clone, Debug)]
-pub(super) struct Placed {
+pub(super) struct Created {
     pub(super) url: Url,
     pub(super) authorizations: Vec<Url>,
     pub(super) finalize: Url,
@@ -87,7 +87,7 @@ pub(super) struct Placed {
 
 /// How far the authorizations of an order are read.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(super) struct AuthorizationQueue {
     pub(super) left: VecDeque<Url>,
     /// Those whose challenge the CA may look at from now on.
     pub(super) answered: Vec<Url>,
@@ -99,7 +99,7 @@ pub(super) struct Survey {
 
 /// What is known so far of the reasons why an order is invalid.
 #[derive(Debug)]
-pub(super) struct Inquiry {
+pub(super) struct FailureDiagnosis {
     /// Authorizations to be asked in this round.
     pub(super) left: VecDeque<Url>,
     /// Those to be asked again in the next one.
@@ -127,16 +127,16 @@ impl Step {
             Step::Diagnosing(_) => "asking why the order is invalid",
             Step::Keeping(_) => "writing the certificate's key",
             Step::Finalizing { .. } => "finalizing",
-            Step::Collecting { .. } => "waiting for the certificate",
+            Step::Polling { .. } => "waiting for the certificate",
             Step::Downloading { .. } => "downloading the certificate",
-            Step::Choosing { .. } => "downloading another chain",
+            Step::SelectingChain { .. } => "downloading another chain",
             Step::Over => "over",
         }
     }
 
     /// Whether the CA is asked to issue.
     pub(super) fn is_finalized(&self) -> bool {
-        matches!(self, Step::Finalizing { .. } | Step::Collecting { .. } | Step::Downloading { .. })
+        matches!(self, Step::Finalizing { .. } | Step::Polling { .. } | Step::Downloading { .. })
     }
 
     /// Whether this step's call may well succeed a little later, after this error.
@@ -147,7 +147,7 @@ impl Step {
                 false
             }
             // The certificate is there, or may be, whatever this answer says.
-            Step::Collecting { .. } | Step::Downloading { .. } => {
+            Step::Polling { .. } | Step::Downloading { .. } => {
                 error.status().is_some() || error.is_passing()
             }
             _ => error.is_passing() || self.is_finalized() && error.is_rate_limit(),
@@ -166,14 +166,14 @@ impl Step {
             Step::Authorizing { survey, .. } => survey.left.front().map(Post::as_get),
             Step::Diagnosing(inquiry) => inquiry.left.front().map(Post::as_get),
             Step::Answering { challenge, .. } => Some(Post::json(challenge, "{}")),
-            Step::Validating { placed, .. } | Step::Collecting { placed, .. } => {
+            Step::Validating { placed, .. } | Step::Polling { placed, .. } => {
                 Some(Post::as_get(&placed.url))
             }
             Step::Finalizing { placed, .. } => {
                 Some(Post::json(&placed.finalize, json!({"csr": base64url(csr)})))
             }
             Step::Downloading { certificate, .. } => Some(chain(certificate)),
-            Step::Choosing { left, .. } => left.front().map(chain),
+            Step::SelectingChain { left, .. } => left.front().map(chain),
             Step::Keeping(_) | Step::Over => None,
         }
     }

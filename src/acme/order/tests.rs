@@ -63,8 +63,8 @@ impl Case {
     fn due(&mut self) -> Wishes {
         self.order.handle_timeout(self.bench.now.mono, &self.directory);
         let mut outputs = self.outputs();
-        if self.keeps && outputs.iter().any(|output| matches!(output, OrderOutput::Placed(_))) {
-            self.order.kept(&self.bench.turn());
+        if self.keeps && outputs.iter().any(|output| matches!(output, OrderOutput::Created(_))) {
+            self.order.kept(&self.bench.cx());
             self.order.handle_timeout(self.bench.now.mono, &self.directory);
             outputs.extend(self.outputs());
         }
@@ -94,7 +94,7 @@ impl Case {
     }
 
     fn reply(&mut self, reply: Result<Response, CallError>) -> Wishes {
-        self.order.handle_reply(&mut self.bench.turn(), &self.key, reply);
+        self.order.handle_reply(&mut self.bench.cx(), &self.key, reply);
         self.due()
     }
 
@@ -127,7 +127,7 @@ impl Case {
 fn in_words(output: &OrderOutput) -> String {
     match output {
         OrderOutput::Call(post) => format!("{} {}", post.url, post.payload).trim().to_string(),
-        OrderOutput::Placed(resume) => format!("placed {}", resume.url),
+        OrderOutput::Created(resume) => format!("placed {}", resume.url),
         OrderOutput::Finalizing => "finalizing".into(),
         OrderOutput::Publish { token, key_authorization } => {
             assert!(key_authorization.starts_with(&format!("{token}.")));
@@ -452,7 +452,7 @@ fn a_short_retry_after_is_waited_for_and_a_long_one_is_handed_on() {
     let at = case.order.poll_timeout().unwrap();
     assert_eq!(at.since(case.bench.now.mono), Duration::from_secs(50));
     case.wait(PATIENCE);
-    case.order.handle_reply(&mut case.bench.turn(), &case.key, busy(86_400));
+    case.order.handle_reply(&mut case.bench.cx(), &case.key, busy(86_400));
     let Some(OrderOutput::Finished(Err(error))) = case.order.poll_output() else {
         panic!("it is over")
     };

@@ -35,7 +35,7 @@ fn good(name: &str) -> String {
     key + &certificate
 }
 
-fn survey(names: &[&str], foreign: Vec<Stranger>, fallback: Option<Found>) -> Survey {
+fn survey(names: &[&str], foreign: Vec<ForeignFile>, fallback: Option<Found>) -> Survey {
     Survey {
         dir: "/s".into(),
         missing: None,
@@ -138,7 +138,7 @@ fn a_chain_in_the_wrong_order_is_a_warning() {
 fn what_is_not_ours_is_judged_by_the_names_of_our_files() {
     let (key, certificate) = parts(&["m.org", "www.m.org"], (2027, 1, 1));
     let ours = format!("{key}{certificate}");
-    let stranger = |file: &str, found| Stranger { file: file.into(), found };
+    let stranger = |file: &str, found| ForeignFile { file: file.into(), found };
     let foreign = vec![
         stranger("a.txt", Found::File(secret(&good("www.m.org")))),
         stranger("b", Found::Link),

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 
 use super::*;
-use crate::certs_scan::{Found, Stranger};
+use crate::certs_scan::{ForeignFile, Found};
 use crate::check::report::Verdict;
 use crate::config::Verification;
-use crate::seam::{ConnId, Load, Output, Tls, Trust};
+use crate::machine::{ConnId, Load, Output, Tls, Trust};
 use crate::secret::Secret;
 use crate::survey::{LockState, Survey};
 use crate::testing::{Bench, config};
@@ -72,7 +72,7 @@ impl World {
         stored: &[(&str, &Made)],
         required: &[&str],
         fallback: &Made,
-        foreign: Vec<Stranger>,
+        foreign: Vec<ForeignFile>,
     ) -> World {
         let domain = |name: &str| Domain::parse(name).unwrap();
         let survey = Survey {
@@ -127,7 +127,7 @@ impl World {
 
     /// Begins what can begin; the connections that are made.
     fn advance(&mut self) -> Vec<(ConnId, String)> {
-        self.served.advance(&mut self.bench.turn(), &mut self.client);
+        self.served.advance(&mut self.bench.cx(), &mut self.client);
         self.most_open = self.most_open.max(self.served.open.len());
         let mut conns = Vec::new();
         while let Some(output) = self.client.poll_output() {
@@ -152,8 +152,8 @@ impl World {
                 match self.shows.get(&name) {
                     Some(der) => self.client.handle_presented(conn, der.clone()),
                     None => {
-                        let turn = &mut self.bench.turn();
-                        self.client.handle_closed(turn, conn, CloseReason::Refused);
+                        let cx = &mut self.bench.cx();
+                        self.client.handle_closed(cx, conn, CloseReason::Refused);
                     }
                 }
             }
@@ -228,7 +228,7 @@ fn each_other_certificate_is_a_failure_that_says_what_is_served() {
     ];
     for (shown, verdict, words) in cases {
         let stranger = Found::File(Secret::new(foreign.pem.clone()));
-        let stranger = Stranger { file: "0.pem".into(), found: stranger };
+        let stranger = ForeignFile { file: "0.pem".into(), found: stranger };
         let stored = [("a.org", &a), ("b.org", &b)];
         let mut world = World::beside(&stored, &["a.org", "b.org"], &fallback, vec![stranger])
             .shows(UNKNOWN, &a)

@@ -66,7 +66,7 @@ fn a_deadline_that_comes_late_tries_no_further_address() {
     let mut world = three(get("http://three.example/"));
     world.outputs();
     world.pass(20_000);
-    world.with(|client, turn| client.handle_timeout(turn));
+    world.with(|client, cx| client.handle_timeout(cx));
     assert_eq!(world.outputs(), ["close 1"]);
     assert_eq!(
         world.failure(),

@@ -40,7 +40,7 @@ fn serve(world: &mut World, says: Says) -> Vec<String> {
             Output::Datagram { socket, to, bytes } => {
                 assert_eq!(to.to_string(), SERVER);
                 let bytes = answer(&bytes, says);
-                world.with(|client, turn| client.handle_datagram(turn, socket, to, &bytes));
+                world.with(|client, cx| client.handle_datagram(cx, socket, to, &bytes));
             }
             Output::CloseSocket { .. } => {}
             other => lines.push(line(other)),
@@ -140,7 +140,7 @@ fn an_answered_lookup_leaves_no_socket_open() {
             Output::Datagram { socket, to, bytes } => {
                 open.push(socket);
                 let bytes = answer(&bytes, Says::Address);
-                world.with(|client, turn| client.handle_datagram(turn, socket, to, &bytes));
+                world.with(|client, cx| client.handle_datagram(cx, socket, to, &bytes));
             }
             Output::CloseSocket { socket } => open.retain(|each| *each != socket),
             _ => {}
@@ -177,7 +177,7 @@ fn a_refused_datagram_ends_the_lookup_without_waiting() {
             Output::Datagram { socket, .. } => {
                 open.push(socket);
                 let reason = CloseReason::Refused;
-                world.with(|it, turn| it.handle_socket_failed(turn, socket, reason));
+                world.with(|it, cx| it.handle_socket_failed(cx, socket, reason));
             }
             Output::CloseSocket { socket } => open.retain(|each| *each != socket),
             _ => {}
@@ -189,7 +189,7 @@ fn a_refused_datagram_ends_the_lookup_without_waiting() {
     assert_eq!(world.failure(), text);
     // What comes for a socket that is closed has no effect.
     let reason = CloseReason::Refused;
-    world.with(|it, turn| it.handle_socket_failed(turn, SocketId(9), reason));
+    world.with(|it, cx| it.handle_socket_failed(cx, SocketId(9), reason));
     assert_eq!(world.outputs(), Vec::<String>::new());
 }
 
@@ -212,7 +212,7 @@ fn a_truncated_answer_is_asked_for_again_by_stream() {
                         let reply = [&length[..], &message].concat();
                         let conn = ConnId::Dialed(number);
                         for byte in reply.chunks(1) {
-                            world.with(|it, turn| it.handle_received(turn, conn, byte));
+                            world.with(|it, cx| it.handle_received(cx, conn, byte));
                         }
                         if closes {
                             world.closed(number, CloseReason::Finished);

@@ -92,7 +92,7 @@ fn a_stream_without_a_limit_of_silence_may_be_silent() {
     world.received(1, EVENTS);
     assert_eq!(world.client.poll_timeout(), None);
     world.pass(1_000_000_000);
-    world.with(|client, turn| client.handle_timeout(turn));
+    world.with(|client, cx| client.handle_timeout(cx));
     assert_eq!(world.outputs(), Vec::<String>::new());
 }
 
@@ -119,13 +119,13 @@ fn a_stream_has_no_limit_of_size() {
 fn every_event_comes_with_the_owner_of_its_request() {
     let mut client = Client::default();
     let host = Host::Ip([192, 0, 2, 2].into());
-    World::new().with(|_, turn| {
-        let streamed = client.send(turn, 'a', stream(None));
-        let cancelled = client.resolve(turn, 'b', &host);
-        let found = client.resolve(turn, 'c', &host);
+    World::new().with(|_, cx| {
+        let streamed = client.send(cx, 'a', stream(None));
+        let cancelled = client.resolve(cx, 'b', &host);
+        let found = client.resolve(cx, 'c', &host);
         client.cancel(cancelled);
-        client.handle_connected(turn, ConnId::Dialed(1));
-        client.handle_received(turn, ConnId::Dialed(1), OK.as_bytes());
+        client.handle_connected(cx, ConnId::Dialed(1));
+        client.handle_received(cx, ConnId::Dialed(1), OK.as_bytes());
         let events = std::iter::from_fn(|| client.poll_event());
         let owners: Vec<_> = events.map(|(owner, request, _)| (owner, request)).collect();
         assert_eq!(owners, [('c', found), ('a', streamed), ('a', streamed), ('a', streamed)]);

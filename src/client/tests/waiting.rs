@@ -48,7 +48,7 @@ fn states() -> Vec<(World, RequestId, Vec<&'static str>, &'static str)> {
 fn a_limit_strikes_in_each_state_and_not_before() {
     for (mut world, id, outputs, text) in states() {
         world.pass(9999);
-        world.with(|client, turn| client.handle_timeout(turn));
+        world.with(|client, cx| client.handle_timeout(cx));
         assert_eq!((world.outputs().len(), world.events().len()), (0, 0));
         assert_eq!(world.sleep(), 1);
         assert_eq!(world.outputs(), outputs);

@@ -44,22 +44,22 @@ impl Case {
         while let Some(next) = output {
             steps.count();
             assert!(self.archive.poll_timeout().is_none());
-            let turn = &mut self.bench.turn();
+            let cx = &mut self.bench.cx();
             output = match next {
                 ArchiveOutput::Load(Load::Archive { after }) => {
                     let follows = |name: &&str| after.as_deref().is_none_or(|after| *name > after);
                     let names = files.iter().map(|(name, _)| *name).filter(follows).take(2);
-                    self.archive.listed(turn, Ok(names.map(str::to_string).collect()))
+                    self.archive.listed(cx, Ok(names.map(str::to_string).collect()))
                 }
                 ArchiveOutput::Load(Load::Archived(file)) => {
                     let (_, found) = files.iter().find(|(name, _)| *name == file).unwrap();
                     read.push(file.clone());
-                    self.archive.read(turn, &file, found.clone().map_err(failure))
+                    self.archive.read(cx, &file, found.clone().map_err(failure))
                 }
                 ArchiveOutput::Store(file, Change::ReplaceArchived { file: same, pem }) => {
                     assert_eq!(file, same);
                     replaced.push((file.clone(), pem));
-                    self.archive.written(turn, &file, written.map_err(failure))
+                    self.archive.written(cx, &file, written.map_err(failure))
                 }
                 other => panic!("{other:?}"),
             };
@@ -118,9 +118,9 @@ fn a_clock_that_is_set_during_a_pass_removes_no_key() {
     let mut case = Case::new();
     assert!(case.archive.handle_timeout(case.bench.now).is_some());
     let names = vec!["a.org.pem".to_string()];
-    assert!(case.archive.listed(&mut case.bench.turn(), Ok(names)).is_some());
+    assert!(case.archive.listed(&mut case.bench.cx(), Ok(names)).is_some());
     case.bench.now.wall = case.bench.now.wall.plus(Duration::from_secs(14 * 365 * 24 * 3600));
-    let output = case.archive.read(&mut case.bench.turn(), "a.org.pem", Ok(pem(2027)));
+    let output = case.archive.read(&mut case.bench.cx(), "a.org.pem", Ok(pem(2027)));
     assert!(matches!(output, Some(ArchiveOutput::Load(Load::Archive { .. }))), "{output:?}");
 }
 
@@ -161,7 +161,7 @@ fn a_disk_that_fails_is_tried_again_within_hours() {
     case.sleep();
     assert!(case.archive.handle_timeout(case.bench.now).is_some());
     let gone = Err(failure(StoreErrorKind::Missing));
-    assert!(case.archive.listed(&mut case.bench.turn(), gone).is_none());
+    assert!(case.archive.listed(&mut case.bench.cx(), gone).is_none());
     case.sleep();
     // What stands in the way of one file keeps no other one.
     let (read, replaced) = case.pass(&files, Err(StoreErrorKind::NotAFile));
@@ -175,10 +175,10 @@ fn a_disk_that_fails_is_tried_again_within_hours() {
 #[test]
 fn answers_to_nothing_change_nothing() {
     let mut case = Case::new();
-    let turn = &mut case.bench.turn();
-    assert!(case.archive.listed(turn, Ok(vec!["a.pem".into()])).is_none());
-    assert!(case.archive.read(turn, "a.pem", Ok(pem(2025))).is_none());
-    assert!(case.archive.written(turn, "a.pem", Ok(())).is_none());
+    let cx = &mut case.bench.cx();
+    assert!(case.archive.listed(cx, Ok(vec!["a.pem".into()])).is_none());
+    assert!(case.archive.read(cx, "a.pem", Ok(pem(2025))).is_none());
+    assert!(case.archive.written(cx, "a.pem", Ok(())).is_none());
     assert_eq!(case.archive.poll_timeout(), Some(case.bench.now.mono));
     assert_eq!(Archive::default().poll_timeout(), None);
 }

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
+use crate::context::Context;
 use crate::daemon::model::CLOCKS_APART_MAX;
 use crate::time::UnixTime;
-use crate::turn::Turn;
 
 use super::Certificates;
 
@@ -68,15 +68,15 @@ impl ClockOffset {
 impl Certificates {
     /// Takes in by how many milliseconds our clock is ahead of the CA's. A CA whose clock shows a time before
     /// our newest certificate was issued is not believed.
-    pub fn clock_compared(&mut self, turn: &mut Turn<'_>, ahead_ms: i64) {
+    pub fn clock_compared(&mut self, cx: &mut Context<'_>, ahead_ms: i64) {
         // The comparison is by the clock as it is now: a step of it is no change to that.
-        self.check_clock(turn);
+        self.check_clock(cx);
         let mut clock = ClockOffset::AheadMs(ahead_ms);
         if self.policy.clock.is_about(clock) {
             return;
         }
         if !clock.agrees() {
-            let theirs = UnixTime::from_millis(turn.now.wall.as_millis().saturating_sub(ahead_ms));
+            let theirs = UnixTime::from_millis(cx.now.wall.as_millis().saturating_sub(ahead_ms));
             let mut stored = self.entries.values().filter_map(|entry| entry.stored.as_ref());
             if stored.any(|stored| stored.not_before > theirs.plus(CLOCKS_APART_MAX)) {
                 clock = ClockOffset::Unknown;
@@ -85,7 +85,7 @@ impl Certificates {
         if self.policy.clock != clock {
             self.policy.clock = clock;
             for name in self.entries.keys().cloned().collect::<Vec<_>>() {
-                self.forget_failure(turn.now.wall, &name);
+                self.forget_failure(cx.now.wall, &name);
                 self.reindex(&name);
             }
         }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::daemon::model::{Spread, Stored};
+use crate::daemon::model::{Jitter, Stored};
 use crate::domain::Domain;
 use crate::keys::Keys;
 use crate::time::UnixTime;
@@ -62,7 +62,7 @@ impl Entry {
         let Some(stored) = self.stored.as_ref().filter(|stored| stored.not_after > now) else {
             return;
         };
-        let spread = Spread::draw(keys).within(Some(stored.not_after.since(now)));
+        let spread = Jitter::draw(keys).within(Some(stored.not_after.since(now)));
         if let Some(trouble) = &mut self.memory.trouble {
             trouble.bring_forward(now, spread);
         }

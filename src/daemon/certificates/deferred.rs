@@ -13,12 +13,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::context::Context;
 use crate::daemon::budget::{Budget, Limit, OrderKind, is_recent, registered_domain};
 use crate::daemon::fair_queue::{FairQueue, QueuedOrder};
 use crate::daemon::model::Urgency;
 use crate::domain::Domain;
 use crate::time::UnixTime;
-use crate::turn::Turn;
 
 use super::Certificates;
 use super::entry::{Entry, Policy};
@@ -75,7 +75,7 @@ impl Deferred {
             Limit::CertificatesPerDomain(_) => first.to_string(),
             _ => registered_domain(first),
         };
-        let app = entry.wish.as_ref().map_or("", |wish| wish.source.app.as_str());
+        let app = entry.desired.as_ref().map_or("", |desired| desired.source.app.as_str());
         let (id, failed_before) = (self.places, entry.is_failing());
         let order = QueuedOrder { id, app, domain: &domain, failed_before };
         self.queues.entry(limit.clone()).or_default().push(&order);
@@ -205,12 +205,12 @@ impl Certificates {
     /// without it.
     pub(super) fn refuse(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         name: &Domain,
         names: &[Domain],
         refusal: Refusal,
     ) {
-        let now = turn.now.wall;
+        let now = cx.now.wall;
         let (budget, Some(entry)) = (&self.budget, self.entries.get_mut(name)) else { return };
         let (limit, until) = match refusal {
             Refusal::Alone(limit, until) => {
@@ -220,7 +220,7 @@ impl Certificates {
                 }
                 let until = entry.before_the_last_chance(now, until);
                 let held = Held::budget(now, budget.complaint(&limit), until);
-                return entry.hold(turn, name, held);
+                return entry.hold(cx, name, held);
             }
             Refusal::Shared(limit, until) => (limit, until),
         };
@@ -233,7 +233,7 @@ impl Certificates {
         let starts = window.map(|window| window.start).into_iter().chain(entry.last_chance_at());
         let again_at = starts.filter(|start| *start > now).min();
         held.queue = Some(Place { limit, number, again_at });
-        entry.hold(turn, name, held);
+        entry.hold(cx, name, held);
     }
 
     /// An order waits no longer: what it was for has changed.
@@ -247,8 +247,8 @@ impl Certificates {
     }
 
     /// Lets those orders begin whose turn it is.
-    pub(super) fn release(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.wall;
+    pub(super) fn release(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.wall;
         while !self.deferred.queues.is_empty() {
             let budget = &self.budget;
             let has_room = |limit: &&Limit| {
@@ -262,7 +262,7 @@ impl Certificates {
             }
             let next = self.entries.get(&name).and_then(|entry| entry.next(&self.policy));
             if next.is_some_and(|next| next.task == Task::Order && next.at <= now) {
-                self.start(turn, &name);
+                self.start(cx, &name);
             } else {
                 self.deferred.forget(&name);
                 self.reindex(&name);

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use crate::daemon::budget::OrderKind;
 use crate::daemon::model::{
-    AppChanges, Attempt, CertificateMemory, FollowUp, Life, NameChanges, OrderId, Spread, Stored,
-    Trouble, When, Wish,
+    AppChanges, Attempt, CertificateRecord, CertificateState, DesiredCertificate, Jitter,
+    NameChanges, OrderId, RetryPolicy, RetryState, Stored, When,
 };
 
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::log::{Record, message};
 use crate::secret::Secret;
 use crate::time::UnixTime;
-use crate::turn::Turn;
 
 use super::clock::ClockOffset;
 use super::held::{HOLD_MIN, Held};
 
-use super::rollout::{Origin, Trial};
+use super::rollout::{Rollout, WriteReason};
 use super::schedule::{Next, Task, Why};
 
 /// A run that ends by itself does not wait for a file that the disk refused so often.
@@ -35,7 +35,7 @@ pub(super) struct Policy {
     pub(super) offers_advice: bool,
     /// Whether a name that the label has no longer is taken out of the certificate.
     pub(super) exact: bool,
-    /// Whether Marathon's wishes are known: before, nothing is unwanted.
+    /// Whether the desired certificates are known: before, nothing is unwanted.
     pub(super) synced: bool,
     /// How long after its expiry an unwanted certificate is archived; nothing: never.
     pub(super) prune_after: Option<Duration>,
@@ -46,23 +46,23 @@ pub(super) struct Policy {
 /// Everything about one certificate.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    pub(super) wish: Option<Arc<Wish>>,
+    pub(super) desired: Option<Arc<DesiredCertificate>>,
     pub(super) stored: Option<Stored>,
     /// What must survive a restart: who asked last, the life of the stored one (also while its file
     /// is not read yet), what failed, and the order whose end is not known.
-    pub(super) memory: CertificateMemory,
+    pub(super) memory: CertificateState,
     pub(super) step: Step,
     /// Whether a question about the renewal is on its way.
     pub(super) asking: bool,
     /// No order before; why not.
     pub(super) held: Option<Box<Held>>,
     /// An operator has acted since the order that is under way, or noted, was made: what it fails for may
-    /// be mended.
+    /// be fixed.
     pub(super) acted: bool,
     /// Another certificate has all its wanted names: it would only stand in that one's way.
     pub(super) superseded: bool,
-    /// The stored certificate, or one that was withheld, is not known to be served.
-    pub(super) trial: Option<Box<Trial>>,
+    /// The stored certificate, or one that was rolled back, is not known to be served.
+    pub(super) trial: Option<Box<Rollout>>,
     /// Where it stands in the index of what is due.
     pub(super) planned: Option<UnixTime>,
 }
@@ -88,7 +88,7 @@ pub(super) enum Step {
         stored: Box<Stored>,
         again_at: Option<UnixTime>,
         refusals: u32,
-        origin: Origin,
+        origin: WriteReason,
     },
     /// On its way to the archive; again at that time where the disk refused.
     Archiving { again_at: Option<UnixTime> },
@@ -146,7 +146,7 @@ impl Entry {
 
     /// The stored certificate, when somebody wants it.
     fn in_demand(&self) -> Option<&Stored> {
-        self.stored.as_ref().filter(|_| self.wish.is_some())
+        self.stored.as_ref().filter(|_| self.desired.is_some())
     }
 
     /// The same, when it can be seen whether it is served.
@@ -176,7 +176,7 @@ impl Entry {
     /// Whether there is such an order and somebody is, or will be, at it: of one whose certificate nobody
     /// wants any more nothing comes. Before the first sync nobody knows what is wanted.
     pub(super) fn goes_on(&self, policy: &Policy) -> bool {
-        let cared_for = !policy.synced || self.wish.is_some() || self.is_busy();
+        let cared_for = !policy.synced || self.desired.is_some() || self.is_busy();
         cared_for && self.placed(policy).is_some()
     }
 
@@ -185,22 +185,22 @@ impl Entry {
         let (Step::Queued { names, .. } | Step::Recording { names, .. }) = &self.step else {
             return false;
         };
-        let wanted = self.wish.as_ref().map_or(&[][..], |wish| &wish.names);
+        let wanted = self.desired.as_ref().map_or(&[][..], |desired| &desired.names);
         names.iter().any(|name| !wanted.contains(name))
     }
 
     /// When the next order is to be made: there must be a reason, a name that may be tried, and no
     /// name in service that the order would do without before it must.
     fn next_order(&self, policy: &Policy) -> Option<Next> {
-        let wish = self.wish.as_ref()?;
+        let desired = self.desired.as_ref()?;
         if self.placed(policy).is_some() {
             return order_at(When::NOW, Why::Unfinished);
         }
-        let (due, why) = self.reason(wish, policy);
-        // One that is withheld needs no order.
+        let (due, why) = self.reason(desired, policy);
+        // One that is rolled back needs no order.
         let reason = if self.is_rolled_back() { When::NOW } else { due };
-        let some_ready = wish.names.iter().map(|name| self.ready(name)).min()?;
-        let at = reason.max(some_ready).max(self.covered_ready(wish));
+        let some_ready = desired.names.iter().map(|name| self.ready(name)).min()?;
+        let at = reason.max(some_ready).max(self.covered_ready(desired));
         let failed = self.memory.trouble.as_ref().map_or(When::NOW, |trouble| trouble.retry);
         let held = self.held.as_ref().map_or(When::NOW, |held| When::At(held.until));
         let why = match (at.max(failed), &self.held) {
@@ -213,11 +213,11 @@ impl Entry {
     }
 
     /// The earliest reason for an order, whether it can be made then or not.
-    pub(super) fn reason(&self, wish: &Wish, policy: &Policy) -> (When, Why) {
+    pub(super) fn reason(&self, desired: &DesiredCertificate, policy: &Policy) -> (When, Why) {
         let Some(stored) = &self.stored else { return (When::NOW, Why::Missing) };
-        let added = wish.names.iter().filter(|name| !stored.is_for(name));
+        let added = desired.names.iter().filter(|name| !stored.is_for(name));
         let added = added.map(|name| self.ready(name)).min().unwrap_or(When::Never);
-        let surplus = policy.exact && stored.names.iter().any(|name| !wish.names.contains(name));
+        let surplus = policy.exact && stored.names.iter().any(|name| !desired.names.contains(name));
         let removed = if surplus { When::NOW } else { When::Never };
         let changes = self.memory.name_changes.as_ref();
         let earliest = changes.map_or(When::NOW, |changes| When::At(changes.order_at));
@@ -243,10 +243,10 @@ impl Entry {
     }
 
     /// When an order takes no name out of service: all of those in service can be tried again, or the
-    /// certificate is so near its end that the others go on without them.
-    fn covered_ready(&self, wish: &Wish) -> When {
+    /// certificate is so near its end that the others continue without them.
+    fn covered_ready(&self, desired: &DesiredCertificate) -> When {
         let Some(stored) = &self.stored else { return When::NOW };
-        let covered = wish.names.iter().filter(|name| stored.is_for(name));
+        let covered = desired.names.iter().filter(|name| stored.is_for(name));
         let all = covered.map(|name| self.ready(name)).max().unwrap_or(When::NOW);
         all.min(When::At(self.leave_out_at(stored)))
     }
@@ -254,9 +254,9 @@ impl Entry {
     /// The names that are in no certificate and could be ordered at `now`, and those that they wait for:
     /// in service, and failing, so that an order without them would take them out of service.
     pub(super) fn waiting(&self, now: UnixTime) -> Option<(Vec<&Domain>, Vec<&Domain>)> {
-        let (stored, wish) = (self.stored.as_ref()?, self.wish.as_ref()?);
+        let (stored, desired) = (self.stored.as_ref()?, self.desired.as_ref()?);
         let (ready, failing): (Vec<&Domain>, Vec<&Domain>) =
-            wish.names.iter().partition(|name| self.ready(name).has_come(now));
+            desired.names.iter().partition(|name| self.ready(name).has_come(now));
         let waiting: Vec<&Domain> = ready.into_iter().filter(|it| !stored.is_for(it)).collect();
         let kept: Vec<&Domain> = failing.into_iter().filter(|it| stored.is_for(it)).collect();
         let waits = self.leave_out_at(stored) > now && !waiting.is_empty() && !kept.is_empty();
@@ -265,7 +265,7 @@ impl Entry {
 
     /// The names of an order that is made at `now`, in the order of the label.
     pub(super) fn names_to_order(&self, now: UnixTime) -> Vec<Domain> {
-        let names = self.wish.iter().flat_map(|wish| &wish.names);
+        let names = self.desired.iter().flat_map(|desired| &desired.names);
         names.filter(|name| self.ready(name).has_come(now)).cloned().collect()
     }
 
@@ -315,7 +315,7 @@ impl Entry {
 
     fn prune(&self, policy: &Policy) -> Option<Next> {
         let may_prune = policy.synced && policy.clock.agrees();
-        let stored = self.stored.as_ref().filter(|_| may_prune && self.wish.is_none())?;
+        let stored = self.stored.as_ref().filter(|_| may_prune && self.desired.is_none())?;
         let at = if self.superseded {
             stored.not_before
         } else {
@@ -326,25 +326,26 @@ impl Entry {
 
     /// Whether nothing is lost when this entry goes.
     pub(super) fn is_void(&self, now: UnixTime) -> bool {
-        let idle = self.wish.is_none() && self.stored.is_none() && !self.is_busy();
+        let idle = self.desired.is_none() && self.stored.is_none() && !self.is_busy();
         idle && self.memory.matters_until().has_come(now)
     }
 
     /// Whether a new certificate waits for being tried again.
     pub(super) fn is_rolled_back(&self) -> bool {
-        matches!(self.trial.as_deref(), Some(Trial::Withheld { .. }))
+        matches!(self.trial.as_deref(), Some(Rollout::RolledBack { .. }))
     }
 
     /// Whether the last order failed, wholly or for a name.
     pub(super) fn is_failing(&self) -> bool {
-        self.wish.is_some() && (self.memory.trouble.is_some() || !self.memory.left_out.is_empty())
+        self.desired.is_some()
+            && (self.memory.trouble.is_some() || !self.memory.left_out.is_empty())
     }
 
-    /// Whether every name of the wish is in a certificate that is valid at `now`.
+    /// Whether every name of the desired certificate is in a certificate that is valid at `now`.
     pub(super) fn is_satisfied(&self, now: UnixTime) -> bool {
-        let Some(wish) = &self.wish else { return true };
+        let Some(desired) = &self.desired else { return true };
         let stored = self.stored.as_ref().filter(|stored| stored.not_after > now);
-        stored.is_some_and(|stored| wish.names.iter().all(|name| stored.is_for(name)))
+        stored.is_some_and(|stored| desired.names.iter().all(|name| stored.is_for(name)))
     }
 
     /// Whether the CA's limits do not count an order made at `now`: a renewal that it asked for.
@@ -356,21 +357,26 @@ impl Entry {
     /// Takes in what the label says now. Names that it has no longer are not tried any more; what
     /// failed may work once an operator has acted. Until when other names wait for their order, where the
     /// label has changed again too soon.
-    pub(super) fn take_wish(&mut self, now: UnixTime, wish: &Arc<Wish>) -> Option<UnixTime> {
-        self.memory.keep_removed(now, &wish.names);
+    pub(super) fn set_desired(
+        &mut self,
+        now: UnixTime,
+        desired: &Arc<DesiredCertificate>,
+    ) -> Option<UnixTime> {
+        self.memory.keep_removed(now, &desired.names);
         let mut waits_until = None;
-        if self.is_to_be_replaced(wish) {
+        if self.is_to_be_replaced(desired) {
             let changes = NameChanges::changed(self.memory.name_changes.as_deref(), now);
             waits_until = (changes.order_at > now).then_some(changes.order_at);
             self.memory.name_changes = Some(Box::new(changes));
         }
         let before = self.memory.source.as_ref();
-        if before.is_some_and(|before| wish.source.was_acted_upon_since(before)) {
+        if before.is_some_and(|before| desired.source.was_acted_upon_since(before)) {
             let troubles = self.memory.troubles_mut();
             troubles.for_each(|trouble| trouble.acted_upon(now));
             self.acted = self.memory.attempt.is_some();
         }
-        let fits = |attempt: &Attempt| attempt.names.iter().all(|name| wish.names.contains(name));
+        let fits =
+            |attempt: &Attempt| attempt.names.iter().all(|name| desired.names.contains(name));
         if !self.is_busy() && self.memory.attempt.as_ref().is_some_and(|attempt| !fits(attempt)) {
             self.memory.attempt = None;
         }
@@ -380,28 +386,28 @@ impl Entry {
         }
         // By now it may be split.
         self.held.take_if(|held| held.why == Why::TooManyNames);
-        self.memory.source = Some(wish.source.clone());
-        self.memory.names = match &*wish.names {
+        self.memory.source = Some(desired.source.clone());
+        self.memory.names = match &*desired.names {
             [_] => Box::default(),
             names => names.into(),
         };
-        self.wish = Some(Arc::clone(wish));
+        self.desired = Some(Arc::clone(desired));
         self.superseded = false;
         waits_until
     }
 
     /// Whether a label has other names than it had, so that the certificate in service no longer fits.
-    fn is_to_be_replaced(&self, wish: &Wish) -> bool {
-        let (Some(before), Some(stored)) = (&self.wish, &self.stored) else { return false };
-        let fits = wish.names.len() == stored.names.len()
-            && wish.names.iter().all(|name| stored.is_for(name));
-        before.names != wish.names && !fits
+    fn is_to_be_replaced(&self, desired: &DesiredCertificate) -> bool {
+        let (Some(before), Some(stored)) = (&self.desired, &self.stored) else { return false };
+        let fits = desired.names.len() == stored.names.len()
+            && desired.names.iter().all(|name| stored.is_for(name));
+        before.names != desired.names && !fits
     }
 
     /// Takes in what the file holds; whether it is a certificate of which nothing was remembered. What
     /// is remembered of another one does not count for this one; and one that is new is what came of
     /// the order that was under way.
-    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, stored: Option<Stored>) -> bool {
+    pub(super) fn adopt(&mut self, cx: &mut Context<'_>, stored: Option<Stored>) -> bool {
         let known = |stored: &Stored| {
             self.memory.life.as_ref().is_some_and(|life| life.serial == stored.serial)
         };
@@ -414,25 +420,25 @@ impl Entry {
             }
             let issued = issued.map(|attempt| (attempt.at, attempt.directory));
             let issued = issued.as_ref().map(|(at, directory)| (*at, directory.as_str()));
-            self.memory.life = Some(Life::begin(found, issued, turn.keys));
+            self.memory.life = Some(CertificateRecord::begin(found, issued, cx.keys));
         } else if stored.is_none() {
             self.memory.life = None;
         }
         self.stored = stored;
-        self.bound_pauses(turn.now.wall, turn.keys);
+        self.bound_pauses(cx.now.wall, cx.keys);
         is_new
     }
 
     /// The end of the order that was under way will never be known.
-    pub(super) fn attempt_lost(&mut self, turn: &mut Turn<'_>, error: &str) {
+    pub(super) fn attempt_lost(&mut self, cx: &mut Context<'_>, error: &str) {
         let Some(attempt) = self.memory.attempt.take() else { return };
-        let (before, spread) = (self.memory.trouble.as_ref(), Spread::draw(turn.keys));
-        // From when it was made: a program that ends again and again must not make it wait for ever.
-        self.memory.trouble = Some(Trouble::grown(
+        let (before, spread) = (self.memory.trouble.as_ref(), Jitter::draw(cx.keys));
+        // From when it was made: a program that ends again and again must not make it wait forever.
+        self.memory.trouble = Some(RetryState::grown(
             before,
             attempt.at,
             error.to_string().into(),
-            FollowUp::LATER,
+            RetryPolicy::LATER,
             spread,
         ));
     }
@@ -446,7 +452,7 @@ impl Entry {
         why: Complaint,
     ) {
         let until = until.max(now.plus(HOLD_MIN));
-        let trouble = self.memory.left_out.get_or_insert_with(name.clone(), || Trouble {
+        let trouble = self.memory.left_out.get_or_insert_with(name.clone(), || RetryState {
             failures: 0,
             error: why,
             retry: When::At(until),
@@ -459,12 +465,12 @@ impl Entry {
     }
 
     /// Keeps the next order back; said once.
-    pub(super) fn hold(&mut self, turn: &mut Turn<'_>, name: &Domain, held: Held) {
+    pub(super) fn hold(&mut self, cx: &mut Context<'_>, name: &Domain, held: Held) {
         let known = self.held.as_ref().is_some_and(|before| before.reason == held.reason);
         if !known {
             let line = Record::warn("order", message::ORDER_HELD_BACK).with("name", name);
             let line = line.with("limit", &held.reason).with("until", held.until);
-            turn.log(line.hinted(held.reason.hint));
+            cx.log(line.hinted(held.reason.hint));
         }
         self.held = Some(Box::new(held));
     }

@@ -6,33 +6,34 @@ use std::time::Duration;
 
 use crate::daemon::budget::OrderKind;
 use crate::daemon::model::{
-    Attempt, FollowUp, Issued, Life, NewOrder, OrderError, OrderId, Resume, Spread, Stored,
-    Trouble, Urgency,
+    Attempt, CertificateRecord, Issued, Jitter, NewOrder, OrderError, OrderId, Resume, RetryPolicy,
+    RetryState, Stored, Urgency,
 };
 
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::{Complaint, Hint};
 use crate::keys::jittered;
 use crate::log::{Record, message};
-use crate::seam::StoreError;
-use crate::turn::Turn;
+use crate::machine::StoreError;
 
 use super::entry::Step;
 use super::file::{Assembled, Refused};
 use super::held::Held;
 
-use super::rollout::Origin;
+use super::rollout::WriteReason;
 use super::schedule::Why;
 
 use super::{Certificates, CertificatesOutput, WRITE_PAUSE, file};
 
 impl Certificates {
     /// Goes on with an order of an earlier run, or makes a new one, which begins when its turn has come.
-    pub(super) fn start_order(&mut self, turn: &mut Turn<'_>, name: &Domain) {
-        let now = turn.now.wall;
+    pub(super) fn start_order(&mut self, cx: &mut Context<'_>, name: &Domain) {
+        let now = cx.now.wall;
         let Some(entry) = self.entries.get_mut(name) else { return };
-        let app = entry.wish.as_ref().map(|wish| wish.source.app.clone()).unwrap_or_default();
+        let app =
+            entry.desired.as_ref().map(|desired| desired.source.app.clone()).unwrap_or_default();
         let (replaces, failed_before) = (None, entry.is_failing());
         let (names, resume) = if let Some(attempt) = entry.placed(&self.policy) {
             let (names, resume, at) = (attempt.names.clone(), attempt.resume.clone(), attempt.at);
@@ -45,7 +46,7 @@ impl Certificates {
             (entry.held, entry.acted) = (None, false);
             let kind = self.kind_of(now, name, &names);
             if let Err(refusal) = self.admit(now, name, &names, kind) {
-                return self.refuse(turn, name, &names, refusal);
+                return self.refuse(cx, name, &names, refusal);
             }
             let order = OrderId(self.orders_made);
             self.step(name, Step::Queued { order, names: names.clone() });
@@ -60,18 +61,18 @@ impl Certificates {
 
     /// An order's turn has come: it begins when the CA's limits allow it and the attempt is on the
     /// disk.
-    pub fn begins(&mut self, turn: &mut Turn<'_>, order: OrderId) {
+    pub fn begins(&mut self, cx: &mut Context<'_>, order: OrderId) {
         let Some(name) = self.orders.get(&order).cloned() else { return };
         let Some(entry) = self.entries.get(&name) else { return };
         let Step::Queued { names, .. } = &entry.step else { return };
-        let (now, names) = (turn.now.wall, names.clone());
+        let (now, names) = (cx.now.wall, names.clone());
         if self.is_premature(now, entry) {
-            return self.put_back(turn, &name, order, None);
+            return self.put_back(cx, &name, order, None);
         }
         let kind = self.kind_of(now, &name, &names);
         if let Err(refusal) = self.admit(now, &name, &names, kind) {
-            self.refuse(turn, &name, &names, refusal);
-            return self.put_back(turn, &name, order, None);
+            self.refuse(cx, &name, &names, refusal);
+            return self.put_back(cx, &name, order, None);
         }
         self.budget.order_made(now, &names, kind);
         self.deferred.forget(&name);
@@ -86,13 +87,19 @@ impl Certificates {
     }
 
     /// An order does not begin now.
-    fn put_back(&mut self, turn: &mut Turn<'_>, name: &Domain, order: OrderId, held: Option<Held>) {
+    fn put_back(
+        &mut self,
+        cx: &mut Context<'_>,
+        name: &Domain,
+        order: OrderId,
+        held: Option<Held>,
+    ) {
         self.orders.remove(&order);
         self.outputs.push_back(CertificatesOutput::Cancel(order));
         if let Some(entry) = self.entries.get_mut(name) {
             entry.memory.attempt = None;
             if let Some(held) = held {
-                entry.hold(turn, name, held);
+                entry.hold(cx, name, held);
             }
             if !entry.is_deferred() {
                 self.deferred.forget(name);
@@ -118,7 +125,7 @@ impl Certificates {
     /// crash makes an order that nobody remembers.
     pub fn recorded(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         revision: u64,
         result: Result<(), &StoreError>,
     ) {
@@ -144,26 +151,26 @@ impl Certificates {
                     self.outputs.push_back(CertificatesOutput::Begin { order, replaces });
                 }
                 Err(error) => {
-                    self.budget.order_unmade(turn.now.wall, &names, kind);
-                    let until = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
+                    self.budget.order_unmade(cx.now.wall, &names, kind);
+                    let until = cx.now.wall.plus(jittered(cx.keys, WRITE_PAUSE));
                     let hint = Hint::of_storage(error.kind);
                     let reason = Complaint::new(format!("the storage: {error}"), hint);
                     let held = Held::new(until, reason, Why::Disk);
-                    self.put_back(turn, &name, order, Some(held));
+                    self.put_back(cx, &name, order, Some(held));
                 }
             }
         }
     }
 
     /// The CA has made an order: an end of the program need not be its end.
-    pub fn placed(&mut self, turn: &Turn<'_>, order: OrderId, resume: Resume) {
+    pub fn placed(&mut self, cx: &Context<'_>, order: OrderId, resume: Resume) {
         let entry = self.orders.get(&order).and_then(|name| self.entries.get_mut(name));
         let Some(entry) = entry else { return };
         let Step::Ordering { kind, .. } = entry.step else { return };
         let Some(attempt) = &mut entry.memory.attempt else { return };
         attempt.resume = Some(resume);
         self.keeping.push((order, None));
-        self.budget.order_placed(turn.now.wall, attempt.at, kind);
+        self.budget.order_placed(cx.now.wall, attempt.at, kind);
         self.unsaved = Some(Urgency::Now);
     }
 
@@ -178,7 +185,7 @@ impl Certificates {
     /// Takes in how an order ended; a good one is checked against its key before it is stored.
     pub fn finished(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         order: OrderId,
         result: Result<Issued, OrderError>,
     ) {
@@ -196,10 +203,10 @@ impl Certificates {
         self.unsaved = Some(Urgency::Now);
         let issued = match result {
             Ok(issued) => issued,
-            Err(error) => return self.failed(turn, &name, (&names, kind), &error),
+            Err(error) => return self.failed(cx, &name, (&names, kind), &error),
         };
-        let since = entry.memory.attempt.as_ref().map_or(turn.now.wall, |attempt| attempt.at);
-        let now = turn.now.wall;
+        let since = entry.memory.attempt.as_ref().map_or(cx.now.wall, |attempt| attempt.at);
+        let now = cx.now.wall;
         match kind {
             // The CA did not accept it as a replacement, so it counted it.
             Some(OrderKind::Exempt) if issued.replaced.is_none() => {
@@ -209,33 +216,33 @@ impl Certificates {
             Some(kind) => self.budget.certificate_issued(now, since, &names, kind),
             None => {}
         }
-        match file::assemble(turn.now.wall, &issued) {
+        match file::assemble(cx.now.wall, &issued) {
             Err(Refused { error, pem }) => {
                 let line = Record::error("order", message::CERTIFICATE_REFUSED);
-                turn.log(line.with("name", &name).with("error", &error));
+                cx.log(line.with("name", &name).with("error", &error));
                 let reason = error.to_string();
                 let error = Complaint::new(&*reason, error.is_about_time().then_some(Hint::Clock));
-                let failure = Failure { error, follow_up: FollowUp::LATER };
-                self.blame(turn, &name, FlatMap::new(), &failure);
+                let failure = Failure { error, follow_up: RetryPolicy::LATER };
+                self.blame(cx, &name, FlatMap::new(), &failure);
                 self.outputs.push_back(CertificatesOutput::Reject(name, pem, reason));
             }
             Ok(Assembled { pem, stored, remarks }) => {
                 for remark in remarks {
-                    turn.log(Record::warn("order", remark).with("name", &name));
+                    cx.log(Record::warn("order", remark).with("name", &name));
                 }
-                self.place(turn.now.wall, &name, (pem, stored), Origin::Issued);
+                self.place(cx.now.wall, &name, (pem, stored), WriteReason::Issued);
             }
         }
     }
 
     fn failed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         name: &Domain,
         (names, kind): (&[Domain], Option<OrderKind>),
         error: &OrderError,
     ) {
-        let now = turn.now.wall;
+        let now = cx.now.wall;
         let entry = self.entries.get(name);
         let attempt = entry.and_then(|entry| entry.memory.attempt.as_ref());
         let placed = attempt.is_some_and(|attempt| attempt.resume.is_some());
@@ -254,23 +261,23 @@ impl Certificates {
             (Some(kind), true) => self.budget.order_failed(now, names, &failed, kind),
             (Some(kind), false) => self.budget.order_unmade(now, names, kind),
         }
-        if self.has_too_many_names(turn, name, names, error) {
+        if self.has_too_many_names(cx, name, names, error) {
             return;
         }
         let follow_up = match error {
-            OrderError::Unregistered { .. } => FollowUp::Restart,
-            error if error.is_paused() => FollowUp::Paused,
-            error => FollowUp::Retry { retry_after: error.retry_after() },
+            OrderError::Unregistered { .. } => RetryPolicy::Restart,
+            error if error.is_paused() => RetryPolicy::Paused,
+            error => RetryPolicy::Retry { retry_after: error.retry_after() },
         };
         let failure = Failure { error: Complaint::new(error.to_string(), error.hint()), follow_up };
-        self.blame(turn, name, error.blamed(names), &failure);
+        self.blame(cx, name, error.blamed(names), &failure);
     }
 
-    /// Notes a failure: at the names that are to blame, so that the others go on without them, or at
+    /// Notes a failure: at the names that are to blame, so that the others continue without them, or at
     /// the certificate as a whole.
     fn blame(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         name: &Domain,
         blamed: FlatMap<Domain, Complaint>,
         failure: &Failure,
@@ -279,28 +286,28 @@ impl Certificates {
         self.order_counts.failed += 1;
         entry.memory.attempt = None;
         entry.step = Step::Resting;
-        let (now, spread) = (turn.now.wall, Spread::draw(turn.keys));
+        let (now, spread) = (cx.now.wall, Jitter::draw(cx.keys));
         let acted = std::mem::take(&mut entry.acted);
         // What one name of an app has caused counts for the next.
         let known = entry.memory.troubles().map(|trouble| trouble.app_changes);
         let app_changes = known.max_by_key(|changes| changes.not_before).unwrap_or_default();
-        let grown = |before: Option<&Trouble>, error: Complaint, left: Option<Duration>| {
+        let grown = |before: Option<&RetryState>, error: Complaint, left: Option<Duration>| {
             let spread = spread.within(left);
-            let trouble = Trouble::grown(before, now, error, failure.follow_up, spread);
-            let mut trouble = Trouble { app_changes, ..trouble };
+            let trouble = RetryState::grown(before, now, error, failure.follow_up, spread);
+            let mut trouble = RetryState { app_changes, ..trouble };
             if acted {
                 trouble.acted_upon(now);
             }
             trouble
         };
-        let alone = entry.wish.as_ref().is_none_or(|wish| wish.names.len() == 1);
+        let alone = entry.desired.as_ref().is_none_or(|desired| desired.names.len() == 1);
         // With one name there is nothing to tell apart: whoever was blamed before, it counts on.
         let memory = &entry.memory;
         let name_alone = memory.left_out.values().next().filter(|_| alone);
         if blamed.is_empty() {
             let before = worse(&memory.trouble, name_alone);
             let trouble = grown(before, failure.error.clone(), entry.time_left(now));
-            turn.log(failed_line(name, &trouble));
+            cx.log(failed_line(name, &trouble));
             entry.memory.trouble = Some(trouble);
             return self.blamed(name);
         }
@@ -312,7 +319,7 @@ impl Certificates {
             let reason = Complaint::new(text, hint);
             let before = worse(&whole, entry.memory.left_out.get(&domain));
             let trouble = grown(before, reason, entry.time_left_of(now, &domain));
-            turn.log(if alone {
+            cx.log(if alone {
                 failed_line(name, &trouble)
             } else {
                 left_out_line(name, &domain, &trouble)
@@ -329,38 +336,39 @@ impl Certificates {
 
     /// Takes in how a [`CertificatesOutput::Write`] ended. What the disk did not take is kept and
     /// written again: a certificate once issued is never ordered a second time for that.
-    pub fn written(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
+    pub fn written(&mut self, cx: &mut Context<'_>, name: &Domain, result: Result<(), StoreError>) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         let Step::Storing { again_at, refusals, origin, .. } = &mut entry.step else { return };
         if let Err(error) = result {
-            let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
+            let at = cx.now.wall.plus(jittered(cx.keys, WRITE_PAUSE));
             *again_at = Some(at);
             *refusals = refusals.saturating_add(1);
             // About this file alone: noted once, so that no restart makes the order again and again.
-            let is_new = !matches!(origin, Origin::Before(_));
+            let is_new = !matches!(origin, WriteReason::Previous(_));
             if is_new && *refusals == 1 && !error.kind.is_storage_failure() {
-                let spread = Spread::draw(turn.keys);
+                let spread = Jitter::draw(cx.keys);
                 let why = Complaint::new(format!("it cannot be stored: {error}"), None);
                 let before = entry.memory.trouble.as_ref();
-                let trouble = Trouble::grown(before, turn.now.wall, why, FollowUp::LATER, spread);
+                let trouble =
+                    RetryState::grown(before, cx.now.wall, why, RetryPolicy::LATER, spread);
                 entry.memory.trouble = Some(trouble);
                 self.unsaved = Some(Urgency::Now);
             }
             let line = Record::error("storage", message::CERTIFICATE_UNWRITTEN);
             let line = line.with("name", name).with("error", &error).with("next_try", at);
-            turn.log(line.hinted(Hint::of_storage(error.kind)));
+            cx.log(line.hinted(Hint::of_storage(error.kind)));
             return self.reindex(name);
         }
         let Step::Storing { stored, origin, .. } = std::mem::take(&mut entry.step) else { return };
-        let is_new = !matches!(origin, Origin::Before(_));
-        let is_issued = matches!(origin, Origin::Issued);
+        let is_new = !matches!(origin, WriteReason::Previous(_));
+        let is_issued = matches!(origin, WriteReason::Issued);
         self.note_earlier(name, &stored.names);
-        let life = self.life_of(turn.now.wall, (&stored, origin), turn.keys);
+        let life = self.life_of(cx.now.wall, (&stored, origin), cx.keys);
         self.misnamed.remove(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
         if is_issued {
             self.order_counts.issued += 1;
-            turn.log(issued_line(name, &stored, &life));
+            cx.log(issued_line(name, &stored, &life));
         }
         if is_new {
             entry.memory.left_out.retain(|name, _| !stored.is_for(name));
@@ -370,37 +378,37 @@ impl Certificates {
         (entry.stored, entry.memory.life) = (Some(*stored), Some(life));
         self.unsaved = Some(Urgency::Now);
         self.step(name, Step::Resting);
-        self.retire_for(turn.now.wall, name);
+        self.retire_for(cx.now.wall, name);
         self.outputs.push_back(CertificatesOutput::Changed(Some((name.clone(), is_new))));
     }
 
     /// The process ends soon: an order of which the CA does not know yet is not begun, and not counted.
-    pub fn cancel_unbegun(&mut self, turn: &mut Turn<'_>) {
+    pub fn cancel_unbegun(&mut self, cx: &mut Context<'_>) {
         for name in self.recording.clone() {
-            self.cancel_order(turn, &name);
+            self.cancel_order(cx, &name);
         }
     }
 
     /// What is wanted has changed: an order for names that nobody wants any more does not begin. One
     /// that the CA has made goes on.
-    pub(super) fn cancel_if_void(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+    pub(super) fn cancel_if_void(&mut self, cx: &mut Context<'_>, name: &Domain) {
         if self.entries.get(name).is_some_and(|entry| entry.is_order_void()) {
-            self.cancel_order(turn, name);
+            self.cancel_order(cx, name);
         }
     }
 
-    fn cancel_order(&mut self, turn: &mut Turn<'_>, name: &Domain) {
+    fn cancel_order(&mut self, cx: &mut Context<'_>, name: &Domain) {
         let order = match self.entries.get(name).map(|entry| &entry.step) {
             Some(Step::Queued { order, .. }) => *order,
             Some(Step::Recording { order, names, kind, .. }) => {
-                self.budget.order_unmade(turn.now.wall, names, *kind);
+                self.budget.order_unmade(cx.now.wall, names, *kind);
                 self.recording.retain(|recording| recording != name);
                 self.unsaved = Some(Urgency::Now);
                 *order
             }
             _ => return,
         };
-        self.put_back(turn, name, order, None);
+        self.put_back(cx, name, order, None);
     }
 
     /// Whether a certificate is being written.
@@ -410,11 +418,11 @@ impl Certificates {
     }
 
     /// The process ends: what the disk has not taken is written once more.
-    pub fn stop(&mut self, turn: &mut Turn<'_>) {
+    pub fn stop(&mut self, cx: &mut Context<'_>) {
         for (name, entry) in &self.entries {
             if let Step::Storing { pem, again_at: Some(_), .. } = &entry.step {
                 let line = Record::warn("storage", "the certificate is written once more");
-                turn.log(line.with("name", name));
+                cx.log(line.with("name", name));
                 self.outputs.push_back(CertificatesOutput::Write(name.clone(), pem.clone()));
             }
         }
@@ -424,27 +432,27 @@ impl Certificates {
 /// A failure on its way to whoever is to blame.
 struct Failure {
     error: Complaint,
-    follow_up: FollowUp,
+    follow_up: RetryPolicy,
 }
 
 /// That which has failed more often.
-fn worse<'a>(one: &'a Option<Trouble>, other: Option<&'a Trouble>) -> Option<&'a Trouble> {
+fn worse<'a>(one: &'a Option<RetryState>, other: Option<&'a RetryState>) -> Option<&'a RetryState> {
     one.as_ref().into_iter().chain(other).max_by_key(|trouble| trouble.failures)
 }
 
-fn failed_line(name: &Domain, trouble: &Trouble) -> Record {
+fn failed_line(name: &Domain, trouble: &RetryState) -> Record {
     let line = Record::error("order", message::ORDER_FAILED)
         .with("name", name)
         .with("error", &trouble.error);
     trouble.tell(line)
 }
 
-fn left_out_line(name: &Domain, domain: &Domain, trouble: &Trouble) -> Record {
+fn left_out_line(name: &Domain, domain: &Domain, trouble: &RetryState) -> Record {
     let line = Record::error("order", message::NAME_LEFT_OUT).with("name", name);
     trouble.tell(line.with("domain", domain).with("error", &trouble.error))
 }
 
-fn issued_line(name: &Domain, stored: &Stored, life: &Life) -> Record {
+fn issued_line(name: &Domain, stored: &Stored, life: &CertificateRecord) -> Record {
     let line = Record::info("order", message::ORDER_ISSUED).with("name", name).ends(&[
         message::ORDER_FAILED,
         message::NAME_LEFT_OUT,

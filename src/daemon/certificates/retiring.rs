@@ -4,14 +4,14 @@
 
 use std::collections::BTreeSet;
 
+use crate::context::Context;
 use crate::daemon::model::Urgency;
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::keys::jittered;
 use crate::log::{Record, message};
-use crate::seam::StoreError;
+use crate::machine::StoreError;
 use crate::time::UnixTime;
-use crate::turn::Turn;
 
 use super::entry::{Entry, Step};
 use super::{Certificates, CertificatesOutput, WRITE_PAUSE};
@@ -23,9 +23,9 @@ impl Certificates {
         if !self.policy.synced || self.surplus.is_empty() {
             return;
         }
-        let wishes = self.entries.values().flat_map(|entry| &entry.wish);
-        let wanted: BTreeSet<&Domain> = wishes.flat_map(|wish| &wish.names).collect();
-        let kept = self.entries.values().filter(|entry| entry.wish.is_some());
+        let desired = self.entries.values().flat_map(|entry| &entry.desired);
+        let wanted: BTreeSet<&Domain> = desired.flat_map(|desired| &desired.names).collect();
+        let kept = self.entries.values().filter(|entry| entry.desired.is_some());
         let served: BTreeSet<&Domain> = kept.flat_map(|entry| entry.lasting_names(now)).collect();
         let is_superseded = |entry: &Entry| {
             let names = entry.stored.iter().flat_map(|stored| &stored.names);
@@ -52,7 +52,12 @@ impl Certificates {
     }
 
     /// Takes in how a [`CertificatesOutput::Archive`] ended.
-    pub fn archived(&mut self, turn: &mut Turn<'_>, name: &Domain, result: Result<(), StoreError>) {
+    pub fn archived(
+        &mut self,
+        cx: &mut Context<'_>,
+        name: &Domain,
+        result: Result<(), StoreError>,
+    ) {
         if result.is_ok() {
             self.outputs.push_back(CertificatesOutput::Changed(None));
         }
@@ -64,7 +69,7 @@ impl Certificates {
                 let why = if entry.superseded { "superseded" } else { "expired and unwanted" };
                 let line =
                     Record::info("storage", message::CERTIFICATE_ARCHIVED).with("name", name);
-                turn.log(line.with("reason", why));
+                cx.log(line.with("reason", why));
                 self.note_earlier(name, &[]);
                 let Some(entry) = self.entries.get_mut(name) else { return };
                 (entry.stored, entry.memory.life, entry.superseded) = (None, None, false);
@@ -72,11 +77,11 @@ impl Certificates {
                 self.step(name, Step::Resting);
             }
             Err(error) => {
-                let at = turn.now.wall.plus(jittered(turn.keys, WRITE_PAUSE));
+                let at = cx.now.wall.plus(jittered(cx.keys, WRITE_PAUSE));
                 *again_at = Some(at);
                 let line = Record::error("storage", "cannot archive certificate");
                 let line = line.with("name", name).with("error", &error).with("next_try", at);
-                turn.log(line.hinted(Hint::of_storage(error.kind)));
+                cx.log(line.hinted(Hint::of_storage(error.kind)));
                 self.reindex(name);
             }
         }
@@ -85,7 +90,7 @@ impl Certificates {
 
 impl Entry {
     /// The names that the stored certificate is for, and that are in its file whatever comes next: it may
-    /// have to make room for the one of before, or is being replaced.
+    /// have to make room for the previous certificate, or is being replaced.
     fn lasting_names(&self, now: UnixTime) -> impl Iterator<Item = &Domain> {
         let stored = self.stored.iter().filter(move |stored| stored.not_after > now);
         let before = self.trial.as_ref().and_then(|trial| trial.may_go_back_to(now));

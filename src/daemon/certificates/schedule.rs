@@ -24,7 +24,7 @@ pub enum Task {
     Read,
     /// Write the file again, which the disk did not take.
     Write,
-    /// Order a certificate, or go on with an order of an earlier run.
+    /// Order a certificate, or resume an order of an earlier run.
     Order,
     /// Ask the CA when to renew (RFC 9773).
     Ask,

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
+use crate::context::Context;
 use crate::daemon::model::{OrderError, Urgency};
 use crate::domain::Domain;
 use crate::hint::Complaint;
 use crate::log::{Record, message};
-use crate::turn::Turn;
 
 use super::entry::Step;
 use super::held::Held;
@@ -23,7 +23,7 @@ impl Certificates {
     /// in several certificates, as soon as they are split.
     pub(super) fn has_too_many_names(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         name: &Domain,
         names: &[Domain],
         error: &OrderError,
@@ -32,14 +32,14 @@ impl Certificates {
         let Some(entry) = self.entries.get_mut(name) else { return false };
         let line = Record::warn("order", message::FEWER_NAMES);
         let line = line.with("name", name).with("domains", names.len()).with("accepted", max);
-        turn.log(line.with("error", error));
+        cx.log(line.with("error", error));
         self.order_counts.failed += 1;
         entry.memory.attempt = None;
-        let until = turn.now.wall.plus(SPLIT_PAUSE);
+        let until = cx.now.wall.plus(SPLIT_PAUSE);
         let reason = format!("names in one certificate (the CA accepts {max})");
         let reason = Complaint::from(reason);
         // What is wanted may have been split meanwhile, by what another order has learned.
-        let is_split = entry.wish.as_ref().is_none_or(|wish| wish.names.len() <= max);
+        let is_split = entry.desired.as_ref().is_none_or(|desired| desired.names.len() <= max);
         entry.held = (!is_split).then(|| Box::new(Held::new(until, reason, Why::TooManyNames)));
         self.unsaved = Some(Urgency::Now);
         self.outputs.push_back(CertificatesOutput::NamesMax(max));

@@ -1,4 +1,4 @@
-//! What is wanted, stored and due: wishes and outcomes in, orders and writes out.
+//! What is wanted, stored and due: desired certificates and outcomes in, orders and writes out.
 
 use crate::log::message;
 use stand_ins::Time;
@@ -11,10 +11,12 @@ use crate::acme::call::CallError;
 use crate::acme::order::Refusal;
 use crate::acme::types::{Problem, ProblemKind};
 use crate::daemon::budget::OrderKind;
-use crate::daemon::model::{AppChanges, Issued, OrderError, Resume, Source, Wish, pause_after};
+use crate::daemon::model::{
+    AppChanges, DesiredCertificate, Issued, OrderError, Resume, Source, pause_after,
+};
 
 use crate::keys::CertificateRequest;
-use crate::seam::{StoreError, StoreErrorKind};
+use crate::machine::{StoreError, StoreErrorKind};
 use crate::testing::{Bench, config};
 use crate::url::Url;
 
@@ -74,12 +76,12 @@ impl Case {
         let mut bench = Bench::new();
         let pki = Pki::new(1, "Test", time(bench.now));
         let mut certificates = Certificates::new(config);
-        certificates.clock_compared(&mut bench.turn(), 0);
+        certificates.clock_compared(&mut bench.cx(), 0);
         let (random, tried) = (Random::new(2), Vec::new());
         Case { bench, certificates, pki, random, disk_works: true, revisions: 0, tried }
     }
 
-    fn remembered(&self) -> BTreeMap<Domain, CertificateMemory> {
+    fn remembered(&self) -> BTreeMap<Domain, CertificateState> {
         self.certificates
             .memory(None)
             .map(|(name, memory)| (name.clone(), memory.clone()))
@@ -91,11 +93,11 @@ impl Case {
         let (memory, now) = (self.remembered(), self.bench.now.wall);
         let budget = self.certificates.budget(now);
         self.certificates = Certificates::new(config);
-        self.certificates.clock_compared(&mut self.bench.turn(), 0);
-        self.certificates.restore(&mut self.bench.turn(), memory, budget);
+        self.certificates.clock_compared(&mut self.bench.cx(), 0);
+        self.certificates.restore(&mut self.bench.cx(), memory, budget);
         self.certificates.found(files.iter().map(|(domain, _)| name(domain)).collect());
         for (domain, file) in files {
-            self.certificates.read(&mut self.bench.turn(), &name(domain), Ok(file.clone()));
+            self.certificates.read(&mut self.bench.cx(), &name(domain), Ok(file.clone()));
         }
         while self.certificates.poll_output().is_some() {}
     }
@@ -116,18 +118,18 @@ impl Case {
         Secret::new(format!("{}{chain}", key.expose()))
     }
 
-    /// Each wish is a list of names and the version of its app.
-    fn want(&mut self, wishes: &[(&str, &str)]) -> Vec<String> {
-        let wishes = wishes.iter().map(|(list, version)| {
+    /// Each desired certificate is a list of names and the version of its app.
+    fn want(&mut self, desired: &[(&str, &str)]) -> Vec<String> {
+        let desired = desired.iter().map(|(list, version)| {
             let names = names(list);
-            (names[0].clone(), Wish { names, source: source(version) }.into())
+            (names[0].clone(), DesiredCertificate { names, source: source(version) }.into())
         });
-        self.want_all(&wishes.collect())
+        self.want_all(&desired.collect())
     }
 
     /// The same, until everything that follows from it at once is done.
-    fn want_all(&mut self, wishes: &Wishes) -> Vec<String> {
-        self.certificates.want(&mut self.bench.turn(), wishes);
+    fn want_all(&mut self, desired: &DesiredCertificates) -> Vec<String> {
+        self.certificates.want(&mut self.bench.cx(), desired);
         let mut outputs = self.outputs();
         let now = self.bench.now;
         let mut steps = crate::testing::Steps::default();
@@ -149,7 +151,7 @@ impl Case {
                 detail: "full".into(),
             };
             let result = if self.disk_works { Ok(()) } else { Err(&error) };
-            self.certificates.recorded(&mut self.bench.turn(), self.revisions, result);
+            self.certificates.recorded(&mut self.bench.cx(), self.revisions, result);
         }
     }
 
@@ -165,7 +167,7 @@ impl Case {
                 CertificatesOutput::Order(new) if new.resume.is_none() => {
                     let order = new.order;
                     queued.insert(order, show(&CertificatesOutput::Order(new)));
-                    self.certificates.begins(&mut self.bench.turn(), order);
+                    self.certificates.begins(&mut self.bench.cx(), order);
                 }
                 CertificatesOutput::Begin { order, replaces } => {
                     let replacing = if replaces.is_some() { " replacing" } else { "" };
@@ -190,13 +192,13 @@ impl Case {
 
     /// Lets what is due happen.
     fn wake(&mut self) -> Vec<String> {
-        self.certificates.handle_timeout(&mut self.bench.turn());
+        self.certificates.handle_timeout(&mut self.bench.cx());
         self.outputs()
     }
 
     fn end(&mut self, id: u64, error: OrderError) -> Vec<String> {
-        self.certificates.finished(&mut self.bench.turn(), OrderId(id), Err(error));
-        self.certificates.handle_timeout(&mut self.bench.turn());
+        self.certificates.finished(&mut self.bench.cx(), OrderId(id), Err(error));
+        self.certificates.handle_timeout(&mut self.bench.cx());
         self.outputs()
     }
 
@@ -210,7 +212,7 @@ impl Case {
         let (key, csr) = (Secret::new("the key".into()), b"the request".to_vec());
         let certificate = Some(CertificateRequest { key, csr });
         let resume = Resume { url: Url::parse(url).unwrap(), certificate };
-        self.certificates.placed(&self.bench.turn(), OrderId(id), resume);
+        self.certificates.placed(&self.bench.cx(), OrderId(id), resume);
     }
 
     /// The CA could not validate these names.
@@ -233,7 +235,7 @@ impl Case {
         let names = names(list);
         let (key, chain_pem) = self.file(&names, days);
         let issued = Issued { names, key, chain_pem, replaced, told_time: None };
-        self.certificates.finished(&mut self.bench.turn(), OrderId(id), Ok(issued));
+        self.certificates.finished(&mut self.bench.cx(), OrderId(id), Ok(issued));
         self.outputs()
     }
 
@@ -250,11 +252,11 @@ impl Case {
 
     fn unreadable(&mut self, domain: &str, kind: StoreErrorKind) {
         let error = StoreError { kind, path: "x".into(), detail: "of a test".into() };
-        self.certificates.read(&mut self.bench.turn(), &name(domain), Err(error));
+        self.certificates.read(&mut self.bench.cx(), &name(domain), Err(error));
     }
 
     fn written(&mut self, domain: &str) -> Vec<String> {
-        self.certificates.written(&mut self.bench.turn(), &name(domain), Ok(()));
+        self.certificates.written(&mut self.bench.cx(), &name(domain), Ok(()));
         self.outputs()
     }
 
@@ -406,9 +408,9 @@ fn a_certificate_that_the_disk_does_not_take_is_kept_and_written_again() {
     case.want(&[("a.org", "1")]);
     case.issue(0, "a.org", 90);
     let full = StoreError { kind: StoreErrorKind::Full, path: "x".into(), detail: "full".into() };
-    case.certificates.written(&mut case.bench.turn(), &name("a.org"), Err(full));
+    case.certificates.written(&mut case.bench.cx(), &name("a.org"), Err(full));
     assert_eq!(case.want(&[("a.org", "2")]), Vec::<String>::new(), "no second order");
-    case.certificates.stop(&mut case.bench.turn());
+    case.certificates.stop(&mut case.bench.cx());
     assert_eq!(case.outputs(), ["write a.org"], "a process that ends tries it once more");
     let (_, outputs) = case.sleep();
     assert_eq!(outputs, ["write a.org"]);
@@ -423,7 +425,7 @@ fn a_file_that_cannot_be_written_is_a_failure_of_its_certificate() {
     let odd = StoreErrorKind::NotAFile;
     let error = || StoreError { kind: odd, path: "certs/a.org.pem".into(), detail: "odd".into() };
     for refusals in 1..=3 {
-        case.certificates.written(&mut case.bench.turn(), &name("a.org"), Err(error()));
+        case.certificates.written(&mut case.bench.cx(), &name("a.org"), Err(error()));
         let memory = case.remembered();
         let trouble = memory[&name("a.org")].trouble.as_ref().expect("it is remembered");
         assert_eq!((trouble.failures, case.certificates.failing()), (1, 1), "once an order");
@@ -444,7 +446,7 @@ fn what_the_ca_gives_is_checked_before_it_is_stored() {
     let (key, _) = case.file(&names("a.org"), 90);
     let (_, chain_pem) = case.file(&names("a.org"), 90);
     let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
-    case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
+    case.certificates.finished(&mut case.bench.cx(), OrderId(0), Ok(issued));
     let reason = "the private key is not that of the first certificate";
     assert_eq!(case.outputs(), [format!("reject a.org: {reason}")]);
     assert_eq!(case.certificates.failing(), 1);
@@ -452,7 +454,7 @@ fn what_the_ca_gives_is_checked_before_it_is_stored() {
     assert_eq!(outputs, ["order 1 a.org"]);
     let (key, chain_pem) = case.file(&names("other.org"), 90);
     let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
-    case.certificates.finished(&mut case.bench.turn(), OrderId(1), Ok(issued));
+    case.certificates.finished(&mut case.bench.cx(), OrderId(1), Ok(issued));
     assert_eq!(case.outputs(), ["reject a.org: the first certificate is not for a.org"]);
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::acme::renewal_info::Window;
 use crate::daemon::budget::Left;
-use crate::daemon::model::{Stored, Trouble, Wish, Wishes};
+use crate::daemon::model::{DesiredCertificate, DesiredCertificates, RetryState, Stored};
 
 use crate::domain::Domain;
 use crate::hint::Complaint;
@@ -21,7 +21,7 @@ use super::schedule::{Next, Planned, Task, Why};
 /// How it stands with a certificate. Each is in exactly one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Wanted, and the last order failed, wholly or for a name; one of before may be in service.
+    /// Wanted, and the last order failed, wholly or for a name; a previous certificate may be in service.
     Failing,
     /// Wanted, and none that is valid is stored, but nothing has failed.
     Pending,
@@ -93,8 +93,8 @@ impl<'a> View<'a> {
 
     /// The names that are wanted of it; of one that nobody wants, those that it has.
     pub fn domains(&self) -> &'a [Domain] {
-        match (&self.entry.wish, &self.entry.stored) {
-            (Some(wish), _) => &wish.names,
+        match (&self.entry.desired, &self.entry.stored) {
+            (Some(desired), _) => &desired.names,
             (None, Some(stored)) => &stored.names,
             (None, None) => &[],
         }
@@ -103,12 +103,17 @@ impl<'a> View<'a> {
     /// The app that asks for it, or asked last.
     pub fn app(&self) -> Option<&'a str> {
         let asked = self.entry.memory.source.as_ref();
-        self.entry.wish.as_ref().map(|wish| &wish.source).or(asked).map(|it| it.app.as_str())
+        self.entry
+            .desired
+            .as_ref()
+            .map(|desired| &desired.source)
+            .or(asked)
+            .map(|it| it.app.as_str())
     }
 
     /// How it stands at `now`.
     pub fn state(&self, now: UnixTime) -> State {
-        if self.entry.wish.is_none() {
+        if self.entry.desired.is_none() {
             State::Unwanted
         } else if self.entry.is_failing() {
             State::Failing
@@ -131,7 +136,7 @@ impl<'a> View<'a> {
 
     /// When what is stored is to be renewed; nothing for what nobody wants.
     pub fn renewal(&self) -> Option<UnixTime> {
-        self.entry.renewal().filter(|_| self.entry.wish.is_some())
+        self.entry.renewal().filter(|_| self.entry.desired.is_some())
     }
 
     /// The CA's suggested window for that (RFC 9773).
@@ -140,7 +145,7 @@ impl<'a> View<'a> {
     }
 
     /// What failed: as a whole, then names by themselves.
-    pub fn troubles(&self) -> impl Iterator<Item = (Option<&'a Domain>, &'a Trouble)> {
+    pub fn troubles(&self) -> impl Iterator<Item = (Option<&'a Domain>, &'a RetryState)> {
         let memory = &self.entry.memory;
         let names = memory.left_out.iter().map(|(name, trouble)| (Some(name), trouble));
         memory.trouble.iter().map(|trouble| (None, trouble)).chain(names)
@@ -182,12 +187,12 @@ impl Certificates {
 
     /// Whether an app wants this certificate.
     pub fn wants(&self, name: &Domain) -> bool {
-        self.entries.get(name).is_some_and(|entry| entry.wish.is_some())
+        self.entries.get(name).is_some_and(|entry| entry.desired.is_some())
     }
 
     /// What apps asked for last, by the names of the files: by this an app has its domains. Where an
     /// earlier version remembers no names, those of the stored certificate count.
-    pub fn asked_for(&self) -> Wishes {
+    pub fn asked_for(&self) -> DesiredCertificates {
         let asked = |name: &Domain, entry: &Entry| {
             let source = entry.memory.source.clone()?;
             let names = match (&*entry.memory.names, &entry.stored) {
@@ -198,11 +203,11 @@ impl Certificates {
                 ([], _) => vec![name.clone()],
                 (names, _) => names.to_vec(),
             };
-            Some((name.clone(), Arc::new(Wish { names, source })))
+            Some((name.clone(), Arc::new(DesiredCertificate { names, source })))
         };
-        let mut wishes = Wishes::new();
-        wishes.extend(self.entries.iter().filter_map(|(name, entry)| asked(name, entry)));
-        wishes
+        let mut desired = DesiredCertificates::new();
+        desired.extend(self.entries.iter().filter_map(|(name, entry)| asked(name, entry)));
+        desired
     }
 
     /// The limits of the CA that hold orders back, each with the time at which there is room.
@@ -217,7 +222,7 @@ impl Certificates {
         held
     }
 
-    /// Whether Marathon's wishes are known and nothing is under way or due, but for questions about
+    /// Whether the desired certificates are known and nothing is under way or due, but for questions about
     /// renewals: what else is left can only come with time.
     pub fn is_idle(&self, now: UnixTime) -> bool {
         let due = |entry: &Entry| {
@@ -229,8 +234,8 @@ impl Certificates {
             && entries.all(|entry| (!entry.is_busy() || entry.is_refused()) && !due(entry))
     }
 
-    /// Whether Marathon's wishes are not known, or files are being read, or there are orders: it costs no
-    /// look at all certificates.
+    /// Whether the desired certificates are not known, or files are being read, or there are orders: it
+    /// costs no look at all certificates.
     pub fn is_at_work(&self) -> bool {
         let has_changes = !self.policy.synced || self.asked.is_some() || self.changes.is_some();
         has_changes || !self.orders.is_empty() || !self.unread.is_empty()

@@ -4,8 +4,8 @@ use std::iter;
 use std::time::Duration;
 
 use super::*;
-use crate::certs_scan::{Found, Stranger};
-use crate::seam::StoreErrorKind;
+use crate::certs_scan::{ForeignFile, Found};
+use crate::machine::StoreErrorKind;
 use crate::secret::Secret;
 use crate::testing::Bench;
 
@@ -18,15 +18,15 @@ struct Case {
     needs_reload: bool,
 }
 
-fn stranger(file: &str, found: Found) -> Stranger {
-    Stranger { file: file.into(), found }
+fn stranger(file: &str, found: Found) -> ForeignFile {
+    ForeignFile { file: file.into(), found }
 }
 
-fn strangers(strangers: Vec<Stranger>, more: usize) -> Result<Look, StoreError> {
+fn strangers(strangers: Vec<ForeignFile>, more: usize) -> Result<Look, StoreError> {
     Ok(Look { strangers, more, ..Look::default() })
 }
 
-fn readme() -> Stranger {
+fn readme() -> ForeignFile {
     stranger("README", Found::File(Secret::new("hello".into())))
 }
 
@@ -45,7 +45,7 @@ impl Case {
         let is_seen = found.is_ok();
         self.bench.log.clear();
         self.needs_reload =
-            self.guard.looked(&mut self.bench.turn(), found, iter::empty(), self.is_reading);
+            self.guard.looked(&mut self.bench.cx(), found, iter::empty(), self.is_reading);
         let said = self.bench.log.iter().map(|record| {
             let fields = record.fields.iter().map(|(name, value)| format!(" {name}={value}"));
             format!("{} {}{}", record.level.name(), record.message, fields.collect::<String>())
@@ -169,12 +169,12 @@ fn it_looks_when_it_is_asked_to_and_not_while_it_stands_by() {
     let mut bench = Bench::new();
     assert!(!guard.is_due(bench.now.mono) && guard.poll_timeout().is_none());
     // Of the time before this instance stepped down.
-    guard.looked(&mut bench.turn(), strangers(vec![readme()], 0), iter::empty(), false);
+    guard.looked(&mut bench.cx(), strangers(vec![readme()], 0), iter::empty(), false);
     assert_eq!(guard.found(), []);
     guard.look_soon(bench.now.mono);
     assert!(guard.is_due(bench.now.mono));
     assert!(!guard.is_due(bench.now.mono), "one look at a time");
-    guard.looked(&mut bench.turn(), strangers(vec![], 0), iter::empty(), false);
+    guard.looked(&mut bench.cx(), strangers(vec![], 0), iter::empty(), false);
     assert!(!guard.is_due(bench.now.mono));
     guard.look_soon(bench.now.mono);
     assert!(guard.is_due(bench.now.mono));
@@ -189,7 +189,7 @@ fn a_look_that_is_under_way_when_it_is_asked_to_look_is_made_again() {
     assert_eq!(case.guard.poll_timeout(), None, "one at a time");
     for again in [true, false] {
         let found = strangers(vec![readme()], 0);
-        case.guard.looked(&mut case.bench.turn(), found, iter::empty(), case.is_reading);
+        case.guard.looked(&mut case.bench.cx(), found, iter::empty(), case.is_reading);
         assert_eq!(case.guard.is_due(now), again);
     }
 }
@@ -201,7 +201,7 @@ fn it_looks_again_when_files_that_may_be_none_of_ours_were_read() {
     let now = case.bench.now.mono;
     assert!(case.guard.is_due(now));
     let found = strangers(vec![], 0);
-    case.guard.looked(&mut case.bench.turn(), found, iter::empty(), case.is_reading);
+    case.guard.looked(&mut case.bench.cx(), found, iter::empty(), case.is_reading);
     assert_eq!(case.guard.poll_timeout(), Some(now), "what was read may not be ours");
     case.look(strangers(vec![], 0));
     assert!(case.guard.poll_timeout() == Some(case.bench.now.mono), "once");

@@ -7,10 +7,10 @@ use crate::acme::account::revocation;
 use crate::acme::call::{CallError, Post};
 use crate::acme::renewal_info::{self, NoSuggestion};
 use crate::acme::types::ProblemKind;
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::http::{Method, Request, Response};
 use crate::keys::AccountKey;
-use crate::turn::Turn;
 
 use super::{Call, Issuer, IssuerOutput, Owner, Stage};
 
@@ -89,25 +89,25 @@ impl Issuer {
 
     pub(super) fn answered(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         name: Domain,
         cert_id: String,
         reply: Result<Response, CallError>,
     ) {
         self.questions.under_way -= 1;
-        let answer = renewal_info::read(turn.now.wall, reply);
+        let answer = renewal_info::read(cx.now.wall, reply);
         self.outputs.push_back(IssuerOutput::Advised { name, cert_id, answer });
         self.ask_on();
     }
 
     /// Revokes a certificate; how it ends comes as [`IssuerOutput::Revoked`].
-    pub fn revoke(&mut self, turn: &mut Turn<'_>, leaf_der: Vec<u8>, own_key: Option<AccountKey>) {
+    pub fn revoke(&mut self, cx: &mut Context<'_>, leaf_der: Vec<u8>, own_key: Option<AccountKey>) {
         let state = Revoking::Waiting;
         self.revocation = Some(Revocation { leaf_der, own_key, state, remade: false });
-        self.go_on(turn);
+        self.go_on(cx);
     }
 
-    pub(super) fn begin_revocation(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn begin_revocation(&mut self, cx: &mut Context<'_>) {
         let Some(revocation) = &mut self.revocation else { return };
         if revocation.state != Revoking::Waiting {
             return;
@@ -115,7 +115,7 @@ impl Issuer {
         match &self.stage {
             Stage::Registered => {
                 revocation.state = Revoking::ByAccount;
-                self.send_revocation(turn, false);
+                self.send_revocation(cx, false);
             }
             Stage::Stuck(reason) => {
                 let reason = reason.advised();
@@ -125,13 +125,13 @@ impl Issuer {
         }
     }
 
-    fn send_revocation(&mut self, turn: &mut Turn<'_>, with_key: bool) {
+    fn send_revocation(&mut self, cx: &mut Context<'_>, with_key: bool) {
         let (Some(wanted), Some((directory, _))) = (&self.revocation, &self.directory) else {
             return;
         };
         match revocation(directory, &wanted.leaf_der, REASON) {
             Some(post) => {
-                self.post(turn, Owner::Revocation, Post { with_key, ..post }, 0);
+                self.post(cx, Owner::Revocation, Post { with_key, ..post }, 0);
             }
             None => self.end_revocation(Err("the CA offers no revocation".into())),
         }
@@ -147,7 +147,7 @@ impl Issuer {
         }
     }
 
-    pub(super) fn revoked(&mut self, turn: &mut Turn<'_>, reply: Result<Response, CallError>) {
+    pub(super) fn revoked(&mut self, cx: &mut Context<'_>, reply: Result<Response, CallError>) {
         let Some(revocation) = &mut self.revocation else { return };
         let Err(error) = reply else {
             self.account_works();
@@ -159,7 +159,7 @@ impl Issuer {
             Some(ProblemKind::AccountDoesNotExist) if by_account && !revocation.remade => {
                 revocation.remade = true;
                 revocation.state = Revoking::Waiting;
-                self.account_is_gone(turn);
+                self.account_is_gone(cx);
             }
             // Another account ordered it, or there is none; the certificate's own key has the right as
             // well.
@@ -167,7 +167,7 @@ impl Issuer {
                 if by_account && revocation.own_key.is_some() =>
             {
                 revocation.state = Revoking::ByOwnKey;
-                self.send_revocation(turn, true);
+                self.send_revocation(cx, true);
             }
             _ => self.end_revocation(Err(error.to_string())),
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::client::IDLE_PER_PEER_MAX;
 use crate::http::{Headers, ResponseHead};
-use crate::seam::StoreError;
-use crate::seam::StoreErrorKind;
+use crate::machine::StoreError;
+use crate::machine::StoreErrorKind;
 use crate::testing::{Bench, config};
 
 mod account;
@@ -90,7 +90,7 @@ impl Case {
     fn registered() -> Case {
         let mut case = Case::new();
         let pem = Secret::new("PRIVATE KEY".into());
-        case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
+        case.issuer.start(&mut case.bench.cx(), Some(&pem), None);
         case.run();
         assert!(case.issuer.status().account.is_some());
         case.asked.clear();
@@ -117,7 +117,7 @@ impl Case {
         let order = OrderId(id);
         let names = vec![name];
         let new = NewOrder { order, names, app, replaces, resume, failed_before };
-        self.issuer.order(&mut self.bench.turn(), new);
+        self.issuer.order(&mut self.bench.cx(), new);
     }
 
     /// Answers everything until nothing is asked any more; time passes for what waits up to a minute.
@@ -128,7 +128,7 @@ impl Case {
             self.drain();
             if let Some((call, request)) = self.calls.pop_front() {
                 let result = self.answer(&request);
-                self.issuer.handle_response(&mut self.bench.turn(), call, result);
+                self.issuer.handle_response(&mut self.bench.cx(), call, result);
                 continue;
             }
             let Some(at) = self.issuer.poll_timeout() else { break };
@@ -137,7 +137,7 @@ impl Case {
                 break;
             }
             self.bench.pass(pause);
-            self.issuer.handle_timeout(&mut self.bench.turn());
+            self.issuer.handle_timeout(&mut self.bench.cx());
         }
     }
 
@@ -152,11 +152,11 @@ impl Case {
                 IssuerOutput::Withdraw { token } => self.published.retain(|it| *it != token),
                 IssuerOutput::Finished { order, result } => self.finished.push((order, result)),
                 IssuerOutput::Begins { order } => {
-                    self.issuer.begin(&mut self.bench.turn(), order, None);
+                    self.issuer.begin(&mut self.bench.cx(), order, None);
                 }
-                IssuerOutput::Placed { order, resume } => {
-                    self.issuer.kept(&mut self.bench.turn(), order);
-                    self.said.push(IssuerOutput::Placed { order, resume });
+                IssuerOutput::Created { order, resume } => {
+                    self.issuer.kept(&mut self.bench.cx(), order);
+                    self.said.push(IssuerOutput::Created { order, resume });
                 }
                 other => self.said.push(other),
             }
@@ -258,7 +258,7 @@ impl Case {
 #[test]
 fn a_new_key_is_on_the_disk_before_the_ca_sees_it() {
     let mut case = Case::new();
-    case.issuer.start(&mut case.bench.turn(), None, None);
+    case.issuer.start(&mut case.bench.cx(), None, None);
     case.run();
     assert_eq!((case.stored_keys, case.asked.len()), (1, 0));
     let full = StoreError {
@@ -266,11 +266,11 @@ fn a_new_key_is_on_the_disk_before_the_ca_sees_it() {
         path: "client.key".into(),
         detail: "no space".into(),
     };
-    case.issuer.account_key_stored(&mut case.bench.turn(), Err(full));
+    case.issuer.account_key_stored(&mut case.bench.cx(), Err(full));
     assert_eq!(case.issuer.status().problem.as_deref(), Some("client.key: client.key: no space"));
     case.run();
     assert_eq!((case.stored_keys, case.asked.len()), (2, 0), "tried again, not gone on");
-    case.issuer.account_key_stored(&mut case.bench.turn(), Ok(()));
+    case.issuer.account_key_stored(&mut case.bench.cx(), Ok(()));
     case.run();
     assert_eq!(case.asked, ["GET dir", "HEAD nonce", "POST account"]);
     assert_eq!(case.issuer.status().account.as_deref(), Some("https://ca/account/7"));
@@ -368,7 +368,7 @@ fn registering_is_tried_until_it_works_and_the_orders_wait() {
         .trick("nonce", &[Trick::Lost])
         .trick("account", &[Trick::Problem("serverInternal", 500)]);
     let pem = Secret::new("PRIVATE KEY".into());
-    case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
+    case.issuer.start(&mut case.bench.cx(), Some(&pem), None);
     case.order(1);
     case.run();
     assert_eq!(case.issued(), 1);
@@ -380,12 +380,12 @@ fn registering_is_tried_until_it_works_and_the_orders_wait() {
 fn a_directory_of_html_is_said_and_asked_for_again() {
     let mut case = Case::new().trick("dir", &[Trick::Html]);
     let pem = Secret::new("PRIVATE KEY".into());
-    case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
-    case.issuer.handle_timeout(&mut case.bench.turn());
+    case.issuer.start(&mut case.bench.cx(), Some(&pem), None);
+    case.issuer.handle_timeout(&mut case.bench.cx());
     case.drain();
     let (call, _) = case.calls.pop_front().expect("the directory is asked for");
     let page = case.response(200, "<html><body>Welcome");
-    case.issuer.handle_response(&mut case.bench.turn(), call, Ok(page));
+    case.issuer.handle_response(&mut case.bench.cx(), call, Ok(page));
     let problem = case.issuer.status().problem.expect("it is said");
     assert!(problem.contains("<html><body>Welcome"), "{problem}");
     case.run();
@@ -397,7 +397,7 @@ fn a_key_that_cannot_be_read_fails_the_orders_and_is_kept() {
     let mut case = Case::new();
     let rubbish = Secret::new("rubbish".into());
     case.order(1);
-    case.issuer.start(&mut case.bench.turn(), Some(&rubbish), None);
+    case.issuer.start(&mut case.bench.cx(), Some(&rubbish), None);
     case.order(2);
     case.run();
     let errors: Vec<String> = case
@@ -415,14 +415,14 @@ fn a_key_that_cannot_be_read_fails_the_orders_and_is_kept() {
 fn a_ca_that_wants_a_binding_says_so() {
     let mut case = Case::new().trick("account", &[Trick::Problem("externalAccountRequired", 403)]);
     let pem = Secret::new("PRIVATE KEY".into());
-    case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
+    case.issuer.start(&mut case.bench.cx(), Some(&pem), None);
     let directory = r#"{"newNonce":"https://ca/nonce","newAccount":"https://ca/account",
         "newOrder":"https://ca/new-order","meta":{"externalAccountRequired":true}}"#;
-    case.issuer.handle_timeout(&mut case.bench.turn());
+    case.issuer.handle_timeout(&mut case.bench.cx());
     case.drain();
     let (call, _) = case.calls.pop_front().expect("the directory is asked for");
     let response = case.response(200, directory);
-    case.issuer.handle_response(&mut case.bench.turn(), call, Ok(response));
+    case.issuer.handle_response(&mut case.bench.cx(), call, Ok(response));
     case.order(1);
     case.run();
     let Some((_, Err(error))) = case.finished.first() else { panic!("it fails") };

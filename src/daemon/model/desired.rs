@@ -7,19 +7,19 @@ use crate::domain::Domain;
 use crate::marathon::acted;
 
 /// All certificates that are asked for, by the first of their names. The watcher and the scheduler keep
-/// the same wishes.
-pub type Wishes = BTreeMap<Domain, Arc<Wish>>;
+/// the same desired certificates.
+pub type DesiredCertificates = BTreeMap<Domain, Arc<DesiredCertificate>>;
 
 /// One certificate that is asked for; it is stored under the first of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct DesiredCertificate {
     /// What it is to be for, at least one, each once, in the order of the label.
     pub names: Vec<Domain>,
     /// Who asks for it.
     pub source: Source,
 }
 
-/// Where a wish comes from.
+/// Where a desired certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The app's id.

@@ -8,7 +8,7 @@ use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::time::UnixTime;
 
-use super::{Attempt, Life, NameChanges, Source, Trouble, When};
+use super::{Attempt, CertificateRecord, NameChanges, RetryState, Source, When};
 
 /// What failed is remembered so much longer when nobody wants the certificate any more: a list of apps
 /// that lacks it for a moment must not make the CA be asked before its time.
@@ -30,9 +30,9 @@ pub enum Urgency {
 
 /// What is remembered of a CA.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct CaMemory {
+pub struct CaState {
     /// Our account there.
-    pub account: Option<AccountMemory>,
+    pub account: Option<AccountState>,
     /// The CA wants no new orders before (`Retry-After`).
     pub not_before: Option<UnixTime>,
     /// How many names it accepts in one order, where it refused more: by profile, empty for none.
@@ -43,7 +43,7 @@ pub struct CaMemory {
 
 /// An account that was registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountMemory {
+pub struct AccountState {
     /// Its URL, which names it to the CA.
     pub url: String,
     /// The thumbprint of its key (RFC 7638): with another `client.key` it is not ours.
@@ -54,34 +54,34 @@ pub struct AccountMemory {
 
 /// What is remembered of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CertificateMemory {
+pub struct CertificateState {
     /// Who asked for it last.
     pub source: Option<Source>,
     /// What for, where that was more than the name of its file.
     pub names: Box<[Domain]>,
     /// About the certificate that was stored last.
-    pub life: Option<Life>,
+    pub life: Option<CertificateRecord>,
     /// Orders that failed as a whole.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<RetryState>,
     /// Names that failed.
-    pub left_out: FlatMap<Domain, Trouble>,
+    pub left_out: FlatMap<Domain, RetryState>,
     /// Names that failed and that the label has no longer: should it have them again, they are not tried
     /// before their time.
-    pub removed: FlatMap<Domain, Trouble>,
+    pub removed: FlatMap<Domain, RetryState>,
     /// How often the names of its label have changed.
     pub name_changes: Option<Box<NameChanges>>,
     /// An order that was begun and whose end is not known.
     pub attempt: Option<Box<Attempt>>,
 }
 
-impl CertificateMemory {
+impl CertificateState {
     /// What failed, as a whole and by names.
-    pub fn troubles_mut(&mut self) -> impl Iterator<Item = &mut Trouble> {
+    pub fn troubles_mut(&mut self) -> impl Iterator<Item = &mut RetryState> {
         self.trouble.iter_mut().chain(self.left_out.values_mut())
     }
 
     /// The same, to be looked at.
-    pub fn troubles(&self) -> impl Iterator<Item = &Trouble> {
+    pub fn troubles(&self) -> impl Iterator<Item = &RetryState> {
         self.trouble.iter().chain(self.left_out.values())
     }
 
@@ -93,16 +93,16 @@ impl CertificateMemory {
             When::Never => true,
         });
         let gone = self.left_out.extract_if(|name, _| !names.contains(name));
-        let gone: Vec<(Domain, Trouble)> = gone.collect();
+        let gone: Vec<(Domain, RetryState)> = gone.collect();
         let back = self.removed.extract_if(|name, _| names.contains(name));
-        let back: Vec<(Domain, Trouble)> = back.collect();
+        let back: Vec<(Domain, RetryState)> = back.collect();
         for (name, trouble) in back {
             self.left_out.get_or_insert_with(name, || trouble);
         }
         for (name, trouble) in gone {
             self.removed.insert(name, trouble);
             if self.removed.len() > REMOVED_MAX {
-                let binding = |(_, trouble): &(&Domain, &Trouble)| trouble.retry;
+                let binding = |(_, trouble): &(&Domain, &RetryState)| trouble.retry;
                 let first = self.removed.iter().min_by_key(binding).map(|(name, _)| name.clone());
                 first.and_then(|name| self.removed.remove(&name));
             }
@@ -147,14 +147,14 @@ mod tests {
 
     #[test]
     fn names_that_a_label_has_no_longer_are_remembered_up_to_a_number_and_for_a_day() {
-        let mut memory = CertificateMemory::default();
+        let mut memory = CertificateState::default();
         let name = |number: u64| Domain::parse(&format!("n{number}.org")).unwrap();
         let begin = UnixTime::from_seconds(1_795_000_000);
         for number in 0..150 {
             let retry = When::At(begin.plus(Duration::from_secs(number)));
             let error = Complaint::from("x");
             let (not_before, app_changes) = (None, AppChanges::default());
-            let trouble = Trouble {
+            let trouble = RetryState {
                 failures: 1,
                 error,
                 retry,

@@ -44,7 +44,7 @@ pub struct Stored {
 
 /// What is remembered of a stored certificate; it goes when the certificate goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Life {
+pub struct CertificateRecord {
     /// [`Stored::serial`] of the certificate that this is about.
     pub serial: String,
     /// The directory of the CA that issued it; unknown for one that we found.
@@ -54,12 +54,12 @@ pub struct Life {
     /// When it is to be renewed. Drawn once, and kept until the CA's window changes.
     pub renewal: UnixTime,
     /// What the CA said about that.
-    pub advice: Advice,
+    pub advice: RenewalInfo,
 }
 
 /// The CA's advice (RFC 9773) on one certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Advice {
+pub struct RenewalInfo {
     /// The suggested window, when the CA has one.
     pub window: Option<Window>,
     /// When to ask next; never asked yet.
@@ -114,7 +114,7 @@ impl Stored {
     }
 
     /// Whether a rollback to it makes sense at `now`.
-    pub(crate) fn lasts(&self, life: Option<&Life>, now: UnixTime) -> bool {
+    pub(crate) fn lasts(&self, life: Option<&CertificateRecord>, now: UnixTime) -> bool {
         let part = self.usable(life.and_then(|life| life.issued)) / ROLLBACK_PART;
         self.not_after > now.plus(part.min(ROLLBACK_LEFT_MAX))
     }
@@ -133,19 +133,19 @@ impl Stored {
     }
 }
 
-impl Life {
+impl CertificateRecord {
     /// The life of a certificate that was found, or that was issued just now by the CA of `directory`.
     pub(crate) fn begin(
         stored: &Stored,
         issued: Option<(UnixTime, &str)>,
         keys: &mut dyn Keys,
-    ) -> Life {
-        Life {
+    ) -> CertificateRecord {
+        CertificateRecord {
             serial: stored.serial.clone(),
             directory: issued.map(|(_, directory)| directory.to_string()),
             issued: issued.map(|(at, _)| at),
             renewal: stored.fallback_renewal(keys.random()),
-            advice: Advice::default(),
+            advice: RenewalInfo::default(),
         }
     }
 

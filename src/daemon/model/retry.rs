@@ -50,7 +50,7 @@ impl When {
 
 /// Failures since the last success, of a whole certificate or of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct RetryState {
     /// How many.
     pub failures: u32,
     /// The last one's error.
@@ -60,7 +60,7 @@ pub struct Trouble {
     /// The CA's own `Retry-After`: not even an operator's act makes it due before.
     pub not_before: Option<UnixTime>,
     /// There was no account to order with, so the CA was not asked: a person acts and starts the program
-    /// anew, and nothing waits then.
+    /// again, and nothing waits then.
     pub until_restart: bool,
     /// The retries that changes of the app made due.
     pub app_changes: AppChanges,
@@ -86,21 +86,21 @@ pub struct NameChanges {
 
 /// How a failure is to be followed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FollowUp {
+pub(crate) enum RetryPolicy {
     /// After the table's pause, and not before the CA's own, if it named one.
     Retry { retry_after: Option<Duration> },
-    /// After the table's pause, and at once when the program is started anew.
+    /// After the table's pause, and at once when the program is restarted.
     Restart,
     /// When a person has acted.
     Paused,
 }
 
-impl FollowUp {
+impl RetryPolicy {
     /// After the table's pause.
-    pub(crate) const LATER: FollowUp = FollowUp::Retry { retry_after: None };
+    pub(crate) const LATER: RetryPolicy = RetryPolicy::Retry { retry_after: None };
 }
 
-impl Trouble {
+impl RetryState {
     /// Says in a line how often it came and when it is tried again, with what may help.
     pub(crate) fn tell(&self, line: Record) -> Record {
         let line = line.with("failures", self.failures);
@@ -117,25 +117,25 @@ impl Trouble {
     /// One failure more. `spread` is the jitter, the same for all names that failed together, so that
     /// they come back together.
     pub(crate) fn grown(
-        before: Option<&Trouble>,
+        before: Option<&RetryState>,
         now: UnixTime,
         error: Complaint,
-        follow_up: FollowUp,
-        spread: Spread,
-    ) -> Trouble {
+        follow_up: RetryPolicy,
+        spread: Jitter,
+    ) -> RetryState {
         let failures = before.map_or(0, |trouble| trouble.failures).saturating_add(1);
         let (retry, not_before) = match follow_up {
-            FollowUp::Retry { retry_after } => {
+            RetryPolicy::Retry { retry_after } => {
                 let not_before = retry_after.map(|pause| now.plus(pause));
                 let by_table = now.plus(spread.over(pause_after(failures)));
                 (When::At(not_before.map_or(by_table, |at| at.max(by_table))), not_before)
             }
-            FollowUp::Restart => (When::At(now.plus(spread.over(pause_after(failures)))), None),
-            FollowUp::Paused => (When::Never, None),
+            RetryPolicy::Restart => (When::At(now.plus(spread.over(pause_after(failures)))), None),
+            RetryPolicy::Paused => (When::Never, None),
         };
-        let until_restart = follow_up == FollowUp::Restart;
+        let until_restart = follow_up == RetryPolicy::Restart;
         let app_changes = before.map(|trouble| trouble.app_changes).unwrap_or_default();
-        Trouble { failures, error, retry, not_before, until_restart, app_changes }
+        RetryState { failures, error, retry, not_before, until_restart, app_changes }
     }
 
     /// The app was changed or restarted: what failed may work now, so it is due as far as the CA allows,
@@ -151,7 +151,7 @@ impl Trouble {
 
     /// The certificate in service has only so much time left, less than the pause was chosen for: the
     /// retry comes no later than the CA's own pause and this one let it.
-    pub(crate) fn bring_forward(&mut self, now: UnixTime, spread: Spread) {
+    pub(crate) fn bring_forward(&mut self, now: UnixTime, spread: Jitter) {
         let at = now.plus(spread.over(pause_after(self.failures)));
         let at = self.not_before.map_or(at, |not_before| at.max(not_before));
         if self.retry != When::Never {
@@ -241,24 +241,24 @@ pub(crate) fn pause_after(failures: u32) -> Duration {
 
 /// One draw of jitter that serves several pauses, and the longest that they may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Spread {
+pub(crate) struct Jitter {
     /// What becomes of 100 s.
     jitter: Duration,
     longest: Option<Duration>,
 }
 
-impl Spread {
+impl Jitter {
     /// Draws.
-    pub(crate) fn draw(keys: &mut dyn Keys) -> Spread {
-        Spread { jitter: jittered(keys, Duration::from_secs(100)), longest: None }
+    pub(crate) fn draw(keys: &mut dyn Keys) -> Jitter {
+        Jitter { jitter: jittered(keys, Duration::from_secs(100)), longest: None }
     }
 
     /// The same for what must be tried again while the certificate in service is valid: with the jitter,
     /// no pause is longer than a tenth of that time. Without one, nothing is at stake.
-    pub(crate) fn within(self, left: Option<Duration>) -> Spread {
+    pub(crate) fn within(self, left: Option<Duration>) -> Jitter {
         // The jitter adds a quarter at most.
         let longest = left.map(|left| (left / PAUSE_PART * 4 / 5).max(PAUSE_MIN));
-        Spread { longest, ..self }
+        Jitter { longest, ..self }
     }
 
     /// `pause`, spread.

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use super::rollout::Which;
+use crate::context::Context;
 use crate::daemon::model::Catalog;
 use crate::domain::Domain;
 use crate::keys::jittered;
 use crate::time::Instant;
-use crate::turn::Turn;
 
 /// From one look to the next, jittered by a quarter: never less than a minute.
 const PAUSE: Duration = Duration::from_secs(80);
@@ -25,11 +25,11 @@ pub(super) struct Drift {
 
 impl Drift {
     /// Whether it is time; the next one is planned then.
-    pub(super) fn is_due(&mut self, turn: &mut Turn<'_>) -> bool {
-        let now = turn.now.mono;
+    pub(super) fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = cx.now.mono;
         let due = self.at.is_some_and(|at| at <= now);
         if due || self.at.is_none() {
-            self.at = Some(now + jittered(turn.keys, PAUSE));
+            self.at = Some(now + jittered(cx.keys, PAUSE));
         }
         due
     }
@@ -120,12 +120,12 @@ mod tests {
     fn a_minute_lies_between_two_looks() {
         let mut bench = Bench::new();
         let mut drift = Drift::default();
-        assert!(!drift.is_due(&mut bench.turn()));
+        assert!(!drift.is_due(&mut bench.cx()));
         for _ in 0..50 {
             let pause = drift.poll_timeout().unwrap().since(bench.now.mono);
             assert!((60..=100).contains(&pause.as_secs()), "{pause:?}");
             bench.pass(pause);
-            assert!(drift.is_due(&mut bench.turn()) && !drift.is_due(&mut bench.turn()));
+            assert!(drift.is_due(&mut bench.cx()) && !drift.is_due(&mut bench.cx()));
         }
     }
 }

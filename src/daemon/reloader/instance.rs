@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientEvent, Delivery, Outgoing, RequestId};
+use crate::context::Context;
 use crate::daemon::owner::{LbRequest, Owner};
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
 use crate::http::Request;
 use crate::lb;
+use crate::machine::Trust;
 use crate::pki::Fingerprint;
-use crate::seam::Trust;
 use crate::time::{Instant, UnixTime};
-use crate::turn::Turn;
 use crate::url::Url;
 
 use super::ReloadContext;
@@ -195,14 +195,14 @@ impl LbInstance {
     /// Begins a signal.
     pub(super) fn begin(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         at: LbAddress<'_>,
     ) {
         self.end(client);
         self.retry_at = None;
         let asked = (lb::pids_request(at.url), PIDS_TIMEOUT);
-        self.step = Step::PidsBefore(send(turn, client, asked, at));
+        self.step = Step::PidsBefore(send(cx, client, asked, at));
     }
 
     /// Probes whether it still serves the files of these names.
@@ -228,10 +228,10 @@ impl LbInstance {
     }
 
     /// Plans the next signal after a failure; when it is.
-    pub(super) fn retry(&mut self, turn: &mut Turn<'_>, unreachable: bool) -> Instant {
-        let pause = self.backoff.pause(turn.keys);
+    pub(super) fn retry(&mut self, cx: &mut Context<'_>, unreachable: bool) -> Instant {
+        let pause = self.backoff.pause(cx.keys);
         let pause = if unreachable { UNREACHABLE_PAUSE } else { pause };
-        let at = turn.now.mono + pause;
+        let at = cx.now.mono + pause;
         self.retry_at = Some(at);
         at
     }
@@ -239,8 +239,8 @@ impl LbInstance {
     /// Processes the answer to what it was asked.
     pub(super) fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         (request, event): (RequestId, ClientEvent),
     ) -> Progress {
@@ -251,95 +251,101 @@ impl LbInstance {
             Step::Resting => Progress::Going,
             Step::PidsBefore(_) => match Shown::in_answer(event) {
                 Err(problem) => Progress::Failed(problem),
-                Ok(shown) => self.begin_rollout(turn, cx, at, shown),
+                Ok(shown) => self.begin_rollout(cx, reload, at, shown),
             },
             Step::Previewing { left, verification, .. } => {
-                self.previewed(turn, cx, at, (left, verification), event)
+                self.previewed(cx, reload, at, (left, verification), event)
             }
             Step::Signaling { verification, .. } => match response(event) {
                 Err(problem) => Progress::Failed(problem),
                 Ok(response) => match lb::acknowledged(&response) {
-                    Ok(()) => self.signaled(turn.now.mono, cx, at, verification),
+                    Ok(()) => self.signaled(cx.now.mono, reload, at, verification),
                     Err(refusal) => {
                         let hint = Hint::of_balancer(refusal.status);
                         Progress::Failed(Complaint::new(refusal.to_string(), hint))
                     }
                 },
             },
-            Step::Watching { verification, .. } => self.watched(turn, cx, at, verification, event),
-            Step::Verifying { verification, .. } => self.probed(turn, cx, at, verification, event),
-            Step::PidsAfter { verification, .. } => self.counted(turn, cx, at, verification, event),
+            Step::Watching { verification, .. } => {
+                self.watched(cx, reload, at, verification, event)
+            }
+            Step::Verifying { verification, .. } => {
+                self.probed(cx, reload, at, verification, event)
+            }
+            Step::PidsAfter { verification, .. } => {
+                self.counted(cx, reload, at, verification, event)
+            }
         }
     }
 
     /// Before the first signal: where a file may be rolled back, the certificate in service is looked at.
     fn begin_rollout(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         shown: Shown,
     ) -> Progress {
-        let verification = Verification::new(turn.now.mono, Some(at.pending), shown);
-        let mut left = self.left(cx, at);
+        let verification = Verification::new(cx.now.mono, Some(at.pending), shown);
+        let mut left = self.left(reload, at);
         let is_known = |name: &Domain| {
-            let previous = cx.catalog.previous(name);
+            let previous = reload.catalog.previous(name);
             let seen = self.served.get(name).map(|served| served.leaf);
             previous.is_none() || seen == previous
         };
         left.retain(|(name, _)| !is_known(name));
         left.truncate(PREVIEWS_MAX);
-        self.preview(turn, cx, at, (left, Box::new(verification)))
+        self.preview(cx, reload, at, (left, Box::new(verification)))
     }
 
     fn preview(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         (left, verification): (Left, Box<Verification>),
     ) -> Progress {
         if let Some((name, place)) = left.front() {
-            let request = cx.client.glance(turn, at.owner(), *place, name);
+            let request = reload.client.glance(cx, at.owner(), *place, name);
             self.step = Step::Previewing { request, left, verification };
             return Progress::Going;
         }
-        self.signal(turn, cx, at, verification)
+        self.signal(cx, reload, at, verification)
     }
 
     fn previewed(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         (mut left, verification): (Left, Box<Verification>),
         event: ClientEvent,
     ) -> Progress {
         match (event, left.pop_front()) {
             (ClientEvent::Presented(der), Some((name, _))) => {
-                let right = cx.catalog.expected(&name) == Some(Fingerprint::of(&der));
+                let right = reload.catalog.expected(&name) == Some(Fingerprint::of(&der));
                 self.note(&name, right, &der);
             }
             // Nothing can be learned in advance.
             _ => left.clear(),
         }
-        self.preview(turn, cx, at, (left, verification))
+        self.preview(cx, reload, at, (left, verification))
     }
 
-    fn left(&self, cx: &ReloadContext<'_>, at: LbAddress<'_>) -> Left {
+    fn left(&self, reload: &ReloadContext<'_>, at: LbAddress<'_>) -> Left {
         let suspect = (self.suspect.as_ref(), at.places);
-        sighting::left(cx.catalog, cx.writes, self.acknowledged, suspect)
+        sighting::left(reload.catalog, reload.writes, self.acknowledged, suspect)
     }
 
     pub(super) fn signal(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         verification: Box<Verification>,
     ) -> Progress {
         let asked = (lb::reload_request(at.url), SIGNAL_TIMEOUT);
-        let request = send(turn, cx.client, asked, at);
+        let request = send(cx, reload.client, asked, at);
         self.step = Step::Signaling { request, verification };
         Progress::Going
     }
@@ -348,21 +354,22 @@ impl LbInstance {
     fn signaled(
         &mut self,
         now: Instant,
-        cx: &ReloadContext<'_>,
+        reload: &ReloadContext<'_>,
         at: LbAddress<'_>,
         mut verification: Box<Verification>,
     ) -> Progress {
-        verification.left = self.left(cx, at);
+        verification.left = self.left(reload, at);
         for (name, _) in &verification.left {
             let Some(seen) = self.served.get(name).filter(|_| !verification.is_repeated) else {
                 continue;
             };
-            if seen.right || sighting::is_ours(cx.catalog, cx.writes, name, seen.leaf) {
+            if seen.right || sighting::is_ours(reload.catalog, reload.writes, name, seen.leaf) {
                 verification.worked.insert(name.clone(), seen.leaf);
             }
         }
         verification.signaled(now);
-        verification.reference = sighting::reference(cx.catalog, &self.served, &verification.left);
+        verification.reference =
+            sighting::reference(reload.catalog, &self.served, &verification.left);
         if !verification.left.is_empty() {
             let look = Look::Due(now + FIRST_LOOK_PAUSE);
             self.step = Step::Verifying { look, verification };
@@ -377,24 +384,24 @@ impl LbInstance {
     /// Probes again when it is time.
     pub(super) fn handle_timeout(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
     ) -> Progress {
-        let now = turn.now.mono;
+        let now = cx.now.mono;
         self.retry_at = self.retry_at.filter(|at| *at > now);
         match std::mem::take(&mut self.step) {
             Step::Watching { look: Look::Due(due), verification } if due <= now => {
                 // No signal waits for it.
                 let asked = (lb::pids_request(at.url), SIGNAL_TIMEOUT);
-                let request = send(turn, cx.client, asked, at);
+                let request = send(cx, reload.client, asked, at);
                 self.step = Step::Watching { look: Look::Asked(request), verification };
             }
             Step::Verifying { look: Look::Due(due), verification } if due <= now => {
                 let Some((name, place)) = verification.left.front() else {
-                    return self.seen_all(turn, cx, at, verification);
+                    return self.seen_all(cx, reload, at, verification);
                 };
-                let look = Look::Asked(cx.client.glance(turn, at.owner(), *place, name));
+                let look = Look::Asked(reload.client.glance(cx, at.owner(), *place, name));
                 self.step = Step::Verifying { look, verification };
             }
             other => self.step = other,
@@ -414,7 +421,7 @@ impl LbInstance {
 
 /// Asks one address. Every request here may be repeated, so a lost answer does no harm.
 pub(super) fn send(
-    turn: &mut Turn<'_>,
+    cx: &mut Context<'_>,
     client: &mut Client<Owner>,
     (request, timeout): (Request, Duration),
     at: LbAddress<'_>,
@@ -427,5 +434,5 @@ pub(super) fn send(
         address: Some(at.address),
         delivery: Delivery::Whole { body_bytes_max: lb::ANSWER_BYTES_MAX },
     };
-    client.send(turn, at.owner(), outgoing)
+    client.send(cx, at.owner(), outgoing)
 }

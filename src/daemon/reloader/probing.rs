@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use crate::client::ClientEvent;
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::lb;
 use crate::pki::{Fingerprint, Leaf};
 use crate::time::{Instant, UnixTime};
-use crate::turn::Turn;
 
 use super::ReloadContext;
 use super::instance::{
@@ -27,14 +27,14 @@ impl LbInstance {
     /// A TLS handshake ended.
     pub(super) fn probed(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         mut verification: Box<Verification>,
         event: ClientEvent,
     ) -> Progress {
         let Some((name, place)) = verification.left.front().cloned() else {
-            return self.seen_all(turn, cx, at, verification);
+            return self.seen_all(cx, reload, at, verification);
         };
         let mut pause = Duration::ZERO;
         match event {
@@ -42,8 +42,8 @@ impl LbInstance {
                 let generation = verification.generation;
                 let worked = verification.worked.get(&name).copied();
                 let asked = (&name, generation, worked);
-                let verdict = sighting::judge(cx.catalog, cx.writes, asked, &der);
-                if cx.catalog.matters(&name) {
+                let verdict = sighting::judge(reload.catalog, reload.writes, asked, &der);
+                if reload.catalog.matters(&name) {
                     self.note(&name, verdict == Verdict::Right, &der);
                 } else {
                     self.served.remove(&name);
@@ -60,22 +60,22 @@ impl LbInstance {
                 // One that has no certificate for the name does not see the file.
                 let fails = error.is_connected() && !error.lacks_name();
                 let seen = (Sighting::nothing(&error), fails);
-                verification.failed(seen, |name| cx.catalog.stored(name));
+                verification.failed(seen, |name| reload.catalog.stored(name));
             }
             // Nothing else comes of a handshake.
             _ => pause = LOOK_PAUSE,
         }
         if verification.left.is_empty() {
-            return self.seen_all(turn, cx, at, verification);
+            return self.seen_all(cx, reload, at, verification);
         }
         if !verification.is_pass_over() {
-            let look = Look::Due(turn.now.mono + pause);
+            let look = Look::Due(cx.now.mono + pause);
             self.step = Step::Verifying { look, verification };
             return Progress::Going;
         }
         match verification.generation {
-            None => self.drifted(turn.now.mono, cx, verification),
-            Some(_) => self.ask_pids(turn, cx, at, verification),
+            None => self.drifted(cx.now.mono, reload, verification),
+            Some(_) => self.ask_pids(cx, reload, at, verification),
         }
     }
 
@@ -90,8 +90,8 @@ impl LbInstance {
     /// Everything is served as it was written.
     pub(super) fn seen_all(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         mut verification: Box<Verification>,
     ) -> Progress {
@@ -100,17 +100,17 @@ impl LbInstance {
         if verification.generation.is_some() && verification.before.is_none() {
             return self.verified(&verification);
         }
-        self.ask_pids(turn, cx, at, verification)
+        self.ask_pids(cx, reload, at, verification)
     }
 
     pub(super) fn ask_pids(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         verification: Box<Verification>,
     ) -> Progress {
-        let request = send(turn, cx.client, (lb::pids_request(at.url), PIDS_TIMEOUT), at);
+        let request = send(cx, reload.client, (lb::pids_request(at.url), PIDS_TIMEOUT), at);
         self.step = Step::PidsAfter { request, verification };
         Progress::Going
     }
@@ -118,13 +118,13 @@ impl LbInstance {
     /// A look at the process ids: the end of a verification, or of a pass that found something wrong.
     pub(super) fn counted(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         mut verification: Box<Verification>,
         event: ClientEvent,
     ) -> Progress {
-        let now = turn.now.mono;
+        let now = cx.now.mono;
         let answer = Shown::in_answer(event).map(Shown::pids);
         let shown = answer.as_ref().ok().and_then(Option::as_ref);
         if verification.left.is_empty() {
@@ -150,11 +150,11 @@ impl LbInstance {
         let reloaded = verification.reloaded;
         let rejected = std::mem::take(&mut verification.rejected);
         let seen = verification.seen.as_ref();
-        let problem = seen.map(|seen| sighting::wrong(seen, reloaded, cx.shadowed));
+        let problem = seen.map(|seen| sighting::wrong(seen, reloaded, reload.shadowed));
         let after = now.since(verification.began_at);
         verification.aim(now, at.pending);
         verification.before = shown.or(verification.before.take());
-        let _ = self.signal(turn, cx, at, verification);
+        let _ = self.signal(cx, reload, at, verification);
         match (next, problem) {
             (Next::SignalIgnored, _) => Progress::Ignored(after),
             (Next::SignalWrong, Some(problem)) if !rejected.is_empty() => {
@@ -208,14 +208,14 @@ impl LbInstance {
     fn drifted(
         &mut self,
         now: Instant,
-        cx: &ReloadContext<'_>,
+        reload: &ReloadContext<'_>,
         verification: Box<Verification>,
     ) -> Progress {
         let is_sure = now >= verification.began_at + DRIFT_PATIENCE;
         let seen = verification.seen.clone().filter(|_| is_sure);
         match (seen, verification.left.front().cloned()) {
             (Some(seen @ Sighting::Another { .. }), Some((name, _))) => {
-                Progress::Drifted(seen.explained(cx.shadowed), name)
+                Progress::Drifted(seen.explained(reload.shadowed), name)
             }
             (Some(seen), _) => {
                 let _ = self.look_again(now, verification);

@@ -6,7 +6,7 @@ use crate::flat::FlatSet;
 use crate::hint::Complaint;
 use crate::http::Response;
 use crate::lb;
-use crate::seam::Trust;
+use crate::machine::Trust;
 
 /// The answer to a request.
 pub(super) fn response(event: ClientEvent) -> Result<Response, Complaint> {

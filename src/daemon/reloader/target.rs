@@ -15,14 +15,14 @@ use super::view::{BalancerView, NameView, ReloadCounts};
 use crate::backoff::Backoff;
 use crate::client::{ClientEvent, RequestId};
 use crate::config::Place;
+use crate::context::Context;
 use crate::daemon::owner::{LbRequest, Owner};
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::Complaint;
 use crate::keys::jittered;
-use crate::seam::Trust;
+use crate::machine::Trust;
 use crate::time::{Instant, UnixTime};
-use crate::turn::Turn;
 use crate::url::{Host, Url};
 
 /// The name is resolved again after this time also where nothing is pending: a name server may have left
@@ -285,16 +285,16 @@ impl LbTarget {
     /// For every address a reload for `generation` is pending from now on.
     pub(super) fn mark_pending(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         generation: u64,
     ) {
         self.pending = generation;
         for instance in self.instances.values_mut() {
-            instance.pending_since.get_or_insert(turn.now.mono);
+            instance.pending_since.get_or_insert(cx.now.mono);
         }
         if !self.is_resolving() {
-            self.resolve(turn, cx);
+            self.resolve(cx, reload);
         }
     }
 
@@ -303,15 +303,15 @@ impl LbTarget {
         Owner::Reloader(LbRequest { target: self.index, address: None })
     }
 
-    fn resolve(&mut self, turn: &mut Turn<'_>, cx: &mut ReloadContext<'_>) {
+    fn resolve(&mut self, cx: &mut Context<'_>, reload: &mut ReloadContext<'_>) {
         let owner = self.lookup_owner();
-        self.step = Step::Resolving(cx.client.resolve(turn, owner, &self.url.origin().host));
+        self.step = Step::Resolving(reload.client.resolve(cx, owner, &self.url.origin().host));
     }
 
     pub(super) fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         (of, request): (LbRequest, RequestId),
         event: ClientEvent,
     ) -> Outcome {
@@ -320,8 +320,8 @@ impl LbTarget {
             let at =
                 LbAddress { target: self.index, url: &self.url, address, places: &places, pending };
             let Some(instance) = self.instances.get_mut(&address) else { return Outcome::Going };
-            let progress = instance.handle_event(turn, cx, at, (request, event));
-            return self.progressed(turn, address, progress);
+            let progress = instance.handle_event(cx, reload, at, (request, event));
+            return self.progressed(cx, address, progress);
         }
         if self.lookup() != Some(request) {
             return Outcome::Going;
@@ -330,19 +330,19 @@ impl LbTarget {
         match (std::mem::replace(&mut self.step, Step::Resting { resolve_at: None }), event) {
             (Step::Resolving(_), ClientEvent::Addresses(found)) => match &self.place {
                 Some(Place::Host(host, _)) => {
-                    self.step = Step::Locating(cx.client.resolve(turn, owner, host), found);
+                    self.step = Step::Locating(reload.client.resolve(cx, owner, host), found);
                 }
-                _ => self.resolved(turn, cx, &found),
+                _ => self.resolved(cx, reload, &found),
             },
             (Step::Locating(_, found), ClientEvent::Addresses(located)) => {
                 self.located = located;
-                self.resolved(turn, cx, &found);
+                self.resolved(cx, reload, &found);
             }
             (_, ClientEvent::Failed(error)) => {
-                self.rest(turn);
+                self.rest(cx);
                 // Where nothing is pending for any that is known, the next resolution will do.
                 if !self.is_clean() {
-                    self.unresolved(turn, error.complaint(Trust::WebPki));
+                    self.unresolved(cx, error.complaint(Trust::WebPki));
                 }
             }
             (step, _) => self.step = step,
@@ -351,53 +351,53 @@ impl LbTarget {
     }
 
     /// Processes how far one of its load balancers has come.
-    fn progressed(&mut self, turn: &mut Turn<'_>, address: IpAddr, progress: Progress) -> Outcome {
+    fn progressed(&mut self, cx: &mut Context<'_>, address: IpAddr, progress: Progress) -> Outcome {
         match progress {
             Progress::Going => Outcome::Going,
             Progress::Acknowledged => {
-                self.acknowledge(turn, address);
+                self.acknowledge(cx, address);
                 Outcome::Acknowledged(address)
             }
             Progress::Failed(problem) => {
-                self.failed(turn, address, problem);
+                self.failed(cx, address, problem);
                 Outcome::Failed(address)
             }
             Progress::Problem(problem) => {
-                self.set_problem(turn, address, problem);
+                self.set_problem(cx, address, problem);
                 Outcome::Going
             }
             Progress::Another(problem) => {
-                self.set_problem(turn, address, problem);
+                self.set_problem(cx, address, problem);
                 Outcome::Unexplained(address)
             }
             Progress::Ignored(after) => {
                 let problem = sighting::ignored(after, self.blocking.as_deref());
-                self.set_problem(turn, address, problem);
+                self.set_problem(cx, address, problem);
                 Outcome::Unexplained(address)
             }
             Progress::Rejected(problem, names) => {
-                self.set_problem(turn, address, problem.clone());
+                self.set_problem(cx, address, problem.clone());
                 Outcome::Rejected(address, problem, names)
             }
             Progress::Drifted(problem, name) => {
-                self.drifted(turn, address, problem, name);
+                self.drifted(cx, address, problem, name);
                 Outcome::Going
             }
             Progress::Unseen(problem) => {
-                self.unseen(turn, address, problem);
+                self.unseen(cx, address, problem);
                 Outcome::Going
             }
             Progress::SeenAgain => {
-                self.seen_again(turn, address);
+                self.seen_again(cx, address);
                 Outcome::Going
             }
         }
     }
 
     /// For an address that appears everything is pending; one that is gone is forgotten after a while.
-    fn resolved(&mut self, turn: &mut Turn<'_>, cx: &mut ReloadContext<'_>, found: &[IpAddr]) {
-        let (now, pending) = (turn.now.mono, self.pending);
-        self.rest(turn);
+    fn resolved(&mut self, cx: &mut Context<'_>, reload: &mut ReloadContext<'_>, found: &[IpAddr]) {
+        let (now, pending) = (cx.now.mono, self.pending);
+        self.rest(cx);
         self.resolved_for = pending;
         self.problem = None;
         self.backoff.reset();
@@ -412,22 +412,22 @@ impl LbTarget {
             missing && (instance.acknowledged >= pending || now.since(since) >= GONE_AFTER)
         };
         for (_, mut gone) in self.instances.extract_if(is_gone) {
-            gone.end(cx.client);
+            gone.end(reload.client);
         }
     }
 
     /// Signals those with a pending reload that may be signaled.
     pub(super) fn begin_permitted(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         permit: Permit,
     ) {
         // Addresses that are known are signaled although the name cannot be resolved any more.
         if self.is_resolving() {
             return;
         }
-        let (now, pending) = (turn.now.mono, self.pending);
+        let (now, pending) = (cx.now.mono, self.pending);
         for (address, instance) in self.instances.iter_mut() {
             let late = instance.acknowledged < pending && instance.is_ready(now);
             if late && permit.allows(*address) {
@@ -438,26 +438,26 @@ impl LbTarget {
                     places: &[],
                     pending,
                 };
-                instance.begin(turn, cx.client, at);
+                instance.begin(cx, reload.client, at);
             }
         }
     }
 
-    fn rest(&mut self, turn: &mut Turn<'_>) {
+    fn rest(&mut self, cx: &mut Context<'_>) {
         let may_change = matches!(self.url.origin().host, Host::Name(_));
-        let resolve_at = may_change.then(|| turn.now.mono + jittered(turn.keys, RESOLVE_EVERY));
+        let resolve_at = may_change.then(|| cx.now.mono + jittered(cx.keys, RESOLVE_EVERY));
         self.step = Step::Resting { resolve_at };
     }
 
     pub(super) fn handle_timeout(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
     ) -> Vec<Outcome> {
-        if self.next_resolution().is_some_and(|at| at <= turn.now.mono) {
-            self.resolve(turn, cx);
+        if self.next_resolution().is_some_and(|at| at <= cx.now.mono) {
+            self.resolve(cx, reload);
         }
-        let now = turn.now.mono;
+        let now = cx.now.mono;
         let due = |it: &LbInstance| it.poll_timeout().is_some_and(|at| at <= now);
         let due = self.instances.iter().filter(|(_, instance)| due(instance));
         let due: Vec<IpAddr> = due.map(|(address, _)| *address).collect();
@@ -472,8 +472,8 @@ impl LbTarget {
                 pending: self.pending,
             };
             let Some(instance) = self.instances.get_mut(&address) else { continue };
-            let progress = instance.handle_timeout(turn, cx, at);
-            outcomes.push(self.progressed(turn, address, progress));
+            let progress = instance.handle_timeout(cx, reload, at);
+            outcomes.push(self.progressed(cx, address, progress));
         }
         outcomes
     }

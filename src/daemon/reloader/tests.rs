@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::daemon::wire::{Sent, Wire, counted};
+use crate::machine::CloseReason;
 use crate::pki::Fingerprint;
-use crate::seam::CloseReason;
 use crate::testing::config;
 use crate::url::Url;
 
@@ -71,14 +71,14 @@ impl Case {
     }
 
     fn changed(&mut self) {
-        self.reloader.changed(&mut self.wire.bench.turn());
+        self.reloader.changed(&mut self.wire.bench.cx());
     }
 
     /// Lets time pass and everything happen that is due; the signals sent meanwhile.
     fn pass(&mut self, duration: Duration) -> Vec<Sent> {
         self.wire.pass(duration);
         let Case { wire, reloader, files, .. } = self;
-        reloader.handle_timeout(&mut wire.bench.turn(), (&mut wire.client, files));
+        reloader.handle_timeout(&mut wire.bench.cx(), (&mut wire.client, files));
         self.settle()
     }
 
@@ -111,8 +111,8 @@ impl Case {
             steps.count();
             let Owner::Reloader(of) = owner else { panic!("it is the reloader's") };
             let Case { wire, reloader, files, .. } = self;
-            let mut turn = wire.bench.turn();
-            reloader.handle_event(&mut turn, (&mut wire.client, files), (of, request), event);
+            let mut cx = wire.bench.cx();
+            reloader.handle_event(&mut cx, (&mut wire.client, files), (of, request), event);
             sent.extend(self.wire.sent());
         }
         sent
@@ -288,7 +288,7 @@ fn a_signal_that_starts_no_process_is_repeated() {
     // A look at certs/ finds the cause.
     let Case { wire, reloader, .. } = &mut case;
     let blocking = Some("broken.pem: it is empty");
-    reloader.looked(&mut wire.bench.turn(), blocking, Shadowed::new());
+    reloader.looked(&mut wire.bench.cx(), blocking, Shadowed::new());
     let trouble = reloader.troubles(wire.bench.now.mono).concat();
     assert!(
         trouble.contains("no new HAProxy process") && trouble.contains("broken.pem"),
@@ -380,7 +380,7 @@ fn one_that_an_earlier_run_has_not_seen_load_everything_is_signaled() {
         "http://lb.example:9090".to_string(),
         ["10.0.0.1", "10.0.0.3"].map(|it| it.parse().unwrap()).into(),
     )]);
-    case.reloader.restore(&case.wire.bench.turn(), &known);
+    case.reloader.restore(&case.wire.bench.cx(), &known);
     assert!(!case.reloader.is_clean(), "who is there now is not known yet");
     let sent = case.pass(Duration::ZERO);
     assert_eq!((sent.len(), sent[0].to.to_string()), (1, "10.0.0.2:9090".to_string()));

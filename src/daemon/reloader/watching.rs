@@ -2,7 +2,7 @@
 //! has reloaded. Part of the machine of `instance.rs`; never probes by TLS.
 
 use crate::client::ClientEvent;
-use crate::turn::Turn;
+use crate::context::Context;
 
 use super::ReloadContext;
 use super::instance::{LOOK_PAUSE, LbAddress, LbInstance, Look, Progress, Step};
@@ -13,13 +13,13 @@ impl LbInstance {
     /// A look at the process ids, where nothing else can be seen.
     pub(super) fn watched(
         &mut self,
-        turn: &mut Turn<'_>,
-        cx: &mut ReloadContext<'_>,
+        cx: &mut Context<'_>,
+        reload: &mut ReloadContext<'_>,
         at: LbAddress<'_>,
         mut verification: Box<Verification>,
         event: ClientEvent,
     ) -> Progress {
-        let now = turn.now.mono;
+        let now = cx.now.mono;
         let shown = match Shown::in_answer(event) {
             Ok(shown) => {
                 verification.is_lost(true);
@@ -51,7 +51,7 @@ impl LbInstance {
         if is_ignored || verification.is_overtaken(now, at.pending) {
             let after = now.since(verification.began_at);
             verification.aim(now, at.pending);
-            let _ = self.signal(turn, cx, at, verification);
+            let _ = self.signal(cx, reload, at, verification);
             return if is_ignored { Progress::Ignored(after) } else { Progress::Going };
         }
         self.step = Step::Watching { look: Look::Due(now + LOOK_PAUSE), verification };

@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{self, Config};
+use crate::context::Context;
 use crate::daemon::owner::{Owner, RouteRequest};
 use crate::dns::DnsError;
 use crate::flat::{FlatMap, FlatSet};
 use crate::hint::Complaint;
 use crate::time::Instant;
-use crate::turn::Turn;
 use crate::url::Host;
 
 use super::{ANSWER_TIMEOUT, Of};
@@ -68,16 +68,16 @@ impl Balancers {
         }
     }
 
-    /// Looks the names up, unless that was done lately. Meanwhile the addresses of before count.
-    pub(super) fn refresh(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
-        let fresh = self.looked_up.is_some_and(|at| turn.now.mono.since(at) < AGE_MAX);
+    /// Looks the names up, unless that was done lately. Meanwhile the previous addresses count.
+    pub(super) fn refresh(&mut self, cx: &mut Context<'_>, client: &mut Client<Owner>) {
+        let fresh = self.looked_up.is_some_and(|at| cx.now.mono.since(at) < AGE_MAX);
         if fresh || !self.open.is_empty() {
             return;
         }
-        self.looked_up = Some(turn.now.mono);
+        self.looked_up = Some(cx.now.mono);
         for host in self.hosts.iter() {
             let owner = Owner::Routes(RouteRequest::Balancers);
-            let request = client.resolve_within(turn, owner, host, ANSWER_TIMEOUT);
+            let request = client.resolve_within(cx, owner, host, ANSWER_TIMEOUT);
             self.open.insert(request, host.clone());
         }
     }
@@ -99,7 +99,7 @@ impl Balancers {
 
     /// Handles the result of a lookup. Returns who has waited, once all are there. That a load balancer's
     /// name does not resolve is the reloader's matter, which says so; where only no name server answered,
-    /// the addresses of before count.
+    /// the previous addresses count.
     pub(super) fn found(
         &mut self,
         request: RequestId,

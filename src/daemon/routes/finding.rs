@@ -8,7 +8,7 @@ use crate::client::{Awaited, Fault};
 use crate::dns::DnsError;
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
-use crate::seam::CloseReason;
+use crate::machine::CloseReason;
 use crate::url::Host;
 
 /// So much is shown of where a redirect leads, in characters.

@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What is at port 80 of an address.
 #[derive(Clone, Copy, Debug)]
-enum Door {
+enum ListenerKind {
     Ours,
     Status(u16),
     /// A redirect to that, with the token behind it.
@@ -24,7 +24,7 @@ enum Door {
 struct Case {
     wire: Wire,
     routes: Routes,
-    doors: BTreeMap<IpAddr, Door>,
+    doors: BTreeMap<IpAddr, ListenerKind>,
     /// Whom was asked where for what, but for the token.
     asked: Vec<String>,
     /// The most questions that had no answer at once.
@@ -40,16 +40,16 @@ fn ip(text: &str) -> IpAddr {
 }
 
 impl Case {
-    fn new(hosts: &str, doors: &[(&str, Door)]) -> Case {
+    fn new(hosts: &str, doors: &[(&str, ListenerKind)]) -> Case {
         Case::of(SkipRouteCheck::Of(BTreeSet::new()), hosts, doors)
     }
 
-    fn of(skip_route_check: SkipRouteCheck, hosts: &str, doors: &[(&str, Door)]) -> Case {
+    fn of(skip_route_check: SkipRouteCheck, hosts: &str, doors: &[(&str, ListenerKind)]) -> Case {
         let lb = vec![Url::parse("http://lb.test:9090").unwrap()];
         Case::made(&Config { skip_route_check, lb, ..crate::testing::config() }, hosts, doors)
     }
 
-    fn made(config: &Config, hosts: &str, doors: &[(&str, Door)]) -> Case {
+    fn made(config: &Config, hosts: &str, doors: &[(&str, ListenerKind)]) -> Case {
         let mut wire = Wire::new();
         wire.hosts = hosts.replace(", ", "\n");
         let doors = doors.iter().map(|(at, door)| (ip(at), *door)).collect();
@@ -60,14 +60,14 @@ impl Case {
     fn start(&mut self, certificate: &str, domains: &str) {
         let domains: Vec<Domain> = domains.split(' ').map(name).collect();
         let Case { wire, routes, .. } = self;
-        let mut turn = wire.bench.turn();
-        routes.start(&mut turn, &mut wire.client, &name(certificate), &domains);
+        let mut cx = wire.bench.cx();
+        routes.start(&mut cx, &mut wire.client, &name(certificate), &domains);
         self.settle();
     }
 
     fn forget(&mut self, certificate: &str) {
         let Case { wire, routes, .. } = self;
-        routes.forget(&mut wire.bench.turn(), &mut wire.client, &name(certificate));
+        routes.forget(&mut wire.bench.cx(), &mut wire.client, &name(certificate));
         self.settle();
     }
 
@@ -103,8 +103,8 @@ impl Case {
         while let Some((owner, request, event)) = wire.event() {
             steps.count();
             let Owner::Routes(of) = owner else { panic!("it is the routes'") };
-            let mut turn = wire.bench.turn();
-            routes.handle_event(&mut turn, &mut wire.client, (of, request), event);
+            let mut cx = wire.bench.cx();
+            routes.handle_event(&mut cx, &mut wire.client, (of, request), event);
             heard = true;
         }
         heard
@@ -122,12 +122,12 @@ impl Case {
             |to: String| format!("HTTP/1.1 302 X\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
         // At the other port everybody is ours.
         let door = self.doors.get(&sent.to.ip()).filter(|_| sent.to.port() == route::PORT);
-        let answer = match door.copied().unwrap_or(Door::Ours) {
-            Door::Ours => counted(200, "text/plain", &probe::answer(token)),
-            Door::Status(status) => counted(status, "text/html", "<html>"),
-            Door::Onward(to) => place(format!("{to}/.well-known/acme-challenge/{token}")),
-            Door::To(to) => place(to.into()),
-            Door::Silent => return,
+        let answer = match door.copied().unwrap_or(ListenerKind::Ours) {
+            ListenerKind::Ours => counted(200, "text/plain", &probe::answer(token)),
+            ListenerKind::Status(status) => counted(status, "text/html", "<html>"),
+            ListenerKind::Onward(to) => place(format!("{to}/.well-known/acme-challenge/{token}")),
+            ListenerKind::To(to) => place(to.into()),
+            ListenerKind::Silent => return,
         };
         self.wire.answer(sent.conn, &answer);
     }
@@ -170,7 +170,7 @@ fn where_we_answer_everywhere_nothing_is_said_or_kept() {
 
 #[test]
 fn what_differs_names_the_address_until_the_certificate_is_there() {
-    let doors = [("2600::1", Door::Status(404)), ("10.1.0.2", Door::Status(503))];
+    let doors = [("2600::1", ListenerKind::Status(404)), ("10.1.0.2", ListenerKind::Status(503))];
     let mut case = Case::new(HOSTS, &doors);
     case.start("a.org", "a.org");
     let expected = [
@@ -186,7 +186,7 @@ fn what_differs_names_the_address_until_the_certificate_is_there() {
 
 #[test]
 fn each_domain_of_a_certificate_is_tried_and_the_next_try_forgets_the_last() {
-    let mut case = Case::new(HOSTS, &[("9.0.0.1", Door::Status(200))]);
+    let mut case = Case::new(HOSTS, &[("9.0.0.1", ListenerKind::Status(200))]);
     case.start("a.org", "a.org b.org");
     let words = "error=another server answers, status 200";
     let expected = [
@@ -203,11 +203,11 @@ fn each_domain_of_a_certificate_is_tried_and_the_next_try_forgets_the_last() {
 fn redirects_are_followed_to_port_80_of_a_name_and_not_for_ever() {
     let hosts = format!("{HOSTS}, 9.2.0.1 acme.test, 2600::2 acme.test");
     let doors = [
-        ("9.0.0.1", Door::Onward("http://acme.test")),
-        ("9.0.0.2", Door::Onward("http://nowhere.test")),
-        ("2600::1", Door::Onward("http://a.org")),
-        ("10.1.0.1", Door::To("https://a.org/x")),
-        ("10.1.0.2", Door::To("http://9.2.0.1/x")),
+        ("9.0.0.1", ListenerKind::Onward("http://acme.test")),
+        ("9.0.0.2", ListenerKind::Onward("http://nowhere.test")),
+        ("2600::1", ListenerKind::Onward("http://a.org")),
+        ("10.1.0.1", ListenerKind::To("https://a.org/x")),
+        ("10.1.0.2", ListenerKind::To("http://9.2.0.1/x")),
     ];
     let mut case = Case::new(&hosts, &doors);
     case.start("a.org", "a.org");
@@ -243,7 +243,8 @@ fn a_redirect_to_an_address_that_is_neither_public_nor_a_load_balancers_is_not_f
         "2002:a07:1::1",
     ] {
         let hosts = format!("9.0.0.1 a.org, 10.1.0.1 lb.test, {target} inside.test");
-        let mut case = Case::new(&hosts, &[("9.0.0.1", Door::Onward("http://inside.test"))]);
+        let mut case =
+            Case::new(&hosts, &[("9.0.0.1", ListenerKind::Onward("http://inside.test"))]);
         case.start("a.org", "a.org");
         assert_eq!(case.asked, ["a.org at 9.0.0.1:80", "a.org at 10.1.0.1:80"], "{target}");
         let error = "redirected to inside.test: its address is neither public nor a load balancer's, \
@@ -255,7 +256,7 @@ fn a_redirect_to_an_address_that_is_neither_public_nor_a_load_balancers_is_not_f
 #[test]
 fn of_a_names_addresses_only_those_that_may_be_asked_are() {
     let hosts = "9.0.0.1 a.org, 10.1.0.1 lb.test, 10.7.0.1 mixed.test, 9.7.0.1 mixed.test";
-    let mut case = Case::new(hosts, &[("9.0.0.1", Door::Onward("http://mixed.test"))]);
+    let mut case = Case::new(hosts, &[("9.0.0.1", ListenerKind::Onward("http://mixed.test"))]);
     case.wire.refusing.insert(ip("9.7.0.1"));
     case.start("a.org", "a.org");
     let expected = ["a.org at 9.0.0.1:80", "a.org at 10.1.0.1:80"];
@@ -267,9 +268,9 @@ fn a_redirect_to_a_load_balancer_or_back_is_followed_at_private_addresses() {
     let hosts = "9.0.0.1 a.org, 10.5.0.1 b.org, 10.5.0.1 acme.test, 10.1.0.1 lb.test, 10.1.0.1 \
                  balanced.test, 10.3.0.1 verified.test";
     let doors = [
-        ("9.0.0.1", Door::Onward("http://balanced.test")),
-        ("10.1.0.1", Door::Onward("http://verified.test")),
-        ("10.5.0.1", Door::Onward("https://acme.test")),
+        ("9.0.0.1", ListenerKind::Onward("http://balanced.test")),
+        ("10.1.0.1", ListenerKind::Onward("http://verified.test")),
+        ("10.5.0.1", ListenerKind::Onward("https://acme.test")),
     ];
     let lb = Url::parse("http://lb.test:9090").unwrap();
     let place = config::Place::Host(Host::Name("verified.test".into()), 8443);
@@ -288,7 +289,7 @@ fn a_redirect_to_a_load_balancer_or_back_is_followed_at_private_addresses() {
 #[test]
 fn load_balancers_stay_known_while_they_are_looked_up_again() {
     let hosts = "9.0.0.1 a.org, 10.1.0.1 lb.test, 10.1.0.1 balanced.test";
-    let mut case = Case::new(hosts, &[("9.0.0.1", Door::Onward("http://balanced.test"))]);
+    let mut case = Case::new(hosts, &[("9.0.0.1", ListenerKind::Onward("http://balanced.test"))]);
     case.start("a.org", "a.org");
     case.wire.hosts = hosts.replace(", ", "\n").replace("10.1.0.1 lb.test", "");
     case.pass(SECOND * 300);
@@ -300,7 +301,7 @@ fn load_balancers_stay_known_while_they_are_looked_up_again() {
 #[test]
 fn a_domains_own_private_address_is_asked_and_told_without_its_words() {
     let hosts = "10.7.0.1 a.org, 127.0.0.1 b.org, ::1 b.org, 10.1.0.1 lb.test";
-    let mut case = Case::new(hosts, &[("10.7.0.1", Door::Status(401))]);
+    let mut case = Case::new(hosts, &[("10.7.0.1", ListenerKind::Status(401))]);
     case.start("a.org", "a.org");
     case.start("b.org", "b.org");
     let expected = ["a.org at 10.7.0.1:80", "a.org at 10.1.0.1:80", "b.org at 10.1.0.1:80"];
@@ -315,8 +316,10 @@ fn a_domains_own_private_address_is_asked_and_told_without_its_words() {
 
 #[test]
 fn a_redirect_to_https_is_followed_at_the_same_address() {
-    let doors =
-        [("9.0.0.1", Door::Onward("https://a.org")), ("10.1.0.1", Door::Onward("https://a.org"))];
+    let doors = [
+        ("9.0.0.1", ListenerKind::Onward("https://a.org")),
+        ("10.1.0.1", ListenerKind::Onward("https://a.org")),
+    ];
     let mut case = Case::new(HOSTS, &doors);
     case.start("a.org", "a.org");
     for place in ["a.org at 9.0.0.1:443", "a.org at 10.1.0.1:443"] {
@@ -328,7 +331,7 @@ fn a_redirect_to_https_is_followed_at_the_same_address() {
 #[test]
 fn what_cannot_be_reached_at_a_redirects_first_address_may_be_at_the_next() {
     let hosts = "9.0.0.1 a.org, 9.2.0.1 acme.test, 2600::2 acme.test, 10.1.0.1 lb.test";
-    let mut case = Case::new(hosts, &[("9.0.0.1", Door::Onward("http://acme.test"))]);
+    let mut case = Case::new(hosts, &[("9.0.0.1", ListenerKind::Onward("http://acme.test"))]);
     case.wire.refusing.insert(ip("2600::2"));
     case.start("a.org", "a.org");
     assert!(case.asked.contains(&"acme.test at 9.2.0.1:80".to_string()), "{:?}", case.asked);
@@ -397,7 +400,7 @@ fn a_name_without_addresses_is_advice_and_the_load_balancers_are_asked_all_the_s
 fn a_thousand_domains_take_turns_and_those_that_are_issued_leave() {
     let mut hosts = "10.1.0.1 lb.test, 10.1.0.2 lb.test".to_string();
     (0..1000).for_each(|at| hosts.push_str(&format!(", 9.0.0.1 d{at}.org, 9.0.0.2 d{at}.org")));
-    let mut case = Case::new(&hosts, &[("9.0.0.1", Door::Silent)]);
+    let mut case = Case::new(&hosts, &[("9.0.0.1", ListenerKind::Silent)]);
     for at in 0..1000 {
         case.start(&format!("d{at}.org"), &format!("d{at}.org"));
     }
@@ -428,7 +431,7 @@ fn no_domain_is_asked_for_at_more_than_so_many_addresses() {
 
 #[test]
 fn what_was_seen_is_said_when_the_certificate_comes_first() {
-    let doors = [("9.0.0.1", Door::Status(404)), ("9.0.0.2", Door::Silent)];
+    let doors = [("9.0.0.1", ListenerKind::Status(404)), ("9.0.0.2", ListenerKind::Silent)];
     let mut case = Case::new(HOSTS, &doors);
     case.start("a.org", "a.org");
     assert_eq!((case.said(), case.findings("a.org")), (vec![], vec![]), "it may be more");
@@ -442,10 +445,10 @@ fn what_was_seen_is_said_when_the_certificate_comes_first() {
 
 #[test]
 fn what_was_seen_is_said_at_the_end() {
-    let doors = [("9.0.0.1", Door::Status(404)), ("9.0.0.2", Door::Silent)];
+    let doors = [("9.0.0.1", ListenerKind::Status(404)), ("9.0.0.2", ListenerKind::Silent)];
     let mut case = Case::new(HOSTS, &doors);
     case.start("a.org", "a.org");
-    case.routes.conclude(&mut case.wire.bench.turn());
+    case.routes.conclude(&mut case.wire.bench.cx());
     let words = "address=9.0.0.1 error=another server answers, status 404";
     assert_eq!(case.said(), [format!("{ASTRAY}: name=a.org {words}")]);
 }
@@ -464,11 +467,11 @@ fn who_is_left_to_the_ca_is_not_even_looked_up() {
 
 #[test]
 fn certificates_that_nobody_wants_are_forgotten() {
-    let mut case = Case::new(HOSTS, &[("9.0.0.1", Door::Status(404))]);
+    let mut case = Case::new(HOSTS, &[("9.0.0.1", ListenerKind::Status(404))]);
     case.start("a.org", "a.org");
     case.start("b.org", "b.org");
     let Case { wire, routes, .. } = &mut case;
     let keep = |it: &Domain| it.as_str() == "b.org";
-    routes.retain(&mut wire.bench.turn(), &mut wire.client, keep);
+    routes.retain(&mut wire.bench.cx(), &mut wire.client, keep);
     assert_eq!((case.findings("a.org").len(), case.findings("b.org").len()), (0, 1));
 }

@@ -1,4 +1,4 @@
-//! One domain on trial: where its challenge is asked for, and what came of it so far. Sums the answers
+//! One domain: where its challenge is asked for, and what came of it so far. Sums the answers
 //! up; asks nobody.
 
 use std::net::IpAddr;

@@ -1,26 +1,26 @@
-//! `state.json` while it is read: of very many certificates some are read in each turn, so that challenges
-//! are answered in between. What is read of it counts only once all of it is well-formed.
+//! `state.json` while it is read: of very many certificates some are read in each iteration, so that
+//! challenges are answered in between. What is read of it counts only once all of it is well-formed.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Deserializer, Map, Value};
 
-use crate::daemon::model::CertificateMemory;
+use crate::daemon::model::CertificateState;
 use crate::domain::Domain;
 
-use super::{Damaged, Memory, read_certificate, read_head};
+use super::{Damaged, SavedState, read_certificate, read_head};
 
 const CERTIFICATES: &str = "certificates";
 
 /// The text, and what is read of it.
 #[derive(Debug)]
-pub struct MemoryReader {
+pub struct StateReader {
     bytes: Vec<u8>,
     at: usize,
     place: Place,
     /// All members but the certificates.
     head: Map<String, Value>,
-    certificates: BTreeMap<Domain, CertificateMemory>,
+    certificates: BTreeMap<Domain, CertificateState>,
 }
 
 /// Where it is.
@@ -34,11 +34,11 @@ enum Place {
     End,
 }
 
-impl MemoryReader {
+impl StateReader {
     /// Nothing is read yet.
-    pub fn new(bytes: Vec<u8>) -> MemoryReader {
+    pub fn new(bytes: Vec<u8>) -> StateReader {
         let (head, certificates) = (Map::new(), BTreeMap::new());
-        MemoryReader { bytes, at: 0, place: Place::Start, head, certificates }
+        StateReader { bytes, at: 0, place: Place::Start, head, certificates }
     }
 
     /// Reads so many members or certificates; whether that was all.
@@ -76,9 +76,9 @@ impl MemoryReader {
     ///
     /// # Errors
     /// It is of no known version.
-    pub fn finish(self) -> Result<Memory, Damaged> {
+    pub fn finish(self) -> Result<SavedState, Damaged> {
         let head = read_head(&self.head)?;
-        Ok(Memory { certificates: self.certificates, ..head })
+        Ok(SavedState { certificates: self.certificates, ..head })
     }
 
     fn member(&mut self) -> Result<(), Damaged> {

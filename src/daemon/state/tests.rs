@@ -1,4 +1,4 @@
-//! What is written is read; damage is seen as a whole, and passed over in a part.
+//! What is written is read; damage is seen as a whole, and skipped in a part.
 
 use serde_json::json;
 
@@ -25,8 +25,8 @@ fn attempt() -> Attempt {
 }
 
 /// A memory in which nothing is left out.
-fn full() -> Memory {
-    let trouble = |retry| Trouble {
+fn full() -> SavedState {
+    let trouble = |retry| RetryState {
         failures: 3,
         error: Complaint::new("caa: \"no\"\u{7}", Some(Hint::Caa)),
         retry,
@@ -34,21 +34,21 @@ fn full() -> Memory {
         until_restart: true,
         app_changes: AppChanges { orders: 4, not_before: Some(at(1_795_000_100)) },
     };
-    let advice = Advice {
+    let advice = RenewalInfo {
         window: Some(Window { start: at(1_796_000_000), end: at(1_796_100_000) }),
         ask_at: Some(at(1_795_600_000)),
         failures: 2,
         explanation: Some("https://ca/why".into()),
         moved: true,
     };
-    let life = Life {
+    let life = CertificateRecord {
         serial: "00ff".into(),
         directory: Some("https://ca/dir".into()),
         issued: Some(at(1_795_500_000)),
         renewal: at(1_796_050_000),
         advice,
     };
-    let certificate = CertificateMemory {
+    let certificate = CertificateState {
         names: [domain("a.org"), domain("b.org")].into(),
         source: Some(Source { app: "/a".into(), version: "v1".into() }),
         life: Some(life),
@@ -61,7 +61,7 @@ fn full() -> Memory {
         })),
         attempt: Some(attempt().into()),
     };
-    let account = AccountMemory {
+    let account = AccountState {
         url: "https://ca/acct/1".into(),
         thumbprint: "print".into(),
         contact: Some("ops@example.com".into()),
@@ -70,13 +70,13 @@ fn full() -> Memory {
     let names = [domain("b.org"), domain("a.org")];
     budget.order_made(at(1_795_700_000), &names, OrderKind::New);
     budget.note_earlier(&names, at(1_795_000_000));
-    let ca = CaMemory {
+    let ca = CaState {
         account: Some(account),
         not_before: Some(at(1_795_900_000)),
         names_max: FlatMap::from([(String::new(), 50), ("short".into(), 25)]),
         budget,
     };
-    Memory {
+    SavedState {
         reload_owed: true,
         reloaded: FlatMap::from([(
             "http://lb:9090".into(),
@@ -89,9 +89,9 @@ fn full() -> Memory {
 
 #[test]
 fn what_is_written_is_read() {
-    for memory in [Memory::default(), full()] {
+    for memory in [SavedState::default(), full()] {
         let text = String::from_utf8(memory.to_bytes()).unwrap();
-        assert_eq!(Memory::parse(text.as_bytes()), Ok(memory), "{text}");
+        assert_eq!(SavedState::parse(text.as_bytes()), Ok(memory), "{text}");
         assert!(text.ends_with("}\n"));
     }
 }
@@ -100,17 +100,17 @@ fn what_is_written_is_read() {
 fn damage_is_seen() {
     let whole = full().to_bytes();
     for end in 0..whole.len() - 2 {
-        assert_eq!(Memory::parse(&whole[..end]), Err(Damaged), "{end} bytes");
+        assert_eq!(SavedState::parse(&whole[..end]), Err(Damaged), "{end} bytes");
     }
-    assert_eq!(Memory::parse(br#"{"version":3,"reload_owed":true}"#), Err(Damaged));
-    assert_eq!(Memory::parse(br#"{"version":2,"reload_owed":1}"#), Err(Damaged));
-    assert_eq!(Memory::parse(b"[]"), Err(Damaged));
+    assert_eq!(SavedState::parse(br#"{"version":3,"reload_owed":true}"#), Err(Damaged));
+    assert_eq!(SavedState::parse(br#"{"version":2,"reload_owed":1}"#), Err(Damaged));
+    assert_eq!(SavedState::parse(b"[]"), Err(Damaged));
 }
 
 #[test]
 fn the_first_version_is_read() {
-    let memory = Memory { reload_owed: true, ..Memory::default() };
-    assert_eq!(Memory::parse(br#"{"version":1,"reload_owed":true}"#), Ok(memory));
+    let memory = SavedState { reload_owed: true, ..SavedState::default() };
+    assert_eq!(SavedState::parse(br#"{"version":1,"reload_owed":true}"#), Ok(memory));
 }
 
 #[test]
@@ -119,9 +119,9 @@ fn a_member_that_makes_no_sense_costs_itself_alone() {
     let read = |change: &dyn Fn(&mut Value)| {
         let mut value = whole.clone();
         change(&mut value);
-        Memory::parse(value.to_string().as_bytes()).unwrap()
+        SavedState::parse(value.to_string().as_bytes()).unwrap()
     };
-    let certificate = |memory: &Memory| memory.certificates[&domain("b.org")].clone();
+    let certificate = |memory: &SavedState| memory.certificates[&domain("b.org")].clone();
     let changed = read(&|value| value["certificates"]["b.org"]["life"]["renewal"] = json!("soon"));
     assert_eq!(certificate(&changed).life, None);
     assert!(certificate(&changed).trouble.is_some());
@@ -148,7 +148,7 @@ fn it_is_read_in_pieces_of_any_size_and_writing() {
     // The certificates first, as `Value` sorts the members, and white space everywhere.
     for text in [text, serde_json::to_string_pretty(&value).unwrap().into_bytes()] {
         for count in [1, 2, 100] {
-            let mut reader = MemoryReader::new(text.clone());
+            let mut reader = StateReader::new(text.clone());
             let mut turns = 1;
             let mut steps = crate::testing::Steps::default();
             while !reader.read(count).unwrap() {
@@ -160,16 +160,16 @@ fn it_is_read_in_pieces_of_any_size_and_writing() {
         }
         for behind in ["}", "x", ",", "{}"] {
             let longer = [&text, behind.as_bytes()].concat();
-            assert_eq!(Memory::parse(&longer), Err(Damaged), "{behind}");
+            assert_eq!(SavedState::parse(&longer), Err(Damaged), "{behind}");
         }
     }
-    let without = Memory { reload_owed: true, ..Memory::default() };
+    let without = SavedState { reload_owed: true, ..SavedState::default() };
     for odd in ["null", "[]", "{}", "7"] {
         let text = format!(r#"{{"certificates":{odd},"version":2,"reload_owed":true}}"#);
-        assert_eq!(Memory::parse(text.as_bytes()), Ok(without.clone()), "{odd}");
+        assert_eq!(SavedState::parse(text.as_bytes()), Ok(without.clone()), "{odd}");
     }
     for damaged in [r#"{"version":2,}"#, r#"{"certificates":{"a.org":{},}}"#, r#"{,}"#, "{7:1}"] {
-        assert_eq!(Memory::parse(damaged.as_bytes()), Err(Damaged), "{damaged}");
+        assert_eq!(SavedState::parse(damaged.as_bytes()), Err(Damaged), "{damaged}");
     }
 }
 
@@ -177,12 +177,12 @@ fn it_is_read_in_pieces_of_any_size_and_writing() {
 fn it_is_written_in_pieces() {
     let memory = |name: &str| {
         let source = Some(Source { app: format!("/{name}"), version: "1".into() });
-        (domain(name), CertificateMemory { source, ..CertificateMemory::default() })
+        (domain(name), CertificateState { source, ..CertificateState::default() })
     };
-    let certificates: BTreeMap<Domain, CertificateMemory> =
+    let certificates: BTreeMap<Domain, CertificateState> =
         ["a.org", "b.org", "c.org"].map(memory).into_iter().collect();
-    let whole = Memory { certificates: certificates.clone(), ..full() };
-    let mut text = MemoryWriter::new(whole.reload_owed, &whole.reloaded, &whole.cas);
+    let whole = SavedState { certificates: certificates.clone(), ..full() };
+    let mut text = StateWriter::new(whole.reload_owed, &whole.reloaded, &whole.cas);
     for name in ["a.org", "b.org", "c.org"] {
         let (name, memory) = certificates.get_key_value(&domain(name)).unwrap();
         assert_eq!(text.add([(name, memory)].into_iter()), 1);

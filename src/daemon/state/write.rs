@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::acme::jws::base64url;
-use crate::daemon::model::{self, AccountMemory, CaMemory, CertificateMemory, UpToDate, When};
+use crate::daemon::model::{self, AccountState, CaState, CertificateState, UpToDate, When};
 
 use crate::domain::Domain;
 use crate::flat::FlatMap;
@@ -13,10 +13,10 @@ use crate::time::UnixTime;
 
 use super::VERSION;
 
-/// `state.json` while it is written: of very many certificates some are added in each turn, so that
+/// `state.json` while it is written: of very many certificates some are added in each iteration, so that
 /// challenges are answered in between. A certificate of which nothing is remembered is left out.
 #[derive(Debug)]
-pub struct MemoryWriter {
+pub struct StateWriter {
     bytes: Vec<u8>,
     /// The last certificate that was looked at.
     last: Option<Domain>,
@@ -55,13 +55,13 @@ struct Certificate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Source<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    life: Option<Life<'a>>,
+    life: Option<CertificateRecord<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trouble: Option<Trouble<'a>>,
+    trouble: Option<RetryState<'a>>,
     #[serde(skip_serializing_if = "FlatMap::is_empty")]
-    left_out: FlatMap<&'a str, Trouble<'a>>,
+    left_out: FlatMap<&'a str, RetryState<'a>>,
     #[serde(skip_serializing_if = "FlatMap::is_empty")]
-    removed: FlatMap<&'a str, Trouble<'a>>,
+    removed: FlatMap<&'a str, RetryState<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name_changes: Option<AppChanges>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,18 +77,18 @@ struct Source<'a> {
 }
 
 #[derive(Serialize)]
-struct Life<'a> {
+struct CertificateRecord<'a> {
     serial: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     directory: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issued: Option<i64>,
     renewal: i64,
-    advice: Advice<'a>,
+    advice: RenewalInfo<'a>,
 }
 
 #[derive(Serialize)]
-struct Advice<'a> {
+struct RenewalInfo<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ struct Advice<'a> {
 }
 
 #[derive(Serialize)]
-struct Trouble<'a> {
+struct RetryState<'a> {
     failures: u32,
     error: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,20 +166,20 @@ fn is_false(switch: &bool) -> bool {
     !switch
 }
 
-impl MemoryWriter {
+impl StateWriter {
     /// Without any certificate yet.
     pub fn new(
         reload_owed: bool,
         reloaded: &UpToDate,
-        cas: &FlatMap<String, CaMemory>,
-    ) -> MemoryWriter {
+        cas: &FlatMap<String, CaState>,
+    ) -> StateWriter {
         let cas = cas.iter().map(|(url, ca)| (url.as_str(), Ca::of(ca))).collect();
         let mut bytes = Vec::new();
         append(&mut bytes, &Head { version: VERSION, reload_owed, reloaded, cas });
         // Its last byte closes it, behind the certificates.
         bytes.pop();
         bytes.extend_from_slice(b",\"certificates\":{");
-        MemoryWriter { bytes, last: None, is_first: true }
+        StateWriter { bytes, last: None, is_first: true }
     }
 
     /// The certificate behind which it goes on.
@@ -190,12 +190,12 @@ impl MemoryWriter {
     /// Adds certificates; how many.
     pub fn add<'a>(
         &mut self,
-        certificates: impl Iterator<Item = (&'a Domain, &'a CertificateMemory)>,
+        certificates: impl Iterator<Item = (&'a Domain, &'a CertificateState)>,
     ) -> usize {
         let (mut count, mut last) = (0, None);
         for (name, memory) in certificates {
             (count, last) = (count + 1, Some(name));
-            if *memory == CertificateMemory::default() {
+            if *memory == CertificateState::default() {
                 continue;
             }
             let before: &[u8] = if std::mem::take(&mut self.is_first) { b"\"" } else { b",\"" };
@@ -222,9 +222,9 @@ fn append(bytes: &mut Vec<u8>, value: &impl Serialize) {
 }
 
 impl<'a> Ca<'a> {
-    fn of(memory: &'a CaMemory) -> Ca<'a> {
+    fn of(memory: &'a CaState) -> Ca<'a> {
         let account = memory.account.as_ref().map(|account| {
-            let AccountMemory { url, thumbprint, contact } = account;
+            let AccountState { url, thumbprint, contact } = account;
             Account { url, thumbprint, contact: contact.as_deref() }
         });
         let not_before = memory.not_before.map(UnixTime::as_millis);
@@ -233,8 +233,8 @@ impl<'a> Ca<'a> {
 }
 
 impl<'a> Certificate<'a> {
-    fn of(memory: &'a CertificateMemory) -> Certificate<'a> {
-        let CertificateMemory {
+    fn of(memory: &'a CertificateState) -> Certificate<'a> {
+        let CertificateState {
             source,
             names,
             life,
@@ -251,8 +251,8 @@ impl<'a> Certificate<'a> {
                 version: &it.version,
                 names: names.iter().map(Domain::as_str).collect(),
             }),
-            life: life.as_ref().map(Life::of),
-            trouble: trouble.as_ref().map(Trouble::of),
+            life: life.as_ref().map(CertificateRecord::of),
+            trouble: trouble.as_ref().map(RetryState::of),
             left_out: troubles(left_out),
             removed: troubles(removed),
             name_changes: name_changes.map(|it| AppChanges::of(&it.changes, Some(it.order_at))),
@@ -268,19 +268,19 @@ impl<'a> Certificate<'a> {
     }
 }
 
-fn troubles(them: &FlatMap<Domain, model::Trouble>) -> FlatMap<&str, Trouble<'_>> {
-    them.iter().map(|(name, it)| (name.as_str(), Trouble::of(it))).collect()
+fn troubles(them: &FlatMap<Domain, model::RetryState>) -> FlatMap<&str, RetryState<'_>> {
+    them.iter().map(|(name, it)| (name.as_str(), RetryState::of(it))).collect()
 }
 
-impl<'a> Life<'a> {
-    fn of(life: &'a model::Life) -> Life<'a> {
-        let model::Advice { window, ask_at, failures, explanation, moved } = &life.advice;
-        Life {
+impl<'a> CertificateRecord<'a> {
+    fn of(life: &'a model::CertificateRecord) -> CertificateRecord<'a> {
+        let model::RenewalInfo { window, ask_at, failures, explanation, moved } = &life.advice;
+        CertificateRecord {
             serial: &life.serial,
             directory: life.directory.as_deref(),
             issued: life.issued.map(UnixTime::as_millis),
             renewal: life.renewal.as_millis(),
-            advice: Advice {
+            advice: RenewalInfo {
                 start: window.map(|window| window.start.as_millis()),
                 end: window.map(|window| window.end.as_millis()),
                 ask_at: ask_at.map(UnixTime::as_millis),
@@ -292,10 +292,10 @@ impl<'a> Life<'a> {
     }
 }
 
-impl<'a> Trouble<'a> {
-    fn of(trouble: &'a model::Trouble) -> Trouble<'a> {
+impl<'a> RetryState<'a> {
+    fn of(trouble: &'a model::RetryState) -> RetryState<'a> {
         let changes = trouble.app_changes;
-        Trouble {
+        RetryState {
             failures: trouble.failures,
             error: &trouble.error,
             hint: trouble.error.hint.map(Hint::id),

@@ -8,7 +8,7 @@ use crate::http::ServerResponse;
 /// A snapshot, made from what the parts of the daemon say of themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// What keeps the storage from being written. The one thing a restart elsewhere could mend.
+    /// What keeps the storage from being written. The one thing a restart elsewhere could fix.
     pub storage: Option<String>,
     /// Everything else that is not as it should be, a sentence each.
     pub troubles: Vec<String>,
@@ -21,7 +21,7 @@ impl Health {
         storage.chain(self.troubles.iter().cloned())
     }
 
-    /// The answer to `/health`: 503 only for what a restart elsewhere could mend, since Marathon
+    /// The answer to `/health`: 503 only for what a restart elsewhere could fix, since Marathon
     /// kills what is not healthy. With `status_only`, no word of the reasons, which name peers and files.
     pub fn response(&self, status_only: bool) -> ServerResponse {
         let status = if self.storage.is_some() { 503 } else { 200 };

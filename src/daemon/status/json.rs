@@ -13,7 +13,7 @@ use crate::daemon::watcher::SkippedCounts;
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::http::ServerResponse;
-use crate::pki::guard::Judgement;
+use crate::pki::guard::ForeignFileReport;
 use crate::time::UnixTime;
 
 use super::Sources;
@@ -325,8 +325,8 @@ impl Skipped {
 }
 
 impl<'a> Foreign<'a> {
-    fn of(found: &'a Judgement) -> Foreign<'a> {
-        let Judgement { file, verdict, reason, .. } = found;
+    fn of(found: &'a ForeignFileReport) -> Foreign<'a> {
+        let ForeignFileReport { file, verdict, reason, .. } = found;
         let hint = guard::hint(found).map(Hint::text);
         Foreign { file, verdict: verdict.name(), reason, hint }
     }

@@ -6,9 +6,9 @@ use std::fmt::{Display, Write as _};
 
 use crate::daemon::reloader::BalancerView;
 use crate::http::ServerResponse;
+use crate::machine::Usage;
 use crate::pki::guard::Verdict;
 use crate::printable::is_unprintable;
-use crate::seam::Usage;
 use crate::time::UnixTime;
 
 use super::Sources;

@@ -114,7 +114,7 @@ impl Overview {
 
     fn is_fresh(&self, now: Instant, certificates: &Certificates) -> bool {
         let age_max = match self.revision == certificates.revision() {
-            // Within one turn nothing changes.
+            // Within one iteration nothing changes.
             true if self.begun == Some(now) => return true,
             true => AGE_MAX,
             false => PAUSE,

@@ -1,4 +1,4 @@
-//! What the page is asked to show: `?q=TEXT&state=STATE&page=NUMBER`. What makes no sense is passed over.
+//! What the page is asked to show: `?q=TEXT&state=STATE&page=NUMBER`. What makes no sense is skipped.
 
 use crate::daemon::certificates::{State, View};
 use crate::time::UnixTime;

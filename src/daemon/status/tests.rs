@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use crate::daemon::budget::Budget;
 use crate::daemon::certificates::CertificatesOutput;
-use crate::daemon::front::Endpoint;
-use crate::daemon::model::{CertificateMemory, Source, Trouble, When, Wish};
+use crate::daemon::model::{CertificateState, DesiredCertificate, RetryState, Source, When};
+use crate::daemon::server::Endpoint;
 
 use crate::daemon::routes::{Finding, Place};
 
 use crate::domain::Domain;
 use crate::hint::{Complaint, Hint};
-use crate::seam::Usage;
+use crate::machine::Usage;
 use crate::secret::Secret;
 use crate::testing::{Bench, config};
 
@@ -56,7 +56,7 @@ impl Case {
         let source = || Source { app: EVIL.into(), version: "1".into() };
         let memory = names.iter().take(1).map(|name| {
             let later = case.bench.now.wall.plus(std::time::Duration::from_secs(600));
-            let trouble = Trouble {
+            let trouble = RetryState {
                 failures: 2,
                 error: Complaint::new(EVIL, Some(Hint::PortClosed)),
                 retry: When::At(later),
@@ -66,19 +66,22 @@ impl Case {
             };
             let trouble = Some(trouble);
             let source = Some(source());
-            (name.clone(), CertificateMemory { trouble, source, ..CertificateMemory::default() })
+            (name.clone(), CertificateState { trouble, source, ..CertificateState::default() })
         });
         let memory = memory.collect();
-        case.certificates.restore(&mut case.bench.turn(), memory, Budget::default());
-        let wishes = names.iter().map(|name| {
-            (name.clone(), Wish { names: vec![name.clone()], source: source() }.into())
+        case.certificates.restore(&mut case.bench.cx(), memory, Budget::default());
+        let desired = names.iter().map(|name| {
+            (
+                name.clone(),
+                DesiredCertificate { names: vec![name.clone()], source: source() }.into(),
+            )
         });
-        case.certificates.want(&mut case.bench.turn(), &wishes.collect());
-        // Of very many not all are looked at in one turn.
+        case.certificates.want(&mut case.bench.cx(), &desired.collect());
+        // Of very many not all are looked at in one iteration.
         let mut steps = crate::testing::Steps::default();
         while case.certificates.poll_timeout(case.bench.now) == Some(case.bench.now.mono) {
             steps.count();
-            case.certificates.handle_timeout(&mut case.bench.turn());
+            case.certificates.handle_timeout(&mut case.bench.cx());
         }
         let mut steps = crate::testing::Steps::default();
         while let Some(output) = case.certificates.poll_output() {
@@ -190,10 +193,10 @@ fn an_overview_of_many_is_used_for_a_second() {
     assert_eq!((overview.failing(), overview.summary().counts.pending), (1, FEW + 1));
     let wanted = case.certificates.views().skip(1).map(|view| {
         let (name, source) = (view.name(), Source { app: "/a".into(), version: "1".into() });
-        (name.clone(), Wish { names: vec![name.clone()], source }.into())
+        (name.clone(), DesiredCertificate { names: vec![name.clone()], source }.into())
     });
     let wanted = wanted.collect();
-    case.certificates.want(&mut case.bench.turn(), &wanted);
+    case.certificates.want(&mut case.bench.cx(), &wanted);
     case.bench.pass(std::time::Duration::from_millis(999));
     overview.refresh(case.bench.now, &case.certificates);
     assert_eq!(overview.failing(), 1, "of a moment ago");
@@ -273,7 +276,7 @@ fn who_waits_for_whom_is_said() {
     params.not_before = rcgen::date_time_ymd(2026, 11, 1);
     let file = key.serialize_pem() + &params.self_signed(&key).unwrap().pem();
     let [owner, failing, _] = names.map(domain);
-    let trouble = Trouble {
+    let trouble = RetryState {
         failures: 1,
         error: Complaint::from("gone"),
         retry: When::At(case.bench.now.wall.plus(std::time::Duration::from_secs(60))),
@@ -281,15 +284,15 @@ fn who_waits_for_whom_is_said() {
         until_restart: false,
         app_changes: Default::default(),
     };
-    let mut memory = CertificateMemory::default();
+    let mut memory = CertificateState::default();
     memory.left_out.insert(failing, trouble);
     let (certificates, memory) = (&mut case.certificates, [(owner.clone(), memory)].into());
-    certificates.restore(&mut case.bench.turn(), memory, Budget::default());
+    certificates.restore(&mut case.bench.cx(), memory, Budget::default());
     certificates.found(vec![owner.clone()]);
-    certificates.read(&mut case.bench.turn(), &owner, Ok(Secret::new(file)));
+    certificates.read(&mut case.bench.cx(), &owner, Ok(Secret::new(file)));
     let source = Source { app: "/app".into(), version: "1".into() };
-    let wish = Wish { names: names.map(domain).to_vec(), source };
-    certificates.want(&mut case.bench.turn(), &[(owner, wish.into())].into());
+    let desired = DesiredCertificate { names: names.map(domain).to_vec(), source };
+    certificates.want(&mut case.bench.cx(), &[(owner, desired.into())].into());
     let value: Value = serde_json::from_str(&case.ask(&ReportRequest::Json).1).expect("it is JSON");
     let expected = serde_json::json!({"domains": ["c.org"], "for": ["b.org"]});
     assert_eq!(value["certificates"][0]["waiting"], expected);

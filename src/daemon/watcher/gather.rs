@@ -1,11 +1,11 @@
-//! From labels to certificates: what belongs together becomes one wish. Pure, and the same in whatever
-//! order Marathon lists the apps: a certificate that changed its name would be ordered again. A certificate
-//! has names of one app only, so that no app can change what another one gets.
+//! From labels to certificates: what belongs together becomes one desired certificate. Pure, and the same
+//! in whatever order Marathon lists the apps: a certificate that changed its name would be ordered again.
+//! A certificate has names of one app only, so that no app can change what another one gets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::daemon::model::{Source, Wish, Wishes};
+use crate::daemon::model::{DesiredCertificate, DesiredCertificates, Source};
 
 use crate::domain::Domain;
 
@@ -27,7 +27,7 @@ pub(super) struct Grouping {
 /// What came of the labels.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Gathered {
-    pub(super) certificates: Wishes,
+    pub(super) certificates: DesiredCertificates,
     /// What an operator may not expect of them.
     pub(super) oddities: BTreeSet<Oddity>,
     /// Domains without a certificate.
@@ -46,9 +46,9 @@ struct Group {
 /// The certificates that the apps ask for, by their first names, which name their files.
 ///
 /// A domain that several apps ask for is that of the app that has it, else of the first one by id. Where
-/// each domain has a certificate of its own, the apps share that one. In one app, labels with the same first
-/// name are one wish. A wish whose names are all in another one is dropped: the larger one does for both.
-/// What has more names than a certificate takes is split.
+/// each domain has a certificate of its own, the apps share that one. In one app, labels with the same
+/// first name are one desired certificate. A desired certificate whose names are all in another one is
+/// dropped: the larger one does for both. What has more names than a certificate takes is split.
 pub(super) fn gather(mut apps: Vec<&Said>, holders: &Holders, grouping: Grouping) -> Gathered {
     apps.sort_unstable();
     let mut gathered = Gathered::default();
@@ -60,8 +60,8 @@ pub(super) fn gather(mut apps: Vec<&Said>, holders: &Holders, grouping: Grouping
         versions.extend(apps.iter().map(|app| (app.app.as_str(), app.version.as_str())));
         for (name, app, held) in owners.placed() {
             let version = versions.get(app).copied().unwrap_or_default();
-            let is_same = |held: &&Arc<Wish>| {
-                let Wish { names, source } = &***held;
+            let is_same = |held: &&Arc<DesiredCertificate>| {
+                let DesiredCertificate { names, source } = &***held;
                 matches!(&names[..], [only] if only == name)
                     && source.app == app
                     && source.version == version
@@ -71,8 +71,8 @@ pub(super) fn gather(mut apps: Vec<&Said>, holders: &Holders, grouping: Grouping
                 continue;
             }
             let source = Source { app: app.into(), version: version.into() };
-            let wish = Wish { names: vec![name.clone()], source };
-            gathered.certificates.insert(name.clone(), wish.into());
+            let desired = DesiredCertificate { names: vec![name.clone()], source };
+            gathered.certificates.insert(name.clone(), desired.into());
         }
         return gathered;
     }
@@ -153,12 +153,12 @@ fn split(groups: BTreeMap<Domain, Group>, names_max: usize, gathered: &mut Gathe
     let certificates = &mut gathered.certificates;
     for (key, Group { names, source, label }) in groups {
         if names.len() <= names_max {
-            certificates.insert(key, Wish { names, source }.into());
+            certificates.insert(key, DesiredCertificate { names, source }.into());
             continue;
         }
         let mut pieces = names.chunks(names_max).map(<[Domain]>::to_vec);
         if let Some(names) = pieces.next() {
-            certificates.insert(key, Wish { names, source: source.clone() }.into());
+            certificates.insert(key, DesiredCertificate { names, source: source.clone() }.into());
         }
         let mut count = 1;
         for mut names in pieces {
@@ -166,7 +166,7 @@ fn split(groups: BTreeMap<Domain, Group>, names_max: usize, gathered: &mut Gathe
             names[..=free].rotate_right(1);
             let first = names[0].clone();
             taken.insert(first.clone());
-            certificates.insert(first, Wish { names, source: source.clone() }.into());
+            certificates.insert(first, DesiredCertificate { names, source: source.clone() }.into());
             count += 1;
         }
         let asked = names.len();

@@ -99,7 +99,7 @@ impl Known {
         self.list += 1;
     }
 
-    /// Adds what one app asks for. One that cannot be read is passed over.
+    /// Adds what one app asks for. One that cannot be read is skipped.
     pub(super) fn add(&mut self, app: Result<&[u8], AppError>, rules: &Rules, holders: &Holders) {
         self.count += 1;
         let list = self.list;

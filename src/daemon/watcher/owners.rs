@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::daemon::model::{Wish, Wishes};
+use crate::daemon::model::{DesiredCertificate, DesiredCertificates};
 use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::printable::printable;
@@ -17,35 +17,36 @@ use super::{Oddity, SkippedCounts};
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     /// By their first names.
-    certificates: Arc<Wishes>,
+    certificates: Arc<DesiredCertificates>,
     /// By every other name.
-    others: BTreeMap<Domain, Arc<Wish>>,
+    others: BTreeMap<Domain, Arc<DesiredCertificate>>,
 }
 
 impl Holders {
-    pub(super) fn of(certificates: Arc<Wishes>) -> Holders {
+    pub(super) fn of(certificates: Arc<DesiredCertificates>) -> Holders {
         let mut others = BTreeMap::new();
-        for wish in certificates.values().filter(|wish| wish.names.len() > 1) {
-            others.extend(wish.names[1..].iter().map(|name| (name.clone(), Arc::clone(wish))));
+        for desired in certificates.values().filter(|desired| desired.names.len() > 1) {
+            others
+                .extend(desired.names[1..].iter().map(|name| (name.clone(), Arc::clone(desired))));
         }
         Holders { certificates, others }
     }
 
     /// The certificate by which an app has a domain.
-    fn wish_of(&self, name: &Domain) -> Option<&Arc<Wish>> {
+    fn desired_of(&self, name: &Domain) -> Option<&Arc<DesiredCertificate>> {
         self.certificates.get(name).or_else(|| self.others.get(name))
     }
 
     /// The id of the app that has a domain.
     pub(super) fn app_of(&self, name: &Domain) -> Option<&str> {
-        self.wish_of(name).map(|wish| wish.source.app.as_str())
+        self.desired_of(name).map(|desired| desired.source.app.as_str())
     }
 
-    /// The same certificates, but in the memory of before where nothing has changed.
-    pub(super) fn share(&self, certificates: &mut Wishes) {
-        for (name, wish) in certificates {
-            if let Some(known) = self.certificates.get(name).filter(|known| *known == wish) {
-                *wish = Arc::clone(known);
+    /// The same certificates, but in the same memory where nothing has changed.
+    pub(super) fn share(&self, certificates: &mut DesiredCertificates) {
+        for (name, desired) in certificates {
+            if let Some(known) = self.certificates.get(name).filter(|known| *known == desired) {
+                *desired = Arc::clone(known);
             }
         }
     }
@@ -55,7 +56,7 @@ impl Holders {
 struct Owner<'a> {
     app: &'a str,
     /// By this certificate an app has it already: this one, or one that asks for it no more.
-    held: Option<&'a Arc<Wish>>,
+    held: Option<&'a Arc<DesiredCertificate>>,
     /// Whether it has a place, once that is decided.
     is_placed: Option<bool>,
 }
@@ -71,7 +72,7 @@ impl<'a> Owners<'a> {
             for name in app.labels.iter().flat_map(|label| &label.names) {
                 let owner = owners.entry(name).or_insert_with(|| Owner {
                     app: &app.app,
-                    held: holders.wish_of(name),
+                    held: holders.desired_of(name),
                     is_placed: None,
                 });
                 if owner.held.is_some_and(|held| held.source.app == app.app) {
@@ -130,7 +131,7 @@ impl<'a> Owners<'a> {
     /// Every domain that has a place, its app, and the certificate by which an app has it already.
     pub(super) fn placed(
         &self,
-    ) -> impl Iterator<Item = (&'a Domain, &'a str, Option<&'a Arc<Wish>>)> {
+    ) -> impl Iterator<Item = (&'a Domain, &'a str, Option<&'a Arc<DesiredCertificate>>)> {
         let placed = self.0.iter().filter(|(_, owner)| owner.is_placed != Some(false));
         placed.map(|(name, owner)| (*name, owner.app, owner.held))
     }

@@ -31,7 +31,7 @@ pub(super) struct Label {
     pub(super) names: Vec<Domain>,
 }
 
-/// What one app asks for, and what of it was passed over.
+/// What one app asks for, and what of it was skipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Said {
     /// The app's id.
@@ -42,7 +42,7 @@ pub(super) struct Said {
     pub(super) labels: Vec<Label>,
     /// In place of the labels, where there was no room for any of them.
     pub(super) shed: Option<Shed>,
-    /// What of its labels was passed over, and why.
+    /// What of its labels was skipped, and why.
     pub(super) oddities: Vec<Oddity>,
     /// Words of its labels that are no certifiable name.
     pub(super) rejected_domains: usize,
@@ -102,7 +102,7 @@ impl Said {
     }
 }
 
-/// What of an app's labels was passed over, and why.
+/// What of an app's labels was skipped, and why.
 fn oddities(app: &str, claims: &Claims, domains_per_app: usize) -> Vec<Oddity> {
     let mut oddities = Vec::new();
     for rejected in &claims.rejected {

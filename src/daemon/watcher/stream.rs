@@ -1,16 +1,16 @@
 //! The event stream: opened, read, dropped when silent, opened again. Knows nothing of apps.
 
-use crate::client::marathon::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
+use crate::client::marathon::{ANSWER_DEADLINE, MarathonRequest, Reception, RequestOptions};
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
+use crate::context::Context;
 use crate::daemon::owner::{Owner, WatcherRequest};
 use crate::hint::Complaint;
 use crate::http::{ResponseHead, SseEvent, SseParser};
 use crate::log::{Record, message};
+use crate::machine::Trust;
 use crate::marathon::event::{self, Event, Relevance};
-use crate::seam::Trust;
 use crate::time::Instant;
-use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
 use super::Round;
@@ -30,7 +30,7 @@ pub(super) enum StreamNews {
 #[derive(Debug)]
 pub(super) struct Stream {
     round: Round,
-    manner: Manner<Owner>,
+    manner: RequestOptions<Owner>,
     state: State,
 }
 
@@ -39,7 +39,7 @@ enum State {
     Pausing {
         until: Option<Instant>,
     },
-    Opening(Inquiry),
+    Opening(MarathonRequest),
     /// `greeted`: our own subscription was announced; further announcements are of other clients.
     Attached {
         request: RequestId,
@@ -54,7 +54,7 @@ impl Stream {
     pub(super) fn new(config: &Config) -> Stream {
         Stream {
             round: Round::new(&config.marathon),
-            manner: Manner {
+            manner: RequestOptions {
                 owner: Owner::Watcher(WatcherRequest::Stream),
                 // Anything else than exactly this value is answered with 405.
                 accept: "text/event-stream",
@@ -74,7 +74,7 @@ impl Stream {
     fn request(&self) -> Option<RequestId> {
         match &self.state {
             State::Pausing { .. } => None,
-            State::Opening(Inquiry { request, .. }) | State::Attached { request, .. } => {
+            State::Opening(MarathonRequest { request, .. }) | State::Attached { request, .. } => {
                 Some(*request)
             }
         }
@@ -85,14 +85,14 @@ impl Stream {
         self.state = State::Pausing { until: Some(at) };
     }
 
-    fn open(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
+    fn open(&mut self, cx: &mut Context<'_>, client: &mut Client<Owner>) {
         let url = self.round.url().join(&event::stream_target());
-        self.state = State::Opening(self.manner.ask(turn, client, url));
+        self.state = State::Opening(self.manner.ask(cx, client, url));
     }
 
     pub(super) fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         request: RequestId,
         event: ClientEvent,
@@ -101,10 +101,10 @@ impl Stream {
             return Vec::new();
         }
         match event {
-            ClientEvent::Head(head) => self.answered(turn, client, &head),
-            ClientEvent::Body(bytes) => self.received(turn, &bytes),
-            ClientEvent::End => self.lost(turn, "Marathon closed it".into()),
-            ClientEvent::Failed(error) => self.lost(turn, error.complaint(Trust::Marathon)),
+            ClientEvent::Head(head) => self.answered(cx, client, &head),
+            ClientEvent::Body(bytes) => self.received(cx, &bytes),
+            ClientEvent::End => self.lost(cx, "Marathon closed it".into()),
+            ClientEvent::Failed(error) => self.lost(cx, error.complaint(Trust::Marathon)),
             ClientEvent::Response(_) | ClientEvent::Addresses(_) | ClientEvent::Presented(_) => {
                 Vec::new()
             }
@@ -113,27 +113,27 @@ impl Stream {
 
     fn answered(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         head: &ResponseHead,
     ) -> Vec<StreamNews> {
         let State::Opening(inquiry) = &self.state else { return Vec::new() };
-        match self.manner.receive(turn, client, inquiry, head, &self.round.urls) {
+        match self.manner.receive(cx, client, inquiry, head, &self.round.urls) {
             Reception::Accepted => {
-                let Inquiry { request, url, .. } = inquiry.clone();
-                self.accepted(turn, client, request, url, head)
+                let MarathonRequest { request, url, .. } = inquiry.clone();
+                self.accepted(cx, client, request, url, head)
             }
             Reception::Redirected(inquiry) => {
                 self.state = State::Opening(inquiry);
                 Vec::new()
             }
-            Reception::Refused(problem) => self.lost(turn, problem),
+            Reception::Refused(problem) => self.lost(cx, problem),
         }
     }
 
     fn accepted(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         request: RequestId,
         url: Url,
@@ -143,17 +143,17 @@ impl Stream {
         if !content_type.to_ascii_lowercase().starts_with(self.manner.accept) {
             client.cancel(request);
             let problem = format!("it is not {} but {content_type:?}", self.manner.accept);
-            return self.lost(turn, problem.into());
+            return self.lost(cx, problem.into());
         }
         let line = Record::info("marathon", message::ATTACHED);
         let line = line.ends(&[message::NO_STREAM]);
-        turn.log(line.with("url", url.origin()));
+        cx.log(line.with("url", url.origin()));
         let parser = SseParser::new();
         self.state = State::Attached { request, url, parser, heard: false, greeted: false };
         vec![StreamNews::Attached]
     }
 
-    fn received(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) -> Vec<StreamNews> {
+    fn received(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Vec<StreamNews> {
         let State::Attached { parser, heard, greeted, .. } = &mut self.state else {
             return Vec::new();
         };
@@ -163,7 +163,7 @@ impl Stream {
         for SseEvent { name, data, oversized } in items {
             if oversized {
                 let line = Record::warn("marathon", message::EVENT_TOO_LARGE);
-                turn.log(line.with("event", &name));
+                cx.log(line.with("event", &name));
             }
             if !*heard {
                 *heard = true;
@@ -173,7 +173,7 @@ impl Stream {
                 if event.relevance == Relevance::Attached && std::mem::replace(greeted, true) {
                     continue;
                 }
-                turn.log(Record::debug("marathon", "event").with("event", event.name));
+                cx.log(Record::debug("marathon", "event").with("event", event.name));
                 news.push(StreamNews::Event(event));
             }
         }
@@ -182,26 +182,26 @@ impl Stream {
 
     /// Plans to open it again. A stream that never said anything counts as a failure of that
     /// Marathon: a fresh leader may answer 200 and close at once.
-    fn lost(&mut self, turn: &mut Turn<'_>, problem: Complaint) -> Vec<StreamNews> {
+    fn lost(&mut self, cx: &mut Context<'_>, problem: Complaint) -> Vec<StreamNews> {
         let (origin, pause) = match &self.state {
             State::Pausing { .. } => return Vec::new(),
             State::Attached { url, heard: true, .. } => {
-                (url.origin().to_string(), self.round.backoff.pause(turn.keys))
+                (url.origin().to_string(), self.round.backoff.pause(cx.keys))
             }
-            State::Attached { url, .. } | State::Opening(Inquiry { url, .. }) => {
-                (url.origin().to_string(), self.round.next(turn))
+            State::Attached { url, .. } | State::Opening(MarathonRequest { url, .. }) => {
+                (url.origin().to_string(), self.round.next(cx))
             }
         };
-        self.state = State::Pausing { until: Some(turn.now.mono + pause) };
+        self.state = State::Pausing { until: Some(cx.now.mono + pause) };
         let line = Record::error("marathon", message::NO_STREAM).with("url", origin);
-        let line = line.with("error", &problem).with("next_try", turn.now.wall.plus(pause));
-        turn.log(line.hinted(problem.hint));
+        let line = line.with("error", &problem).with("next_try", cx.now.wall.plus(pause));
+        cx.log(line.hinted(problem.hint));
         vec![StreamNews::Lost(problem)]
     }
 
-    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
-        if self.poll_timeout().is_some_and(|at| at <= turn.now.mono) {
-            self.open(turn, client);
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, client: &mut Client<Owner>) {
+        if self.poll_timeout().is_some_and(|at| at <= cx.now.mono) {
+            self.open(cx, client);
         }
     }
 

@@ -1,17 +1,17 @@
 //! One sync: all app definitions read as they stream in, the wanted domains collected. What it
 //! finds counts only when the answer was complete and well-formed.
 
-use crate::client::marathon::{ANSWER_DEADLINE, Inquiry, Manner, Reception};
+use crate::client::marathon::{ANSWER_DEADLINE, MarathonRequest, Reception, RequestOptions};
 use crate::client::{Client, ClientEvent, RequestId};
 use crate::config::Config;
+use crate::context::Context;
 use crate::daemon::owner::{Owner, WatcherRequest};
 use crate::hint::Complaint;
 use crate::http::ResponseHead;
 use crate::log::Record;
+use crate::machine::Trust;
 use crate::marathon::AppsParser;
-use crate::seam::Trust;
 use crate::time::Instant;
-use crate::turn::Turn;
 use crate::url::{Credentials, Url};
 
 use super::known::{Known, Rules};
@@ -31,7 +31,7 @@ pub(super) enum SyncNews {
 #[derive(Debug)]
 pub(super) struct Sync {
     round: Round,
-    manner: Manner<Owner>,
+    manner: RequestOptions<Owner>,
     rules: Rules,
     known: Known,
     state: State,
@@ -40,15 +40,15 @@ pub(super) struct Sync {
 #[derive(Debug)]
 enum State {
     Resting,
-    Asking { inquiry: Inquiry, deadline: Instant },
-    Reading { inquiry: Inquiry, parser: AppsParser, deadline: Instant },
+    Asking { inquiry: MarathonRequest, deadline: Instant },
+    Reading { inquiry: MarathonRequest, parser: AppsParser, deadline: Instant },
 }
 
 impl Sync {
     pub(super) fn new(config: &Config) -> Sync {
         Sync {
             round: Round::new(&config.marathon),
-            manner: Manner {
+            manner: RequestOptions {
                 owner: Owner::Watcher(WatcherRequest::Sync),
                 accept: "application/json",
                 timeout: config.marathon_timeout.unwrap_or(ANSWER_DEADLINE),
@@ -84,15 +84,15 @@ impl Sync {
         }
     }
 
-    pub(super) fn start(&mut self, turn: &mut Turn<'_>, client: &mut Client<Owner>) {
+    pub(super) fn start(&mut self, cx: &mut Context<'_>, client: &mut Client<Owner>) {
         let url = self.round.url().join("/v2/apps");
-        let inquiry = self.manner.ask(turn, client, url);
-        self.state = State::Asking { inquiry, deadline: turn.now.mono + ANSWER_DEADLINE };
+        let inquiry = self.manner.ask(cx, client, url);
+        self.state = State::Asking { inquiry, deadline: cx.now.mono + ANSWER_DEADLINE };
     }
 
     pub(super) fn handle_event(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         (request, event): (RequestId, ClientEvent),
         holders: &Holders,
@@ -101,12 +101,10 @@ impl Sync {
             return None;
         }
         match event {
-            ClientEvent::Head(head) => self.answered(turn, client, &head),
-            ClientEvent::Body(bytes) => self.received(turn, client, &bytes, holders),
-            ClientEvent::End => self.ended(turn, client, holders),
-            ClientEvent::Failed(error) => {
-                self.failed(turn, client, error.complaint(Trust::Marathon))
-            }
+            ClientEvent::Head(head) => self.answered(cx, client, &head),
+            ClientEvent::Body(bytes) => self.received(cx, client, &bytes, holders),
+            ClientEvent::End => self.ended(cx, client, holders),
+            ClientEvent::Failed(error) => self.failed(cx, client, error.complaint(Trust::Marathon)),
             ClientEvent::Response(_) | ClientEvent::Addresses(_) | ClientEvent::Presented(_) => {
                 None
             }
@@ -115,13 +113,13 @@ impl Sync {
 
     fn answered(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         head: &ResponseHead,
     ) -> Option<SyncNews> {
         let State::Asking { inquiry, deadline } = &self.state else { return None };
         let deadline = *deadline;
-        match self.manner.receive(turn, client, inquiry, head, &self.round.urls) {
+        match self.manner.receive(cx, client, inquiry, head, &self.round.urls) {
             Reception::Accepted => {
                 let (inquiry, parser) = (inquiry.clone(), AppsParser::new());
                 self.known.begin();
@@ -132,13 +130,13 @@ impl Sync {
                 self.state = State::Asking { inquiry, deadline };
                 None
             }
-            Reception::Refused(problem) => self.failed(turn, client, problem),
+            Reception::Refused(problem) => self.failed(cx, client, problem),
         }
     }
 
     fn received(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         bytes: &[u8],
         holders: &Holders,
@@ -149,12 +147,12 @@ impl Sync {
         let fed = parser.feed(bytes, &mut add);
         let problem = fed.err()?.to_string();
         client.cancel(request);
-        self.failed(turn, client, problem.into())
+        self.failed(cx, client, problem.into())
     }
 
     fn ended(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         holders: &Holders,
     ) -> Option<SyncNews> {
@@ -165,20 +163,20 @@ impl Sync {
                 self.round.succeeded();
                 Some(SyncNews::Complete(self.known.end(&self.rules, holders)))
             }
-            Err(error) => self.go_on(turn, client, &inquiry.url, error.to_string().into()),
+            Err(error) => self.go_on(cx, client, &inquiry.url, error.to_string().into()),
         }
     }
 
     fn failed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         problem: Complaint,
     ) -> Option<SyncNews> {
         match std::mem::replace(&mut self.state, State::Resting) {
             State::Resting => None,
             State::Asking { inquiry, .. } | State::Reading { inquiry, .. } => {
-                self.go_on(turn, client, &inquiry.url, problem)
+                self.go_on(cx, client, &inquiry.url, problem)
             }
         }
     }
@@ -186,7 +184,7 @@ impl Sync {
     /// Goes on to the next Marathon, or gives up when all were asked.
     fn go_on(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
         asked: &Url,
         problem: Complaint,
@@ -194,30 +192,30 @@ impl Sync {
         self.known.forget();
         let Complaint { text, hint } = problem;
         let problem = Complaint::new(format!("{}: {text}", asked.origin()), hint);
-        self.round.next(turn);
+        self.round.next(cx);
         if self.round.is_complete() {
             return Some(SyncNews::Failed(problem));
         }
         let line = Record::warn("marathon", "sync goes on to the next address");
-        turn.log(line.with("error", &problem).hinted(hint));
-        self.start(turn, client);
+        cx.log(line.with("error", &problem).hinted(hint));
+        self.start(cx, client);
         None
     }
 
     /// Gives up what took too long; the news, when that was the last Marathon.
     pub(super) fn handle_timeout(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         client: &mut Client<Owner>,
     ) -> Option<SyncNews> {
-        if self.poll_timeout().is_none_or(|at| at > turn.now.mono) {
+        if self.poll_timeout().is_none_or(|at| at > cx.now.mono) {
             return None;
         }
         if let Some(request) = self.request() {
             client.cancel(request);
         }
         let problem = format!("no whole answer within {} s", ANSWER_DEADLINE.as_secs());
-        self.failed(turn, client, problem.into())
+        self.failed(cx, client, problem.into())
     }
 
     /// Bytes of an app that is not whole.

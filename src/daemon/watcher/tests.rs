@@ -1,4 +1,4 @@
-//! Marathon by hand: events and answers in, requests and wishes out.
+//! Marathon by hand: events and answers in, requests and desired certificates out.
 
 mod bursts;
 mod token;
@@ -10,7 +10,7 @@ use crate::daemon::wire::{Sent, Wire, counted};
 
 use crate::domain::Domain;
 use crate::log::message;
-use crate::seam::{CloseReason, ConnId};
+use crate::machine::{CloseReason, ConnId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const STREAM: &str =
@@ -41,8 +41,8 @@ impl Case {
         let watcher = Watcher::new(&Config { marathon, ..config.clone() });
         let mut case = Case { wire: Wire::new(), watcher, wanted: Vec::new() };
         let Case { wire, watcher, .. } = &mut case;
-        let before = Wishes::new();
-        watcher.start(&mut wire.bench.turn(), &mut wire.client, before, knew_apps);
+        let before = DesiredCertificates::new();
+        watcher.start(&mut wire.bench.cx(), &mut wire.client, before, knew_apps);
         let sent = case.settle();
         (case, sent)
     }
@@ -63,9 +63,9 @@ impl Case {
         while let Some((owner, request, event)) = self.wire.event() {
             steps.count();
             let Case { wire, watcher, wanted } = self;
-            let mut turn = wire.bench.turn();
+            let mut cx = wire.bench.cx();
             let Owner::Watcher(of) = owner else { panic!("it is the watcher's") };
-            let news = watcher.handle_event(&mut turn, &mut wire.client, (of, request), event);
+            let news = watcher.handle_event(&mut cx, &mut wire.client, (of, request), event);
             wanted.extend(news.cloned());
             sent.extend(self.wire.sent());
         }
@@ -86,7 +86,7 @@ impl Case {
         self.wire.pass(duration);
         let mut sent = self.settle();
         let Case { wire, watcher, .. } = self;
-        watcher.handle_timeout(&mut wire.bench.turn(), &mut wire.client);
+        watcher.handle_timeout(&mut wire.bench.cx(), &mut wire.client);
         sent.extend(self.settle());
         sent
     }
@@ -397,18 +397,18 @@ fn all_domains_of_a_label_stand_together_as_far_as_the_ca_lets_them() {
         let config = Config { san: true, profile, ..crate::testing::config() };
         let (mut case, sent) = Case::of(&config, &["http://10.0.0.1:8080"]);
         if known_before {
-            assert_eq!(case.watcher.limit_names(&mut case.wire.bench.turn(), 25), None);
+            assert_eq!(case.watcher.limit_names(&mut case.wire.bench.cx(), 25), None);
         }
         let asked = case.answer(sent[0].conn, &format!("{STREAM}{ATTACHED}"));
         case.answer(asked[0].conn, &counted(200, "application/json", &answer));
         let expected = if known_before { vec![25, 5] } else { vec![30] };
         assert_eq!(counts(&case.wanted[0]), expected);
         assert_eq!(case.wire.bench.logged(said), usize::from(known_before));
-        let split = case.watcher.limit_names(&mut case.wire.bench.turn(), 25).map(counts);
+        let split = case.watcher.limit_names(&mut case.wire.bench.cx(), 25).map(counts);
         assert_eq!(split, (!known_before).then(|| vec![25, 5]));
         assert_eq!(case.wire.bench.logged(said), 1);
         // More is nothing new.
-        assert_eq!(case.watcher.limit_names(&mut case.wire.bench.turn(), 30), None);
+        assert_eq!(case.watcher.limit_names(&mut case.wire.bench.cx(), 30), None);
         assert_eq!(case.watcher.oddities().len(), 1);
     }
 }

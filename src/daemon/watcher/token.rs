@@ -1,12 +1,12 @@
-//! The token that Marathon is asked with, in a file that others write anew before it expires: read again
+//! The token that Marathon is asked with, in a file that others write again before it expires: read again
 //! before anything is asked. Never shows it, and never takes a damaged file for a token.
 
 use std::path::PathBuf;
 
+use crate::context::Context;
 use crate::log::{Record, message};
-use crate::seam::StoreError;
+use crate::machine::StoreError;
 use crate::secret::Secret;
-use crate::turn::Turn;
 use crate::url::Credentials;
 
 /// The file, and how far it is with reading it.
@@ -74,7 +74,7 @@ impl Token {
     /// the last one stays in use: it may be good still.
     pub(super) fn read(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         file: Result<Secret, StoreError>,
     ) -> Option<Credentials> {
         self.reading = match self.reading {
@@ -91,7 +91,7 @@ impl Token {
         };
         if let Some(problem) = problem.as_ref().filter(|new| self.problem.as_ref() != Some(new)) {
             let line = Record::warn("marathon", message::NO_NEW_TOKEN);
-            turn.log(line.with("file", self.path.display()).with("error", problem));
+            cx.log(line.with("file", self.path.display()).with("error", problem));
         }
         self.problem = problem;
         token

@@ -18,13 +18,13 @@ fn resolver() -> Resolver {
 
 fn configured(conf: &str) -> Resolver {
     let mut resolver = Resolver::new();
-    resolver.configure(&mut Bench::new().turn(), conf.as_bytes(), b"10.9.9.9 hosted\n");
+    resolver.configure(&mut Bench::new().cx(), conf.as_bytes(), b"10.9.9.9 hosted\n");
     resolver
 }
 
 fn look_up(resolver: &mut Resolver, bench: &mut Bench, lookup: u64, name: &str) {
     let deadline = bench.now.mono + Duration::from_secs(PATIENCE);
-    resolver.lookup(&mut bench.turn(), LookupId(lookup), name, deadline);
+    resolver.lookup(&mut bench.cx(), LookupId(lookup), name, deadline);
 }
 
 fn outputs(resolver: &mut Resolver) -> Vec<ResolverOutput> {
@@ -94,14 +94,14 @@ fn both_families_are_asked_at_once_and_come_by_turns() {
     assert_ne!(asked[0].2[..2], asked[1].2[..2], "ids are of chance");
     let (six, four) = (&asked[0], &asked[1]);
     resolver.handle_datagram(
-        &mut bench.turn(),
+        &mut bench.cx(),
         four.0,
         server(1),
         &reply(&four.2, 0, Some("192.0.2.1")),
     );
     assert_eq!(results(outputs(&mut resolver)), []);
     resolver.handle_datagram(
-        &mut bench.turn(),
+        &mut bench.cx(),
         six.0,
         server(1),
         &reply(&six.2, 0, Some("2001:db8::1")),
@@ -116,13 +116,13 @@ fn one_family_does_after_a_grace() {
     look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let four = questions(&outputs(&mut resolver)).remove(1);
     resolver.handle_datagram(
-        &mut bench.turn(),
+        &mut bench.cx(),
         four.0,
         server(1),
         &reply(&four.2, 0, Some("192.0.2.1")),
     );
     bench.pass(GRACE);
-    resolver.handle_timeout(&mut bench.turn());
+    resolver.handle_timeout(&mut bench.cx());
     assert_eq!(results(outputs(&mut resolver)), [ips(&["192.0.2.1"])]);
     assert!(resolver.queries.is_empty());
 }
@@ -133,11 +133,11 @@ fn forged_answers_are_passed_over() {
     look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let asked = questions(&outputs(&mut resolver));
     let good = reply(&asked[1].2, 0, Some("192.0.2.1"));
-    resolver.handle_datagram(&mut bench.turn(), asked[1].0, server(9), &good);
-    resolver.handle_datagram(&mut bench.turn(), asked[0].0, server(1), &good);
+    resolver.handle_datagram(&mut bench.cx(), asked[1].0, server(9), &good);
+    resolver.handle_datagram(&mut bench.cx(), asked[0].0, server(1), &good);
     let mut wrong_id = good.clone();
     wrong_id[0] ^= 1;
-    resolver.handle_datagram(&mut bench.turn(), asked[1].0, server(1), &wrong_id);
+    resolver.handle_datagram(&mut bench.cx(), asked[1].0, server(1), &wrong_id);
     assert_eq!(outputs(&mut resolver), []);
     assert_eq!(resolver.queries.len(), 2);
 }
@@ -152,7 +152,7 @@ fn silent_and_failing_servers_are_followed_by_the_next_ones() {
             questions(&outputs(&mut resolver)).iter().map(|(_, to, _)| to.ip().to_string()),
         );
         bench.pass(Duration::from_secs(2));
-        resolver.handle_timeout(&mut bench.turn());
+        resolver.handle_timeout(&mut bench.cx());
     }
     let servers = ["10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.2"];
     let expected: Vec<&str> = servers.iter().flat_map(|server| [*server; 2]).collect();
@@ -164,7 +164,7 @@ fn silent_and_failing_servers_are_followed_by_the_next_ones() {
     let mut resolver = configured(std::str::from_utf8(CONF).unwrap());
     look_up(&mut resolver, &mut bench, 2, "www.example.org");
     for (query, to, question) in questions(&outputs(&mut resolver)) {
-        resolver.handle_datagram(&mut bench.turn(), query, to, &reply(&question, 2, None));
+        resolver.handle_datagram(&mut bench.cx(), query, to, &reply(&question, 2, None));
     }
     let second = questions(&outputs(&mut resolver));
     assert!(second.iter().all(|(_, to, _)| *to == server(2)) && second.len() == 2);
@@ -187,7 +187,7 @@ fn names_asked(name: &str, code: u8) -> (Vec<String>, Vec<Outcome>) {
             if !names.contains(&name) {
                 names.push(name);
             }
-            resolver.handle_datagram(&mut bench.turn(), query, to, &reply(&question, code, None));
+            resolver.handle_datagram(&mut bench.cx(), query, to, &reply(&question, code, None));
         }
     }
 }
@@ -214,24 +214,24 @@ fn truncation_leads_to_tcp_however_it_is_split() {
     let asked = questions(&outputs(&mut resolver));
     let mut truncated = reply(&asked[1].2, 0, None);
     truncated[2] |= 2;
-    resolver.handle_datagram(&mut bench.turn(), asked[1].0, server(1), &truncated);
+    resolver.handle_datagram(&mut bench.cx(), asked[1].0, server(1), &truncated);
     let [ResolverOutput::CloseDatagram { .. }, ResolverOutput::OpenStream { query, to }] =
         outputs(&mut resolver)[..]
     else {
         panic!("no stream")
     };
     assert_eq!(to, server(1));
-    resolver.handle_stream_connected(&mut bench.turn(), query);
+    resolver.handle_stream_connected(&mut bench.cx(), query);
     let [ResolverOutput::SendStream { bytes, .. }] = &outputs(&mut resolver)[..] else {
         panic!("no question")
     };
     let answer = reply(&bytes[2..], 0, Some("192.0.2.7"));
     let framed = [&(answer.len() as u16).to_be_bytes()[..], &answer].concat();
     for byte in framed {
-        resolver.handle_stream_received(&mut bench.turn(), query, &[byte]);
+        resolver.handle_stream_received(&mut bench.cx(), query, &[byte]);
     }
     let none = reply(&asked[0].2, 0, None);
-    resolver.handle_datagram(&mut bench.turn(), asked[0].0, server(1), &none);
+    resolver.handle_datagram(&mut bench.cx(), asked[0].0, server(1), &none);
     assert_eq!(results(outputs(&mut resolver)), [ips(&["192.0.2.7"])]);
 }
 
@@ -242,10 +242,10 @@ fn a_stream_that_breaks_leads_to_the_next_server_and_cancel_closes_all() {
     let asked = questions(&outputs(&mut resolver));
     let mut truncated = reply(&asked[1].2, 0, None);
     truncated[2] |= 2;
-    resolver.handle_datagram(&mut bench.turn(), asked[1].0, server(1), &truncated);
+    resolver.handle_datagram(&mut bench.cx(), asked[1].0, server(1), &truncated);
     let opened = outputs(&mut resolver);
     let ResolverOutput::OpenStream { query, .. } = opened[1] else { panic!("no stream") };
-    resolver.handle_stream_closed(&mut bench.turn(), query, CloseReason::Reset);
+    resolver.handle_stream_closed(&mut bench.cx(), query, CloseReason::Reset);
     assert_eq!(questions(&outputs(&mut resolver))[0].1, server(2));
     resolver.cancel(LookupId(1));
     assert_eq!(outputs(&mut resolver).len(), 2);

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use crate::seam::CloseReason;
+use crate::machine::CloseReason;
 use crate::time::Instant;
 
 use super::{Conn, Pause, State, Wire, reason};

@@ -9,7 +9,7 @@
 //! leave within [`LINGER`], but for the 8 MiB of [`SLOW_BYTES_MAX`].
 //!
 //! [`LINGER`]: super::super::conn::linger::LINGER
-//! [`ACCEPTED_MAX`]: crate::seam::ACCEPTED_MAX
+//! [`ACCEPTED_MAX`]: crate::machine::ACCEPTED_MAX
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -19,14 +19,14 @@ use std::time::Duration;
 use mio::net::TcpStream;
 
 use crate::keys::Keys;
-use crate::seam::{ConnId, Door, Input, Machine};
+use crate::machine::{ConnId, Input, ListenerKind, Machine};
 use crate::time::Instant;
 
 use super::super::conn::Conn;
 use super::super::conn::linger::LINGERING_MAX;
 use super::{Answer, Disk, EventLoop, open};
 
-/// Connections accepted in one turn at most.
+/// Connections accepted in one iteration at most.
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long nothing is accepted after the system ran out of descriptors and no room could be made.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
@@ -39,20 +39,20 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             return;
         }
         self.accept_at = None;
-        // However many strangers come, the operator has a turn.
-        self.accept_at_door(machine, Door::Admin);
-        self.accept_at_door(machine, Door::Public);
+        // However many clients come, the operator has a turn.
+        self.accept_at_door(machine, ListenerKind::Admin);
+        self.accept_at_door(machine, ListenerKind::Public);
     }
 
-    fn accept_at_door(&mut self, machine: &mut dyn Machine, door: Door) {
+    fn accept_at_door(&mut self, machine: &mut dyn Machine, door: ListenerKind) {
         for _ in 0..ACCEPTS_PER_TURN {
             let listener = match door {
-                Door::Public => &self.parts.listener,
-                Door::Admin => &self.parts.admin,
+                ListenerKind::Public => &self.parts.listener,
+                ListenerKind::Admin => &self.parts.admin,
             };
             let Some(listener) = listener else { return };
             match listener.accept() {
-                Ok((stream, from)) => self.welcome(machine, stream, from, door),
+                Ok((stream, from)) => self.on_accept(machine, stream, from, door),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // The peer was gone before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -69,12 +69,12 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         self.accept_at = Some(self.clock.mono());
     }
 
-    fn welcome(
+    fn on_accept(
         &mut self,
         machine: &mut dyn Machine,
         stream: TcpStream,
         from: SocketAddr,
-        door: Door,
+        door: ListenerKind,
     ) {
         let descriptors = self.parts.descriptors;
         let are_short = descriptors.are_short(stream.as_raw_fd());
@@ -153,7 +153,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// Ends a connection that lingers; what can still leave at once does.
     fn end(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            conn.turn(&mut Vec::new());
+            conn.cx(&mut Vec::new());
         }
         self.forget(id);
     }

@@ -19,7 +19,7 @@ use crate::config::{Config, Listen, LogFormat};
 use crate::io::keys::RingKeys;
 use crate::io::listener::listen_on;
 use crate::log::Level;
-use crate::seam::{StoreErrorKind, Trust};
+use crate::machine::{StoreErrorKind, Trust};
 use crate::time::Now;
 use crate::url::Host;
 

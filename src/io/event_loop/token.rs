@@ -9,7 +9,7 @@
 
 use mio::Token;
 
-use crate::seam::{ConnId, SocketId};
+use crate::machine::{ConnId, SocketId};
 
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const STOP: Token = Token(1);

@@ -1,20 +1,20 @@
 //! Turns of connections: each has its own, in the order in which it fell to them, and none has two
 //! before the others have had theirs. Must never tell the machine of a connection that it has closed.
 //!
-//! Strangers come first, as each costs next to nothing: what they ask is answered before our own requests
-//! go on, which have as much time afterwards, and [`ROUND`] at least.
+//! Clients come first, as each costs next to nothing: what they ask is answered before our own requests
+//! continue, which have as much time afterwards, and [`ROUND`] at least.
 
 use std::collections::VecDeque;
 
 use rustix::io::Errno;
 
 use crate::keys::Keys;
-use crate::seam::{ConnId, Input, Machine};
+use crate::machine::{ConnId, Input, Machine};
 
 use super::super::conn::{Conn, News, Pause, reason};
 use super::{Answer, Disk, EventLoop, Named, ROUND, open};
 
-/// After so many turns of strangers, newcomers are looked for: they do not wait for all the others.
+/// After so many turns of clients, newcomers are looked for: they do not wait for all the others.
 const TURNS_PER_ACCEPT: usize = 64;
 
 /// Connections that have a turn next, in the order in which it fell to them; one that is due no longer
@@ -71,7 +71,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// Its turn, unless it has had it or is gone.
     pub(super) fn turn_if_due(&mut self, machine: &mut dyn Machine, id: ConnId) {
         if self.conns.get(&id).is_some_and(|conn| conn.due) {
-            self.turn(machine, id);
+            self.cx(machine, id);
             self.go_on(machine, id);
         }
     }
@@ -79,7 +79,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// The first turn of a connection. One that has said nothing yet is looked at once more before the system
     /// has to watch it: its question follows close behind, as a rule.
     pub(super) fn turn_newcomer(&mut self, machine: &mut dyn Machine, id: ConnId) {
-        let has_news = self.turn(machine, id);
+        let has_news = self.cx(machine, id);
         if let Some(conn) = self.conns.get_mut(&id)
             && !has_news
         {
@@ -94,14 +94,14 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
     /// once, which takes nothing from the others. Then the system watches it, if it waits.
     fn go_on(&mut self, machine: &mut dyn Machine, id: ConnId) {
         if self.conns.get(&id).is_some_and(|conn| conn.due && conn.is_drained()) {
-            self.turn(machine, id);
+            self.cx(machine, id);
         }
         self.watch(id);
     }
 
     /// Lets a connection do what its socket allows, and tells the machine what came of it; whether anything
     /// did.
-    fn turn(&mut self, machine: &mut dyn Machine, id: ConnId) -> bool {
+    fn cx(&mut self, machine: &mut dyn Machine, id: ConnId) -> bool {
         let Some(conn) = self.conns.get_mut(&id) else { return false };
         let mut news = std::mem::take(&mut self.news);
         conn.due = false;
@@ -110,7 +110,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
             // Nobody is to be woken for it.
             due.pop_back();
         }
-        let pause = conn.turn(&mut news);
+        let pause = conn.cx(&mut news);
         let has_news = !news.is_empty();
         for item in news.drain(..) {
             // Once the machine has closed it, it hears no more of it.
@@ -131,7 +131,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
                     conn.acknowledge();
                 }
             }
-            Pause::Turn => {
+            Pause::Context => {
                 if let Some(conn) = self.conns.get_mut(&id) {
                     self.due.give_turn(conn);
                 }
@@ -153,7 +153,7 @@ impl<D: Disk, K: Keys> EventLoop<D, K> {
         let token = conn.token.ok_or(Errno::MFILE.into());
         let watched = token.and_then(|token| conn.watch(self.poll.registry(), token));
         if let Err(error) = watched {
-            // Nobody would tell when it can go on.
+            // Nobody would tell when it can continue.
             if !conn.is_closed() {
                 self.answers.push_back(Answer::Closed(id, reason(&error)));
             }

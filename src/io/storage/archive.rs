@@ -7,8 +7,8 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::domain::Domain;
+use crate::machine::{StoreError, StoreErrorKind};
 use crate::printable::printable;
-use crate::seam::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
 use super::error::{failed, is_taken};

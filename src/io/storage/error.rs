@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use crate::seam::{StoreError, StoreErrorKind};
+use crate::machine::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
 use super::files::{is_not_a_file, is_one_of};

@@ -21,7 +21,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::seam::MissingFeatures;
+use crate::machine::MissingFeatures;
 
 /// The nine bits of a file's mode that are about permissions.
 pub(super) const PERMISSIONS: u32 = 0o777;

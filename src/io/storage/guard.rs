@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::ErrorKind;
 
-use crate::certs_scan::{Found, Look, STRANGER_BYTES_MAX, STRANGERS_MAX, Stranger};
+use crate::certs_scan::{ForeignFile, Found, Look, STRANGER_BYTES_MAX, STRANGERS_MAX};
 use crate::domain::Domain;
-use crate::seam::{StoreError, StoreErrorKind};
+use crate::machine::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
 
 use super::error::failed;
@@ -81,12 +81,12 @@ impl<F: Files> Storage<F> {
     }
 
     /// What lies in `certs/` under these names, and how many more there are.
-    pub(super) fn strangers(&self, files: &[String]) -> (Vec<Stranger>, usize) {
+    pub(super) fn strangers(&self, files: &[String]) -> (Vec<ForeignFile>, usize) {
         let (looked, rest) = files.split_at(files.len().min(STRANGERS_MAX));
         let found = looked.iter().filter_map(|file| {
             let is_shown_otherwise = file.contains(char::REPLACEMENT_CHARACTER);
             let found = self.found(&format!("certs/{file}"), is_shown_otherwise)?;
-            Some(Stranger { file: file.clone(), found })
+            Some(ForeignFile { file: file.clone(), found })
         });
         (found.collect(), rest.len())
     }
@@ -126,7 +126,7 @@ mod tests {
 
     use super::super::Storage;
     use super::*;
-    use crate::seam::{Change, Load, Loaded};
+    use crate::machine::{Change, Load, Loaded};
 
     fn domain(name: &str) -> Domain {
         Domain::parse(name).unwrap()
@@ -161,7 +161,7 @@ mod tests {
         symlink("nowhere", certs.join("link")).unwrap();
         symlink("nowhere", certs.join("b.org.pem")).unwrap();
         symlink("loop", certs.join("loop")).unwrap();
-        // Whoever opened it would wait for ever.
+        // Whoever opened it would wait forever.
         mknodat(CWD, certs.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         let large = vec![b'x'; 3 * STRANGER_BYTES_MAX as usize];
         fs::write(certs.join("large"), &large).unwrap();
@@ -173,8 +173,8 @@ mod tests {
         let [readme, b, empty, folder, large, link, looping, pipe] = &found.strangers[..] else {
             panic!("{:?}", found.strangers)
         };
-        let is = |stranger: &Stranger, file: &str, found: Found| {
-            assert_eq!(*stranger, Stranger { file: file.into(), found });
+        let is = |stranger: &ForeignFile, file: &str, found: Found| {
+            assert_eq!(*stranger, ForeignFile { file: file.into(), found });
         };
         is(readme, "README", text("caf\u{fffd}"));
         is(b, "b.org.pem", Found::Link);

@@ -15,7 +15,7 @@
 
 use std::io::ErrorKind;
 
-use crate::seam::{StoreError, StoreErrorKind};
+use crate::machine::{StoreError, StoreErrorKind};
 
 use super::error::{failed, is_stale};
 use super::files::Files;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::net::netdevice::name_to_index;
 
-use crate::seam::Loaded;
+use crate::machine::Loaded;
 
 use super::files::read_named;
 

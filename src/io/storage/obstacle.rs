@@ -45,7 +45,7 @@ fn is_locked(dir: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::domain::Domain;
-    use crate::seam::Change;
+    use crate::machine::Change;
     use crate::secret::Secret;
 
     #[test]

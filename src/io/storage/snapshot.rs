@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::domain::Domain;
-use crate::seam::StoreError;
+use crate::machine::StoreError;
 use crate::secret::Secret;
 
 use super::{FILE_BYTES_MAX, Storage, certificate, domain_of, optional};
@@ -48,7 +48,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::seam::{Change, StoreErrorKind};
+    use crate::machine::{Change, StoreErrorKind};
 
     fn domain(name: &str) -> Domain {
         Domain::parse(name).unwrap()

@@ -13,7 +13,7 @@ use super::super::clock::system_time;
 use super::error::failed;
 use super::files::{FileKind, Files as _, PERMISSIONS};
 use super::{FALLBACK, FILE_BYTES_MAX, PRIVATE_MODE, Storage, domain_of, optional};
-use crate::survey::{LockState, OddMode, Survey};
+use crate::survey::{LockState, Survey, WrongMode};
 
 /// Folders in which the daemon makes and removes files; the first is the storage directory itself.
 const WRITTEN: [&str; 5] = ["", "certs", "challenges", "archive", "tmp"];
@@ -101,7 +101,7 @@ enum Kind {
 }
 
 /// Why the daemon could not do that with a path, by the system's own account; what is missing is made.
-fn barred(dir: &Path, path: &str, kind: Kind) -> Option<crate::seam::StoreError> {
+fn barred(dir: &Path, path: &str, kind: Kind) -> Option<crate::machine::StoreError> {
     let wanted = match kind {
         Kind::Folder => Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK,
         Kind::Used => Access::READ_OK | Access::WRITE_OK,
@@ -113,14 +113,14 @@ fn barred(dir: &Path, path: &str, kind: Kind) -> Option<crate::seam::StoreError>
 }
 
 /// Files of ours that have another mode than they are written with.
-fn odd_modes(dir: &Path, pems: &[String], cert_mode: u32) -> Vec<OddMode> {
+fn odd_modes(dir: &Path, pems: &[String], cert_mode: u32) -> Vec<WrongMode> {
     let private = PRIVATE.iter().map(|path| (path.to_string(), PRIVATE_MODE));
     let ours = private.chain(pems.iter().map(|path| (path.clone(), cert_mode)));
     let odd = ours.filter_map(|(path, expected)| {
         let found = std::fs::symlink_metadata(dir.join(&path)).ok();
         let found = found.filter(std::fs::Metadata::is_file)?;
         let mode = found.permissions().mode() & PERMISSIONS;
-        (mode != expected).then_some(OddMode { path, mode, expected })
+        (mode != expected).then_some(WrongMode { path, mode, expected })
     });
     odd.collect()
 }
@@ -148,9 +148,9 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::certs_scan::{Found, Stranger};
+    use crate::certs_scan::{ForeignFile, Found};
     use crate::domain::Domain;
-    use crate::seam::{Change, StoreErrorKind};
+    use crate::machine::{Change, StoreErrorKind};
     use crate::secret::Secret;
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         fs::write(dir.path().join("certs/README"), "not ours").unwrap();
         let found = survey(dir.path(), 0o600);
         let readme = Found::File(Secret::new("not ours".into()));
-        assert_eq!(found.foreign, [Stranger { file: "README".into(), found: readme }]);
+        assert_eq!(found.foreign, [ForeignFile { file: "README".into(), found: readme }]);
         assert_eq!((found.certificates.len(), found.more_foreign), (1, 0));
         assert!(found.barred.is_empty() && found.odd_modes.is_empty(), "{found:?}");
         assert!(found.free_bytes.is_some());
@@ -181,7 +181,7 @@ mod tests {
         assert!(fresh(found.lock));
         let odd = survey(dir.path(), 0o640).odd_modes;
         let path = "certs/a.example.com.pem".to_string();
-        assert_eq!(odd, [OddMode { path, mode: 0o600, expected: 0o640 }]);
+        assert_eq!(odd, [WrongMode { path, mode: 0o600, expected: 0o640 }]);
         storage.change(Change::Release).unwrap();
         assert_eq!(survey(dir.path(), 0o600).lock, LockState::Free);
     }

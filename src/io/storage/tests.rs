@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
-use crate::seam::ConnId;
+use crate::machine::ConnId;
 
 mod faults;
 

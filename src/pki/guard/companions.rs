@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::certs_scan::{Found, Stranger};
+use crate::certs_scan::{ForeignFile, Found};
 use crate::domain::Domain;
 use crate::pki::Bundle;
 
@@ -21,13 +21,13 @@ pub(super) const ENDINGS: [&str; 3] = [ISSUER, OCSP, SCT_LIST];
 pub(super) struct CertificateFiles<'a> {
     /// Those of ours that have companions; their chains contain their issuers.
     ours: Vec<String>,
-    strangers: &'a [Stranger],
+    strangers: &'a [ForeignFile],
 }
 
 impl<'a> CertificateFiles<'a> {
     pub(super) fn new<'b>(
         ours: impl Iterator<Item = &'b Domain>,
-        strangers: &'a [Stranger],
+        strangers: &'a [ForeignFile],
     ) -> CertificateFiles<'a> {
         let mut bases: BTreeSet<&str> = BTreeSet::new();
         for ending in ENDINGS {
@@ -44,7 +44,7 @@ impl<'a> CertificateFiles<'a> {
     }
 
     /// Why a file of such an ending keeps HAProxy from reloading, if it does.
-    pub(super) fn trouble(&self, companion: &Stranger) -> Option<String> {
+    pub(super) fn trouble(&self, companion: &ForeignFile) -> Option<String> {
         let (base, ending) = companion.file.rsplit_once('.')?;
         let is_ours = self.ours.iter().any(|file| file == base);
         let bundle = self.bundle(base);

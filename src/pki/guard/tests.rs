@@ -42,12 +42,12 @@ fn expired(names: &[&str]) -> String {
     key + &certificate
 }
 
-fn file(name: &str, text: impl Into<String>) -> Stranger {
-    Stranger { file: name.into(), found: Found::File(Secret::new(text.into())) }
+fn file(name: &str, text: impl Into<String>) -> ForeignFile {
+    ForeignFile { file: name.into(), found: Found::File(Secret::new(text.into())) }
 }
 
 /// What is thought of one of them, where `m.org.pem` is ours, for `m.org` and `www.m.org`.
-fn judged(stranger: Stranger) -> (Verdict, String) {
+fn judged(stranger: ForeignFile) -> (Verdict, String) {
     let (owner, names) = (&domains("m.org")[0], domains("m.org www.m.org"));
     let mut found = judge(&[stranger], [(owner, names.as_slice())].into_iter(), now());
     assert_eq!(found.len(), 1);
@@ -55,7 +55,7 @@ fn judged(stranger: Stranger) -> (Verdict, String) {
     (judgement.verdict, judgement.reason)
 }
 
-fn expect(stranger: Stranger, verdict: Verdict, reason: &str) {
+fn expect(stranger: ForeignFile, verdict: Verdict, reason: &str) {
     assert_eq!(judged(stranger), (verdict, reason.to_string()));
 }
 
@@ -88,7 +88,7 @@ fn each_of_the_fatal_kinds_blocks() {
     for (name, text, reason) in files {
         expect(file(name, text), Verdict::Blocks, reason);
     }
-    let found = |found| Stranger { file: "x".into(), found };
+    let found = |found| ForeignFile { file: "x".into(), found };
     let link = "it is a symbolic link, which HAProxy follows and marathon-acme does not";
     expect(found(Found::Link), Verdict::Unknown, link);
     let denied = Found::Unreadable("denied\u{1b}[2J".into());
@@ -121,7 +121,7 @@ fn what_has_expired_and_what_does_nothing() {
     let many = ["a.org", "b.org", "c.org", "d.org"];
     let expected = "HAProxy loads it too, for a.org, b.org, c.org and 2 more";
     expect(file("a.pem", good(&many)), Verdict::Harmless, expected);
-    let folder = Stranger { file: "old".into(), found: Found::Other };
+    let folder = ForeignFile { file: "old".into(), found: Found::Other };
     expect(folder, Verdict::Harmless, "HAProxy passes over what is no file");
     for ending in companions::ENDINGS {
         let reason = "HAProxy loads no certificate from files of that ending";
@@ -202,7 +202,7 @@ fn a_chain_that_is_cut_is_served_as_far_as_it_goes() {
 }
 
 /// What is thought of the last of these, beside `m.org.pem`, which is ours.
-fn last_of(files: Vec<Stranger>) -> (Verdict, String) {
+fn last_of(files: Vec<ForeignFile>) -> (Verdict, String) {
     let (owner, names) = (&domains("m.org")[0], domains("m.org"));
     let mut found = judge(&files, [(owner, names.as_slice())].into_iter(), now());
     let judgement = found.pop().unwrap();
@@ -228,7 +228,7 @@ fn files_beside_a_certificate_block_when_haproxy_cannot_use_them() {
         }
     }
     assert_eq!(last_of(list("m.org.pem.ocsp", "junk")), harmless());
-    let folder = Stranger { file: "m.org.pem.ocsp".into(), found: Found::Other };
+    let folder = ForeignFile { file: "m.org.pem.ocsp".into(), found: Found::Other };
     assert_eq!(last_of(vec![folder]), blocks("HAProxy reads it with m.org.pem, and cannot"));
     let lonely =
         "HAProxy reads it with z.pem, which is without its issuer, and there is no z.pem.issuer";

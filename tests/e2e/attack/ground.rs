@@ -21,7 +21,7 @@ use crate::site::{Site, StandInCa, text, with_ca};
 pub(crate) const PROMISE: Duration = Duration::from_secs(1);
 /// The most memory that the daemon may have under attack, in KiB: `src/io/event_loop/room.rs` reckons it.
 const MEMORY_KIB_MAX: u64 = 96 * 1024;
-/// The daemon goes on with its work: so many connections of its own come and go meanwhile.
+/// The daemon resumes its work: so many connections of its own come and go meanwhile.
 const DIALED_MAX: usize = 6;
 /// Less of an attack proves nothing.
 const ASKED_MIN: usize = 5;

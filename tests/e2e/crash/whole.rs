@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use marathon_acme::daemon::state::Memory;
+use marathon_acme::daemon::state::SavedState;
 use rcgen::{KeyPair, PublicKeyData as _};
 use x509_parser::pem::Pem;
 use x509_parser::prelude::X509Certificate;
@@ -49,7 +49,7 @@ impl Whole {
         expect(key == self.account_key, || "client.key has changed".into())?;
         KeyPair::from_pem(&key_text).map_err(|error| format!("client.key: {error}"))?;
         let state = fs::read(self.storage.join("state.json")).map_err(text)?;
-        Memory::parse(&state).map_err(|_| format!("state.json of {} bytes", state.len()))?;
+        SavedState::parse(&state).map_err(|_| format!("state.json of {} bytes", state.len()))?;
         let archived = self.check_archive()?;
         let stored = entries(&self.storage.join("certs"))?;
         let mut found = Found::default();

@@ -1,6 +1,6 @@
 //! The whole daemon under a script of whatever can happen, in any order: its outputs are carried out
-//! well, badly or late. Holds the rules of the seam, and the bounds of everything that the daemon
-//! keeps; and whatever has happened, the daemon ends when it is told to.
+//! well, badly or late. Holds the rules of the state-machine interface, and the bounds of everything that
+//! the daemon keeps; and whatever has happened, the daemon ends when it is told to.
 
 mod config;
 mod peers;
@@ -8,7 +8,7 @@ mod world;
 
 use std::time::Duration;
 
-use marathon_acme::seam::{CloseReason, Input, Signal, StoreErrorKind};
+use marathon_acme::machine::{CloseReason, Input, Signal, StoreErrorKind};
 
 use world::World;
 

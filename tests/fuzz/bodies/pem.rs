@@ -1,5 +1,5 @@
 //! Files of `certs/` and chains of a CA: no section is lost, what is taken for whole stays so when it is
-//! written anew, and a key that is not the certificate's never gets in.
+//! written again, and a key that is not the certificate's never gets in.
 
 use marathon_acme::domain::Domain;
 use marathon_acme::pki::pem::{self, Section};

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use marathon_acme::context::Context;
 use marathon_acme::dns::{LookupId, QueryId, Resolver, ResolverOutput};
-use marathon_acme::seam::CloseReason;
+use marathon_acme::machine::CloseReason;
 use marathon_acme::time::{Instant, Now, UnixTime};
-use marathon_acme::turn::Turn;
 
 use super::keys::CheapKeys;
 
@@ -63,10 +63,10 @@ impl Stage {
     }
 
     /// Lets the resolver act, and takes in what it wants.
-    fn act(&mut self, act: impl FnOnce(&mut Resolver, &mut Turn<'_>)) {
+    fn act(&mut self, act: impl FnOnce(&mut Resolver, &mut Context<'_>)) {
         let now = Now { mono: self.now, wall: UnixTime::from_millis(0) };
         let mut log = Vec::new();
-        act(&mut self.resolver, &mut Turn { now, keys: &mut self.keys, log: &mut log });
+        act(&mut self.resolver, &mut Context { now, keys: &mut self.keys, log: &mut log });
         while let Some(output) = self.resolver.poll_output() {
             self.take(output);
         }
@@ -112,12 +112,12 @@ impl Stage {
                 self.lookups.insert(lookup);
                 let name = NAMES[which % NAMES.len()];
                 let deadline = self.now + PATIENCE;
-                self.act(|resolver, turn| resolver.lookup(turn, lookup, name, deadline));
+                self.act(|resolver, cx| resolver.lookup(cx, lookup, name, deadline));
                 self.deadlines.insert(lookup, deadline);
             }
             1 => {
                 let conf = take(rest, which * 4);
-                self.act(|resolver, turn| resolver.configure(turn, conf, conf));
+                self.act(|resolver, cx| resolver.configure(cx, conf, conf));
             }
             2 => self.datagram(which, rest),
             3 => self.stream(which, rest),
@@ -134,7 +134,7 @@ impl Stage {
             }
             6 => {
                 let Some((query, ..)) = pick(&self.streams, which) else { return };
-                self.act(|resolver, turn| resolver.handle_stream_connected(turn, query));
+                self.act(|resolver, cx| resolver.handle_stream_connected(cx, query));
             }
             _ => {
                 let Some((query, ..)) = pick(&self.streams, which) else { return };
@@ -142,7 +142,7 @@ impl Stage {
                 // It is gone: what closes it again is harmless, but comes from the resolver alone.
                 self.streams.push((query, SocketAddr::from(([0, 0, 0, 0], 0)), Vec::new()));
                 let reason = CloseReason::Refused;
-                self.act(|resolver, turn| resolver.handle_stream_closed(turn, query, reason));
+                self.act(|resolver, cx| resolver.handle_stream_closed(cx, query, reason));
             }
         }
     }
@@ -151,11 +151,11 @@ impl Stage {
         let Some((query, to, question)) = pick(&self.datagrams, which) else { return };
         if which & 24 == 24 {
             let reason = CloseReason::Refused;
-            return self.act(|resolver, turn| resolver.handle_datagram_failed(turn, query, reason));
+            return self.act(|resolver, cx| resolver.handle_datagram_failed(cx, query, reason));
         }
         let from = if which & 16 == 0 { to } else { SocketAddr::from(([10, 9, 9, 9], 53)) };
         let bytes = answer(&question, rest);
-        self.act(|resolver, turn| resolver.handle_datagram(turn, query, from, &bytes));
+        self.act(|resolver, cx| resolver.handle_datagram(cx, query, from, &bytes));
     }
 
     fn stream(&mut self, which: usize, rest: &mut &[u8]) {
@@ -164,7 +164,7 @@ impl Stage {
         let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes();
         let (first, second) = bytes.split_at(bytes.len() / 2);
         for piece in [&length[..1], &length[1..], first, second] {
-            self.act(|resolver, turn| resolver.handle_stream_received(turn, query, piece));
+            self.act(|resolver, cx| resolver.handle_stream_received(cx, query, piece));
         }
     }
 

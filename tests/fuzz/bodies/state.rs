@@ -1,13 +1,13 @@
 //! `state.json`: whatever the file holds, what is read of it is written so that it reads the same, and
 //! what is written stays as it is.
 
-use marathon_acme::daemon::state::Memory;
+use marathon_acme::daemon::state::SavedState;
 
 /// The file.
 pub fn run(bytes: &[u8]) {
-    let Ok(memory) = Memory::parse(bytes) else { return };
+    let Ok(memory) = SavedState::parse(bytes) else { return };
     let written = memory.to_bytes();
-    let again = Memory::parse(&written).expect("what is written can be read");
+    let again = SavedState::parse(&written).expect("what is written can be read");
     assert_eq!((again.reload_owed, &again.reloaded), (memory.reload_owed, &memory.reloaded));
     assert_eq!(again.cas, memory.cas);
     for (name, certificate) in &memory.certificates {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use marathon_acme::io::storage::files::{FileKind, Files, Sight};
-use marathon_acme::seam::MissingFeatures;
+use marathon_acme::machine::MissingFeatures;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -68,7 +68,7 @@ impl SimFiles {
         SimFiles { disk, process, lacks_locks: Rc::default() }
     }
 
-    /// A call begins: whether it may go on.
+    /// A call begins: whether it may continue.
     fn begin(&self, call: Call) -> io::Result<RefMut<'_, State>> {
         let mut state = self.disk.state_mut();
         if state.is_dead(self.process) {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use marathon_acme::domain::Domain;
+use marathon_acme::machine::Change;
 use marathon_acme::pki::Bundle;
-use marathon_acme::seam::Change;
 use marathon_acme::time::UnixTime;
 
 use super::tree::{File, Place, Tree};
@@ -40,7 +40,7 @@ impl Subject {
             Change::Archive(name) => Subject::Archive(name.clone()),
             Change::State(_) => Subject::State,
             Change::ArchiveState => panic!("state.json is taken for damaged"),
-            Change::Beat | Change::TakeOver { .. } | Change::Release => Subject::Lock,
+            Change::Heartbeat | Change::TakeOver { .. } | Change::Release => Subject::Lock,
             Change::Fallback(_)
             | Change::Reject { .. }
             | Change::ReplaceArchived { .. }

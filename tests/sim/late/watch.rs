@@ -1,6 +1,6 @@
 //! What must hold of certificates that are written: each load balancer that can be reached serves them, or
 //! newer ones, within the delay of its storage, the time of its reload and half a minute; and no older
-//! certificate is written over a newer one, but where a harmful file is on trial.
+//! certificate is written over a newer one, but where a harmful file is in rollout.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub(super) struct Watch {
     newest: BTreeMap<String, usize>,
     last: Option<Snapshot>,
     due: Vec<Due>,
-    /// A harmful file is on trial.
+    /// A harmful file is in rollout.
     pub(super) expects_rollback: bool,
     pub(super) rolled_back: u64,
     pub(super) overtaken: u64,

@@ -1,4 +1,4 @@
-//! What the machines do: processes start, are told things, have their wishes carried out one after
+//! What the machines do: processes start, are told things, have their outputs carried out one after
 //! another, and end in any way. The world says when.
 
 use std::collections::VecDeque;
@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 use marathon_acme::config::Config;
 use marathon_acme::daemon::Daemon;
 use marathon_acme::io::storage::Storage;
-use marathon_acme::seam::{Change, Door, Input, Load, Loaded, Machine as _, Output, Signal};
-use marathon_acme::seam::{CloseReason, ConnId, Usage, WriteId};
+use marathon_acme::machine::{
+    Change, Input, ListenerKind, Load, Loaded, Machine as _, Output, Signal,
+};
+use marathon_acme::machine::{CloseReason, ConnId, Usage, WriteId};
 use marathon_acme::time::{Instant, Now, UnixTime};
 
 use super::{Answer, Blow, Doom, Heard, Process, State};
@@ -17,7 +19,7 @@ use crate::invariants::longer;
 use crate::network::{MILLISECOND, Nanos};
 use crate::world::{Event, World};
 
-/// Outputs of one turn at most: more means that the daemon chases its own tail.
+/// Outputs of one iteration at most: more means that the daemon chases its own tail.
 const OUTPUTS_MAX: usize = 10_000;
 
 /// A process ends within this time when it is told to.
@@ -154,7 +156,7 @@ impl World {
         match heard {
             Heard::Accepted(conn) => {
                 let from = "10.0.0.1:40000".parse().expect("an address");
-                self.tell(index, Input::Accepted(conn, from, Door::Public));
+                self.tell(index, Input::Accepted(conn, from, ListenerKind::Public));
             }
             Heard::Connected(conn) => self.tell(index, Input::Connected(conn)),
             Heard::Presented(conn, der) => self.tell(index, Input::Presented(conn, der)),
@@ -189,7 +191,7 @@ impl World {
         self.go_on(index);
     }
 
-    /// Carries out what the daemon still wants in this turn.
+    /// Carries out what the daemon still wants in this iteration.
     fn go_on(&mut self, index: usize) {
         for outputs in 0..OUTPUTS_MAX {
             let Some(process) = self.machines[index].process() else { return };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use marathon_acme::seam::{ConnId, SocketId};
+use marathon_acme::machine::{ConnId, SocketId};
 
 use super::{Nanos, SECOND};
 
@@ -35,7 +35,7 @@ impl Most {
 /// Open connections and sockets of the daemon, and the most there ever were.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
-    /// Since when each is open: from the daemon's wish or its acceptance to its end on that side.
+    /// Since when each is open: from the output of the daemon or its acceptance to its end on that side.
     conns: BTreeMap<ConnId, Nanos>,
     dialed: usize,
     sockets: BTreeMap<SocketId, Nanos>,

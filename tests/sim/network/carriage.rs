@@ -1,6 +1,6 @@
 //! What carries bytes from one end of a connection to the other, or loses them.
 
-use marathon_acme::seam::{CloseReason, ConnId};
+use marathon_acme::machine::{CloseReason, ConnId};
 
 use super::way::{Break, Broken};
 use super::{Delivery, MILLISECOND, Nanos, Network, PeerId};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use marathon_acme::seam::{CloseReason, ConnId};
+use marathon_acme::machine::{CloseReason, ConnId};
 use stand_ins::DialError;
 
 use super::way::{self, Way};

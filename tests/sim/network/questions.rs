@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use marathon_acme::seam::SocketId;
+use marathon_acme::machine::SocketId;
 
 use super::{Delivery, MILLISECOND, Nanos, Network};
 use crate::faults::Fault;

@@ -37,13 +37,13 @@ pub(crate) struct Strangers {
     left: u64,
     dialed: u64,
     next_ms: Option<u64>,
-    present: BTreeMap<u64, Stranger>,
+    present: BTreeMap<u64, ForeignFile>,
     actions: VecDeque<Action>,
     chance: Random,
 }
 
 #[derive(Debug)]
-struct Stranger {
+struct ForeignFile {
     kind: Fault,
     stands: bool,
     deeds: u32,
@@ -95,7 +95,7 @@ impl Strangers {
             self.left -= 1;
             self.dialed += 1;
             let conn = FIRST_DIALED + self.dialed;
-            let stranger = Stranger { kind, stands: false, deeds: 0, next_ms: now_ms };
+            let stranger = ForeignFile { kind, stands: false, deeds: 0, next_ms: now_ms };
             self.present.insert(conn, stranger);
             let host = if kind == Fault::StrangerDeaf { DEAF } else { HOST }.to_string();
             self.actions.push_back(Action::Dial { conn, host, port: PORT });
@@ -118,7 +118,7 @@ impl Strangers {
     }
 }
 
-impl Stranger {
+impl ForeignFile {
     fn due_ms(&self) -> Option<u64> {
         let acts = self.stands && self.kind != Fault::StrangerSilent && self.deeds < DEEDS_MAX;
         acts.then_some(self.next_ms)
@@ -149,7 +149,7 @@ impl Peer for Strangers {
         if self.next_ms.is_some_and(|at| at <= now.mono_ms) {
             self.arrive(now.mono_ms);
         }
-        let due = |(_, it): &(&u64, &Stranger)| it.due_ms().is_some_and(|at| at <= now.mono_ms);
+        let due = |(_, it): &(&u64, &ForeignFile)| it.due_ms().is_some_and(|at| at <= now.mono_ms);
         let due: Vec<u64> = self.present.iter().filter(due).map(|(conn, _)| *conn).collect();
         for conn in due {
             self.act(now.mono_ms, conn);
@@ -157,7 +157,7 @@ impl Peer for Strangers {
     }
 
     fn next_timeout(&self) -> Option<u64> {
-        self.present.values().filter_map(Stranger::due_ms).chain(self.next_ms).min()
+        self.present.values().filter_map(ForeignFile::due_ms).chain(self.next_ms).min()
     }
 
     fn poll(&mut self) -> Option<Action> {

@@ -156,7 +156,7 @@ impl CaTroubles {
         self.here.push(fault);
     }
 
-    /// Everything is mended, and whatever a person had to do is done; whether that was something.
+    /// Everything is fixed, and whatever a person had to do is done; whether that was something.
     pub(crate) fn heal(&mut self, world: &mut World) -> bool {
         self.count(world);
         let time = world.time();

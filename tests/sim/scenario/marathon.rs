@@ -90,7 +90,7 @@ impl MarathonTroubles {
         hides
     }
 
-    /// Something goes wrong, or is mended; the steps that it took.
+    /// Something goes wrong, or is fixed; the steps that it took.
     pub(crate) fn go_on(&mut self, world: &mut World, chance: &mut Random) -> Result<u64, String> {
         self.count(world);
         let index = chance.below(self.now.len() as u64) as usize;

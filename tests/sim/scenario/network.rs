@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use marathon_acme::client::IDLE_MAX;
-use marathon_acme::seam::ConnId;
+use marathon_acme::machine::ConnId;
 use stand_ins::random::Random;
 
 use super::load_balancers;

@@ -129,7 +129,7 @@ fn act(fault: Fault, chance: &mut Random) -> Option<Act> {
 
 /// No certificate is issued for names of which an order is under way that also leads to one: two
 /// instances at work at once would do that. An order of an account that the CA says it does not know is
-/// none to go on with; when it is there after all, the CA was wrong.
+/// none to resume; when it is there after all, the CA was wrong.
 pub(super) fn check_orders(world: &World) -> Result<(), String> {
     let ca = &world.peers.ca;
     let mut last = BTreeMap::new();

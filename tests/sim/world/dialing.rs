@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use marathon_acme::seam::{ConnId, Tls, Trust};
+use marathon_acme::machine::{ConnId, Tls, Trust};
 
 use super::World;
 use crate::disk::Disk;

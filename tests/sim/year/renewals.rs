@@ -5,7 +5,7 @@
 use marathon_acme::domain::Domain;
 use stand_ins::random::Random;
 
-use super::plan::{Act, LIMITS, Plan, Trouble};
+use super::plan::{Act, LIMITS, Plan, RetryState};
 use super::{DAY, HOUR};
 use crate::machine::{Blow, Doom, Trigger};
 use crate::network::Nanos;
@@ -61,8 +61,8 @@ pub(super) fn plan(scene: Scene, full: bool, chance: &mut Random) -> (Plan, u64)
         }
         Scene::Outage => {
             let until = settled + 7 * DAY + chance.below(DAY);
-            let trouble = Trouble::CaCut;
-            acts.push((settled, Act::Trouble { trouble, until }));
+            let trouble = RetryState::CaCut;
+            acts.push((settled, Act::RetryState { trouble, until }));
             acts.push((until, Act::Relief(trouble)));
             (160 * HOUR, 18)
         }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use marathon_acme::domain::Domain;
 
-use super::plan::{Act, Plan, Trouble, is_in_crowd};
+use super::plan::{Act, Plan, RetryState, is_in_crowd};
 use super::report::Report;
 use super::{DAY, HOUR};
 use crate::archive;
@@ -154,7 +154,7 @@ impl Watch {
                 self.allow_all(3_000);
             }
             Act::Clock { wrong_until: None, .. } => self.report.wall_steps += 1,
-            Act::Trouble { trouble, until } => self.trouble(now, *trouble, *until),
+            Act::RetryState { trouble, until } => self.trouble(now, *trouble, *until),
             Act::Hasten => {
                 self.hastened_at = now;
                 self.hastened = self.wanted.keys().cloned().collect();
@@ -164,18 +164,20 @@ impl Watch {
         }
     }
 
-    fn trouble(&mut self, now: Nanos, trouble: Trouble, until: Nanos) {
+    fn trouble(&mut self, now: Nanos, trouble: RetryState, until: Nanos) {
         match trouble {
-            Trouble::CaCut | Trouble::CaUnavailable(_) => self.report.ca_outages += 1,
-            Trouble::MarathonCut | Trouble::MarathonUnavailable | Trouble::MarathonBabble => {
+            RetryState::CaCut | RetryState::CaUnavailable(_) => self.report.ca_outages += 1,
+            RetryState::MarathonCut
+            | RetryState::MarathonUnavailable
+            | RetryState::MarathonBabble => {
                 self.report.marathon_outages += 1;
             }
-            Trouble::Lb(_) => {
+            RetryState::Lb(_) => {
                 self.report.lb_outages += 1;
                 self.lb_down_until = self.lb_down_until.max(until);
                 return;
             }
-            Trouble::Disk(_) => self.report.disk_outages += 1,
+            RetryState::Disk(_) => self.report.disk_outages += 1,
         }
         self.outage(now, until);
     }

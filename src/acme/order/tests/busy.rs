@@ -84,7 +84,7 @@ fn a_limit_on_new_orders_is_handed_on() {
     for error in [busy(1), limited(1)] {
         let mut case = Case::new(&["a.org"]);
         case.due();
-        case.order.handle_reply(&mut case.bench.turn(), &case.key, Err(error));
+        case.order.handle_reply(&mut case.bench.cx(), &case.key, Err(error));
         match case.order.poll_output() {
             Some(OrderOutput::Finished(Err(error))) => {
                 assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));

@@ -47,7 +47,7 @@ fn valid(preferred: &str) -> Case {
 impl Case {
     /// The last answer comes; the chain that the order ends with.
     fn chain(&mut self, reply: Result<Response, CallError>) -> String {
-        self.order.handle_reply(&mut self.bench.turn(), &self.key, reply);
+        self.order.handle_reply(&mut self.bench.cx(), &self.key, reply);
         self.take_chain()
     }
 

@@ -37,7 +37,7 @@ impl Case {
 
     /// The last answer comes; the error that the order ends with.
     fn last(&mut self, reply: Result<Response, CallError>) -> OrderError {
-        self.order.handle_reply(&mut self.bench.turn(), &self.key, reply);
+        self.order.handle_reply(&mut self.bench.cx(), &self.key, reply);
         let mut outputs = std::iter::from_fn(|| self.order.poll_output());
         match outputs.find(|output| matches!(output, OrderOutput::Finished(_))) {
             Some(OrderOutput::Finished(Err(error))) => error,

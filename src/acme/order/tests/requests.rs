@@ -46,7 +46,7 @@ impl Case {
     /// Downloads what is ready to be; what came out at the end.
     fn download(&mut self) -> Issued {
         self.answer(VALID);
-        self.order.handle_reply(&mut self.bench.turn(), &self.key, Ok(response(&[], CHAIN)));
+        self.order.handle_reply(&mut self.bench.cx(), &self.key, Ok(response(&[], CHAIN)));
         match self.order.poll_output() {
             Some(OrderOutput::Finished(Ok(issued))) => issued,
             other => panic!("{other:?}"),
@@ -171,10 +171,10 @@ fn trouble_that_is_not_the_earlier_orders_leaves_it_alone() {
     assert_eq!(case.wait(BACKOFF_MAX), ["https://ca/o/7"]);
     let limited = problem(ProblemKind::RateLimited, 429, Some(9));
     assert_eq!(case.reply(Err(limited)), ["failed: rateLimited: words"]);
-    // Whoever gets this registers anew, and makes the order again at once.
+    // Whoever gets this registers again, and makes the order again at once.
     let mut case = resuming(&["a.org"]);
     let reply = Err(problem(ProblemKind::AccountDoesNotExist, 400, None));
-    case.order.handle_reply(&mut case.bench.turn(), &case.key, reply);
+    case.order.handle_reply(&mut case.bench.cx(), &case.key, reply);
     match case.order.poll_output() {
         Some(OrderOutput::Finished(Err(error))) => assert!(error.is_account_gone(), "{error}"),
         other => panic!("{other:?}"),
@@ -218,7 +218,7 @@ fn an_order_is_finalized_once_its_key_is_on_the_disk() {
     assert_eq!(case.created(READY), Wishes::new());
     let deadline = case.order.poll_timeout().unwrap();
     assert_eq!(deadline.since(case.bench.now.mono), ORDER_DEADLINE, "it waits for nothing else");
-    case.order.kept(&case.bench.turn());
+    case.order.kept(&case.bench.cx());
     assert_eq!(case.due(), [r#"https://ca/f {"csr":"AQ"}"#]);
     assert_eq!(case.answer(VALID), ["https://ca/c"]);
     assert_eq!(case.answer(CHAIN), ["issued a.org"]);
@@ -252,7 +252,7 @@ fn an_order_that_is_finalized_is_gone_on_with_by_its_key() {
             assert_eq!(case.answer(VALID), ["https://ca/c"]);
         }
         let chain = response(&[], CHAIN);
-        case.order.handle_reply(&mut case.bench.turn(), &case.key, Ok(chain));
+        case.order.handle_reply(&mut case.bench.cx(), &case.key, Ok(chain));
         let Some(OrderOutput::Finished(Ok(issued))) = case.order.poll_output() else { panic!() };
         assert_eq!(issued.key.expose(), "kept");
     }

@@ -1,7 +1,7 @@
 //! Renewal as the CA suggests it (RFC 9773), and what a clock or a CA that errs must not do.
 
 use crate::acme::renewal_info::{NoSuggestion, Suggestion, Window};
-use crate::daemon::model::Life;
+use crate::daemon::model::CertificateRecord;
 use crate::log::message;
 
 use super::*;
@@ -38,8 +38,8 @@ impl Case {
 
     fn answer(&mut self, answer: Result<Suggestion, NoSuggestion>) -> Vec<String> {
         let cert_id = self.cert_id("a.org");
-        let turn = &mut self.bench.turn();
-        self.certificates.advised(turn, &name("a.org"), &cert_id, answer);
+        let cx = &mut self.bench.cx();
+        self.certificates.advised(cx, &name("a.org"), &cert_id, answer);
         self.wake()
     }
 }
@@ -146,7 +146,7 @@ fn a_new_certificate_is_not_renewed_at_once_by_a_clock_that_runs_ahead() {
     // The CA's certificate looks a month old from the first moment on, and so does its window.
     case.bench.now.wall = case.bench.now.wall.plus(DAY * 30);
     let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
-    case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
+    case.certificates.finished(&mut case.bench.cx(), OrderId(0), Ok(issued));
     assert_eq!(case.outputs(), ["write a.org"]);
     case.written("a.org");
     assert_eq!(case.wake(), ["ask a.org"]);
@@ -254,13 +254,13 @@ fn a_renewal_that_was_due_at_the_start_replaces_as_well() {
     let entry = case.certificates.entries.get_mut(&name("a.org")).unwrap();
     entry.memory.life.as_mut().unwrap().directory = Some("https://ca.example/dir".into());
     // It is due before the directory of the CA is read, and waits for that in the issuer's queue.
-    let wish = Wish { names: names("a.org"), source: source("1") }.into();
-    case.certificates.want(&mut case.bench.turn(), &BTreeMap::from([(name("a.org"), wish)]));
+    let desired = DesiredCertificate { names: names("a.org"), source: source("1") }.into();
+    case.certificates.want(&mut case.bench.cx(), &BTreeMap::from([(name("a.org"), desired)]));
     let Some(CertificatesOutput::Order(new)) = case.certificates.poll_output() else {
         panic!("it is due")
     };
     case.certificates.advice_offered(true);
-    case.certificates.begins(&mut case.bench.turn(), new.order);
+    case.certificates.begins(&mut case.bench.cx(), new.order);
     case.save();
     let outputs: Vec<_> = std::iter::from_fn(|| case.certificates.poll_output()).collect();
     let replaces = outputs.iter().find_map(|output| match output {
@@ -271,7 +271,7 @@ fn a_renewal_that_was_due_at_the_start_replaces_as_well() {
 }
 
 impl Case {
-    /// Whether an errand that began at `start` waits for the CA's word.
+    /// Whether a one-shot run that began at `start` waits for the CA's word.
     fn waits(&self, start: UnixTime) -> bool {
         self.certificates.awaits_advice(start, self.bench.now.wall)
     }
@@ -326,7 +326,7 @@ fn a_window_that_has_moved_between_two_errands_is_work_for_the_second_one() {
     // The same certificate, as far as anybody can tell.
     let entry = case.certificates.entries.get_mut(&name("a.org")).unwrap();
     let serial = entry.stored.as_ref().map(|stored| stored.serial.clone()).unwrap();
-    entry.memory.life = life.map(|life| Life { serial, ..life });
+    entry.memory.life = life.map(|life| CertificateRecord { serial, ..life });
     case.bench.pass(DAY);
     let start = case.bench.now.wall;
     case.certificates.advice_offered(true);

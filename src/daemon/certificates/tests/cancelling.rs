@@ -3,13 +3,13 @@
 use super::*;
 
 impl Case {
-    /// Takes in wishes, and says what it wants of an issuer that has no room.
+    /// Takes in desired certificates, and says what it wants of an issuer that has no room.
     fn want_in_a_crowd(&mut self, lists: &[&str]) -> Vec<String> {
-        let wishes = lists.iter().map(|list| {
+        let desired = lists.iter().map(|list| {
             let names = names(list);
-            (names[0].clone(), Wish { names, source: source("1") }.into())
+            (names[0].clone(), DesiredCertificate { names, source: source("1") }.into())
         });
-        self.certificates.want(&mut self.bench.turn(), &wishes.collect());
+        self.certificates.want(&mut self.bench.cx(), &desired.collect());
         self.raw()
     }
 
@@ -19,7 +19,7 @@ impl Case {
 
     /// The issuer has room for that order.
     fn begins(&mut self, id: u64) -> Vec<String> {
-        self.certificates.begins(&mut self.bench.turn(), OrderId(id));
+        self.certificates.begins(&mut self.bench.cx(), OrderId(id));
         self.raw()
     }
 }

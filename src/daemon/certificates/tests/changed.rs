@@ -6,13 +6,13 @@ use crate::log::message;
 /// Of what was found in `certs/`: the names that are there, and those that are changed.
 fn compare(case: &mut Case, there: &str, changed: &str) -> Vec<String> {
     let list = |list: &str| if list.is_empty() { Vec::new() } else { names(list) };
-    case.certificates.compare_files(&mut case.bench.turn(), &list(there), &list(changed));
+    case.certificates.compare_files(&mut case.bench.cx(), &list(there), &list(changed));
     case.outputs()
 }
 
 fn read(case: &mut Case, text: &str, file: Result<Secret, StoreErrorKind>) -> Vec<String> {
     let file = file.map_err(|kind| StoreError { kind, path: text.into(), detail: "no".into() });
-    case.certificates.read(&mut case.bench.turn(), &name(text), file);
+    case.certificates.read(&mut case.bench.cx(), &name(text), file);
     case.outputs()
 }
 
@@ -44,7 +44,7 @@ fn a_file_that_another_has_changed_is_read_and_replaced_where_it_is_damaged() {
     let half = Ok(Secret::new("-----BEGIN PRIVATE".into()));
     assert_eq!(read(&mut case, "b.org", half), ["archive b.org"]);
     assert!(!case.certificates.is_reading());
-    case.certificates.archived(&mut case.bench.turn(), &name("b.org"), Ok(()));
+    case.certificates.archived(&mut case.bench.cx(), &name("b.org"), Ok(()));
     assert_eq!(case.outputs(), ["changed"]);
     assert_eq!(case.wake(), ["order 2 b.org"]);
     assert_eq!(case.bench.logged(message::CERTIFICATE_CHANGED), 2);

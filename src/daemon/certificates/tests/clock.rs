@@ -7,7 +7,7 @@ const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
 
 /// A machine whose clock is ahead by so many milliseconds and that starts with a certificate that was issued
 /// just now, wanted or not.
-fn started(ahead_ms: i64, wishes: &[(&str, &str)]) -> (Case, Vec<String>) {
+fn started(ahead_ms: i64, desired: &[(&str, &str)]) -> (Case, Vec<String>) {
     let mut case = Case::new();
     let file = case.stored("a.org", 90);
     let ours = case.bench.now.wall.as_millis() + ahead_ms;
@@ -15,7 +15,7 @@ fn started(ahead_ms: i64, wishes: &[(&str, &str)]) -> (Case, Vec<String>) {
     case.restart(&config(), &[("a.org", file)]);
     // The CA has not answered yet.
     case.certificates.policy.clock = super::super::clock::ClockOffset::Unknown;
-    let outputs = case.want(wishes);
+    let outputs = case.want(desired);
     (case, outputs)
 }
 
@@ -32,7 +32,7 @@ impl Case {
     }
 
     fn compare_clocks(&mut self, ahead_ms: i64) -> Vec<String> {
-        self.certificates.clock_compared(&mut self.bench.turn(), ahead_ms);
+        self.certificates.clock_compared(&mut self.bench.cx(), ahead_ms);
         self.wake()
     }
 }
@@ -74,14 +74,14 @@ fn an_order_that_is_due_by_our_clock_alone_does_not_begin() {
     case.bench.now.wall = issued.plus(DAY * 80);
     case.restart(&config(), &[("a.org", file)]);
     case.certificates.policy.clock = super::super::clock::ClockOffset::Unknown;
-    let wish = Wish { names: names("a.org"), source: source("1") }.into();
-    case.certificates.want(&mut case.bench.turn(), &BTreeMap::from([(name("a.org"), wish)]));
+    let desired = DesiredCertificate { names: names("a.org"), source: source("1") }.into();
+    case.certificates.want(&mut case.bench.cx(), &BTreeMap::from([(name("a.org"), desired)]));
     let Some(CertificatesOutput::Order(new)) = case.certificates.poll_output() else {
         panic!("it is due by our clock")
     };
     let ahead_ms = i64::try_from((DAY * 80).as_millis()).unwrap();
-    case.certificates.clock_compared(&mut case.bench.turn(), ahead_ms);
-    case.certificates.begins(&mut case.bench.turn(), new.order);
+    case.certificates.clock_compared(&mut case.bench.cx(), ahead_ms);
+    case.certificates.begins(&mut case.bench.cx(), new.order);
     case.save();
     let outputs: Vec<_> = std::iter::from_fn(|| case.certificates.poll_output()).collect();
     assert!(matches!(outputs[..], [CertificatesOutput::Cancel(order)] if order == new.order));
@@ -99,7 +99,7 @@ fn a_clock_that_was_set_is_compared_before_an_order_begins() {
         case.compare_clocks(0);
         let ours = case.bench.now.wall.as_millis() + set_ms;
         case.bench.now.wall = UnixTime::from_millis(ours);
-        case.certificates.handle_timeout(&mut case.bench.turn());
+        case.certificates.handle_timeout(&mut case.bench.cx());
         let output = case.certificates.poll_output();
         assert!(matches!(output, Some(CertificatesOutput::AskTime)), "{output:?}");
     }
@@ -113,14 +113,14 @@ fn an_order_that_is_not_due_any_more_does_not_begin() {
     case.obtain(0, "a.org", 90);
     let right = case.bench.now.wall;
     case.bench.now.wall = right.plus(DAY * 4_000);
-    case.certificates.handle_timeout(&mut case.bench.turn());
+    case.certificates.handle_timeout(&mut case.bench.cx());
     let outputs: Vec<_> = std::iter::from_fn(|| case.certificates.poll_output()).collect();
     let [CertificatesOutput::AskTime, CertificatesOutput::Order(new)] = &outputs[..] else {
         panic!("it is due by our clock: {outputs:?}")
     };
     case.bench.now.wall = right;
     assert_eq!(case.compare_clocks(0), Vec::<String>::new());
-    case.certificates.begins(&mut case.bench.turn(), new.order);
+    case.certificates.begins(&mut case.bench.cx(), new.order);
     let output = case.certificates.poll_output();
     assert!(matches!(output, Some(CertificatesOutput::Cancel(_))), "{output:?}");
 }
@@ -170,7 +170,7 @@ fn steps_of_a_clock_that_agrees_add_up() {
     for (step, agrees) in [(1, true), (2, false)] {
         let ours = case.bench.now.wall.as_millis() + 58 * 60 * 1000;
         case.bench.now.wall = UnixTime::from_millis(ours);
-        case.certificates.handle_timeout(&mut case.bench.turn());
+        case.certificates.handle_timeout(&mut case.bench.cx());
         assert_eq!(case.certificates.clock_agrees(), agrees, "{step}");
     }
     let output = case.certificates.poll_output();

@@ -37,7 +37,7 @@ impl Case {
     fn obtain_spanning(&mut self, id: u64, list: &str, span: Span) {
         let (key, chain_pem) = self.spanning(list, span);
         let issued = Issued { names: names(list), key, chain_pem, replaced: None, told_time: None };
-        self.certificates.finished(&mut self.bench.turn(), OrderId(id), Ok(issued));
+        self.certificates.finished(&mut self.bench.cx(), OrderId(id), Ok(issued));
         let first = list.split(' ').next().unwrap();
         assert_eq!(self.outputs().last(), Some(&format!("write {first}")));
         self.written(first);
@@ -88,8 +88,8 @@ fn no_window_puts_a_renewal_off_until_after_the_expiry() {
                 end: case.not_after("a.org").plus(minutes(end)),
             };
             let answer = Ok(Suggestion { window, explanation: None, ask_again: HOUR * 24 });
-            let turn = &mut case.bench.turn();
-            case.certificates.advised(turn, &name("a.org"), &cert_id, answer);
+            let cx = &mut case.bench.cx();
+            case.certificates.advised(cx, &name("a.org"), &cert_id, answer);
             let renewal = case.certificates.entries[&name("a.org")].renewal().unwrap();
             let left = case.not_after("a.org").since(renewal);
             assert!(left >= span.1 / 5 - minutes(1), "{span:?}: {left:?} left");
@@ -131,7 +131,7 @@ fn a_clock_that_is_far_ahead_does_not_make_orders_without_end() {
         let told_time = Some(case.bench.now.wall);
         case.bench.now.wall = case.bench.now.wall.plus(ahead);
         let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time };
-        case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
+        case.certificates.finished(&mut case.bench.cx(), OrderId(0), Ok(issued));
         assert_eq!(case.outputs(), ["write a.org"]);
         case.written("a.org");
         let (slept, _) = case.sleep();
@@ -188,7 +188,7 @@ fn a_retry_after_is_longer_than_a_tenth_where_the_ca_says_so() {
     assert!((HOUR * 5..HOUR * 5 + minutes(1)).contains(&slept), "{slept:?}");
 }
 
-/// A pause that an earlier run remembered, of before there was such a certificate.
+/// A pause that an earlier run remembered, from before there was such a certificate.
 #[test]
 fn a_pause_that_is_remembered_is_bounded_when_the_file_is_read() {
     let mut case = Case::new();
@@ -253,15 +253,15 @@ fn a_certificate_of_a_day_goes_back_as_well() {
         let (key, chain_pem) = case.spanning("a.org", span);
         let (names, told_time) = (names("a.org"), None);
         let issued = Issued { names, key, chain_pem, replaced: None, told_time };
-        case.certificates.finished(&mut case.bench.turn(), OrderId(1), Ok(issued));
+        case.certificates.finished(&mut case.bench.cx(), OrderId(1), Ok(issued));
         assert_eq!(case.outputs(), ["read a.org", "write a.org"], "{span:?}");
-        case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(before));
+        case.certificates.read(&mut case.bench.cx(), &name("a.org"), Ok(before));
         case.written("a.org");
         let reason = Complaint::from("it serves something else");
-        assert!(case.certificates.unserved(&mut case.bench.turn(), &[name("a.org")], &reason));
+        assert!(case.certificates.unserved(&mut case.bench.cx(), &[name("a.org")], &reason));
         case.outputs();
         case.written("a.org");
-        // The withheld one is tried again before the one in service expires.
+        // The rolled back one is tried again before the one in service expires.
         let left = case.left();
         let pause = case.next("a.org").unwrap().at.since(case.bench.now.wall);
         assert!(pause <= left / 10, "{span:?}: {pause:?} with {left:?} left");
@@ -270,9 +270,9 @@ fn a_certificate_of_a_day_goes_back_as_well() {
         let pause = late.saturating_sub(case.bench.now.wall.since(begin));
         case.bench.pass(pause);
         let before = case.stored("a.org", 1);
-        case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(before));
+        case.certificates.read(&mut case.bench.cx(), &name("a.org"), Ok(before));
         case.written("a.org");
-        assert!(!case.certificates.unserved(&mut case.bench.turn(), &[name("a.org")], &reason));
+        assert!(!case.certificates.unserved(&mut case.bench.cx(), &[name("a.org")], &reason));
     }
 }
 

@@ -11,15 +11,15 @@ fn given(orders: u32, domain: u32) -> Config {
 
 /// Each app wants some names, a certificate each.
 fn want_of_apps(case: &mut Case, apps: &[(&str, Vec<String>)]) -> Vec<String> {
-    let mut wishes = BTreeMap::new();
+    let mut all = BTreeMap::new();
     for (app, domains) in apps {
         for domain in domains {
             let source = Source { app: (*app).into(), version: "1".into() };
-            let wish = Wish { names: vec![name(domain)], source };
-            wishes.insert(name(domain), wish.into());
+            let desired = DesiredCertificate { names: vec![name(domain)], source };
+            all.insert(name(domain), desired.into());
         }
     }
-    case.want_all(&wishes)
+    case.want_all(&all)
 }
 
 fn many(count: usize, of: &str) -> Vec<String> {
@@ -163,8 +163,8 @@ fn a_token_that_an_order_gives_back_is_the_next_ones() {
 fn orders_of_several_domains_wait_for_each_in_turn() {
     let mut case = Case::of(&Config { san: true, ..given(2, 1) });
     let lists = ["a.x.org a.y.org", "b.x.org b.y.org", "c.y.org c.x.org", "d.x.org", "e.y.org"];
-    let wishes: Vec<(&str, &str)> = lists.iter().map(|list| (*list, "1")).collect();
-    let mut outputs = case.want(&wishes);
+    let all: Vec<(&str, &str)> = lists.iter().map(|list| (*list, "1")).collect();
+    let mut outputs = case.want(&all);
     let mut began = Vec::new();
     let mut steps = crate::testing::Steps::default();
     while began.len() < lists.len() {
@@ -245,12 +245,12 @@ fn an_earlier_certificate_is_known_when_its_file_is_gone() {
     let mut case = holding("a.org");
     case.want(&[]);
     case.bench.pass(DAY * 121 - minutes(60 * 24 * 2));
-    case.certificates.archived(&mut case.bench.turn(), &name("a.org"), Ok(()));
+    case.certificates.archived(&mut case.bench.cx(), &name("a.org"), Ok(()));
     let mut case = holding("a.org b.org");
     let stored = case.certificates.entries[&name("a.org")].stored.clone();
     assert!(stored.is_some());
     let missing = |case: &mut Case| case.unreadable("a.org", StoreErrorKind::Missing);
-    case.certificates.compare_files(&mut case.bench.turn(), &[], &[]);
+    case.certificates.compare_files(&mut case.bench.cx(), &[], &[]);
     missing(&mut case);
     assert_eq!(kind(&case, "a.org", "a.org b.org"), OrderKind::Renewal);
     case.restart(&Config { san: true, ..given(300, 50) }, &[]);

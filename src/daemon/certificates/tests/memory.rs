@@ -127,7 +127,7 @@ fn the_moment_chosen_for_a_renewal_survives() {
     let (key, chain_pem) = case.file(&names("a.org"), 90);
     let file = Secret::new(format!("{}{chain_pem}", key.expose()));
     let issued = Issued { names: names("a.org"), key, chain_pem, replaced: None, told_time: None };
-    case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
+    case.certificates.finished(&mut case.bench.cx(), OrderId(0), Ok(issued));
     case.outputs();
     case.written("a.org");
     let planned = case.next("a.org");
@@ -168,8 +168,8 @@ fn a_paused_name_waits_for_a_person() {
 fn the_cas_limits_hold_orders_back_before_the_ca_does() {
     let mut case = Case::of(&lets_encrypt());
     let lists: Vec<String> = (0..60).map(|number| format!("n{number}.a.org")).collect();
-    let wishes: Vec<(&str, &str)> = lists.iter().map(|list| (list.as_str(), "1")).collect();
-    let outputs = case.want(&wishes);
+    let desired: Vec<(&str, &str)> = lists.iter().map(|list| (list.as_str(), "1")).collect();
+    let outputs = case.want(&desired);
     assert_eq!(outputs.len(), 50, "a week's certificates of one registered domain");
     assert_eq!(case.bench.logged(message::ORDER_HELD_BACK), 10);
     let held = case.certificates.held();
@@ -177,7 +177,7 @@ fn the_cas_limits_hold_orders_back_before_the_ca_does() {
     let (limit, until) = held.first_key_value().unwrap();
     assert!(limit.contains("a.org") && *until > case.bench.now.wall, "{limit} {until}");
     // Another domain is not held up, and a restart gives no new room.
-    let mut more = wishes.clone();
+    let mut more = desired.clone();
     more.push(("b.org", "1"));
     let outputs = case.want(&more);
     assert!(outputs.len() == 1 && outputs[0].ends_with(" b.org"), "{outputs:?}");
@@ -218,14 +218,14 @@ fn what_the_disk_refused_does_not_wait_for_a_date_that_the_clock_saw_by_error() 
     case.want(&[("a.org", "1")]);
     case.issue(0, "a.org", 90);
     let a = name("a.org");
-    case.certificates.written(&mut case.bench.turn(), &a, Err(refused()));
+    case.certificates.written(&mut case.bench.cx(), &a, Err(refused()));
     set_right(&mut case);
     assert_eq!(case.wake(), ["write a.org"]);
     // Read.
     let mut case = Case::new();
     case.certificates.found(vec![a.clone()]);
     case.outputs();
-    case.certificates.read(&mut case.bench.turn(), &a, Err(refused()));
+    case.certificates.read(&mut case.bench.cx(), &a, Err(refused()));
     case.wake();
     set_right(&mut case);
     assert_eq!(case.wake(), ["read a.org"]);
@@ -259,15 +259,15 @@ fn load_balancers_are_told_of_a_certificate_of_which_nothing_is_remembered() {
     let file = case.stored("a.org", 90);
     case.certificates.found(vec![name("a.org")]);
     assert_eq!(case.outputs(), ["read a.org"]);
-    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(file.clone()));
+    case.certificates.read(&mut case.bench.cx(), &name("a.org"), Ok(file.clone()));
     assert_eq!(case.outputs(), ["changed"]);
     // Remembered now.
     let memory = case.remembered();
     case.certificates = Certificates::new(&config());
-    case.certificates.restore(&mut case.bench.turn(), memory, Budget::default());
+    case.certificates.restore(&mut case.bench.cx(), memory, Budget::default());
     case.certificates.found(vec![name("a.org")]);
     case.outputs();
-    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(file));
+    case.certificates.read(&mut case.bench.cx(), &name("a.org"), Ok(file));
     assert_eq!(case.outputs(), Vec::<String>::new());
 }
 
@@ -376,6 +376,6 @@ fn a_writing_that_had_begun_before_does_not_keep_an_order() {
     let revision = case.revisions + 1;
     case.certificates.recording(revision);
     case.place(0, "https://ca.example/order/7");
-    case.certificates.recorded(&mut case.bench.turn(), revision, Ok(()));
+    case.certificates.recorded(&mut case.bench.cx(), revision, Ok(()));
     assert!(case.certificates.poll_output().is_none(), "its key is not in that one");
 }

@@ -158,7 +158,7 @@ fn a_file_that_stands_in_its_successors_way_goes_once_that_is_stored() {
     assert_eq!(case.issue(1, "b.org a.org", 90), ["write b.org"]);
     assert_eq!(case.written("b.org"), ["changed"]);
     assert_eq!(case.wake(), ["archive a.org"]);
-    case.certificates.archived(&mut case.bench.turn(), &name("a.org"), Ok(()));
+    case.certificates.archived(&mut case.bench.cx(), &name("a.org"), Ok(()));
     assert_eq!(case.outputs(), ["changed"]);
     assert_eq!(case.certificates.plan().count(), 1);
 }
@@ -171,7 +171,7 @@ fn a_file_in_anothers_way_goes_once_all_are_read_though_the_sync_was_sooner() {
     case.want(&[("b.org a.org", "1"), ("c.org", "1")]);
     let mut archived = Vec::new();
     for (domain, file) in ["a.org", "b.org", "c.org"].iter().zip(files) {
-        case.certificates.read(&mut case.bench.turn(), &name(domain), Ok(file));
+        case.certificates.read(&mut case.bench.cx(), &name(domain), Ok(file));
         archived.push(case.wake().contains(&"archive a.org".to_string()));
     }
     assert_eq!(archived, [false, false, true]);
@@ -211,7 +211,7 @@ fn a_certificate_that_may_be_in_the_archive_is_looked_for_when_it_is_wanted_agai
     case.want(&[]);
     assert_eq!(case.sleep().1, ["archive a.org"]);
     let error = StoreError { kind: StoreErrorKind::Io, path: "x".into(), detail: "no".into() };
-    case.certificates.archived(&mut case.bench.turn(), &name("a.org"), Err(error));
+    case.certificates.archived(&mut case.bench.cx(), &name("a.org"), Err(error));
     assert_eq!(case.want(&[("a.org", "1")]), ["read a.org"]);
     case.unreadable("a.org", StoreErrorKind::Missing);
     assert_eq!(case.wake(), ["order 1 a.org"]);
@@ -227,11 +227,11 @@ fn what_no_app_wants_is_archived_long_after_its_expiry() {
     assert_eq!(outputs, ["archive a.org"]);
     assert!(slept >= DAY * 119 && slept <= DAY * 120, "{slept:?}");
     let full = StoreError { kind: StoreErrorKind::Io, path: "x".into(), detail: "no".into() };
-    case.certificates.archived(&mut case.bench.turn(), &name("a.org"), Err(full));
+    case.certificates.archived(&mut case.bench.cx(), &name("a.org"), Err(full));
     let (slept, outputs) = case.sleep();
     assert_eq!(outputs, ["archive a.org"], "tried again");
     assert!(slept < minutes(1), "{slept:?}");
-    case.certificates.archived(&mut case.bench.turn(), &name("a.org"), Ok(()));
+    case.certificates.archived(&mut case.bench.cx(), &name("a.org"), Ok(()));
     assert_eq!(case.outputs(), ["changed"]);
     assert_eq!(case.certificates.plan().count(), 0);
     assert_eq!(case.remembered(), BTreeMap::new());

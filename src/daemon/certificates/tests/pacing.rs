@@ -157,8 +157,8 @@ fn failed_authorizations_are_limited_at_every_ca() {
     assert!(case.certificates.held().keys().all(|limit| limit.contains("failed authorizations")));
     // All other limits are those of one CA.
     let lists: Vec<String> = (0..400).map(|number| format!("n{number}.b.org")).collect();
-    let wishes: Vec<(&str, &str)> = lists.iter().map(|list| (list.as_str(), "1")).collect();
-    assert_eq!(case.want(&wishes).len(), 400);
+    let desired: Vec<(&str, &str)> = lists.iter().map(|list| (list.as_str(), "1")).collect();
+    assert_eq!(case.want(&desired).len(), 400);
 }
 
 /// Where every order succeeds, a label whose names change all the time makes as few.

@@ -71,7 +71,7 @@ fn a_domain_that_stays_away_is_forgotten_after_a_day() {
 }
 
 fn given(case: &mut Case, id: u64, issued: Issued) -> Vec<String> {
-    case.certificates.finished(&mut case.bench.turn(), OrderId(id), Ok(issued));
+    case.certificates.finished(&mut case.bench.cx(), OrderId(id), Ok(issued));
     case.outputs()
 }
 
@@ -144,14 +144,14 @@ fn what_is_no_chain_is_kept_as_it_came_but_for_control_characters() {
     let chain_pem = "<html>\x1b[2J\r\nno chain".to_string();
     let names = names("a.org");
     let issued = Issued { names, key: key.clone(), chain_pem, replaced: None, told_time: None };
-    case.certificates.finished(&mut case.bench.turn(), OrderId(0), Ok(issued));
+    case.certificates.finished(&mut case.bench.cx(), OrderId(0), Ok(issued));
     let Some(CertificatesOutput::Reject(_, pem, reason)) = case.certificates.poll_output() else {
         panic!("it is not rejected")
     };
     assert_eq!(reason, "it holds no certificate");
     let expected = format!("{}\n<html>\u{fffd}[2J\nno chain\n", key.expose());
     assert_eq!(pem.expose(), expected);
-    case.certificates.rejected(&mut case.bench.turn(), &name("a.org"), Ok(()));
+    case.certificates.rejected(&mut case.bench.cx(), &name("a.org"), Ok(()));
     let line = "the refused certificate is kept in archive/";
     assert!(case.bench.log.iter().any(|record| record.message == line));
 }
@@ -171,7 +171,7 @@ fn an_order_of_before_the_operators_act_is_made_anew_when_it_fails() {
     assert_eq!(case.refuse(1, "a.org"), Vec::<String>::new());
 }
 
-/// The CA may have refused it for what the operator has just mended.
+/// The CA may have refused it for what the operator has just fixed.
 #[test]
 fn an_order_that_fails_after_the_operator_has_acted_is_made_anew_at_once() {
     let mut case = Case::new();

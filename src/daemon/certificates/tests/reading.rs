@@ -12,11 +12,11 @@ fn files_that_are_there_are_read_one_by_one_before_anything_is_ordered() {
     assert_eq!(case.outputs(), ["read a.org"]);
     assert_eq!(case.want(&[("a.org", "1"), ("b.org", "1")]), Vec::<String>::new());
     let good = case.stored("a.org", 90);
-    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(good));
+    case.certificates.read(&mut case.bench.cx(), &name("a.org"), Ok(good));
     assert_eq!(case.outputs(), ["changed", "read b.org"]);
     let expiring = case.stored("b.org", 90);
     case.bench.pass(DAY * 80);
-    case.certificates.read(&mut case.bench.turn(), &name("b.org"), Ok(expiring));
+    case.certificates.read(&mut case.bench.cx(), &name("b.org"), Ok(expiring));
     let outputs = case.wake();
     let past_their_renewal = ["order 0 a.org", "order 1 b.org"];
     assert_eq!(
@@ -42,7 +42,7 @@ fn damaged_files_go_to_the_archive_and_are_ordered_anew() {
         case.certificates = Certificates::new(&config());
         case.certificates.found(vec![name("a.org")]);
         case.want(&[("a.org", "1")]);
-        case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(file));
+        case.certificates.read(&mut case.bench.cx(), &name("a.org"), Ok(file));
         assert_eq!(case.wake(), ["archive a.org", "order 0 a.org"]);
     }
 }
@@ -61,7 +61,7 @@ fn what_haproxy_loads_and_we_would_not_make_is_in_service_until_it_is_renewed() 
         let mut case = Case::new();
         case.certificates.found(vec![name("a.org")]);
         case.want(&[("a.org", "1")]);
-        case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(Secret::new(file)));
+        case.certificates.read(&mut case.bench.cx(), &name("a.org"), Ok(Secret::new(file)));
         assert_eq!(case.wake(), ["changed"], "and nothing is archived or ordered");
         assert_eq!(case.states(), [State::Valid]);
         let (slept, outputs) = case.sleep();
@@ -77,7 +77,7 @@ fn a_whole_file_for_another_name_stays_until_its_successor_comes() {
     case.certificates.found(vec![name("a.org")]);
     case.want(&[("a.org", "1")]);
     let other_name = case.stored("b.org", 90);
-    case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(other_name));
+    case.certificates.read(&mut case.bench.cx(), &name("a.org"), Ok(other_name));
     assert_eq!(case.wake(), ["order 0 a.org"], "and nothing is archived");
 }
 
@@ -108,7 +108,7 @@ fn a_file_that_cannot_be_read_holds_up_no_other() {
     case.bench.pass(READ_PAUSE * 2);
     assert_eq!(case.wake(), Vec::<String>::new(), "they wait until the third has been read");
     let good = case.stored("c.org", 90);
-    case.certificates.read(&mut case.bench.turn(), &name("c.org"), Ok(good));
+    case.certificates.read(&mut case.bench.cx(), &name("c.org"), Ok(good));
     let outputs = case.outputs();
     assert_eq!((outputs.len(), outputs[0].as_str()), (2, "changed"), "and one of the two");
 }

@@ -18,7 +18,7 @@ fn each_certificate_is_in_one_state() {
     assert!(views[0].renewal().is_some() && views[1].renewal().is_none());
     assert_eq!(views[2].troubles().count(), 1);
     assert_eq!((views[2].app(), views[2].step()), (Some("/app"), "resting"));
-    // It fails although the one of before is in service, and it is a failure of the wanted alone.
+    // It fails although the previous certificate is in service, and it is a failure of the wanted alone.
     case.bench.pass(DAY * 80);
     let outputs = case.wake();
     let order = outputs.iter().find_map(|it| it.strip_prefix("order ")?.strip_suffix(" a.org"));

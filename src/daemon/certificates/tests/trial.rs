@@ -1,4 +1,4 @@
-//! New certificates on trial: what was there before is kept, goes back, and makes room again.
+//! Rollouts of new certificates: what was there before is kept, goes back, and makes room again.
 
 use super::*;
 
@@ -40,7 +40,7 @@ impl Case {
         let issue = |case: &mut Case, id, (key, chain_pem): (Secret, String)| {
             let names = names("a.org");
             let issued = Issued { names, key, chain_pem, replaced: None, told_time: None };
-            case.certificates.finished(&mut case.bench.turn(), OrderId(id), Ok(issued));
+            case.certificates.finished(&mut case.bench.cx(), OrderId(id), Ok(issued));
             case.next_write()
         };
         let (read, before) = issue(self, 0, (key, chain_pem));
@@ -53,14 +53,14 @@ impl Case {
         let (read, after) = issue(self, 1, file);
         assert_eq!(read, ["read a.org"], "ahead of the write");
         let after = after.unwrap();
-        self.certificates.read(&mut self.bench.turn(), &name("a.org"), Ok(before.clone()));
+        self.certificates.read(&mut self.bench.cx(), &name("a.org"), Ok(before.clone()));
         assert_eq!(self.written("a.org"), ["changed"]);
         assert_eq!(self.certificates.expected(&name("a.org")), Some(leaf(&after)));
         [before, after]
     }
 
     fn unserved(&mut self) -> bool {
-        self.certificates.unserved(&mut self.bench.turn(), &[name("a.org")], &reason())
+        self.certificates.unserved(&mut self.bench.cx(), &[name("a.org")], &reason())
     }
 }
 
@@ -86,14 +86,14 @@ fn one_that_is_not_served_makes_room_for_the_one_of_before_and_is_tried_again_wi
             steps.count();
             let at = case.certificates.poll_timeout(case.bench.now).expect("it is tried again");
             case.bench.pass(at.since(case.bench.now.mono));
-            case.certificates.handle_timeout(&mut case.bench.turn());
+            case.certificates.handle_timeout(&mut case.bench.cx());
             if let (others, Some(pem)) = case.next_write() {
                 break (others, pem);
             }
         };
         assert_eq!((again, leaf(&placed)), (vec!["read a.org".to_string()], leaf(&after)));
         pauses.push(case.bench.now.mono.since(asked));
-        case.certificates.read(&mut case.bench.turn(), &name("a.org"), Ok(before.clone()));
+        case.certificates.read(&mut case.bench.cx(), &name("a.org"), Ok(before.clone()));
         assert_eq!(case.written("a.org"), ["changed"], "round {round}");
         assert_eq!(case.certificates.states_of_a(), State::Valid);
     }
@@ -118,7 +118,7 @@ fn one_that_is_withheld_is_tried_again_though_no_order_is_due() {
     let at = case.certificates.poll_timeout(case.bench.now).expect("it is tried again");
     assert!(at.since(case.bench.now.mono) < minutes(2));
     case.bench.pass(at.since(case.bench.now.mono));
-    case.certificates.handle_timeout(&mut case.bench.turn());
+    case.certificates.handle_timeout(&mut case.bench.cx());
     assert_eq!(case.next_write().1.as_ref().map(leaf), Some(leaf(&after)));
 }
 
@@ -168,7 +168,7 @@ fn of_several_files_for_a_name_the_first_one_is_expected() {
     assert_eq!(case.certificates.following(Some(&name("b.org"))), first);
 }
 
-/// A certificate for both names on trial, where each had one of its own before; `b.org.pem` is in the
+/// A certificate for both names in rollout, where each had one of its own before; `b.org.pem` is in the
 /// way of nothing, but not wanted any more.
 fn joined() -> Case {
     let mut case = Case::of(&Config { san: true, ..config() });
@@ -186,7 +186,7 @@ impl Case {
     /// What was in service is read, and its successor written.
     fn try_out(&mut self) {
         let before = self.stored("a.org", 90);
-        self.certificates.read(&mut self.bench.turn(), &name("a.org"), Ok(before));
+        self.certificates.read(&mut self.bench.cx(), &name("a.org"), Ok(before));
         assert_eq!(self.written("a.org"), ["changed"]);
         assert_eq!(self.wake(), Vec::<String>::new(), "nobody knows yet whether it is served");
         assert_eq!(self.want(&[("a.org b.org", "2")]), Vec::<String>::new());
@@ -231,9 +231,9 @@ fn a_file_need_not_wait_for_a_trial_of_what_was_there_before() {
     case.issue(1, "a.org b.org", 90);
     case.try_out();
     let left = case.stored("b.org", 90);
-    case.certificates.compare_files(&mut case.bench.turn(), &names("a.org b.org"), &names("b.org"));
+    case.certificates.compare_files(&mut case.bench.cx(), &names("a.org b.org"), &names("b.org"));
     assert_eq!(case.outputs(), ["read b.org"]);
-    case.certificates.read(&mut case.bench.turn(), &name("b.org"), Ok(left));
+    case.certificates.read(&mut case.bench.cx(), &name("b.org"), Ok(left));
     assert_eq!(case.wake(), ["changed", "archive b.org"]);
 }
 
@@ -273,7 +273,7 @@ fn a_rollback_that_does_not_help_is_taken_back_and_not_repeated() {
     assert!(case.unserved());
     assert_eq!(case.next_write().1.map(|pem| leaf(&pem)), Some(leaf(&before)));
     assert_eq!(case.written("a.org"), ["changed"]);
-    case.certificates.restore_rolled_back(&mut case.bench.turn());
+    case.certificates.restore_rolled_back(&mut case.bench.cx());
     let (read, written) = case.next_write();
     assert_eq!((read, written.map(|pem| leaf(&pem))), (vec![], Some(leaf(&after))));
     assert_eq!(case.written("a.org"), ["changed"]);

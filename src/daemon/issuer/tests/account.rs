@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::acme::jws::thumbprint;
-use crate::daemon::model::CaMemory;
+use crate::daemon::model::CaState;
 
 fn key() -> Secret {
     Secret::new("PRIVATE KEY".into())
@@ -13,15 +13,15 @@ fn key() -> Secret {
 
 impl Case {
     /// What an earlier run remembers of this CA, told that contact.
-    fn memory(&mut self, contact: Option<&str>) -> CaMemory {
-        let key = self.bench.turn().keys.read_account_key(&key()).unwrap();
+    fn memory(&mut self, contact: Option<&str>) -> CaState {
+        let key = self.bench.cx().keys.read_account_key(&key()).unwrap();
         let (url, thumbprint) = ("https://ca/account/7".to_string(), thumbprint(&key.public));
-        let account = AccountMemory { url, thumbprint, contact: contact.map(str::to_string) };
-        CaMemory { account: Some(account), ..CaMemory::default() }
+        let account = AccountState { url, thumbprint, contact: contact.map(str::to_string) };
+        CaState { account: Some(account), ..CaState::default() }
     }
 
-    pub(super) fn start(&mut self, memory: Option<&CaMemory>) {
-        self.issuer.start(&mut self.bench.turn(), Some(&key()), memory);
+    pub(super) fn start(&mut self, memory: Option<&CaState>) {
+        self.issuer.start(&mut self.bench.cx(), Some(&key()), memory);
     }
 }
 
@@ -71,8 +71,8 @@ fn a_binding_goes_with_the_first_registration() {
     let binding = Binding { kid: "k1".into(), mac_key: Zeroizing::new(b"secret".to_vec()) };
     let acme = Url::parse("https://ca/dir").unwrap();
     let mut case = Case::of(&Config { acme, ..config() }, Some(binding));
-    case.issuer.start(&mut case.bench.turn(), None, None);
-    case.issuer.account_key_stored(&mut case.bench.turn(), Ok(()));
+    case.issuer.start(&mut case.bench.cx(), None, None);
+    case.issuer.account_key_stored(&mut case.bench.cx(), Ok(()));
     case.run();
     assert_eq!(case.asked, ["GET dir", "HEAD nonce", "POST account"]);
     let sent = &case.payloads["account"];
@@ -108,7 +108,7 @@ fn a_clock_that_is_far_off_the_cas_is_said_once_until_they_agree() {
     let mut shows = |date: &str| {
         let mut headers = Headers::new();
         headers.push("Date", &format!("{date} GMT"));
-        case.issuer.compare_clocks(&mut case.bench.turn(), &headers);
+        case.issuer.compare_clocks(&mut case.bench.cx(), &headers);
         case.bench.logged(message::CLOCKS_DIFFER)
     };
     let dates = [
@@ -127,7 +127,7 @@ fn a_clock_that_is_far_off_the_cas_is_said_once_until_they_agree() {
 fn no_order_begins_before_the_ca_was_asked_for_the_time() {
     let mut case = Case::registered();
     case.asked.clear();
-    case.issuer.ask_time(&case.bench.turn());
+    case.issuer.ask_time(&case.bench.cx());
     case.order(1);
     case.run();
     assert_eq!(case.asked[..2], ["GET dir", "POST new-order"]);
@@ -146,7 +146,7 @@ fn a_date_of_an_error_is_not_believed() {
         headers.push("Date", "Fri, 12 Feb 2027 00:00:00 GMT");
         let head = ResponseHead { status, headers };
         let response = Response { head, body: b"<html>".to_vec() };
-        case.issuer.handle_response(&mut case.bench.turn(), call, Ok(response));
+        case.issuer.handle_response(&mut case.bench.cx(), call, Ok(response));
         case.drain();
         let compared = |it: &&IssuerOutput| matches!(it, IssuerOutput::ClockCompared { .. });
         assert_eq!(case.said.iter().filter(compared).count(), told, "{status}");
@@ -161,7 +161,7 @@ fn how_far_our_clock_is_off_is_told() {
     let mut told = |fields: &[(&str, &str)]| {
         let mut headers = Headers::new();
         fields.iter().for_each(|(name, value)| headers.push(name, value));
-        case.issuer.compare_clocks(&mut case.bench.turn(), &headers);
+        case.issuer.compare_clocks(&mut case.bench.cx(), &headers);
         let mut told = None;
         let mut steps = crate::testing::Steps::default();
         while let Some(output) = case.issuer.poll_output() {
@@ -224,7 +224,7 @@ fn an_overloaded_ca_gets_no_new_orders_for_a_while() {
     case.drain();
     let (call, request) = case.calls.pop_front().expect("the first order");
     let result = case.answer(&request);
-    case.issuer.handle_response(&mut case.bench.turn(), call, result);
+    case.issuer.handle_response(&mut case.bench.cx(), call, result);
     case.drain();
     assert_eq!(case.finished.len(), 1, "its own schedule takes care of it");
     assert!(case.said.iter().any(|said| matches!(said, IssuerOutput::NotBefore(_))));
@@ -233,7 +233,7 @@ fn an_overloaded_ca_gets_no_new_orders_for_a_while() {
     case.run();
     assert_eq!(case.issuer.status().queued, 5, "the hour is not over");
     case.bench.pass(Duration::from_secs(3600));
-    case.issuer.handle_timeout(&mut case.bench.turn());
+    case.issuer.handle_timeout(&mut case.bench.cx());
     case.run();
     assert_eq!(case.issued(), 7);
 }
@@ -248,7 +248,7 @@ fn a_pause_that_the_ca_asked_for_survives_a_restart() {
     case.run();
     assert_eq!((case.issued(), case.issuer.status().queued), (0, 1));
     case.bench.pass(Duration::from_secs(3600));
-    case.issuer.handle_timeout(&mut case.bench.turn());
+    case.issuer.handle_timeout(&mut case.bench.cx());
     case.run();
     assert_eq!(case.issued(), 1);
 }
@@ -294,9 +294,9 @@ fn an_order_that_may_begin_waits_while_the_account_is_gone() {
     let names = vec![Domain::parse("a.org").unwrap()];
     let (order, app, failed_before) = (OrderId(1), "/app".to_string(), false);
     let new = NewOrder { order, names, app, replaces: None, resume: None, failed_before };
-    case.issuer.order(&mut case.bench.turn(), new);
-    case.issuer.account_is_gone(&mut case.bench.turn());
-    case.issuer.begin(&mut case.bench.turn(), OrderId(1), Some("aki.serial".into()));
+    case.issuer.order(&mut case.bench.cx(), new);
+    case.issuer.account_is_gone(&mut case.bench.cx());
+    case.issuer.begin(&mut case.bench.cx(), OrderId(1), Some("aki.serial".into()));
     assert_eq!(case.issuer.status().queued, 1);
     case.run();
     assert_eq!((case.issued(), case.asked_for("POST account")), (1, 1));

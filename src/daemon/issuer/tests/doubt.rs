@@ -131,8 +131,8 @@ fn an_account_that_is_not_remembered_is_asked_for_before_the_binding_is_used_aga
 #[test]
 fn a_registration_whose_answer_was_lost_is_asked_for() {
     let mut case = binding().trick("account", &[Trick::Lost, Trick::Account("valid")]);
-    case.issuer.start(&mut case.bench.turn(), None, None);
-    case.issuer.account_key_stored(&mut case.bench.turn(), Ok(()));
+    case.issuer.start(&mut case.bench.cx(), None, None);
+    case.issuer.account_key_stored(&mut case.bench.cx(), Ok(()));
     case.run();
     assert_eq!(case.asked_for("POST account"), 2);
     assert!(!case.is_bound_by_the_last() && case.issuer.status().account.is_some());
@@ -152,7 +152,7 @@ fn an_account_that_has_worked_is_registered_anew_until_it_works() {
         let pause = case.issuer.poll_timeout().unwrap().since(case.bench.now.mono);
         pauses.push(pause.as_secs() / 60);
         case.bench.pass(pause);
-        case.issuer.handle_timeout(&mut case.bench.turn());
+        case.issuer.handle_timeout(&mut case.bench.cx());
         case.run();
     }
     assert!(pauses.is_sorted() && pauses[0] >= 1 && pauses[3] >= 12, "{pauses:?} min");

@@ -8,7 +8,7 @@ impl Case {
         self.drain();
         self.calls.clear();
         self.bench.pass(duration);
-        self.issuer.handle_timeout(&mut self.bench.turn());
+        self.issuer.handle_timeout(&mut self.bench.cx());
         self.drain();
     }
 }
@@ -96,9 +96,9 @@ fn one_that_is_cancelled_leaves_its_place_whether_it_had_room_or_not() {
     (0..12).for_each(|id| case.order(id));
     let status = |case: &Case| (case.issuer.status().running, case.issuer.status().queued);
     assert_eq!(status(&case), (10, 2));
-    case.issuer.cancel(&mut case.bench.turn(), OrderId(11));
+    case.issuer.cancel(&mut case.bench.cx(), OrderId(11));
     assert_eq!(status(&case), (10, 1), "it waited");
-    case.issuer.cancel(&mut case.bench.turn(), OrderId(0));
+    case.issuer.cancel(&mut case.bench.cx(), OrderId(0));
     assert_eq!(status(&case), (10, 0), "its room is another one's");
     case.run();
     assert_eq!(case.finished.iter().map(|(order, _)| order.0).max(), Some(10));

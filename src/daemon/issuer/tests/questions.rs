@@ -10,7 +10,7 @@ fn registered() -> Case {
     let mut case = Case::new();
     case.directory = WITH_ALL;
     let pem = Secret::new("PRIVATE KEY".into());
-    case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
+    case.issuer.start(&mut case.bench.cx(), Some(&pem), None);
     case.run();
     case.asked.clear();
     case
@@ -61,24 +61,24 @@ fn revoked(case: &Case) -> Option<Result<(), String>> {
 #[test]
 fn the_account_revokes_and_else_the_certificates_own_key() {
     let mut case = registered();
-    case.issuer.revoke(&mut case.bench.turn(), vec![1, 2, 3], None);
+    case.issuer.revoke(&mut case.bench.cx(), vec![1, 2, 3], None);
     case.run();
     assert_eq!(revoked(&case), Some(Ok(())));
     assert_eq!(case.payloads["revoke"]["certificate"], "AQID");
 
     let own = case.issuer.key.clone();
     let mut case = registered().trick("revoke", &[Trick::Problem("unauthorized", 403)]);
-    case.issuer.revoke(&mut case.bench.turn(), vec![1, 2, 3], own);
+    case.issuer.revoke(&mut case.bench.cx(), vec![1, 2, 3], own);
     case.run();
     assert_eq!((revoked(&case), case.asked_for("POST revoke")), (Some(Ok(())), 2));
 
     let mut case = registered().trick("revoke", &[Trick::Problem("unauthorized", 403)]);
-    case.issuer.revoke(&mut case.bench.turn(), vec![1], None);
+    case.issuer.revoke(&mut case.bench.cx(), vec![1], None);
     case.run();
     assert!(revoked(&case).unwrap().unwrap_err().contains("unauthorized"));
 
     let mut case = registered().trick("revoke", &[Trick::Problem("alreadyRevoked", 400)]);
-    case.issuer.revoke(&mut case.bench.turn(), vec![1], None);
+    case.issuer.revoke(&mut case.bench.cx(), vec![1], None);
     case.run();
     assert_eq!(revoked(&case), Some(Ok(())), "done already is done");
 }
@@ -87,19 +87,19 @@ fn the_account_revokes_and_else_the_certificates_own_key() {
 fn a_revocation_by_an_account_that_the_ca_forgets_again_and_again_ends() {
     let forgetting = [Trick::Problem("accountDoesNotExist", 400); 100];
     let mut case = registered().trick("revoke", &forgetting[..1]);
-    case.issuer.revoke(&mut case.bench.turn(), vec![1], None);
+    case.issuer.revoke(&mut case.bench.cx(), vec![1], None);
     case.run();
     assert_eq!((revoked(&case), case.asked_for("POST account")), (Some(Ok(())), 1));
 
     let mut case = registered().trick("revoke", &forgetting);
-    case.issuer.revoke(&mut case.bench.turn(), vec![1], None);
+    case.issuer.revoke(&mut case.bench.cx(), vec![1], None);
     case.run();
     assert!(revoked(&case).unwrap().unwrap_err().contains("accountDoesNotExist"));
     assert_eq!((case.asked_for("POST revoke"), case.asked_for("POST account")), (2, 1));
 
     let mut case = registered().trick("revoke", &forgetting[..2]);
     let own = case.issuer.key.clone();
-    case.issuer.revoke(&mut case.bench.turn(), vec![1], own);
+    case.issuer.revoke(&mut case.bench.cx(), vec![1], own);
     case.run();
     assert_eq!((revoked(&case), case.asked_for("POST revoke")), (Some(Ok(())), 3));
 }
@@ -108,14 +108,14 @@ fn a_revocation_by_an_account_that_the_ca_forgets_again_and_again_ends() {
 fn a_revocation_waits_for_the_account_and_hears_when_there_is_none() {
     let mut case = Case::new();
     case.directory = WITH_ALL;
-    case.issuer.revoke(&mut case.bench.turn(), vec![1], None);
+    case.issuer.revoke(&mut case.bench.cx(), vec![1], None);
     let pem = Secret::new("PRIVATE KEY".into());
-    case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
+    case.issuer.start(&mut case.bench.cx(), Some(&pem), None);
     case.run();
     assert_eq!(revoked(&case), Some(Ok(())));
     let mut case = Case::new();
-    case.issuer.revoke(&mut case.bench.turn(), vec![1], None);
-    case.issuer.start(&mut case.bench.turn(), Some(&Secret::new("rubbish".into())), None);
+    case.issuer.revoke(&mut case.bench.cx(), vec![1], None);
+    case.issuer.start(&mut case.bench.cx(), Some(&Secret::new("rubbish".into())), None);
     case.run();
     assert!(revoked(&case).unwrap().unwrap_err().contains("client.key"));
 }

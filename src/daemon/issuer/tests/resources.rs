@@ -31,7 +31,7 @@ fn a_resource_on_this_machine_is_not_asked_where_the_directory_is_elsewhere() {
     let order = OrderId(1);
     let app = "/app".into();
     let new = NewOrder { order, app, names, replaces: None, resume, failed_before: false };
-    case.issuer.order(&mut case.bench.turn(), new);
+    case.issuer.order(&mut case.bench.cx(), new);
     case.run();
     assert_eq!(case.asked, Vec::<String>::new());
 }
@@ -43,7 +43,7 @@ fn where_the_directory_is_on_this_machine_so_are_its_resources() {
     case.directory = r#"{"newNonce":"http://localhost:14000/nonce",
         "newAccount":"http://127.0.0.1:14000/account","newOrder":"https://ca/new-order"}"#;
     let pem = Secret::new("PRIVATE KEY".into());
-    case.issuer.start(&mut case.bench.turn(), Some(&pem), None);
+    case.issuer.start(&mut case.bench.cx(), Some(&pem), None);
     case.run();
     assert_eq!(case.asked, ["GET dir", "HEAD nonce", "POST account"]);
     case.order(1);

@@ -53,7 +53,7 @@ fn one_that_drifts_is_found_and_signaled() {
     // Who asks for it has not to wait.
     proof.serves.insert(ip(1), "stale");
     let Case { wire, reloader, files, .. } = &mut proof.case;
-    reloader.probe_all(&wire.bench.turn(), files);
+    reloader.probe_all(&wire.bench.cx(), files);
     proof.pass(10 * SECOND);
     assert_eq!((proof.case.reloader.is_clean(), proof.serves[&ip(1)]), (true, "new"));
     // One look each minute at most, while all is well.

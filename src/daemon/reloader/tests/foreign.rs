@@ -29,7 +29,7 @@ fn a_foreign_certificate_for_the_name_is_no_evidence_against_a_file() {
     let name = Domain::parse("a.org").unwrap();
     let file = "certs/0.pem is served in place of ours: its name comes before a.org.pem";
     let shadowed = Shadowed::from([(name, file.to_string())]);
-    proof.case.reloader.looked(&mut proof.case.wire.bench.turn(), None, shadowed);
+    proof.case.reloader.looked(&mut proof.case.wire.bench.cx(), None, shadowed);
     proof.pass(10 * SECOND);
     for place in [0, 1] {
         let problem = proof.problem(place);
@@ -43,8 +43,8 @@ fn a_foreign_certificate_for_the_name_is_no_evidence_against_a_file() {
         proof.loads.insert(ip(last), "new");
     }
     let Case { wire, reloader, .. } = &mut proof.case;
-    reloader.looked(&mut wire.bench.turn(), None, Shadowed::new());
-    reloader.changed(&mut wire.bench.turn());
+    reloader.looked(&mut wire.bench.cx(), None, Shadowed::new());
+    reloader.changed(&mut wire.bench.cx());
     proof.pass(5 * SECOND);
     assert!(proof.case.reloader.is_clean());
     assert_eq!((proof.problem(0), proof.problem(1)), (String::new(), String::new()));
@@ -61,7 +61,7 @@ fn what_only_an_earlier_run_has_seen_is_seen_again_at_the_start() {
             .map(|last| (format!("http://{}:9090", ip(last)), [ip(last)].into_iter().collect()));
         let known: UpToDate = origins.into_iter().collect();
         let Case { wire, reloader, .. } = &mut proof.case;
-        reloader.restore(&wire.bench.turn(), &known);
+        reloader.restore(&wire.bench.cx(), &known);
         proof.pass(SECOND);
         assert_eq!(proof.looks.len(), 2 + signals, "{:?}", proof.looks);
         proof.pass(8 * SECOND);
@@ -83,7 +83,7 @@ fn a_name_that_is_found_shadowed_is_probed_everywhere() {
     let shadowed = || Shadowed::from([(Domain::parse("a.org").unwrap(), "certs/0: first".into())]);
     for looks in [2, 0] {
         let Case { wire, reloader, .. } = &mut proof.case;
-        reloader.looked(&mut wire.bench.turn(), None, shadowed());
+        reloader.looked(&mut wire.bench.cx(), None, shadowed());
         proof.pass(Duration::from_millis(200));
         let seen: BTreeSet<_> = proof.looks.drain(..).map(|(at, _)| at.ip()).collect();
         assert_eq!(seen.len(), looks, "once");

@@ -51,14 +51,14 @@ fn an_operator_who_asks_has_every_file_probed_everywhere() {
     assert!(proof.case.reloader.is_clean());
     proof.looks.clear();
     let Case { wire, reloader, files, .. } = &mut proof.case;
-    reloader.probe_all(&wire.bench.turn(), files);
+    reloader.probe_all(&wire.bench.cx(), files);
     proof.pass(SECOND);
     let seen: BTreeSet<_> = proof.looks.iter().map(|(at, name)| (at.ip(), name.as_str())).collect();
     assert_eq!(seen.len(), 4, "{seen:?}");
     // One of them serves something else, by a file of another's.
     proof.serves.insert(ip(2), "other");
     let Case { wire, reloader, files, .. } = &mut proof.case;
-    reloader.probe_all(&wire.bench.turn(), files);
+    reloader.probe_all(&wire.bench.cx(), files);
     proof.pass(10 * SECOND);
     let signals = proof.signals.iter().filter(|(address, _)| *address == ip(2)).count();
     assert!(signals > 1 && proof.serves[&ip(2)] == "new", "{:?}", proof.signals);
@@ -91,7 +91,7 @@ fn a_later_generation_does_not_wait_for_the_pause_of_an_ignored_signal() {
         let ignored = proof.signals.len();
         proof.loads.insert(ip(1), "new");
         let Case { wire, reloader, .. } = &mut proof.case;
-        reloader.changed(&mut wire.bench.turn());
+        reloader.changed(&mut wire.bench.cx());
         proof.pass(5 * SECOND);
         assert!(proof.signals.len() > ignored && proof.case.reloader.is_clean(), "{verify}");
     }

@@ -80,7 +80,7 @@ impl Proof {
         let at = self.case.files.0.len() as u64;
         self.case.files.0.insert(name(of), (at, text));
         let Case { wire, reloader, files, .. } = &mut self.case;
-        reloader.certificate_changed(&mut wire.bench.turn(), files, &name(of), text != "old");
+        reloader.certificate_changed(&mut wire.bench.cx(), files, &name(of), text != "old");
     }
 
     fn now_s(&self) -> u64 {
@@ -380,7 +380,7 @@ fn what_two_reloads_do_not_serve_is_rolled_back_before_the_others_have_it() {
     assert!(proof.signals.len() >= 2, "{:?}", proof.signals);
     assert!(proof.signals.iter().all(|(address, _)| *address == ip(1)), "{:?}", proof.signals);
     // The previous file is restored; that one serves it, and the other one is signaled.
-    proof.case.reloader.decided(&proof.case.wire.bench.turn(), true);
+    proof.case.reloader.decided(&proof.case.wire.bench.cx(), true);
     proof.write("old");
     for last in [1, 2] {
         proof.loads.insert(ip(last), "old");
@@ -403,7 +403,7 @@ fn what_is_not_rolled_back_is_for_all() {
     let mut proof = rejecting();
     proof.pass(14 * SECOND);
     assert!(matches!(proof.news[..], [News::Rejected { .. }]), "{:?}", proof.news);
-    proof.case.reloader.decided(&proof.case.wire.bench.turn(), false);
+    proof.case.reloader.decided(&proof.case.wire.bench.cx(), false);
     proof.pass(2 * SECOND);
     assert_eq!(proof.serves[&ip(2)], "new");
 }

@@ -28,21 +28,21 @@ const EACH: Grouping = Grouping { together: false, ..TOGETHER };
 
 /// Who has what already, as `app: names`.
 fn holders(certificates: &[(&str, &str)]) -> Holders {
-    let wish = |(app, list): &(&str, &str)| {
+    let desired = |(app, list): &(&str, &str)| {
         let names = names(list);
         let source = Source { app: app.to_string(), version: String::new() };
-        (names[0].clone(), Arc::new(Wish { names, source }))
+        (names[0].clone(), Arc::new(DesiredCertificate { names, source }))
     };
-    Holders::of(Arc::new(certificates.iter().map(wish).collect()))
+    Holders::of(Arc::new(certificates.iter().map(desired).collect()))
 }
 
-fn show(certificates: &Wishes) -> Vec<String> {
-    let show = |(key, wish): (&Domain, &Arc<Wish>)| {
-        assert_eq!(*key, wish.names[0]);
-        assert_eq!(wish.source.version, format!("v{}", wish.source.app));
+fn show(certificates: &DesiredCertificates) -> Vec<String> {
+    let show = |(key, desired): (&Domain, &Arc<DesiredCertificate>)| {
+        assert_eq!(*key, desired.names[0]);
+        assert_eq!(desired.source.version, format!("v{}", desired.source.app));
         let names: Vec<&str> =
-            wish.names.iter().map(|name| name.as_str().trim_end_matches(".org")).collect();
-        format!("{}: {}", wish.source.app, names.join(" "))
+            desired.names.iter().map(|name| name.as_str().trim_end_matches(".org")).collect();
+        format!("{}: {}", desired.source.app, names.join(" "))
     };
     certificates.iter().map(show).collect()
 }
@@ -50,7 +50,7 @@ fn show(certificates: &Wishes) -> Vec<String> {
 /// What comes of the apps: always the same, in whatever order they come, and when it is asked again.
 fn gathered(apps: &[Said], holders: &Holders, grouping: Grouping) -> Gathered {
     let result = gather(apps.iter().collect(), holders, grouping);
-    assert!(result.certificates.values().all(|wish| wish.names.len() <= grouping.names_max));
+    assert!(result.certificates.values().all(|desired| desired.names.len() <= grouping.names_max));
     let mut turned = apps.to_vec();
     for _ in apps {
         turned.rotate_left(1);
@@ -62,7 +62,7 @@ fn gathered(apps: &[Said], holders: &Holders, grouping: Grouping) -> Gathered {
     result
 }
 
-/// `app: names` of each wish, then what is odd.
+/// `app: names` of each desired certificate, then what is odd.
 fn lines(apps: &[Said], known: &[(&str, &str)], grouping: Grouping) -> Vec<String> {
     let Gathered { certificates, oddities, .. } = gathered(apps, &holders(known), grouping);
     let mut lines = show(&certificates);
@@ -224,14 +224,14 @@ fn every_name_is_in_a_certificate_of_one_app_whatever_is_asked() {
             let apps = apps.iter().filter(|app| id.is_none_or(|id| id == app.app));
             apps.flat_map(|app| &app.labels).flat_map(|it| it.names.clone()).collect()
         };
-        let wishes = found.certificates.values();
-        let given: BTreeSet<Domain> = wishes.flat_map(|wish| wish.names.clone()).collect();
+        let desired = found.certificates.values();
+        let given: BTreeSet<Domain> = desired.flat_map(|desired| desired.names.clone()).collect();
         assert_eq!(asked(None), given);
         let mut owners: BTreeMap<&Domain, &str> = BTreeMap::new();
-        for wish in found.certificates.values() {
-            for name in &wish.names {
-                assert!(asked(Some(&wish.source.app)).contains(name));
-                assert_eq!(*owners.entry(name).or_insert(&wish.source.app), wish.source.app);
+        for desired in found.certificates.values() {
+            for name in &desired.names {
+                assert!(asked(Some(&desired.source.app)).contains(name));
+                assert_eq!(*owners.entry(name).or_insert(&desired.source.app), desired.source.app);
             }
         }
     }

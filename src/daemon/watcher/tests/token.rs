@@ -1,7 +1,7 @@
-//! Marathon is asked with a token, which others write anew.
+//! Marathon is asked with a token, which others write again.
 
 use super::*;
-use crate::seam::StoreErrorKind;
+use crate::machine::StoreErrorKind;
 
 const URL: &str = "http://10.0.0.1:8080";
 
@@ -25,7 +25,7 @@ impl Case {
             StoreError { kind, path, detail }
         });
         let Case { wire, watcher, .. } = self;
-        watcher.token_read(&mut wire.bench.turn(), &mut wire.client, file);
+        watcher.token_read(&mut wire.bench.cx(), &mut wire.client, file);
         self.settle()
     }
 }
@@ -92,7 +92,7 @@ fn a_file_without_a_token_leaves_the_last_one_in_use_and_is_complained_of_once()
 
     for (file, complaints) in [(Err("No such file"), 1), (Ok("two words"), 2), (Ok(""), 2)] {
         let Case { wire, watcher, .. } = &mut case;
-        watcher.sync_now(&mut wire.bench.turn(), &mut wire.client);
+        watcher.sync_now(&mut wire.bench.cx(), &mut wire.client);
         let list = case.reads(file);
         assert_eq!(token_of(&list[0]), Some("one"));
         assert_eq!(case.wire.bench.logged(complaint), complaints);
@@ -110,9 +110,9 @@ fn a_file_that_is_written_while_it_is_read_is_read_again_when_the_operator_asks(
     // The answer that is on its way may be older than the signal.
     assert_eq!(case.watcher.poll_load(), Some(PathBuf::from("/run/token")));
     let Case { wire, watcher, .. } = &mut case;
-    watcher.sync_now(&mut wire.bench.turn(), &mut wire.client);
+    watcher.sync_now(&mut wire.bench.cx(), &mut wire.client);
     let old = Ok(Secret::new("one".into()));
-    watcher.token_read(&mut wire.bench.turn(), &mut wire.client, old);
+    watcher.token_read(&mut wire.bench.cx(), &mut wire.client, old);
     assert_eq!(case.settle(), []);
     let list = case.reads(Ok("two"));
     assert_eq!(token_of(&list[0]), Some("two"));
@@ -126,7 +126,7 @@ fn a_file_that_was_read_before_the_operator_asks_is_read_again() {
     case.answer(stream[0].conn, &format!("{STREAM}{ATTACHED}"));
     let list = case.reads(Ok("two"));
     let Case { wire, watcher, .. } = &mut case;
-    watcher.sync_now(&mut wire.bench.turn(), &mut wire.client);
+    watcher.sync_now(&mut wire.bench.cx(), &mut wire.client);
     // The next list is asked for when this one is complete.
     case.answer(list[0].conn, &apps(&[]));
     let list = case.reads(Ok("three"));

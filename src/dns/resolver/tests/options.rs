@@ -52,7 +52,7 @@ fn without_aaaa_an_address_or_an_error_is_the_result() {
         let (mut bench, mut resolver) = (Bench::new(), configured(conf));
         look_up(&mut resolver, &mut bench, 1, "www.example.org");
         let (query, to, question) = questions(&outputs(&mut resolver)).remove(0);
-        resolver.handle_datagram(&mut bench.turn(), query, to, &reply(&question, code, address));
+        resolver.handle_datagram(&mut bench.cx(), query, to, &reply(&question, code, address));
         let server = server(1).ip();
         let expected = match (code, address) {
             (_, Some(address)) => ips(&[address]),
@@ -70,10 +70,10 @@ fn a_single_request_asks_for_aaaa_once_a_is_answered() {
     look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let (query, to, question) = questions(&outputs(&mut resolver)).remove(0);
     let bytes = reply(&question, 0, Some("192.0.2.1"));
-    resolver.handle_datagram(&mut bench.turn(), query, to, &bytes);
+    resolver.handle_datagram(&mut bench.cx(), query, to, &bytes);
     let (query, to, question) = questions(&outputs(&mut resolver)).remove(0);
     let bytes = reply(&question, 0, Some("2001:db8::1"));
-    resolver.handle_datagram(&mut bench.turn(), query, to, &bytes);
+    resolver.handle_datagram(&mut bench.cx(), query, to, &bytes);
     assert_eq!(results(outputs(&mut resolver)), [ips(&["2001:db8::1", "192.0.2.1"])]);
     assert!(resolver.queries.is_empty());
 }
@@ -86,11 +86,11 @@ fn a_server_without_edns_is_asked_again_without_it() {
     let (query, to, question) = questions(&outputs(&mut resolver)).remove(0);
     assert_eq!(question[11], 1);
     let refusal = [&question[..2], &[0x81, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
-    resolver.handle_datagram(&mut bench.turn(), query, to, &refusal);
+    resolver.handle_datagram(&mut bench.cx(), query, to, &refusal);
     let (query, again, question) = questions(&outputs(&mut resolver)).remove(0);
     assert_eq!((again, question[11]), (to, 0));
     let bytes = reply(&question, 0, Some("192.0.2.1"));
-    resolver.handle_datagram(&mut bench.turn(), query, to, &bytes);
+    resolver.handle_datagram(&mut bench.cx(), query, to, &bytes);
     assert_eq!(results(outputs(&mut resolver)), [ips(&["192.0.2.1"])]);
     // It is remembered.
     look_up(&mut resolver, &mut bench, 2, "www.example.org");
@@ -106,7 +106,7 @@ fn tcp_alone_is_used_where_the_file_says_so() {
         panic!("no stream")
     };
     assert_eq!(to, server(1));
-    resolver.handle_stream_connected(&mut bench.turn(), query);
+    resolver.handle_stream_connected(&mut bench.cx(), query);
     let [ResolverOutput::SendStream { bytes, .. }] = &outputs(&mut resolver)[..] else {
         panic!("no question")
     };
@@ -116,7 +116,7 @@ fn tcp_alone_is_used_where_the_file_says_so() {
         message::query(u16::from_be_bytes([bytes[2], bytes[3]]), "www.example.org", Family::V4);
     let answer = reply(&question, 0, Some("192.0.2.7"));
     let framed = [&(answer.len() as u16).to_be_bytes()[..], &answer].concat();
-    resolver.handle_stream_received(&mut bench.turn(), query, &framed);
+    resolver.handle_stream_received(&mut bench.cx(), query, &framed);
     assert_eq!(results(outputs(&mut resolver)), [ips(&["192.0.2.7"])]);
 }
 
@@ -137,15 +137,15 @@ fn what_has_no_effect_is_logged_once_until_the_file_changes() {
     let message = "settings in /etc/resolv.conf are ignored";
     let odd = b"nameserver 10.0.0.1\nsortlist 10.0.0.0\noptions rotate what-is-this\n";
     for _ in 0..3 {
-        resolver.configure(&mut bench.turn(), odd, b"");
+        resolver.configure(&mut bench.cx(), odd, b"");
         look_up(&mut resolver, &mut bench, 1, "www.example.org");
     }
     assert_eq!(bench.logged(message), 1);
     let settings = ("settings", "sortlist; options what-is-this".to_string());
     assert_eq!(bench.log[0].fields, [settings]);
-    resolver.configure(&mut bench.turn(), b"nameserver 10.0.0.1\noptions trust-ad\n", b"");
+    resolver.configure(&mut bench.cx(), b"nameserver 10.0.0.1\noptions trust-ad\n", b"");
     assert_eq!(bench.logged(message), 1);
-    resolver.configure(&mut bench.turn(), odd, b"");
+    resolver.configure(&mut bench.cx(), odd, b"");
     assert_eq!(bench.logged(message), 2);
 }
 
@@ -156,6 +156,6 @@ fn a_link_local_server_is_asked_by_its_zone() {
     look_up(&mut resolver, &mut bench, 1, "www.example.org");
     let (query, to, question) = questions(&outputs(&mut resolver)).remove(0);
     assert_eq!(to.to_string(), "[fe80::1%3]:53");
-    resolver.handle_datagram(&mut bench.turn(), query, to, &reply(&question, 0, Some("192.0.2.1")));
+    resolver.handle_datagram(&mut bench.cx(), query, to, &reply(&question, 0, Some("192.0.2.1")));
     assert_eq!(results(outputs(&mut resolver)), [ips(&["192.0.2.1"])]);
 }

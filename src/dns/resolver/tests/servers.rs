@@ -22,7 +22,7 @@ fn run(
     does: [Does; 3],
 ) -> (Outcome, Vec<(u8, u64)>) {
     let start = bench.now.mono;
-    resolver.lookup(&mut bench.turn(), LookupId(1), "www.example.org", start + patience);
+    resolver.lookup(&mut bench.cx(), LookupId(1), "www.example.org", start + patience);
     let mut asked = Vec::new();
     for _ in 0..99 {
         let outputs = outputs(resolver);
@@ -38,24 +38,24 @@ fn run(
             if is_v4 {
                 asked.push((place, bench.now.mono.since(start).as_millis() as u64));
             }
-            let turn = &mut bench.turn();
+            let cx = &mut bench.cx();
             match does[usize::from(place) - 1] {
                 Does::Answer => {
                     let address = Some("192.0.2.1").filter(|_| is_v4);
-                    resolver.handle_datagram(turn, query, to, &reply(&question, 0, address));
+                    resolver.handle_datagram(cx, query, to, &reply(&question, 0, address));
                 }
                 Does::Code(code) => {
-                    resolver.handle_datagram(turn, query, to, &reply(&question, code, None));
+                    resolver.handle_datagram(cx, query, to, &reply(&question, code, None));
                 }
                 Does::Refuse => {
-                    resolver.handle_datagram_failed(turn, query, CloseReason::Refused);
+                    resolver.handle_datagram_failed(cx, query, CloseReason::Refused);
                 }
                 Does::Nothing => {}
             }
         }
         if let Some(at) = resolver.poll_timeout().filter(|_| is_waiting) {
             bench.pass(at.since(bench.now.mono));
-            resolver.handle_timeout(&mut bench.turn());
+            resolver.handle_timeout(&mut bench.cx());
         }
     }
     panic!("a lookup without end");
@@ -71,7 +71,7 @@ fn two_dead_servers_leave_time_for_the_third_and_are_then_asked_last() {
     assert_eq!(result, ips(&["192.0.2.1"]));
     assert_eq!(asked, [(1, 0), (2, 2500), (3, 5000)]);
     // What is known outlasts a new reading of the file.
-    resolver.configure(&mut bench.turn(), THREE.as_bytes(), b"");
+    resolver.configure(&mut bench.cx(), THREE.as_bytes(), b"");
     let (_, asked) = run(&mut resolver, &mut bench, TEN_SECONDS, does);
     assert_eq!(asked, [(3, 0)]);
     // Later they get another chance.
@@ -107,7 +107,7 @@ fn a_lookup_ends_before_its_caller_stops_waiting() {
     {
         let patience = Duration::from_secs(seconds);
         let (mut bench, mut resolver) = (Bench::new(), configured(THREE));
-        resolver.configure(&mut bench.turn(), format!("{THREE}{conf}").as_bytes(), b"");
+        resolver.configure(&mut bench.cx(), format!("{THREE}{conf}").as_bytes(), b"");
         let (result, asked) = run(&mut resolver, &mut bench, patience, [Does::Nothing; 3]);
         assert!(bench.now.mono < Instant::START + patience);
         assert!(matches!(result, Err(DnsError::NoReply { .. })), "{result:?}");
@@ -147,13 +147,13 @@ fn a_family_that_nobody_answers_does_not_make_servers_silent_that_answered_the_o
             if question[question.len() - 3] == 1 {
                 names.push(resolver.queries.get(&query).unwrap().question.name.clone());
                 let bytes = reply(&question, 3, None);
-                resolver.handle_datagram(&mut bench.turn(), query, to, &bytes);
+                resolver.handle_datagram(&mut bench.cx(), query, to, &bytes);
             }
         }
         result = results(outputs);
         if let Some(at) = resolver.poll_timeout() {
             bench.pass(at.since(bench.now.mono));
-            resolver.handle_timeout(&mut bench.turn());
+            resolver.handle_timeout(&mut bench.cx());
         }
     }
     assert_eq!(names, ["host.s.org", "host"], "the search goes on");
@@ -168,7 +168,7 @@ fn a_server_that_refuses_tcp_is_followed_by_the_next_one() {
     let opened = outputs(&mut resolver);
     let ResolverOutput::OpenStream { query, to } = opened[1] else { panic!("{opened:?}") };
     assert_eq!(to, server(1));
-    resolver.handle_stream_closed(&mut bench.turn(), query, CloseReason::Refused);
+    resolver.handle_stream_closed(&mut bench.cx(), query, CloseReason::Refused);
     let opened = outputs(&mut resolver);
     assert!(matches!(opened[1], ResolverOutput::OpenStream { to, .. } if to == server(2)));
 }
@@ -178,14 +178,14 @@ fn an_address_that_comes_late_is_not_held_back_for_the_other_family() {
     let (mut bench, mut resolver) = (Bench::new(), configured(THREE));
     let deadline = bench.now.mono + Duration::from_secs(1);
     let name = "www.example.org";
-    resolver.lookup(&mut bench.turn(), LookupId(1), name, deadline);
+    resolver.lookup(&mut bench.cx(), LookupId(1), name, deadline);
     bench.pass(Duration::from_millis(200));
     let (query, to, question) = questions(&outputs(&mut resolver)).remove(1);
     let bytes = reply(&question, 0, Some("192.0.2.1"));
-    resolver.handle_datagram(&mut bench.turn(), query, to, &bytes);
+    resolver.handle_datagram(&mut bench.cx(), query, to, &bytes);
     while let Some(at) = resolver.poll_timeout() {
         bench.pass(at.since(bench.now.mono));
-        resolver.handle_timeout(&mut bench.turn());
+        resolver.handle_timeout(&mut bench.cx());
     }
     assert_eq!(results(outputs(&mut resolver)), [ips(&["192.0.2.1"])]);
     assert!(bench.now.mono <= Instant::START + Duration::from_millis(600));
@@ -197,7 +197,7 @@ fn what_this_system_lacks_is_not_held_against_a_server() {
     look_up(&mut resolver, &mut bench, 1, "www.example.org");
     for (query, ..) in questions(&outputs(&mut resolver)) {
         let reason = CloseReason::Local("too many open files".into());
-        resolver.handle_datagram_failed(&mut bench.turn(), query, reason);
+        resolver.handle_datagram_failed(&mut bench.cx(), query, reason);
     }
     assert!(questions(&outputs(&mut resolver)).iter().all(|(_, to, _)| *to == server(2)));
     resolver.cancel(LookupId(1));

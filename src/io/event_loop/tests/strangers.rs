@@ -411,7 +411,8 @@ fn who_asks_waits_for_a_slow_answer_of_ours_and_not_for_all_of_them() {
                 let mut stream = StdStream::connect(*listening).unwrap();
                 stream.write_all(b"question").unwrap();
                 stranger = Some(stream);
-                let store = |write| Output::Store { write: WriteId(write), change: Change::Beat };
+                let store =
+                    |write| Output::Store { write: WriteId(write), change: Change::Heartbeat };
                 (0..WRITES).map(store).collect()
             }
             Input::Stored(..) => {

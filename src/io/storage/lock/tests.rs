@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::seam::{Change, Inventory, Load, Loaded};
+use crate::machine::{Change, Inventory, Load, Loaded};
 use crate::secret::Secret;
 
 fn instance(dir: &Path, number: u64) -> Storage {
@@ -36,7 +36,7 @@ fn the_holder_shows_who_it_is_and_that_it_lives() {
     let mut first = instance(dir.path(), 0xabc);
     assert!(open(&mut first).unwrap().leased);
     let mut lines = vec![line(dir.path())];
-    first.change(Change::Beat).unwrap();
+    first.change(Change::Heartbeat).unwrap();
     lines.push(line(dir.path()));
     open(&mut first).unwrap();
     lines.push(line(dir.path()));
@@ -112,7 +112,7 @@ fn a_frozen_instance_is_taken_over_from_and_changes_nothing_more() {
         Change::Withdraw { token: "token".into() },
         Change::ArchiveState,
         Change::AccountKey(Secret::new("late".into())),
-        Change::Beat,
+        Change::Heartbeat,
     ];
     for change in changes {
         let said = format!("{change:?}");
@@ -126,7 +126,7 @@ fn a_frozen_instance_is_taken_over_from_and_changes_nothing_more() {
     assert_eq!(refused(&mut first).kind, StoreErrorKind::Lost);
     first.change(Change::Release).unwrap();
     assert_eq!(refused(&mut first).kind, StoreErrorKind::Locked);
-    second.change(Change::Beat).unwrap();
+    second.change(Change::Heartbeat).unwrap();
     let late = second.change(Change::TakeOver { holder });
     assert_eq!(late.expect_err("another line").kind, StoreErrorKind::Locked);
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 
 use super::super::files::Sight;
 use super::*;
-use crate::seam::MissingFeatures;
+use crate::machine::MissingFeatures;
 
 /// A real file system with faults; all calls of one name fail until told otherwise.
 #[derive(Default)]
@@ -339,7 +339,7 @@ fn a_stale_lock_is_opened_again_where_it_is_ours() {
     fs::write(dir.path().join("new"), line).unwrap();
     fs::rename(dir.path().join("new"), dir.path().join("lock")).unwrap();
     fail(&storage, &[("is_at", Errno::STALE)]);
-    for change in [certificate_of("b"), Change::Beat] {
+    for change in [certificate_of("b"), Change::Heartbeat] {
         assert_eq!(storage.change(change).expect_err("lost").kind, StoreErrorKind::Lost);
     }
     assert_eq!(storage.open().expect_err("lost").kind, StoreErrorKind::Lost);
@@ -353,7 +353,7 @@ fn a_lock_whose_number_changes_is_still_ours_by_its_line() {
     let (dir, mut storage) = opened();
     storage.files.is_restless.set(true);
     storage.change(certificate_of("a")).unwrap();
-    storage.change(Change::Beat).unwrap();
+    storage.change(Change::Heartbeat).unwrap();
     storage.files.is_restless.set(false);
     storage.open().unwrap();
     let mut second = instance(dir.path(), 2);

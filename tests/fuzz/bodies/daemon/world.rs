@@ -1,5 +1,5 @@
 //! The loop's part, played: time, connections, name servers and storage around one daemon. Every
-//! output is held against the rules of the seam.
+//! output is held against the rules of the state-machine interface.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use marathon_acme::daemon::Daemon;
 use marathon_acme::domain::Domain;
 use marathon_acme::log::Record;
-use marathon_acme::seam::{
-    Change, CloseReason, ConnId, Door, Input, Load, Machine as _, Output, Signal, SocketId, Trust,
-    Usage, WriteId,
+use marathon_acme::machine::{
+    Change, CloseReason, ConnId, Input, ListenerKind, Load, Machine as _, Output, Signal, SocketId,
+    Trust, Usage, WriteId,
 };
 use marathon_acme::time::{Instant, Now, UnixTime};
 
@@ -23,7 +23,7 @@ mod storage;
 
 /// 2026-11-25T00:00:00Z, when the certificates of the peers have just begun to be valid.
 const START: UnixTime = UnixTime::from_seconds(1_795_564_800);
-/// Outputs of one turn at most: more means that the daemon chases its own tail.
+/// Outputs of one iteration at most: more means that the daemon chases its own tail.
 const OUTPUTS_MAX: usize = 2_000;
 /// Connections to peers at most, kept ones included.
 const DIALED_MAX: usize = 80;
@@ -255,7 +255,11 @@ impl World {
         self.last_accepted += 1;
         let conn = ConnId::Accepted(self.last_accepted);
         self.accepted.push(conn);
-        self.tell(Input::Accepted(conn, SocketAddr::from(([10, 0, 0, 9], 40_000)), Door::Public));
+        self.tell(Input::Accepted(
+            conn,
+            SocketAddr::from(([10, 0, 0, 9], 40_000)),
+            ListenerKind::Public,
+        ));
     }
 
     /// A client says something: a request for a challenge, or anything.

@@ -43,7 +43,7 @@ impl Ca {
 
     /// RFC 8555 section 7.3.
     pub(super) fn new_account(&mut self, post: &Post) -> Result<Answer, Problem> {
-        let wish = post.jws.object()?;
+        let desired = post.jws.object()?;
         let same = |account: &Account| account.key == post.key && !account.forgotten;
         let existing = self.accounts.iter().position(same);
         if let Some(index) = existing {
@@ -59,15 +59,15 @@ impl Ca {
             )
             .with("Location", url));
         }
-        if wish.get("onlyReturnExisting") == Some(&Value::Bool(true)) {
+        if desired.get("onlyReturnExisting") == Some(&Value::Bool(true)) {
             let detail = "no account has this key";
             return Err(Problem::new(400, "accountDoesNotExist", detail));
         }
-        if wish.get("termsOfServiceAgreed") != Some(&Value::Bool(true)) {
+        if desired.get("termsOfServiceAgreed") != Some(&Value::Bool(true)) {
             return Err(Problem::malformed("the terms of service are not agreed to"));
         }
-        let contact = contact(&wish)?;
-        if let Some(kid) = self.check_binding(&wish, &post.key)? {
+        let contact = contact(&desired)?;
+        if let Some(kid) = self.check_binding(&desired, &post.key)? {
             self.bindings.insert(kid, post.key.clone());
         }
         let key = post.key.clone();
@@ -92,12 +92,12 @@ impl Ca {
         }
         let account = self.accounts.get_mut(index).ok_or(missing())?;
         if !post.jws.payload.is_empty() {
-            let wish = post.jws.object()?;
-            if wish.get("status") == Some(&json!("deactivated")) {
+            let desired = post.jws.object()?;
+            if desired.get("status") == Some(&json!("deactivated")) {
                 account.deactivated = true;
             }
-            if wish.contains_key("contact") {
-                account.contact = contact(&wish)?;
+            if desired.contains_key("contact") {
+                account.contact = contact(&desired)?;
             }
         }
         Ok(Answer::json(200, &account.json(&url, self.settings.shows_contact), "account"))
@@ -121,8 +121,8 @@ impl Ca {
 }
 
 /// The contacts of an account: e-mail only, one address each (RFC 8555 section 7.3).
-fn contact(wish: &Map<String, Value>) -> Result<Vec<String>, Problem> {
-    let Some(contact) = wish.get("contact") else { return Ok(Vec::new()) };
+fn contact(desired: &Map<String, Value>) -> Result<Vec<String>, Problem> {
+    let Some(contact) = desired.get("contact") else { return Ok(Vec::new()) };
     let contact = contact.as_array().ok_or(Problem::malformed("contact is no array"))?;
     let mut urls = Vec::new();
     for url in contact {

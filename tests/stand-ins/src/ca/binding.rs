@@ -16,14 +16,14 @@ struct Binding {
 }
 
 impl Ca {
-    /// Checks the binding in a wish for a new account; returns the external account's key
+    /// Checks the binding in a request for a new account; returns the external account's key
     /// identifier, when there is a binding.
     pub(super) fn check_binding(
         &self,
-        wish: &Map<String, Value>,
+        desired: &Map<String, Value>,
         key: &Jwk,
     ) -> Result<Option<String>, Problem> {
-        let Some(binding) = wish.get("externalAccountBinding") else {
+        let Some(binding) = desired.get("externalAccountBinding") else {
             let detail = "a new account needs an externalAccountBinding here";
             return match self.settings.external_account_required {
                 true => Err(Problem::new(403, "externalAccountRequired", detail)),

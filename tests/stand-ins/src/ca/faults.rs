@@ -144,7 +144,7 @@ pub enum Effect {
     Invalid,
     /// The certificate's chain is of no use.
     Chain(BadChain),
-    /// The text of the answer is written anew.
+    /// The text of the answer is written again.
     Rewritten(fn(&str) -> String),
 }
 

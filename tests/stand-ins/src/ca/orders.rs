@@ -16,13 +16,13 @@ impl Ca {
         post: &Post,
         account: usize,
     ) -> Result<Answer, Problem> {
-        let wish = post.jws.object()?;
-        if wish.contains_key("notBefore") || wish.contains_key("notAfter") {
+        let desired = post.jws.object()?;
+        if desired.contains_key("notBefore") || desired.contains_key("notAfter") {
             return Err(Problem::malformed("the dates of a certificate cannot be chosen here"));
         }
-        let names = self.names(&wish)?;
-        let profile = self.profile(&wish, names.len())?;
-        let replaces = self.replaced(now, &wish, account, &names)?;
+        let names = self.names(&desired)?;
+        let profile = self.profile(&desired, names.len())?;
+        let replaces = self.replaced(now, &desired, account, &names)?;
         self.check_paused(&names)?;
         let note = names.join(" ");
         let reused = self.reusable(now, account, &names, profile.as_deref());
@@ -78,13 +78,13 @@ impl Ca {
         index
     }
 
-    /// The profile of a wish (draft-ietf-acme-profiles), and whether it takes so many names.
+    /// The profile of a newOrder request (draft-ietf-acme-profiles), and whether it takes so many names.
     fn profile(
         &self,
-        wish: &Map<String, Value>,
+        desired: &Map<String, Value>,
         names_count: usize,
     ) -> Result<Option<String>, Problem> {
-        let (profile, names_max) = match wish.get("profile") {
+        let (profile, names_max) = match desired.get("profile") {
             None => (None, self.settings.names_max),
             Some(Value::String(name)) => match self.settings.profiles.get(name) {
                 Some(profile) => (Some(name.clone()), profile.names_max),
@@ -116,9 +116,9 @@ impl Ca {
         Err(Problem::new(429, "rateLimited", detail))
     }
 
-    /// The names of a wish, sorted.
-    fn names(&self, wish: &Map<String, Value>) -> Result<Vec<String>, Problem> {
-        let identifiers = wish.get("identifiers").and_then(Value::as_array);
+    /// The names of a newOrder request, sorted.
+    fn names(&self, desired: &Map<String, Value>) -> Result<Vec<String>, Problem> {
+        let identifiers = desired.get("identifiers").and_then(Value::as_array);
         let identifiers = identifiers.ok_or(Problem::malformed("identifiers is missing"))?;
         let mut names = Vec::new();
         let mut wrong = Vec::new();

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod chains;
+mod desired;
 mod faults;
 mod flow;
 mod limits;
@@ -10,7 +11,6 @@ mod renewal_info;
 mod requests;
 mod scale;
 mod troubles;
-mod wishes;
 
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
@@ -125,7 +125,7 @@ impl Client {
         self.send(draft)
     }
 
-    /// Makes an account with another key, and goes on with it.
+    /// Makes an account with another key, and resumes it.
     pub(super) fn register_another(&mut self, seed: u64) {
         self.key = seeded::Signer::from_seed(seed);
         self.kid = None;
@@ -137,9 +137,9 @@ impl Client {
     /// The response to an order of names with these further members.
     pub(super) fn ask_order(&mut self, names: &[&str], members: &Value) -> Response {
         let identifier = |name: &&str| json!({"type": "dns", "value": name});
-        let mut wish = members.clone();
-        wish["identifiers"] = names.iter().map(identifier).collect();
-        self.post("/new-order", &wish)
+        let mut desired = members.clone();
+        desired["identifiers"] = names.iter().map(identifier).collect();
+        self.post("/new-order", &desired)
     }
 
     /// Orders names with these further members; returns the order's path.

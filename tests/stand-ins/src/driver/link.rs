@@ -67,7 +67,7 @@ impl Link {
             let _ = flush(session, &mut self.stream);
         }
         let _ = self.stream.shutdown(Shutdown::Write);
-        // A client that never closes its side must not keep the reader for ever.
+        // A client that never closes its side must not keep the reader forever.
         let _ = self.stream.set_read_timeout(Some(Duration::from_secs(2)));
     }
 

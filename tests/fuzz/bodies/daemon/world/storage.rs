@@ -1,8 +1,8 @@
 //! The storage, played: what changes are made of it, and what readings find.
 
-use marathon_acme::certs_scan::{Found, Look, Stranger};
+use marathon_acme::certs_scan::{ForeignFile, Found, Look};
+use marathon_acme::machine::{Change, Input, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use marathon_acme::pki::Bundle;
-use marathon_acme::seam::{Change, Input, Inventory, Load, Loaded, StoreError, StoreErrorKind};
 use marathon_acme::secret::Secret;
 
 use super::World;
@@ -39,7 +39,7 @@ impl World {
             Change::Fallback(_)
             | Change::Reject { .. }
             | Change::ReplaceArchived { .. }
-            | Change::Beat
+            | Change::Heartbeat
             | Change::TakeOver { .. }
             | Change::Release => {}
         }
@@ -71,7 +71,7 @@ impl World {
             (Load::Guard(_), false) if which < 4 => {
                 let found = Found::File(Secret::new("-----BEGIN ".into()));
                 let file = String::from_utf8_lossy(script.text()).into_owned();
-                let stranger = Stranger { file, found };
+                let stranger = ForeignFile { file, found };
                 let ours: Vec<_> = self.files.keys().cloned().collect();
                 let (changed, strangers) = (ours.clone(), vec![stranger]);
                 Loaded::Guard(Ok(Look { ours, changed, strangers, more: which }))

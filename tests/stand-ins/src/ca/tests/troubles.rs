@@ -1,4 +1,4 @@
-//! A CA that is away, slow for ever, or finds something wrong at the end.
+//! A CA that is away, slow forever, or finds something wrong at the end.
 
 use super::*;
 

@@ -3,27 +3,27 @@
 //!
 //! `Opening ⇄ Pausing → Active, and well ⇄ Doubtful (a write failed; opened again until it works)`, and
 //! from a `Pausing` in which another instance's lease ended `→ TakingOver → Pausing → Opening`. An active
-//! one that is not sure of its own lease begins again ([`Storekeeper::step_down`]). On a file system
+//! one that is not sure of its own lease begins again ([`StorageManager::demote`]). On a file system
 //! without locks there is a `Pausing` between writing the lock and using it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::context::Context;
 use crate::domain::Domain;
 use crate::flat::FlatMap;
 use crate::hint::Hint;
 use crate::log::{Record, message};
-use crate::seam::{
+use crate::machine::{
     Change, Inventory, Load, MissingFeatures, Output, StoreError, StoreErrorKind, WriteId,
 };
 use crate::time::Instant;
-use crate::turn::Turn;
 
 mod lease;
 
-pub use lease::{BEAT, HOLD, SETTLING};
-use lease::{Lease, Rival, is_over};
+pub use lease::{BEAT, HOLD, TAKEOVER_GRACE};
+use lease::{Lease, LeaseObserver, is_over};
 
 /// A standby instance looks this often whether the active one lives.
 const STANDBY_PAUSE: Duration = Duration::from_secs(2);
@@ -67,9 +67,9 @@ pub struct Opened {
 
 /// Access to the storage.
 #[derive(Debug)]
-pub struct Storekeeper {
+pub struct StorageManager {
     state: State,
-    rival: Rival,
+    rival: LeaseObserver,
     backoff: Backoff,
     writes: FlatMap<WriteId, Purpose>,
     writes_made: u64,
@@ -103,11 +103,11 @@ enum Disk {
     Reopening { asked: Instant, trouble: StoreError },
 }
 
-impl Default for Storekeeper {
-    fn default() -> Storekeeper {
-        Storekeeper {
+impl Default for StorageManager {
+    fn default() -> StorageManager {
+        StorageManager {
             state: State::Opening { asked: Instant::START, trouble: None },
-            rival: Rival::default(),
+            rival: LeaseObserver::default(),
             backoff: Backoff::default(),
             writes: FlatMap::new(),
             writes_made: 0,
@@ -118,7 +118,7 @@ impl Default for Storekeeper {
     }
 }
 
-impl Storekeeper {
+impl StorageManager {
     /// Asks for the storage for the first time.
     pub fn start(&mut self, now: Instant) {
         self.ask(now, None);
@@ -132,7 +132,7 @@ impl Storekeeper {
 
     /// Begins again as at the start: the lock may be another instance's by now. What was asked for
     /// before is answered in vain.
-    pub fn step_down(&mut self, now: Instant) {
+    pub fn demote(&mut self, now: Instant) {
         if let State::Opening { .. } | State::Active { disk: Disk::Reopening { .. }, .. } =
             self.state
         {
@@ -140,7 +140,7 @@ impl Storekeeper {
         }
         self.writes.clear();
         self.outputs.clear();
-        self.rival = Rival::default();
+        self.rival = LeaseObserver::default();
         self.release(now);
         self.ask(now, None);
     }
@@ -157,14 +157,14 @@ impl Storekeeper {
     }
 
     /// Whether an answer says that this instance, which is the active one for all it knew, is not.
-    pub fn is_deposed_by<T>(&self, answer: &Result<T, StoreError>) -> bool {
+    pub fn loses_lease_to<T>(&self, answer: &Result<T, StoreError>) -> bool {
         self.is_active() && answer.as_ref().is_err_and(|error| is_about_the_lock(error.kind))
     }
 
     /// Takes in the answer to [`Load::Storage`]: what is there, and whether this makes us active.
     pub fn opened(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         result: Result<Inventory, StoreError>,
     ) -> Option<Opened> {
         if self.stale_loads > 0 {
@@ -174,11 +174,11 @@ impl Storekeeper {
         let inventory = match result {
             Ok(inventory) => inventory,
             Err(trouble) => {
-                self.refused(turn, trouble);
+                self.refused(cx, trouble);
                 return None;
             }
         };
-        let now = turn.now.mono;
+        let now = cx.now.mono;
         let asked = match &mut self.state {
             State::Opening { asked, .. } => *asked,
             State::Active { disk: Disk::Reopening { asked, .. }, .. } => *asked,
@@ -187,16 +187,16 @@ impl Storekeeper {
         if inventory.leased && is_over(asked, now) && !self.is_active() {
             // Meanwhile it may have become another's.
             let line = Record::warn("storage", "the storage was slow to open, opening it again");
-            turn.log(line.with("seconds", now.since(asked).as_secs()));
+            cx.log(line.with("seconds", now.since(asked).as_secs()));
             self.ask(now, self.trouble().cloned());
             return None;
         }
         if let Some(trouble) = self.trouble().filter(|trouble| !is_about_the_lock(trouble.kind)) {
             let line = Record::info("storage", message::STORAGE_RECOVERED)
                 .ends(&[message::STORAGE_FAILED]);
-            turn.log(line.with("was", trouble));
+            cx.log(line.with("was", trouble));
         }
-        self.log_missing(turn, inventory.missing);
+        self.log_missing(cx, inventory.missing);
         self.backoff.reset();
         let activated = !self.is_active();
         let lease = inventory.leased.then(|| Lease::new(asked));
@@ -205,32 +205,32 @@ impl Storekeeper {
     }
 
     /// Logs once what the file system of the storage does not offer.
-    fn log_missing(&mut self, turn: &mut Turn<'_>, missing: MissingFeatures) {
+    fn log_missing(&mut self, cx: &mut Context<'_>, missing: MissingFeatures) {
         let warnings = [
             (missing.modes && !self.missing.modes, message::NO_MODES),
             (missing.locks && !self.missing.locks, message::NO_LOCKS),
             (missing.flushes && !self.missing.flushes, message::NO_FLUSHES),
         ];
         for (_, line) in warnings.into_iter().filter(|(is_new, _)| *is_new) {
-            turn.log(Record::warn("storage", line));
+            cx.log(Record::warn("storage", line));
         }
         self.missing = missing;
     }
 
-    fn log_trouble(turn: &mut Turn<'_>, trouble: &StoreError, until: Instant) {
+    fn log_trouble(cx: &mut Context<'_>, trouble: &StoreError, until: Instant) {
         let line = Record::error("storage", message::STORAGE_FAILED).with("error", trouble);
-        let line = line.with("next_try", turn.now.wall.plus(until.since(turn.now.mono)));
-        turn.log(line.hinted(Hint::of_storage(trouble.kind)));
+        let line = line.with("next_try", cx.now.wall.plus(until.since(cx.now.mono)));
+        cx.log(line.hinted(Hint::of_storage(trouble.kind)));
     }
 
-    fn refused(&mut self, turn: &mut Turn<'_>, trouble: StoreError) {
-        let now = turn.now.mono;
+    fn refused(&mut self, cx: &mut Context<'_>, trouble: StoreError) {
+        let now = cx.now.mono;
         let standby = is_about_the_lock(trouble.kind);
         if standby {
-            return self.stand_by(turn, trouble);
+            return self.stand_by(cx, trouble);
         }
-        let until = now + self.backoff.pause(turn.keys);
-        Self::log_trouble(turn, &trouble, until);
+        let until = now + self.backoff.pause(cx.keys);
+        Self::log_trouble(cx, &trouble, until);
         match &mut self.state {
             State::Active { disk, .. } => *disk = Disk::Doubtful { until, trouble },
             _ => self.state = State::Pausing { until, trouble },
@@ -238,15 +238,15 @@ impl Storekeeper {
     }
 
     /// Another instance has the lock: watches whether it lives, and takes the lock when it does not.
-    fn stand_by(&mut self, turn: &mut Turn<'_>, trouble: StoreError) {
-        let now = turn.now.mono;
+    fn stand_by(&mut self, cx: &mut Context<'_>, trouble: StoreError) {
+        let now = cx.now.mono;
         if trouble.kind == StoreErrorKind::Lost {
             // Taken once, by two instances, and not by this one last.
             self.state = State::Pausing { until: now, trouble };
             return;
         }
         if trouble.kind == StoreErrorKind::Unsettled {
-            self.state = State::Pausing { until: now + SETTLING, trouble };
+            self.state = State::Pausing { until: now + TAKEOVER_GRACE, trouble };
             return;
         }
         let known = self.trouble().is_some_and(|known| {
@@ -257,7 +257,7 @@ impl Storekeeper {
                 StoreErrorKind::Locked => message::STANDING_BY,
                 _ => message::STANDING_BY_LEASE,
             };
-            turn.log(Record::info("storage", line).with("holder", holder(&trouble.detail)));
+            cx.log(Record::info("storage", line).with("holder", holder(&trouble.detail)));
         }
         self.rival.seen(now, &trouble.detail);
         if let Some(line) = self.rival.expired(now) {
@@ -272,25 +272,25 @@ impl Storekeeper {
     /// A change of the lock was answered: a beat, or the lock taken from another instance.
     fn lock_changed(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         asked: Instant,
         result: &Result<(), StoreError>,
     ) {
-        let now = turn.now.mono;
+        let now = cx.now.mono;
         match (&mut self.state, result) {
             // A disk that does not take a beat takes nothing of the others either, so that the lease is
             // not lost by that; whoever finds that the lock is another's says so.
             (State::Active { lease: Some(lease), .. }, _) => lease.confirm(asked),
             (State::TakingOver { trouble }, Ok(())) => {
                 let line = message::TOOK_OVER;
-                turn.log(Record::warn("storage", line).with("holder", holder(&trouble.detail)));
-                let until = now + SETTLING;
+                cx.log(Record::warn("storage", line).with("holder", holder(&trouble.detail)));
+                let until = now + TAKEOVER_GRACE;
                 self.state = State::Pausing { until, trouble: trouble.clone() };
             }
             (State::TakingOver { trouble }, Err(error)) => {
                 if !is_about_the_lock(error.kind) {
                     let line = Record::error("storage", "cannot take over from a frozen instance");
-                    turn.log(line.with("error", error));
+                    cx.log(line.with("error", error));
                 }
                 let until = now + STANDBY_PAUSE;
                 self.state = State::Pausing { until, trouble: trouble.clone() };
@@ -299,7 +299,7 @@ impl Storekeeper {
         }
     }
 
-    /// Makes a change; its outcome comes back with the purpose from [`Storekeeper::stored`].
+    /// Makes a change; its outcome comes back with the purpose from [`StorageManager::stored`].
     pub fn store(&mut self, purpose: Purpose, change: Change) {
         let write = WriteId(self.writes_made);
         self.writes_made += 1;
@@ -321,37 +321,37 @@ impl Storekeeper {
     /// Takes in the outcome of a change; what it was for.
     pub fn stored(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         write: WriteId,
         result: &Result<(), StoreError>,
     ) -> Option<Purpose> {
         let purpose = self.writes.remove(&write)?;
         if let Purpose::Lock(asked) = purpose {
-            self.lock_changed(turn, asked, result);
+            self.lock_changed(cx, asked, result);
         }
         match result {
             Ok(()) => {}
-            Err(error) if error.kind.is_storage_failure() => self.write_failed(turn, error),
+            Err(error) if error.kind.is_storage_failure() => self.write_failed(cx, error),
             Err(error) if is_about_the_lock(error.kind) => {}
             Err(error) => {
                 let line = Record::warn("storage", "a change was not made");
-                turn.log(line.with("error", error).hinted(Hint::of_storage(error.kind)));
+                cx.log(line.with("error", error).hinted(Hint::of_storage(error.kind)));
             }
         }
         Some(purpose)
     }
 
     /// The storage as a whole could not be written: it is opened again until that works.
-    fn write_failed(&mut self, turn: &mut Turn<'_>, error: &StoreError) {
+    fn write_failed(&mut self, cx: &mut Context<'_>, error: &StoreError) {
         let State::Active { disk, .. } = &mut self.state else { return };
         match disk {
             Disk::Well => {
-                let until = turn.now.mono + self.backoff.pause(turn.keys);
-                Self::log_trouble(turn, error, until);
+                let until = cx.now.mono + self.backoff.pause(cx.keys);
+                Self::log_trouble(cx, error, until);
                 *disk = Disk::Doubtful { until, trouble: error.clone() };
             }
             Disk::Doubtful { trouble, until } if trouble.kind != error.kind => {
-                Self::log_trouble(turn, error, *until);
+                Self::log_trouble(cx, error, *until);
                 *trouble = error.clone();
             }
             // What opens it meets the same, or it works again.
@@ -416,12 +416,12 @@ impl Storekeeper {
     }
 
     /// Beats, and tries again, when it is time.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.mono;
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.mono;
         if let State::Active { lease: Some(lease), .. } = &mut self.state
             && lease.beat(now)
         {
-            self.store(Purpose::Lock(now), Change::Beat);
+            self.store(Purpose::Lock(now), Change::Heartbeat);
         }
         match &mut self.state {
             State::Pausing { until, trouble } if *until <= now => {

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::daemon::storekeeper::{BEAT, HOLD};
-use crate::seam::{
-    CloseReason, ConnId, Door, Input, Loaded, Machine as _, Signal, StoreErrorKind, WriteId,
+use crate::daemon::storage::{BEAT, HOLD};
+use crate::machine::{
+    CloseReason, ConnId, Input, ListenerKind, Loaded, Machine as _, Signal, StoreErrorKind, WriteId,
 };
 use crate::testing::{Bench, config};
 use crate::url::Url;
@@ -29,7 +29,7 @@ impl Case {
         let mut case = Case { bench: Bench::new(), daemon: Daemon::new(&config, None, Vec::new()) };
         let listening = SocketAddr::from(([127, 0, 0, 1], 8000));
         assert!(case.tell(Input::Started { listening }).iter().any(|it| it == "Load(Storage)"));
-        case.tell(Input::Accepted(PEER, listening, Door::Public));
+        case.tell(Input::Accepted(PEER, listening, ListenerKind::Public));
         case
     }
 
@@ -55,7 +55,7 @@ impl Case {
     /// What it wants in answer to that, in words, but for what only people hear.
     fn tell(&mut self, input: Input<'_>) -> Vec<String> {
         let now = self.bench.now;
-        self.daemon.handle_input(now, input, self.bench.turn().keys);
+        self.daemon.handle_input(now, input, self.bench.cx().keys);
         let mut outputs = Vec::new();
         let mut steps = crate::testing::Steps::default();
         loop {
@@ -119,8 +119,8 @@ fn one_that_finds_another_in_its_place_steps_down() {
     let mut case = Case::active();
     case.bench.pass(BEAT);
     let outputs = case.tell(Input::Timeout);
-    assert_eq!(count(&outputs, "Beat"), 1, "{outputs:?}");
-    let write = outputs.iter().find(|it| it.contains("Beat")).unwrap();
+    assert_eq!(count(&outputs, "Heartbeat"), 1, "{outputs:?}");
+    let write = outputs.iter().find(|it| it.contains("Heartbeat")).unwrap();
     let number = write.split(['(', ')']).nth(1).and_then(|it| it.parse().ok()).unwrap();
     let outputs = case.tell(Input::Stored(WriteId(number), Err(lost())));
     assert!(count(&outputs, "Close { conn: Dialed(") > 0, "{outputs:?}");

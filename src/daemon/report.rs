@@ -3,8 +3,8 @@
 
 use std::cell::RefCell;
 
-use crate::daemon::front::{ChallengeCounts, Front, Lookup, ReportRequest, Reports};
 use crate::daemon::issuer::IssuerStatus;
+use crate::daemon::server::{ChallengeCounts, Lookup, ReportRequest, Reports, Server};
 use crate::daemon::status::{Health, Overview, Sources, answers_max};
 use crate::hint::{Hint, advised};
 use crate::http::ServerResponse;
@@ -12,7 +12,7 @@ use crate::time::{Instant, Now};
 
 use super::Daemon;
 
-/// The daemon as it answers questions about itself within one turn.
+/// The daemon as it answers questions about itself within one iteration.
 struct Reporter<'a> {
     daemon: &'a Daemon,
     now: Now,
@@ -23,7 +23,7 @@ struct Reporter<'a> {
 impl Daemon {
     /// Lets the listener's side work; how the daemon is, is looked at only when a peer asks: clients that
     /// send nothing but bytes cost no more than those.
-    pub(super) fn ask_front(&mut self, now: Now, work: impl FnOnce(&mut Front, &dyn Reports)) {
+    pub(super) fn ask_front(&mut self, now: Now, work: impl FnOnce(&mut Server, &dyn Reports)) {
         let mut front = std::mem::take(&mut self.front);
         let overview = RefCell::new(std::mem::take(&mut self.overview));
         let reporter = Reporter { daemon: self, now, overview };
@@ -100,7 +100,7 @@ impl Reports for Reporter<'_> {
         // has left there is answered until it is withdrawn.
         if !self.daemon.storage.is_active() {
             Lookup::Shared
-        } else if self.daemon.left_overs.contains(token) {
+        } else if self.daemon.stale_challenges.contains(token) {
             Lookup::Stored
         } else {
             Lookup::Nowhere

@@ -14,7 +14,7 @@ pub const BEAT: Duration = Duration::from_secs(2);
 pub const HOLD: Duration = Duration::from_secs(7);
 /// Between taking the lock from another instance and acting: longer than [`BEAT`], so that whoever took it
 /// too, at the same moment, has found out by its next beat that it was not the last.
-pub const SETTLING: Duration = Duration::from_secs(3);
+pub const TAKEOVER_GRACE: Duration = Duration::from_secs(3);
 
 /// The lease that this instance has.
 #[derive(Debug)]
@@ -62,14 +62,14 @@ pub(super) fn is_over(asked: Instant, now: Instant) -> bool {
 
 /// What is known of another instance's lease.
 #[derive(Debug, Default)]
-pub(super) struct Rival {
+pub(super) struct LeaseObserver {
     /// The line in `lock`, and since when it has not changed.
     line: Option<(String, Instant)>,
     /// Whether it was seen to change.
     lives: bool,
 }
 
-impl Rival {
+impl LeaseObserver {
     /// The line was looked at.
     pub(super) fn seen(&mut self, now: Instant, line: &str) {
         match &self.line {

@@ -1,4 +1,4 @@
-//! What an operator may wish for: a profile, a chain, a kind of key, an account of theirs, a contact,
+//! What an operator may ask for: a profile, a chain, a kind of key, an account of theirs, a contact,
 //! several names in one certificate.
 
 use std::collections::BTreeSet;
@@ -195,7 +195,7 @@ fn not_bound() -> Outcome {
         let asked = stand.ca.requests().iter().filter(|line| line.contains("/new-account")).count();
         expect(asked == 1, || format!("{asked} registrations"))?;
         stop(&mut daemon)?;
-        // Once it is mended, nothing waits.
+        // Once it is fixed, nothing waits.
         let [kid, file] = bind_with(stand.site.folder(), &URL_SAFE.encode(MAC_KEY))?;
         let mut mended = stand.start("mended", &[&kid, &file])?;
         mended.wait_until_issued(stand.site.port, 1)?;

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use crate::config::Mode;
-use crate::seam::{ConnId, Input, Output};
+use crate::machine::{ConnId, Input, Output};
 use crate::time::{Instant, Now};
 
 use super::Daemon;
 use super::certificates::Counts;
 
-/// Certificates are counted anew after this time at the earliest: it takes a look at every one.
+/// Certificates are counted again after this time at the earliest: it takes a look at every one.
 const COUNT_PAUSE: Duration = Duration::from_secs(1);
 
 /// So many orders at once are worth a line that shows how far they are.
@@ -118,7 +118,7 @@ fn line(counts: &Counts) -> String {
     line
 }
 
-/// Whether an input can change nothing of how the daemon stands: strangers send as much as they like,
+/// Whether an input can change nothing of how the daemon stands: clients send as much as they like,
 /// and counting certificates costs more than they do.
 pub(super) fn is_of_a_stranger(input: &Input<'_>) -> bool {
     matches!(

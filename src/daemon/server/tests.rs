@@ -16,11 +16,11 @@ const PING: &str = "/.well-known/acme-challenge/ping";
 
 struct Case {
     bench: Bench,
-    front: Front,
+    front: Server,
     lookup: Lookup,
     /// Whether answers about the daemon cost something.
     costly: bool,
-    door: Door,
+    door: ListenerKind,
     client: IpAddr,
 }
 
@@ -45,41 +45,41 @@ impl Case {
     fn new() -> Case {
         Case {
             bench: Bench::new(),
-            front: Front::default(),
+            front: Server::default(),
             lookup: Lookup::Nowhere,
             costly: false,
-            door: Door::Public,
+            door: ListenerKind::Public,
             client: [10, 0, 0, 1].into(),
         }
     }
 
     fn accept(&mut self, number: u64) {
-        self.front.accepted(&mut self.bench.turn(), conn(number), self.client, self.door);
+        self.front.accepted(&mut self.bench.cx(), conn(number), self.client, self.door);
     }
 
     fn receive(&mut self, number: u64, bytes: &[u8]) -> Vec<String> {
         let Case { bench, front, lookup, costly, .. } = self;
-        front.received(&mut bench.turn(), conn(number), bytes, &Parrot(*costly, *lookup));
+        front.received(&mut bench.cx(), conn(number), bytes, &Parrot(*costly, *lookup));
         self.outputs()
     }
 
     /// A file was looked for.
     fn looked_up(&mut self, number: u64, token: &str, found: Option<&str>) -> Vec<String> {
         let (found, parrot) = (found.map(String::from), Parrot(false, self.lookup));
-        self.front.looked_up(&mut self.bench.turn(), conn(number), token, found, &parrot);
+        self.front.looked_up(&mut self.bench.cx(), conn(number), token, found, &parrot);
         self.outputs()
     }
 
     /// The published tokens were listed.
     fn listed(&mut self, tokens: &[&str]) -> Vec<String> {
         let tokens = tokens.iter().map(ToString::to_string).collect();
-        self.front.listed(&mut self.bench.turn(), tokens, &Parrot(false, self.lookup));
+        self.front.listed(&mut self.bench.cx(), tokens, &Parrot(false, self.lookup));
         self.outputs()
     }
 
     fn pass(&mut self, seconds: u64) -> Vec<String> {
         self.bench.pass(Duration::from_secs(seconds));
-        self.front.handle_timeout(&mut self.bench.turn());
+        self.front.handle_timeout(&mut self.bench.cx());
         self.outputs()
     }
 
@@ -201,7 +201,7 @@ fn who_says_no_more_gets_what_was_asked_and_is_closed() {
     assert_eq!(case.outputs(), Vec::<String>::new(), "its answer is still to come");
     assert_eq!(case.looked_up(0, "other", Some("print")), ["200 print", "Measure(Accepted(0))"]);
     let parrot = Parrot(false, Lookup::Nowhere);
-    case.front.measured(&mut case.bench.turn(), conn(0), Usage::default(), &parrot);
+    case.front.measured(&mut case.bench.cx(), conn(0), Usage::default(), &parrot);
     assert_eq!(case.outputs()[1..], ["200 {\"message\": \"pong\"}", "close 0"]);
     assert!(!case.front.owns(conn(0)));
 
@@ -219,7 +219,7 @@ fn what_the_process_uses_is_measured_before_metrics_are_given() {
     assert_eq!(case.receive(0, &both), ["Measure(Accepted(0))"]);
     let usage = Usage { descriptors: Some(7), ..Usage::default() };
     let parrot = Parrot(false, Lookup::Nowhere);
-    case.front.measured(&mut case.bench.turn(), conn(0), usage, &parrot);
+    case.front.measured(&mut case.bench.cx(), conn(0), usage, &parrot);
     let answers = case.outputs();
     assert!(answers[0].contains("Metrics(Usage") && answers[0].contains("Some(7)"), "{answers:?}");
     assert_eq!(answers[1], "200 Json 0");
@@ -229,7 +229,7 @@ fn what_the_process_uses_is_measured_before_metrics_are_given() {
 
 #[test]
 fn the_public_listener_serves_no_report_where_the_operator_has_another() {
-    let front = Front::new(true);
+    let front = Server::new(true);
     let mut case = Case { front, ..Case::new() };
     case.accept(0);
     for path in ["/", "/metrics", "/status.json"] {
@@ -237,7 +237,7 @@ fn the_public_listener_serves_no_report_where_the_operator_has_another() {
     }
     assert_eq!(case.receive(0, &request("/health")), ["200 Health { status_only: true } 0"]);
     assert_eq!(case.receive(0, &request(PING)), ["200 {\"message\": \"pong\"}"]);
-    case.door = Door::Admin;
+    case.door = ListenerKind::Admin;
     case.accept(1);
     assert_eq!(case.receive(1, &request("/")), ["200 Page(\"\") 0"]);
     assert_eq!(case.receive(1, &request("/health")), ["200 Health { status_only: false } 0"]);
@@ -265,7 +265,7 @@ fn the_public_listener_serves_no_report_by_way_of_a_proxy() {
     }
     assert_eq!(case.receive(0, &request("/")), ["200 Page(\"\") 4"]);
     // For scrapes through a proxy there is the admin listener.
-    case.door = Door::Admin;
+    case.door = ListenerKind::Admin;
     case.accept(1);
     let by_proxy = |path: &str| forwarded("GET", path, "X-Forwarded-For: 10.0.0.1");
     assert_eq!(case.receive(1, &by_proxy("/")), ["200 Page(\"\") 4"]);
@@ -380,7 +380,7 @@ fn who_waits_for_a_file_is_of_use() {
 fn where_descriptors_are_short_the_oldest_eighth_goes_and_two_lines_say_so() {
     let mut case = Case::new();
     let exhausted = |case: &mut Case| {
-        case.front.exhausted(&mut case.bench.turn(), "Too many open files");
+        case.front.exhausted(&mut case.bench.cx(), "Too many open files");
         case.outputs().len()
     };
     assert_eq!(exhausted(&mut case), 0, "nobody is there");

@@ -20,12 +20,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::challenge::{Answer, Responder, is_for_a_ca, not_found, refusal, served};
+use crate::context::Context;
 use crate::flat::{FlatMap, FlatSet};
 use crate::http::{ServerConnection, ServerEvent, ServerRequest, ServerResponse};
 use crate::log::{Record, message};
-use crate::seam::{ACCEPTED_MAX, ConnId, Door, Load, Output, Usage};
+use crate::machine::{ACCEPTED_MAX, ConnId, ListenerKind, Load, Output, Usage};
 use crate::time::Instant;
-use crate::turn::Turn;
 
 mod endpoint;
 mod limiter;
@@ -56,7 +56,7 @@ pub struct ChallengeCounts {
 
 /// The listener's side of the daemon.
 #[derive(Debug, Default)]
-pub struct Front {
+pub struct Server {
     /// What is answered.
     pub responder: Responder,
     /// There is a listener for the operator: the public one answers challenges and the status alone.
@@ -101,7 +101,7 @@ pub enum Lookup {
 #[derive(Debug)]
 struct Connection {
     codec: ServerConnection,
-    door: Door,
+    door: ListenerKind,
     /// The address of the peer.
     client: IpAddr,
     /// When it is closed.
@@ -128,18 +128,24 @@ struct Shortage {
     closed: usize,
 }
 
-impl Front {
+impl Server {
     /// One without connections; whether there is a listener for the operator.
-    pub fn new(has_admin: bool) -> Front {
-        Front { has_admin, ..Front::default() }
+    pub fn new(has_admin: bool) -> Server {
+        Server { has_admin, ..Server::default() }
     }
 
     /// Takes in a new connection.
-    pub fn accepted(&mut self, turn: &mut Turn<'_>, conn: ConnId, client: IpAddr, door: Door) {
+    pub fn accepted(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: ConnId,
+        client: IpAddr,
+        door: ListenerKind,
+    ) {
         if self.connections.len() >= ACCEPTED_MAX {
             self.evict();
         }
-        let deadline = turn.now.mono + HEAD_PATIENCE;
+        let deadline = cx.now.mono + HEAD_PATIENCE;
         self.looks.insert((deadline, conn));
         let codec = ServerConnection::new();
         self.used += 1;
@@ -159,15 +165,15 @@ impl Front {
     }
 
     /// The system has no descriptors left for more connections; `detail` are its words.
-    pub fn exhausted(&mut self, turn: &mut Turn<'_>, detail: &str) {
+    pub fn exhausted(&mut self, cx: &mut Context<'_>, detail: &str) {
         let goers = (self.connections.len() / SHED_SHARE).max(1).min(self.connections.len());
         for _ in 0..goers {
             self.evict();
         }
-        let over = turn.now.mono + SHORTAGE_OVER;
+        let over = cx.now.mono + SHORTAGE_OVER;
         if self.shortage.is_none() {
             let line = Record::warn("listen", message::FEW_DESCRIPTORS);
-            turn.log(line.with("error", detail).with("connections", self.connections.len()));
+            cx.log(line.with("error", detail).with("connections", self.connections.len()));
         }
         let closed = self.shortage.take().map_or(0, |shortage| shortage.closed) + goers;
         self.shortage = Some(Shortage { over, closed });
@@ -190,7 +196,7 @@ impl Front {
     /// Takes in a peer's bytes.
     pub fn received(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         conn: ConnId,
         bytes: &[u8],
         reports: &dyn Reports,
@@ -198,9 +204,9 @@ impl Front {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         connection.listings = self.listing.requested();
         connection.codec.receive(bytes);
-        self.answer_all(turn, conn, reports);
+        self.answer_all(cx, conn, reports);
         // The first bytes of a further request start its time; more of them do not prolong it.
-        let hasty = turn.now.mono + HEAD_PATIENCE;
+        let hasty = cx.now.mono + HEAD_PATIENCE;
         if let Some(connection) = self.connections.get_mut(&conn)
             && connection.codec.is_mid_request()
             && connection.deadline > hasty
@@ -215,7 +221,7 @@ impl Front {
     /// Takes in what a file lookup found.
     pub fn looked_up(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         conn: ConnId,
         token: &str,
         key_authorization: Option<String>,
@@ -233,12 +239,12 @@ impl Front {
             None => not_found(),
         };
         self.count(response.status);
-        self.respond(turn, conn, &response);
-        self.answer_all(turn, conn, reports);
+        self.respond(cx, conn, &response);
+        self.answer_all(cx, conn, reports);
     }
 
     /// Takes in the tokens that are published, by whichever instance.
-    pub fn listed(&mut self, turn: &mut Turn<'_>, tokens: Vec<String>, reports: &dyn Reports) {
+    pub fn listed(&mut self, cx: &mut Context<'_>, tokens: Vec<String>, reports: &dyn Reports) {
         self.listing.loaded(tokens);
         let waiting = self.connections.iter_mut();
         let waiting: Vec<(ConnId, String)> =
@@ -247,16 +253,16 @@ impl Front {
             if let Some(connection) = self.connections.get_mut(&conn) {
                 connection.asking = false;
             }
-            if let Some(response) = self.look_up(turn, conn, token) {
-                self.respond(turn, conn, &response);
-                self.answer_all(turn, conn, reports);
+            if let Some(response) = self.look_up(cx, conn, token) {
+                self.respond(cx, conn, &response);
+                self.answer_all(cx, conn, reports);
             }
         }
     }
 
     /// The answer for a token that another instance may have published; `None` when something has to be
     /// read for it first.
-    fn look_up(&mut self, turn: &Turn<'_>, conn: ConnId, token: String) -> Option<ServerResponse> {
+    fn look_up(&mut self, cx: &Context<'_>, conn: ConnId, token: String) -> Option<ServerResponse> {
         let connection = self.connections.get_mut(&conn)?;
         match self.listing.find(&token, connection.listings) {
             Known::Missing => {
@@ -267,7 +273,7 @@ impl Front {
             Known::Nothing => {
                 connection.asking = true;
                 connection.token = Some(token);
-                self.list(turn.now.mono);
+                self.list(cx.now.mono);
             }
         }
         None
@@ -280,7 +286,7 @@ impl Front {
         }
     }
 
-    fn answer_all(&mut self, turn: &mut Turn<'_>, conn: ConnId, reports: &dyn Reports) {
+    fn answer_all(&mut self, cx: &mut Context<'_>, conn: ConnId, reports: &dyn Reports) {
         while let Some(connection) = self.connections.get_mut(&conn) {
             match connection.codec.poll() {
                 None if connection.finished && !connection.asking => return self.close(conn, true),
@@ -292,8 +298,8 @@ impl Front {
                 Some(ServerEvent::Request(request)) => {
                     self.used += 1;
                     connection.used = self.used;
-                    match self.answer(turn, conn, &request, reports) {
-                        Some(response) => self.respond(turn, conn, &response),
+                    match self.answer(cx, conn, &request, reports) {
+                        Some(response) => self.respond(cx, conn, &response),
                         None => return,
                     }
                 }
@@ -304,7 +310,7 @@ impl Front {
     /// The answer to a request; `None` when a file has to be read for it first.
     fn answer(
         &mut self,
-        turn: &Turn<'_>,
+        cx: &Context<'_>,
         conn: ConnId,
         request: &ServerRequest,
         reports: &dyn Reports,
@@ -316,7 +322,7 @@ impl Front {
                 }
                 Some(response)
             }
-            Answer::Elsewhere => self.report(turn, conn, request, reports),
+            Answer::Elsewhere => self.report(cx, conn, request, reports),
             Answer::Unknown(token) => match reports.lookup(&token) {
                 Lookup::Nowhere => {
                     self.count(404);
@@ -326,7 +332,7 @@ impl Front {
                     self.ask(conn, Output::Load(Load::Challenge(conn, token)));
                     None
                 }
-                Lookup::Shared => self.look_up(turn, conn, token),
+                Lookup::Shared => self.look_up(cx, conn, token),
             },
         }
     }
@@ -334,14 +340,14 @@ impl Front {
     /// The answer to a question about the daemon.
     fn report(
         &mut self,
-        turn: &Turn<'_>,
+        cx: &Context<'_>,
         conn: ConnId,
         request: &ServerRequest,
         reports: &dyn Reports,
     ) -> Option<ServerResponse> {
         let connection = self.connections.get(&conn)?;
         let is_restricted =
-            connection.door == Door::Public && (self.has_admin || request.is_forwarded());
+            connection.door == ListenerKind::Public && (self.has_admin || request.is_forwarded());
         let is_served = |endpoint: &Endpoint| *endpoint == Endpoint::Health || !is_restricted;
         let Some(endpoint) = Endpoint::of(request.path()).filter(is_served) else {
             return Some(not_found());
@@ -355,7 +361,7 @@ impl Front {
             Endpoint::Json => ReportRequest::Json,
             Endpoint::Page => ReportRequest::Page(request.query().to_string()),
         };
-        let (now, client) = (turn.now.mono, connection.client);
+        let (now, client) = (cx.now.mono, connection.client);
         let answers_max = reports.answers_max(&report);
         if answers_max.is_some_and(|max| !self.limiter.take(now, endpoint, client, max)) {
             let busy = ServerResponse::of_status(503);
@@ -371,7 +377,7 @@ impl Front {
     /// Takes in what the process uses.
     pub fn measured(
         &mut self,
-        turn: &mut Turn<'_>,
+        cx: &mut Context<'_>,
         conn: ConnId,
         usage: Usage,
         reports: &dyn Reports,
@@ -381,8 +387,8 @@ impl Front {
             return;
         }
         let response = reports.answer(&ReportRequest::Metrics(usage), self.counts);
-        self.respond(turn, conn, &response);
-        self.answer_all(turn, conn, reports);
+        self.respond(cx, conn, &response);
+        self.answer_all(cx, conn, reports);
     }
 
     /// Asks for something that the request at the head of the queue is answered with.
@@ -393,10 +399,10 @@ impl Front {
         self.outputs.push(question);
     }
 
-    fn respond(&mut self, turn: &mut Turn<'_>, conn: ConnId, response: &ServerResponse) {
+    fn respond(&mut self, cx: &mut Context<'_>, conn: ConnId, response: &ServerResponse) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         connection.codec.respond(response);
-        connection.deadline = turn.now.mono + IDLE_PATIENCE;
+        connection.deadline = cx.now.mono + IDLE_PATIENCE;
     }
 
     fn look_at(&mut self, conn: ConnId, at: Instant) {
@@ -436,8 +442,8 @@ impl Front {
     }
 
     /// Closes what took too long.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.mono;
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.mono;
         while let Some(look) = self.looks.first().copied().filter(|(at, _)| *at <= now) {
             self.looks.remove(&look);
             let (_, conn) = look;
@@ -447,9 +453,9 @@ impl Front {
             }
         }
         self.list(now);
-        if let Some(shortage) = self.shortage.take_if(|shortage| shortage.over <= turn.now.mono) {
+        if let Some(shortage) = self.shortage.take_if(|shortage| shortage.over <= cx.now.mono) {
             let line = Record::info("listen", "there are descriptors enough again");
-            turn.log(line.with("closed", shortage.closed));
+            cx.log(line.with("closed", shortage.closed));
         }
     }
 

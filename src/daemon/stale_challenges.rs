@@ -15,16 +15,16 @@ const LEFT_OVERS_TIME: Duration = ORDER_DEADLINE;
 
 /// The tokens.
 #[derive(Debug, Default)]
-pub(super) struct LeftOvers {
+pub(super) struct StaleChallenges {
     tokens: BTreeSet<String>,
     since: Option<Instant>,
 }
 
-impl LeftOvers {
+impl StaleChallenges {
     /// These were found.
-    pub(super) fn found(now: Instant, tokens: &[String]) -> LeftOvers {
+    pub(super) fn found(now: Instant, tokens: &[String]) -> StaleChallenges {
         let tokens: BTreeSet<String> = tokens.iter().cloned().collect();
-        LeftOvers { since: (!tokens.is_empty()).then_some(now), tokens }
+        StaleChallenges { since: (!tokens.is_empty()).then_some(now), tokens }
     }
 
     /// Whether it is one of them.
@@ -70,8 +70,8 @@ mod tests {
 
     const START: Instant = Instant::START;
 
-    fn some() -> LeftOvers {
-        LeftOvers::found(START, &["a".to_string(), "b".to_string()])
+    fn some() -> StaleChallenges {
+        StaleChallenges::found(START, &["a".to_string(), "b".to_string()])
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn there_may_be_none() {
-        let mut left = LeftOvers::found(START, &[]);
+        let mut left = StaleChallenges::found(START, &[]);
         assert!(left.is_empty() && left.poll_timeout(START).is_none());
         assert!(left.take_needless(START, || true).is_empty());
     }

@@ -1,7 +1,7 @@
-//! The seam between the daemon, which decides, and the loop, which acts: [`Input`] is what
+//! The interface between the daemon, which decides, and the loop, which acts: [`Input`] is what
 //! happened, [`Output`] is what to do. Data only; neither side's workings show here.
 //!
-//! The rules of the seam:
+//! The rules of the state-machine interface:
 //! - Outputs are carried out in their order, before anything else is told to the daemon: what is
 //!   stored before a byte is sent is on the disk when the byte leaves.
 //! - Every [`Output::Store`], [`Output::Load`], [`Output::Connect`] and [`Output::Secure`] is answered
@@ -25,7 +25,7 @@ use crate::url::Host;
 /// The machine keeps no more accepted connections than this at once.
 pub const ACCEPTED_MAX: usize = 512;
 
-/// Whoever sits above the seam: the daemon, or a test's own machine.
+/// Whoever sits above the interface: the daemon, or a test's own machine.
 pub trait Machine {
     /// Takes in what happened. Never blocks, never panics on a peer's bytes.
     fn handle_input(&mut self, now: Now, input: Input<'_>, keys: &mut dyn Keys);
@@ -62,7 +62,7 @@ pub enum Input<'a> {
     /// The instant of the last [`Output::Wait`] has come. It may come early or twice.
     Timeout,
     /// A peer connected to one of the listeners.
-    Accepted(ConnId, SocketAddr, Door),
+    Accepted(ConnId, SocketAddr, ListenerKind),
     /// There are no descriptors for more connections of the listener: those that matter least have to
     /// go. The text says what ran out. It may come again and again.
     Exhausted(String),
@@ -97,7 +97,7 @@ pub enum Input<'a> {
 
 /// Which listener a peer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Door {
+pub enum ListenerKind {
     /// `--listen`: anybody.
     Public,
     /// `--admin-listen`: the operator.
@@ -177,7 +177,7 @@ pub enum Output {
     Say(String),
     /// Everything is done: the loop flushes and the process ends with this status.
     Exit(u8),
-    /// Always the last of a turn: nothing more to do until something happens, or until this
+    /// Always the last of an iteration: nothing more to do until something happens, or until this
     /// instant at the latest.
     Wait(Option<Instant>),
 }
@@ -279,7 +279,7 @@ pub enum Change {
     },
     /// Shows in `lock` that this instance lives, by another line than before. It need not survive a
     /// crash, which frees the lock anyway.
-    Beat,
+    Heartbeat,
     /// Puts a new `lock`, held by this instance, in the place of the one whose line is this; fails with
     /// [`StoreErrorKind::Locked`] when it has another line by now. [`Load::Storage`] tells afterwards
     /// who has it, as two instances may do this at once.
@@ -294,7 +294,7 @@ pub enum Change {
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Takes the lock, or shows that it is still held, as a [`Change::Beat`] does; makes the
+    /// Takes the lock, or shows that it is still held, as a [`Change::Heartbeat`] does; makes the
     /// directories, removes left-over temporary files, lists what there is.
     Storage,
     /// `certs/NAME.pem`.
@@ -407,7 +407,7 @@ pub enum StoreErrorKind {
     /// none.
     Locked,
     /// Nobody holds `lock` as far as this machine knows, but the line there, which is the detail, was
-    /// written on another one, or before this one was started anew.
+    /// written on another one, or before this one was restarted.
     Leased,
     /// `lock` is not this instance's (any more): another one has taken it over.
     Lost,

@@ -1,12 +1,12 @@
-//! What every machine is handed for one turn: the time, the door to chance and keys, and the log.
+//! What every machine is handed for one input: the time, the door to chance and keys, and the log.
 
 use crate::keys::Keys;
 use crate::log::Record;
 use crate::time::Now;
 
-/// One turn of the daemon. Machines take it as `turn: &mut Turn<'_>` and keep nothing of it.
-pub struct Turn<'a> {
-    /// Read once, before the turn.
+/// One input of the daemon. Machines take it as `cx: &mut Context<'_>` and keep nothing of it.
+pub struct Context<'a> {
+    /// Read once, before the input is handled.
     pub now: Now,
     /// Randomness and private keys.
     pub keys: &'a mut dyn Keys,
@@ -14,7 +14,7 @@ pub struct Turn<'a> {
     pub log: &'a mut Vec<Record>,
 }
 
-impl Turn<'_> {
+impl Context<'_> {
     /// Says something to the operator.
     pub fn log(&mut self, record: Record) {
         self.log.push(record);

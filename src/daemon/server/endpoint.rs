@@ -1,6 +1,6 @@
 //! The reports that the listener offers: their paths, and what a request for one asks. Data only.
 
-use crate::seam::Usage;
+use crate::machine::Usage;
 
 /// What can be asked at a path of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,30 +9,30 @@ fn error(kind: StoreErrorKind) -> StoreError {
     StoreError { kind, path: "lock".into(), detail: "of a test".into() }
 }
 
-/// A storekeeper that was asked to start, and asked for the storage.
-fn started() -> (Bench, Storekeeper) {
-    let mut keeper = Storekeeper::default();
+/// A storage manager that was asked to start, and asked for the storage.
+fn started() -> (Bench, StorageManager) {
+    let mut keeper = StorageManager::default();
     keeper.start(Instant::START);
     assert!(asks(&mut keeper));
     (Bench::new(), keeper)
 }
 
-fn asks(keeper: &mut Storekeeper) -> bool {
+fn asks(keeper: &mut StorageManager) -> bool {
     matches!(keeper.poll_output(), Some(Output::Load(Load::Storage)))
 }
 
 /// Sleeps until it asks for the storage again; how long that took.
-fn sleep(bench: &mut Bench, keeper: &mut Storekeeper) -> Duration {
+fn sleep(bench: &mut Bench, keeper: &mut StorageManager) -> Duration {
     let at = keeper.poll_timeout().expect("it tries again");
     let pause = at.since(bench.now.mono);
     bench.pass(pause);
-    keeper.handle_timeout(&mut bench.turn());
+    keeper.handle_timeout(&mut bench.cx());
     assert!(asks(keeper));
     pause
 }
 
-fn open(bench: &mut Bench, keeper: &mut Storekeeper) -> Option<bool> {
-    keeper.opened(&mut bench.turn(), Ok(Inventory::default())).map(|opened| opened.activated)
+fn open(bench: &mut Bench, keeper: &mut StorageManager) -> Option<bool> {
+    keeper.opened(&mut bench.cx(), Ok(Inventory::default())).map(|opened| opened.activated)
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_refusal_is_tried_again_with_growing_pauses() {
     let mut pauses = Vec::new();
     for _ in 0..8 {
         let refused = Err(error(StoreErrorKind::NotWritable));
-        assert!(keeper.opened(&mut bench.turn(), refused).is_none());
+        assert!(keeper.opened(&mut bench.cx(), refused).is_none());
         assert!(keeper.write_trouble().is_some() && !keeper.is_active());
         pauses.push(sleep(&mut bench, &mut keeper));
         assert!(keeper.write_trouble().is_some(), "it is not forgotten while it is tried again");
@@ -73,7 +73,7 @@ fn standing_by_is_no_trouble_and_is_said_once() {
 }
 
 /// What is asked for next: the one change of the lock.
-fn lock_change(keeper: &mut Storekeeper) -> Option<(WriteId, String)> {
+fn lock_change(keeper: &mut StorageManager) -> Option<(WriteId, String)> {
     match keeper.poll_output()? {
         Output::Store { write, change } => Some((write, format!("{change:?}"))),
         other => panic!("{other:?}"),
@@ -81,16 +81,16 @@ fn lock_change(keeper: &mut Storekeeper) -> Option<(WriteId, String)> {
 }
 
 /// A standby that sees this line once.
-fn sees(bench: &mut Bench, keeper: &mut Storekeeper, kind: StoreErrorKind, line: &str) {
+fn sees(bench: &mut Bench, keeper: &mut StorageManager, kind: StoreErrorKind, line: &str) {
     let trouble = StoreError { kind, path: "lock".into(), detail: line.into() };
-    assert!(keeper.opened(&mut bench.turn(), Err(trouble)).is_none());
+    assert!(keeper.opened(&mut bench.cx(), Err(trouble)).is_none());
 }
 
 /// An active instance with a lease.
-fn leased() -> (Bench, Storekeeper) {
+fn leased() -> (Bench, StorageManager) {
     let (mut bench, mut keeper) = started();
     let inventory = Inventory { leased: true, ..Inventory::default() };
-    assert!(keeper.opened(&mut bench.turn(), Ok(inventory)).is_some_and(|it| it.activated));
+    assert!(keeper.opened(&mut bench.cx(), Ok(inventory)).is_some_and(|it| it.activated));
     (bench, keeper)
 }
 
@@ -112,10 +112,10 @@ fn who_shows_no_beat_for_a_lease_is_taken_over_from() {
         };
         assert_eq!(bench.now.mono.since(begin), LEASE);
         assert!(keeper.poll_timeout().is_none(), "nothing before the answer");
-        keeper.stored(&mut bench.turn(), write, &Ok(()));
+        keeper.stored(&mut bench.cx(), write, &Ok(()));
         assert_eq!(bench.logged(message::TOOK_OVER), 1);
         assert!(!keeper.is_active(), "not before whoever took it too has found out");
-        assert_eq!(sleep(&mut bench, &mut keeper), SETTLING);
+        assert_eq!(sleep(&mut bench, &mut keeper), TAKEOVER_GRACE);
         assert_eq!(open(&mut bench, &mut keeper), Some(true));
         assert_eq!(bench.logged(message::STORAGE_RECOVERED), 0, "there was no trouble");
     }
@@ -146,11 +146,11 @@ fn of_two_that_take_over_the_one_that_was_not_last_stands_by() {
     let (mut bench, mut keeper) = started();
     sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "one 7 boot");
     bench.pass(LEASE);
-    keeper.handle_timeout(&mut bench.turn());
+    keeper.handle_timeout(&mut bench.cx());
     assert!(asks(&mut keeper));
     sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "one 7 boot");
     let (write, _) = lock_change(&mut keeper).expect("a take-over");
-    keeper.stored(&mut bench.turn(), write, &Ok(()));
+    keeper.stored(&mut bench.cx(), write, &Ok(()));
     sleep(&mut bench, &mut keeper);
     sees(&mut bench, &mut keeper, StoreErrorKind::Lost, "another has it");
     assert_eq!(sleep(&mut bench, &mut keeper), Duration::ZERO);
@@ -159,11 +159,11 @@ fn of_two_that_take_over_the_one_that_was_not_last_stands_by() {
     // One that finds another line than the one that it saw has lost the race before it ran.
     sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "other 1 boot");
     bench.pass(LEASE);
-    keeper.handle_timeout(&mut bench.turn());
+    keeper.handle_timeout(&mut bench.cx());
     assert!(asks(&mut keeper));
     sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "other 1 boot");
     let (write, _) = lock_change(&mut keeper).expect("a take-over");
-    keeper.stored(&mut bench.turn(), write, &Err(error(StoreErrorKind::Locked)));
+    keeper.stored(&mut bench.cx(), write, &Err(error(StoreErrorKind::Locked)));
     assert_eq!(sleep(&mut bench, &mut keeper), STANDBY_PAUSE);
 }
 
@@ -175,20 +175,20 @@ fn the_holder_beats_and_lapses_when_it_cannot() {
         assert_eq!(at.since(bench.now.mono), BEAT);
         bench.pass(BEAT);
         assert!(!keeper.has_lapsed(bench.now.mono));
-        keeper.handle_timeout(&mut bench.turn());
+        keeper.handle_timeout(&mut bench.cx());
         let (write, change) = lock_change(&mut keeper).expect("a beat");
-        assert_eq!(change, "Beat");
-        keeper.stored(&mut bench.turn(), write, &Ok(()));
+        assert_eq!(change, "Heartbeat");
+        keeper.stored(&mut bench.cx(), write, &Ok(()));
     }
     bench.pass(HOLD);
     assert!(!keeper.has_lapsed(bench.now.mono));
     bench.pass(Duration::from_nanos(1));
     assert!(keeper.has_lapsed(bench.now.mono), "frozen");
     // An answer that comes late entitles to no more than one that came in time.
-    keeper.handle_timeout(&mut bench.turn());
+    keeper.handle_timeout(&mut bench.cx());
     let (write, _) = lock_change(&mut keeper).expect("a beat");
     bench.pass(HOLD + BEAT);
-    keeper.stored(&mut bench.turn(), write, &Ok(()));
+    keeper.stored(&mut bench.cx(), write, &Ok(()));
     assert!(keeper.has_lapsed(bench.now.mono));
 }
 
@@ -197,14 +197,14 @@ fn a_disk_that_takes_no_beat_is_no_lost_lease() {
     let (mut bench, mut keeper) = leased();
     for _ in 0..10 {
         bench.pass(BEAT);
-        keeper.handle_timeout(&mut bench.turn());
+        keeper.handle_timeout(&mut bench.cx());
         let mut steps = crate::testing::Steps::default();
         while let Some(output) = keeper.poll_output() {
             steps.count();
             if let Output::Store { write, .. } = output {
                 let full = Err(error(StoreErrorKind::Full));
-                assert!(!keeper.is_deposed_by(&full));
-                keeper.stored(&mut bench.turn(), write, &full);
+                assert!(!keeper.loses_lease_to(&full));
+                keeper.stored(&mut bench.cx(), write, &full);
             }
         }
         assert!(!keeper.has_lapsed(bench.now.mono) && keeper.write_trouble().is_some());
@@ -217,10 +217,10 @@ fn who_steps_down_begins_again_and_is_answered_nothing_of_before() {
     keeper.store(Purpose::State(1), Change::State(Vec::new()));
     let (write, _) = lock_change(&mut keeper).expect("a write");
     let lost: Result<(), _> = Err(error(StoreErrorKind::Lost));
-    assert!(keeper.is_deposed_by(&lost) && keeper.awaits(write));
-    keeper.step_down(bench.now.mono);
-    assert!(!keeper.is_active() && !keeper.awaits(write) && !keeper.is_deposed_by(&lost));
-    assert_eq!(keeper.stored(&mut bench.turn(), write, &Ok(())), None);
+    assert!(keeper.loses_lease_to(&lost) && keeper.awaits(write));
+    keeper.demote(bench.now.mono);
+    assert!(!keeper.is_active() && !keeper.awaits(write) && !keeper.loses_lease_to(&lost));
+    assert_eq!(keeper.stored(&mut bench.cx(), write, &Ok(())), None);
     assert_eq!(lock_change(&mut keeper).map(|(_, change)| change), Some("Release".into()));
     assert!(asks(&mut keeper));
     sees(&mut bench, &mut keeper, StoreErrorKind::Locked, "other 1 boot");
@@ -232,9 +232,9 @@ fn what_was_on_its_way_when_it_stepped_down_opens_nothing() {
     let (mut bench, mut keeper) = leased();
     keeper.store(Purpose::State(1), Change::State(Vec::new()));
     let (write, _) = lock_change(&mut keeper).expect("a write");
-    keeper.stored(&mut bench.turn(), write, &Err(error(StoreErrorKind::Full)));
+    keeper.stored(&mut bench.cx(), write, &Err(error(StoreErrorKind::Full)));
     sleep(&mut bench, &mut keeper);
-    keeper.step_down(bench.now.mono);
+    keeper.demote(bench.now.mono);
     assert_eq!(open(&mut bench, &mut keeper), None, "the answer to what was asked before");
     assert_eq!(open(&mut bench, &mut keeper), Some(true));
 }
@@ -244,9 +244,9 @@ fn an_answer_that_took_too_long_is_asked_for_again() {
     let (mut bench, mut keeper) = started();
     bench.pass(HOLD + BEAT);
     let inventory = || Ok(Inventory { leased: true, ..Inventory::default() });
-    assert!(keeper.opened(&mut bench.turn(), inventory()).is_none());
+    assert!(keeper.opened(&mut bench.cx(), inventory()).is_none());
     assert!(asks(&mut keeper) && !keeper.is_active());
-    assert!(keeper.opened(&mut bench.turn(), inventory()).is_some_and(|it| it.activated));
+    assert!(keeper.opened(&mut bench.cx(), inventory()).is_some_and(|it| it.activated));
 }
 
 #[test]
@@ -255,11 +255,11 @@ fn a_write_that_fails_makes_it_doubtful_until_it_opens_again() {
     open(&mut bench, &mut keeper);
     keeper.store(Purpose::State(1), Change::State(Vec::new()));
     let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
-    let purpose = keeper.stored(&mut bench.turn(), write, &Err(error(StoreErrorKind::Full)));
+    let purpose = keeper.stored(&mut bench.cx(), write, &Err(error(StoreErrorKind::Full)));
     assert_eq!(purpose, Some(Purpose::State(1)));
     assert!(keeper.is_active() && keeper.write_trouble().is_some());
     sleep(&mut bench, &mut keeper);
-    keeper.opened(&mut bench.turn(), Err(error(StoreErrorKind::Full)));
+    keeper.opened(&mut bench.cx(), Err(error(StoreErrorKind::Full)));
     assert!(keeper.is_active(), "the lock is still held");
     sleep(&mut bench, &mut keeper);
     assert_eq!(open(&mut bench, &mut keeper), Some(false), "not activated a second time");
@@ -272,15 +272,15 @@ fn a_refusal_of_one_file_is_no_trouble_of_the_disk() {
     open(&mut bench, &mut keeper);
     keeper.store(Purpose::AccountKey, Change::AccountKey(crate::secret::Secret::new("x".into())));
     let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
-    let purpose = keeper.stored(&mut bench.turn(), write, &Err(error(StoreErrorKind::Exists)));
+    let purpose = keeper.stored(&mut bench.cx(), write, &Err(error(StoreErrorKind::Exists)));
     assert_eq!(purpose, Some(Purpose::AccountKey));
     for kind in [StoreErrorKind::File, StoreErrorKind::NotAFile, StoreErrorKind::Missing] {
         keeper.store(Purpose::ArchiveState, Change::ArchiveState);
         let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
-        keeper.stored(&mut bench.turn(), write, &Err(error(kind)));
+        keeper.stored(&mut bench.cx(), write, &Err(error(kind)));
     }
     assert!(keeper.write_trouble().is_none() && keeper.failure().is_none());
-    let again = keeper.stored(&mut bench.turn(), write, &Ok(()));
+    let again = keeper.stored(&mut bench.cx(), write, &Ok(()));
     assert_eq!(again, None, "an answer comes once");
 }
 
@@ -295,17 +295,17 @@ fn what_keeps_it_shut_is_a_failure_of_the_storage_unless_it_is_about_one_file() 
     for (kind, path, is_failure) in cases {
         let (mut bench, mut keeper) = started();
         let trouble = StoreError { path: path.into(), ..error(kind) };
-        keeper.opened(&mut bench.turn(), Err(trouble));
+        keeper.opened(&mut bench.cx(), Err(trouble));
         assert!(keeper.write_trouble().is_some());
         assert_eq!(keeper.failure().is_some(), is_failure, "{kind:?} {path}");
     }
 }
 
 /// Asks for a write, which fails of this.
-fn write_fails(bench: &mut Bench, keeper: &mut Storekeeper, kind: StoreErrorKind) {
+fn write_fails(bench: &mut Bench, keeper: &mut StorageManager, kind: StoreErrorKind) {
     keeper.store(Purpose::State(1), Change::State(Vec::new()));
     let Some(Output::Store { write, .. }) = keeper.poll_output() else { panic!("a write") };
-    keeper.stored(&mut bench.turn(), write, &Err(error(kind)));
+    keeper.stored(&mut bench.cx(), write, &Err(error(kind)));
 }
 
 #[test]
@@ -329,9 +329,9 @@ fn each_trouble_is_logged_before_the_storage_is_usable_again() {
 #[test]
 fn what_a_file_system_lacks_is_a_warning_once() {
     let (mut bench, mut keeper) = started();
-    let opened = |bench: &mut Bench, keeper: &mut Storekeeper, missing| {
+    let opened = |bench: &mut Bench, keeper: &mut StorageManager, missing| {
         let inventory = Inventory { missing, ..Inventory::default() };
-        keeper.opened(&mut bench.turn(), Ok(inventory)).expect("it is open");
+        keeper.opened(&mut bench.cx(), Ok(inventory)).expect("it is open");
     };
     let logged = |bench: &Bench| {
         [message::NO_MODES, message::NO_LOCKS, message::NO_FLUSHES].map(|line| bench.logged(line))
@@ -358,7 +358,7 @@ fn a_lock_without_the_systems_help_is_used_a_while_after_it_was_written() {
     sees(&mut bench, &mut keeper, StoreErrorKind::Unsettled, "ours 1 no-system-lock");
     assert!(!keeper.is_active() && !keeper.is_anothers() && keeper.write_trouble().is_none());
     assert!(keeper.failure().is_none());
-    assert_eq!(sleep(&mut bench, &mut keeper), SETTLING);
+    assert_eq!(sleep(&mut bench, &mut keeper), TAKEOVER_GRACE);
     assert_eq!(open(&mut bench, &mut keeper), Some(true));
     // Another instance wrote it, too.
     let (mut bench, mut keeper) = started();

@@ -21,7 +21,7 @@ const FAILED_PAUSE: Duration = Duration::from_secs(10);
 
 /// The state of `state.json`, compared with what it should be.
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(super) struct StateJournal {
     /// When it is to be written, if it may be then; nothing when it is as it should be.
     due: Option<Instant>,
     /// Writes that are on their way.
@@ -34,7 +34,7 @@ pub(super) struct Journal {
     rested: Option<Instant>,
 }
 
-impl Journal {
+impl StateJournal {
     /// The memory has changed.
     pub(super) fn touch(&mut self, now: Instant, urgency: Urgency) {
         let at = match urgency {
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_is_waited_for_goes_at_once_and_the_rest_together() {
-        let mut journal = Journal::default();
+        let mut journal = StateJournal::default();
         let start = Instant::START;
         journal.touch(start, Urgency::Lazy);
         journal.touch(start + LAZY_PAUSE / 2, Urgency::Lazy);
@@ -102,21 +102,21 @@ mod tests {
         assert!(!journal.is_due(start + LAZY_PAUSE) && !journal.is_clean());
         assert!(!journal.is_due(start + LAZY_PAUSE * 2), "however long the first one takes");
         let mut bench = Bench::new();
-        journal.ended(start + LAZY_PAUSE * 2, bench.turn().keys, true);
+        journal.ended(start + LAZY_PAUSE * 2, bench.cx().keys, true);
         let later = start + LAZY_PAUSE * 2 + REST_MAX;
         assert!(journal.is_due(later));
         assert!(journal.begin(later) > first);
-        journal.ended(later, bench.turn().keys, true);
+        journal.ended(later, bench.cx().keys, true);
         assert!(journal.is_clean() && journal.poll_timeout().is_none());
     }
 
     #[test]
     fn urgent_writes_keep_their_distance() {
-        let (mut journal, start) = (Journal::default(), Instant::START);
+        let (mut journal, start) = (StateJournal::default(), Instant::START);
         journal.touch(start, Urgency::Now);
         assert!(journal.is_due(start), "the first one waits for nothing");
         journal.begin(start);
-        journal.ended(start, Bench::new().turn().keys, true);
+        journal.ended(start, Bench::new().cx().keys, true);
         journal.touch(start, Urgency::Now);
         assert_eq!(journal.poll_timeout(), Some(start + SPACING));
         journal.touch(start + SPACING * 3, Urgency::Now);
@@ -129,13 +129,13 @@ mod tests {
         let [short, long] = [Duration::from_millis(5), Duration::from_secs(60)];
         for (length, rest) in [(short, short * REST), (long, REST_MAX)] {
             for touched_meanwhile in [true, false] {
-                let (mut journal, start) = (Journal::default(), Instant::START);
+                let (mut journal, start) = (StateJournal::default(), Instant::START);
                 journal.begin(start);
                 let end = start + length;
                 if touched_meanwhile {
                     journal.touch(start, Urgency::Now);
                 }
-                journal.ended(end, bench.turn().keys, true);
+                journal.ended(end, bench.cx().keys, true);
                 journal.touch(end, Urgency::Now);
                 assert_eq!(journal.poll_timeout(), Some(end + rest), "{touched_meanwhile}");
             }
@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     fn what_the_disk_did_not_take_is_written_again() {
-        let (mut journal, mut bench) = (Journal::default(), Bench::new());
+        let (mut journal, mut bench) = (StateJournal::default(), Bench::new());
         journal.touch(Instant::START, Urgency::Now);
         journal.begin(Instant::START);
-        journal.ended(Instant::START, bench.turn().keys, false);
+        journal.ended(Instant::START, bench.cx().keys, false);
         let again = journal.poll_timeout().expect("a time for the next try");
         let pause = again.since(Instant::START);
         assert!(pause >= FAILED_PAUSE / 2 && pause <= FAILED_PAUSE * 2, "{pause:?}");
