@@ -1,71 +1,91 @@
 //! marathon-acme keeps a browser-trusted certificate fresh for every domain that an app on Mesosphere
 //! Marathon asks for by label, behind marathon-lb (HAProxy).
 //!
-//! One sentence: **a pure daemon that is told what happened and says what to do, and a small loop
-//! that makes it so.** This page is the map of the house.
+//! **A pure state machine (`daemon/`) receives inputs and returns outputs; a small event loop (`io/`)
+//! performs them.** This page is the map of the crate.
 //!
 //! ```text
 //!                  Input (what happened)
 //!    ┌─────────────────────────────────────────────────┐
-//!    │ io/  the loop: mio, TLS, sockets, disk, clocks, │
-//!    │      signals, randomness. Decides nothing.      │
+//!    │ io/      event loop: mio, TLS, sockets, disk,   │
+//!    │          clocks, signals, randomness            │
 //!    └───▲─────────────────────────────────────────┬───┘
-//!        │ Output (what to do)             machine.rs │
+//!        │ Output (what to do)          machine.rs │
 //!    ┌───┴─────────────────────────────────────────▼───┐
-//!    │ daemon/  decides. Owns every machine and every  │
-//!    │          deadline. No I/O, no clock, no chance. │
-//!    └──┬────────────────────┬───────────────────────┘
-//!       │                 client/                        requests of ours, on their way to peers
-//!     acme/       marathon/     lb/      challenge/      what is said to whom
-//!       └────────────┴─────┬─────┴──────────┘
-//!                  http/  dns/  pki/                     how it is said
-//!            domain.rs  time.rs  url.rs  keys.rs …       the words
+//!    │ daemon/  all decisions and all deadlines        │    check/  the --check state machine
+//!    └──────────────────────┬──────────────────────────┘       │
+//!                        client/     outbound requests: DNS, connections, TLS, HTTP, proxies
+//!         acme/   marathon/   lb/   challenge/               one protocol each
+//!                  http/   dns/   pki/                       wire formats
+//!      domain  time  url  secret  log  keys  config  …       common types
 //! ```
 //!
-//! Imports point down only. [`io`] and [`daemon`] meet in `main.rs`; nothing below knows that `io/`
-//! exists. The same daemon runs under two drivers: the mio loop, and the simulator in `tests/sim/`.
-//! `tests/tidy/` enforces these rules.
+//! Imports point down only, and no files import each other in a cycle. [`io`] and [`daemon`] meet in
+//! `main.rs`; nothing below knows that `io/` exists. The same daemon runs under two drivers: the mio loop,
+//! and the simulator in `tests/sim/`. `tests/tidy/` enforces these rules.
 //!
-//! # Rooms
+//! # Modules
 //!
-//! | room | what lives there |
+//! | module | what it holds |
 //! |---|---|
-//! | [`cli`] | options, environment, help, `--list`, `--print-*`; words in, a [`config::Config`] out |
-//! | [`io`] | the event loop, sockets and TLS, listener, descriptors, storage and its lock, keys, signals, |
-//! | | and what the service manager hands over and hears |
-//! | [`daemon`] | the parts that decide (below), brought together in `mod.rs` |
+//! | [`cli`] | options, environment, help, `--list`, `--print-*`; returns a [`config::Config`] |
+//! | [`io`] | event loop, sockets and TLS, listener, storage and its lock, keys, signals, systemd |
+//! | [`daemon`] | the parts that decide (next table); `mod.rs` dispatches between them |
 //! | [`check`] | `--check`: a second state machine, which asks and judges, and changes nothing |
 //! | [`client`] | outbound requests of daemon and check: names, connections, TLS, HTTP, proxies |
-//! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, renewal information |
+//! | [`acme`] | RFC 8555 and 9773: objects, JWS, nonces, account, order, error types |
 //! | [`marathon`] | apps as they stream in, their port counts and labels, event names |
 //! | [`lb`] | the reload signal and its answer, process ids, HAProxy's configuration |
-//! | [`challenge`] | which answer a request to the listener gets, and what an answer in its place means |
+//! | [`challenge`] | responses of the listener; what an answer at a challenge's path means |
 //! | [`http`] | heads, bodies, the client's exchange, the server's connection, server-sent events |
 //! | [`dns`] | messages, `resolv.conf` and `hosts`, the resolver |
-//! | [`pki`] | PEM, the fields of a certificate that are read, what may enter `certs/` and what there is |
-//! | words | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`]: checked values |
+//! | [`pki`] | PEM, fields of certificates, what may enter `certs/` and what is there |
+//! | values | [`domain`], [`time`], [`url`], [`proxy`], [`secret`], [`config`], [`address`]: checked once |
+//! | interface | [`machine`], [`context`], [`keys`]: inputs, outputs, time, randomness |
 //! | storage | [`survey`], [`certs_scan`]: what `io/` reads of it for others to judge |
-//! | more of them | [`address`], [`machine`], [`context`], [`keys`], [`backoff`], [`printable`] |
-//! | collections | [`flat`]: maps and sets of few entries |
-//! | for people | [`log`], [`repeats`], [`hint`]: what is said, how often, and what may help |
+//! | helpers | [`backoff`], [`flat`] (maps of few entries), [`printable`] |
+//! | messages | [`log`], [`repeats`] (which lines are repeated), [`hint`] (remedies) |
 //!
-//! The parts of the daemon: [`daemon::watcher`] follows Marathon and makes desired certificates of its
-//! labels, [`daemon::certificates`] is the scheduler, which knows for each certificate what is next,
-//! when, and why, [`daemon::budget`] counts what the CA's rate limits leave, [`daemon::fair_queue`]
-//! decides which deferred order gets the next token, [`daemon::issuer`] has the account and runs orders
-//! side by side, [`daemon::routes`] tries the way of a challenge before an order, [`daemon::guard`]
-//! watches over `certs/`, [`daemon::reloader`] gets certificates loaded and sees that they are served,
-//! [`daemon::server`] answers the listener, [`daemon::storage`] keeps the storage, [`daemon::archive`]
-//! removes private keys of expired certificates from `archive/`, [`daemon::model`] holds what the parts
-//! exchange, [`daemon::owner`] which part sent a request, [`daemon::state`] is what survives a restart,
-//! [`daemon::status`] what others may see, [`daemon::queues`] how much waits where.
+//! The parts of [`daemon`]. They exchange the types of [`daemon::model`] and never import each other:
 //!
-//! # An order
+//! | part | what it decides |
+//! |---|---|
+//! | [`daemon::watcher`] | follows Marathon; which certificates the labels ask for |
+//! | [`daemon::certificates`] | the scheduler: what is next for each certificate, when, and why |
+//! | [`daemon::budget`], [`daemon::fair_queue`] | what the CA's rate limits leave; who gets the next token |
+//! | [`daemon::issuer`] | the account, and up to ten orders side by side |
+//! | [`daemon::routes`] | whether a challenge's path leads here, tried before an order |
+//! | [`daemon::guard`] | foreign files in `certs/` |
+//! | [`daemon::reloader`] | gets certificates loaded by every load balancer, and verifies that they are served |
+//! | [`daemon::server`] | responses on the listener |
+//! | [`daemon::storage`] | the lease, and the order of writes |
+//! | [`daemon::archive`] | removes private keys of expired certificates from `archive/` |
+//! | [`daemon::state`] | reads and writes `state.json` |
+//! | [`daemon::status`] | `/health`, `/metrics`, `/status.json` and the page |
+//! | [`daemon::owner`], [`daemon::queues`] | which part sent a request; queue lengths for the simulator |
 //!
-//! The scheduler finds it due and hands it to the issuer; when the issuer has room, the scheduler
-//! checks the budget and notes the attempt; when the note is on the disk, the issuer talks to the CA;
-//! once the CA has made the order, its URL is noted, so that another run can resume it; the
-//! certificate passes the gate, is stored, and the load balancers are told.
+//! # The life of an order
+//!
+//! 1. `watcher` reads a label and hands the desired certificates to `certificates`.
+//! 2. `certificates/entry.rs` finds the order due; `issuer/queue.rs` holds it until there is room.
+//! 3. `certificates/ordering.rs` checks the rate limits and records the attempt in `state.json`.
+//! 4. `issuer` creates the order (`acme/order.rs`); its URL is recorded, so that another run can resume it.
+//! 5. `server` answers the challenge; the CA validates.
+//! 6. The key and the CSR are recorded, then the order is finalized and the chain downloaded.
+//! 7. `certificates/file.rs` assembles the PEM file, and `pki/gate.rs` validates it.
+//! 8. `io/storage.rs` writes it to `tmp/`, flushes it and renames it into `certs/`.
+//! 9. `reloader` signals one load balancer, verifies what it serves, then signals the others.
+//! 10. `certificates` plans the renewal: the CA's window (RFC 9773), else by the lifetime.
+//!
+//! # Where to add something
+//!
+//! | what | where |
+//! |---|---|
+//! | an option | `cli/options.rs`, `cli/values.rs`, `config.rs` (with its default), its consumer, README |
+//! | an ACME error type | one row in `acme/error_type.rs`; a new remedy in `hint.rs` |
+//! | a metric | `daemon/status/metrics.rs`, and the part that counts it |
+//! | a field of `/status.json` | `daemon/status/json.rs`, and the part that knows it |
+//! | an input or output | `machine.rs`, `io/event_loop.rs`, `daemon/mod.rs`, `tests/sim/machine/` |
 //!
 //! # Hostile neighbors
 //!
@@ -89,22 +109,22 @@
 //!
 //! # Two instances
 //!
-//! Of the instances on one storage the one that has the lock is active; the others answer challenges from
-//! the files. The lock is a lease: its holder beats in it, who shows no beat for ten seconds is taken over
-//! from, each change makes sure just before it becomes visible that the lock is still ours, and an
-//! instance that was frozen steps down before it does anything else. What remains is what no lock of a
-//! file system can rule out: a holder that is frozen between that look and the rename, or between the
-//! word to send and the sending, does that one thing when it wakes.
+//! One instance per storage directory is active; the others are standbys that only serve challenges from
+//! the shared files. The lock is a lease. The holder refreshes it; a standby takes over after ten seconds
+//! without a refresh. Each change verifies the lock just before it becomes visible, and an instance that was
+//! frozen gives up its role before it does anything else. No lock of a file system can prevent this: a
+//! holder that is frozen between that check and the rename, or between an output and its execution,
+//! completes that one action when it wakes.
 //!
-//! Whoever takes over goes on with the orders that are noted, whose challenges stay published meanwhile.
-//! A holder that is told to end first brings those to a point where that is possible that the CA is
-//! making or issuing for; one that is killed there leaves an order behind of which nobody has the URL or
-//! the key, and its domain is ordered once more, a minute later.
+//! The instance that takes over resumes the recorded orders, whose challenges stay published meanwhile. A
+//! holder that is told to end first brings orders that the CA is creating or issuing to a point where they
+//! can be resumed. If it is killed there, an order is left whose URL or key nobody has, and its domain is
+//! ordered once more a minute later.
 //!
 //! # The state-machine interface
 //!
 //! [`machine::Machine`] takes a [`machine::Input`] and is asked for [`machine::Output`]s until it says
-//! [`machine::Output::Wait`]. Time comes in with each input ([`time::Now`]), chance and private keys
+//! [`machine::Output::Wait`]. Time comes in with each input ([`time::Now`]), randomness and private keys
 //! through [`keys::Keys`]; a [`context::Context`] carries both to every part. So a run can be replayed from
 //! a seed, every deadline is a comparison, and every state can be entered by a test.
 
