@@ -56,7 +56,7 @@
 //! | [`daemon::issuer`] | the account, and up to ten orders side by side |
 //! | [`daemon::routes`] | whether a challenge's path leads here, tried before an order |
 //! | [`daemon::guard`] | foreign files in `certs/` |
-//! | [`daemon::reloader`] | gets certificates loaded by every load balancer, and verifies that they are served |
+//! | [`daemon::reloader`] | makes every load balancer load certificates, verifies what is served |
 //! | [`daemon::server`] | responses on the listener |
 //! | [`daemon::storage`] | the lease, and the order of writes |
 //! | [`daemon::archive`] | removes private keys of expired certificates from `archive/` |
