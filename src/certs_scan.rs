@@ -5,9 +5,9 @@ use crate::domain::Domain;
 use crate::secret::Secret;
 
 /// Entries of `certs/` that are not ours and are read, at most.
-pub const STRANGERS_MAX: usize = 64;
+pub const FOREIGN_FILES_MAX: usize = 64;
 /// Bytes of one of them that are read, at most; one more where there is more.
-pub const STRANGER_BYTES_MAX: u64 = 64 * 1024;
+pub const FOREIGN_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// What lies in `certs/`.
 #[derive(Debug, Default)]
@@ -17,8 +17,8 @@ pub struct Look {
     /// Of them, files that differ from what we last wrote or read. Of many files, each scan reads
     /// only some.
     pub changed: Vec<Domain>,
-    /// All else, by name, no more than [`STRANGERS_MAX`].
-    pub strangers: Vec<ForeignFile>,
+    /// All else, by name, no more than [`FOREIGN_FILES_MAX`].
+    pub foreign_files: Vec<ForeignFile>,
     /// How many more there are.
     pub more: usize,
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::certs_scan::{ForeignFile, Found, STRANGERS_MAX};
+use crate::certs_scan::{FOREIGN_FILES_MAX, ForeignFile, Found};
 use crate::domain::Domain;
 use crate::machine::{Load, StoreError, StoreErrorKind};
 use crate::pki::guard::{ForeignFileReport, Verdict as Effect, judge};
@@ -110,7 +110,7 @@ impl Files {
             )) => {
                 self.note(Problem::Misnamed, error, path.clone());
                 // It may be served in place of another file of ours, as one that is not ours.
-                if self.foreign.len() < STRANGERS_MAX {
+                if self.foreign.len() < FOREIGN_FILES_MAX {
                     self.foreign.push(ForeignFile { file: path, found: Found::File(pem) });
                 }
             }

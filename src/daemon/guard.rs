@@ -122,7 +122,7 @@ impl Guard {
         if self.follows_up {
             self.state = State::Due(cx.now.mono);
         }
-        let found = judge(&look.strangers, served, cx.now.wall);
+        let found = judge(&look.foreign_files, served, cx.now.wall);
         self.say(cx, &found, look.more);
         let still =
             |known: &ForeignFileReport| found.iter().filter(harms).any(|it| it.file == known.file);

@@ -8,7 +8,7 @@ mod companions;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::certs_scan::{ForeignFile, Found, STRANGER_BYTES_MAX};
+use crate::certs_scan::{FOREIGN_FILE_BYTES_MAX, ForeignFile, Found};
 use crate::domain::Domain;
 use crate::printable::printable;
 use crate::time::UnixTime;
@@ -88,35 +88,35 @@ struct Loaded {
 
 /// Judges all that was found. `ours` are our files by the name that each bears, and what they are for.
 pub fn judge<'a>(
-    strangers: &[ForeignFile],
+    foreign_files: &[ForeignFile],
     ours: impl Iterator<Item = (&'a Domain, &'a [Domain])> + Clone,
     now: UnixTime,
 ) -> Vec<ForeignFileReport> {
-    let certificates = CertificateFiles::new(ours.clone().map(|(owner, _)| owner), strangers);
-    let looked = strangers.iter().map(|stranger| (stranger, look(stranger, &certificates)));
+    let certificates = CertificateFiles::new(ours.clone().map(|(owner, _)| owner), foreign_files);
+    let looked = foreign_files.iter().map(|foreign| (foreign, look(foreign, &certificates)));
     let looked: Vec<(&ForeignFile, Result<Loaded, ForeignFileReport>)> = looked.collect();
     let shadows = shadows(&looked, ours);
-    let judged = looked.into_iter().enumerate().map(|(place, (stranger, found))| match found {
+    let judged = looked.into_iter().enumerate().map(|(place, (foreign, found))| match found {
         Err(judgement) => judgement,
-        Ok(loaded) => judgement(stranger, &loaded, shadows.get(&place), now),
+        Ok(loaded) => judgement(foreign, &loaded, shadows.get(&place), now),
     });
     judged.collect()
 }
 
 /// What HAProxy makes of an entry by itself.
 fn look(
-    stranger: &ForeignFile,
+    foreign: &ForeignFile,
     certificates: &CertificateFiles<'_>,
 ) -> Result<Loaded, ForeignFileReport> {
     let of = |verdict, reason: String| ForeignFileReport {
-        file: printable(&stranger.file),
+        file: printable(&foreign.file),
         verdict,
         reason,
         shadowed: Vec::new(),
     };
     let blocks = |reason: String| Err(of(Verdict::Blocks, reason));
-    if companions::ENDINGS.iter().any(|ending| stranger.file.ends_with(ending)) {
-        return match certificates.trouble(stranger) {
+    if companions::ENDINGS.iter().any(|ending| foreign.file.ends_with(ending)) {
+        return match certificates.trouble(foreign) {
             Some(reason) => blocks(printable(&reason)),
             None => Err(of(
                 Verdict::Harmless,
@@ -124,10 +124,10 @@ fn look(
             )),
         };
     }
-    if matches!(stranger.found, Found::Other) {
+    if matches!(foreign.found, Found::Other) {
         return Err(of(Verdict::Harmless, "HAProxy passes over what is no file".into()));
     }
-    match &stranger.found {
+    match &foreign.found {
         Found::Link => Err(of(
             Verdict::Unknown,
             "it is a symbolic link, which HAProxy follows and marathon-acme does not".into(),
@@ -147,7 +147,7 @@ fn look(
 
 /// Of a text that was too long to be read to its end, the sections that are whole.
 fn whole_sections(text: &str) -> &str {
-    if text.len() as u64 <= STRANGER_BYTES_MAX {
+    if text.len() as u64 <= FOREIGN_FILE_BYTES_MAX {
         return text;
     }
     let end = text.rfind("-----END ").and_then(|at| Some(at + text[at..].find('\n')?));
@@ -195,7 +195,7 @@ fn shadows<'a>(
 }
 
 fn judgement(
-    stranger: &ForeignFile,
+    foreign: &ForeignFile,
     loaded: &Loaded,
     shadowed: Option<&(&Domain, Vec<&Domain>)>,
     now: UnixTime,
@@ -219,7 +219,7 @@ fn judgement(
         }
     };
     let shadowed = shadowed.map(|(_, names)| names.iter().map(|name| (*name).clone()).collect());
-    let file = printable(&stranger.file);
+    let file = printable(&foreign.file);
     ForeignFileReport { file, verdict, reason, shadowed: shadowed.unwrap_or_default() }
 }
 

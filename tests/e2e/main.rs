@@ -10,7 +10,6 @@ mod check;
 mod clocks;
 mod command_line;
 mod crash;
-mod desired;
 mod exposure;
 mod fixed;
 mod frontend;
@@ -27,6 +26,7 @@ mod logs;
 mod marathon;
 mod memory;
 mod names;
+mod order_options;
 mod pebble;
 mod pem;
 mod privileges;
@@ -218,7 +218,7 @@ fn main() -> ExitCode {
         systemd::TESTS,
         tenants::TESTS,
         renewal::TESTS,
-        desired::TESTS,
+        order_options::TESTS,
         refusals::TESTS,
         retries::TESTS,
         limits::TESTS,

@@ -26,7 +26,7 @@ use crate::network::{HOUR, MILLISECOND, MINUTE, Nanos, PeerId, Weather};
 use crate::peers::Peers;
 use crate::world::World;
 
-use plan::{Act, Plan, RetryState};
+use plan::{Act, Outage, Plan};
 pub(crate) use renewals::{SCENES, Scene};
 pub(crate) use report::Report;
 use watch::Watch;
@@ -142,8 +142,8 @@ fn perform(world: &mut World, watch: &mut Watch, act: &Act) {
         Act::Kill(doom) => world.machines[0].condemn(*doom),
         Act::Stop { downtime } => world.stop(0, *downtime),
         Act::Clock { shift_ms, .. } => world.machines[0].clock_offset_ms += shift_ms,
-        Act::RetryState { trouble, .. } => begin(world, *trouble),
-        Act::Relief(trouble) => relieve(world, *trouble),
+        Act::Outage { outage, .. } => begin(world, *outage),
+        Act::Relief(outage) => relieve(world, *outage),
         Act::Hasten => {
             let time = world.time();
             world.peers.ca.hasten(time, |_| true);
@@ -170,37 +170,37 @@ fn app_json(id: &str, domains: &[Domain]) -> Value {
     json!({"id": id, "labels": labels, "portDefinitions": [{"port": 0}]})
 }
 
-fn begin(world: &mut World, trouble: RetryState) {
-    match trouble {
-        RetryState::CaCut => world.cut(PeerId::Ca),
-        RetryState::CaUnavailable(retry_after) => {
+fn begin(world: &mut World, outage: Outage) {
+    match outage {
+        Outage::CaCut => world.cut(PeerId::Ca),
+        Outage::CaUnavailable(retry_after) => {
             world.peers.ca.settings.unavailable = Some(retry_after);
         }
-        RetryState::MarathonCut => world.cut(PeerId::Marathon(0)),
-        RetryState::MarathonUnavailable => {
+        Outage::MarathonCut => world.cut(PeerId::Marathon(0)),
+        Outage::MarathonUnavailable => {
             let marathon = &mut world.peers.marathons[0];
             marathon.settings.unavailable = true;
             marathon.drop_streams();
         }
-        RetryState::MarathonBabble => {
+        Outage::MarathonBabble => {
             let marathon = &mut world.peers.marathons[0];
             marathon.settings.apps = AppsAnswer::Cut(100);
             marathon.drop_streams();
         }
-        RetryState::Lb(index) => world.cut(PeerId::Lb(index)),
-        RetryState::Disk(percent) => world.disk.set_conditions(Conditions::failing(percent)),
+        Outage::Lb(index) => world.cut(PeerId::Lb(index)),
+        Outage::Disk(percent) => world.disk.set_conditions(Conditions::failing(percent)),
     }
 }
 
-fn relieve(world: &mut World, trouble: RetryState) {
-    match trouble {
-        RetryState::CaCut => drop(world.cut_off.remove(&PeerId::Ca)),
-        RetryState::CaUnavailable(_) => world.peers.ca.settings.unavailable = None,
-        RetryState::MarathonCut => drop(world.cut_off.remove(&PeerId::Marathon(0))),
-        RetryState::MarathonUnavailable => world.peers.marathons[0].settings.unavailable = false,
-        RetryState::MarathonBabble => world.peers.marathons[0].settings.apps = AppsAnswer::Normal,
-        RetryState::Lb(index) => drop(world.cut_off.remove(&PeerId::Lb(index))),
-        RetryState::Disk(_) => world.disk.set_conditions(Conditions::default()),
+fn relieve(world: &mut World, outage: Outage) {
+    match outage {
+        Outage::CaCut => drop(world.cut_off.remove(&PeerId::Ca)),
+        Outage::CaUnavailable(_) => world.peers.ca.settings.unavailable = None,
+        Outage::MarathonCut => drop(world.cut_off.remove(&PeerId::Marathon(0))),
+        Outage::MarathonUnavailable => world.peers.marathons[0].settings.unavailable = false,
+        Outage::MarathonBabble => world.peers.marathons[0].settings.apps = AppsAnswer::Normal,
+        Outage::Lb(index) => drop(world.cut_off.remove(&PeerId::Lb(index))),
+        Outage::Disk(_) => world.disk.set_conditions(Conditions::default()),
     }
 }
 

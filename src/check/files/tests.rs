@@ -138,12 +138,12 @@ fn a_chain_in_the_wrong_order_is_a_warning() {
 fn what_is_not_ours_is_judged_by_the_names_of_our_files() {
     let (key, certificate) = parts(&["m.org", "www.m.org"], (2027, 1, 1));
     let ours = format!("{key}{certificate}");
-    let stranger = |file: &str, found| ForeignFile { file: file.into(), found };
+    let foreign = |file: &str, found| ForeignFile { file: file.into(), found };
     let foreign = vec![
-        stranger("a.txt", Found::File(secret(&good("www.m.org")))),
-        stranger("b", Found::Link),
-        stranger("c", Found::Other),
-        stranger("d", Found::File(secret("text"))),
+        foreign("a.txt", Found::File(secret(&good("www.m.org")))),
+        foreign("b", Found::Link),
+        foreign("c", Found::Other),
+        foreign("d", Found::File(secret("text"))),
     ];
     let survey = Survey { more_foreign: 3, ..survey(&["m.org"], foreign, None) };
     let said = said(&survey, &[("m.org", &ours)]);

@@ -227,10 +227,10 @@ fn each_other_certificate_is_a_failure_that_says_what_is_served() {
         (&none, Verdict::Fail, "shows what is not a certificate in place of what"),
     ];
     for (shown, verdict, words) in cases {
-        let stranger = Found::File(Secret::new(foreign.pem.clone()));
-        let stranger = ForeignFile { file: "0.pem".into(), found: stranger };
+        let foreign = Found::File(Secret::new(foreign.pem.clone()));
+        let foreign = ForeignFile { file: "0.pem".into(), found: foreign };
         let stored = [("a.org", &a), ("b.org", &b)];
-        let mut world = World::beside(&stored, &["a.org", "b.org"], &fallback, vec![stranger])
+        let mut world = World::beside(&stored, &["a.org", "b.org"], &fallback, vec![foreign])
             .shows(UNKNOWN, &a)
             .shows("a.org", shown)
             .shows("b.org", &b);

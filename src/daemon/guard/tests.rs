@@ -18,16 +18,16 @@ struct Case {
     needs_reload: bool,
 }
 
-fn stranger(file: &str, found: Found) -> ForeignFile {
+fn foreign(file: &str, found: Found) -> ForeignFile {
     ForeignFile { file: file.into(), found }
 }
 
-fn strangers(strangers: Vec<ForeignFile>, more: usize) -> Result<Look, StoreError> {
-    Ok(Look { strangers, more, ..Look::default() })
+fn foreign_files(foreign_files: Vec<ForeignFile>, more: usize) -> Result<Look, StoreError> {
+    Ok(Look { foreign_files, more, ..Look::default() })
 }
 
 fn readme() -> ForeignFile {
-    stranger("README", Found::File(Secret::new("hello".into())))
+    foreign("README", Found::File(Secret::new("hello".into())))
 }
 
 impl Case {
@@ -65,7 +65,7 @@ impl Case {
 #[test]
 fn each_is_said_when_it_comes_changes_and_goes() {
     let mut case = Case::new();
-    let said = case.look(strangers(vec![readme(), stranger("old", Found::Other)], 0));
+    let said = case.look(foreign_files(vec![readme(), foreign("old", Found::Other)], 0));
     let advice = format!("hint={}", Hint::ForeignFile);
     let expected = [
         format!(
@@ -83,10 +83,10 @@ fn each_is_said_when_it_comes_changes_and_goes() {
     let troubles: Vec<String> = case.guard.troubles().collect();
     assert_eq!(troubles, [format!("{trouble}; try: {}", Hint::ForeignFile)]);
     for _ in 0..3 {
-        let same = case.look(strangers(vec![readme(), stranger("old", Found::Other)], 0));
+        let same = case.look(foreign_files(vec![readme(), foreign("old", Found::Other)], 0));
         assert_eq!(same, Vec::<String>::new());
     }
-    let said = case.look(strangers(vec![stranger("old", Found::Link)], 0));
+    let said = case.look(foreign_files(vec![foreign("old", Found::Link)], 0));
     let expected = [
         format!(
             "WARN a file in certs/ is not ours file=old verdict=unknown reason=it is a symbolic link, \
@@ -95,7 +95,7 @@ fn each_is_said_when_it_comes_changes_and_goes() {
         "INFO a file that was not ours is gone from certs/ file=README".into(),
     ];
     assert_eq!(said, expected);
-    let said = case.look(strangers(vec![], 0));
+    let said = case.look(foreign_files(vec![], 0));
     assert_eq!(said, ["INFO a file that was not ours is gone from certs/ file=old"]);
     assert_eq!(case.guard.troubles().count(), 0);
 }
@@ -103,16 +103,16 @@ fn each_is_said_when_it_comes_changes_and_goes() {
 #[test]
 fn a_harmful_file_that_is_gone_needs_a_reload() {
     let mut case = Case::new();
-    let empty = || stranger("empty.pem", Found::File(Secret::new(String::new())));
+    let empty = || foreign("empty.pem", Found::File(Secret::new(String::new())));
     for (found, needs_reload) in [
         (vec![readme(), empty()], false),
         (vec![readme(), empty()], false),
         (vec![empty()], true),
-        (vec![empty(), stranger("link", Found::Link)], false),
-        (vec![stranger("empty.pem", Found::Link)], true),
+        (vec![empty(), foreign("link", Found::Link)], false),
+        (vec![foreign("empty.pem", Found::Link)], true),
         (vec![], false),
     ] {
-        case.look(strangers(found, 0));
+        case.look(foreign_files(found, 0));
         assert_eq!(case.needs_reload, needs_reload);
     }
 }
@@ -124,7 +124,7 @@ fn a_file_that_blocks_is_looked_at_again_soon_at_first() {
     let mut looks = Vec::new();
     for _ in 0..60 {
         looks.push(case.bench.now.mono.since(start));
-        case.look(strangers(vec![readme()], 0));
+        case.look(foreign_files(vec![readme()], 0));
     }
     assert!(looks.windows(2).take(4).all(|pair| pair[1] - pair[0] == HARMED_PAUSE), "{looks:?}");
     let last = looks[59] - looks[58];
@@ -134,9 +134,9 @@ fn a_file_that_blocks_is_looked_at_again_soon_at_first() {
 #[test]
 fn of_very_many_not_all_are_named() {
     let mut case = Case::new();
-    let all = || (0..20).map(|number| stranger(&format!("{number:02}"), Found::Link));
-    assert_eq!(case.look(strangers(all().collect(), 5)).len(), 21);
-    assert_eq!(case.look(strangers(all().skip(1).collect(), 5)), Vec::<String>::new());
+    let all = || (0..20).map(|number| foreign(&format!("{number:02}"), Found::Link));
+    assert_eq!(case.look(foreign_files(all().collect(), 5)).len(), 21);
+    assert_eq!(case.look(foreign_files(all().skip(1).collect(), 5)), Vec::<String>::new());
     let troubles: Vec<String> = case.guard.troubles().collect();
     assert_eq!(troubles.len(), REASONS_MAX + 1);
     assert_eq!(troubles[REASONS_MAX], "certs/: 11 more files do such things");
@@ -145,7 +145,7 @@ fn of_very_many_not_all_are_named() {
 #[test]
 fn a_folder_that_cannot_be_read_is_said_once() {
     let mut case = Case::new();
-    case.look(strangers(vec![readme()], 0));
+    case.look(foreign_files(vec![readme()], 0));
     let error = StoreError {
         kind: StoreErrorKind::NotWritable,
         path: "certs".into(),
@@ -158,8 +158,8 @@ fn a_folder_that_cannot_be_read_is_said_once() {
     assert_eq!(troubles[0], "certs/ cannot be looked through: certs: denied");
     assert_eq!(troubles.len(), 2, "what was seen last is believed");
     let again = "INFO certs/ can be looked through again";
-    assert_eq!(case.look(strangers(vec![readme()], 0)), [again]);
-    assert_eq!(case.look(strangers(vec![readme()], 0)), Vec::<String>::new());
+    assert_eq!(case.look(foreign_files(vec![readme()], 0)), [again]);
+    assert_eq!(case.look(foreign_files(vec![readme()], 0)), Vec::<String>::new());
     assert_eq!(case.guard.troubles().count(), 1);
 }
 
@@ -169,12 +169,12 @@ fn it_looks_when_it_is_asked_to_and_not_while_it_stands_by() {
     let mut bench = Bench::new();
     assert!(!guard.is_due(bench.now.mono) && guard.poll_timeout().is_none());
     // Of the time before this instance stepped down.
-    guard.looked(&mut bench.cx(), strangers(vec![readme()], 0), iter::empty(), false);
+    guard.looked(&mut bench.cx(), foreign_files(vec![readme()], 0), iter::empty(), false);
     assert_eq!(guard.found(), []);
     guard.look_soon(bench.now.mono);
     assert!(guard.is_due(bench.now.mono));
     assert!(!guard.is_due(bench.now.mono), "one look at a time");
-    guard.looked(&mut bench.cx(), strangers(vec![], 0), iter::empty(), false);
+    guard.looked(&mut bench.cx(), foreign_files(vec![], 0), iter::empty(), false);
     assert!(!guard.is_due(bench.now.mono));
     guard.look_soon(bench.now.mono);
     assert!(guard.is_due(bench.now.mono));
@@ -188,7 +188,7 @@ fn a_look_that_is_under_way_when_it_is_asked_to_look_is_made_again() {
     case.guard.look_soon(now);
     assert_eq!(case.guard.poll_timeout(), None, "one at a time");
     for again in [true, false] {
-        let found = strangers(vec![readme()], 0);
+        let found = foreign_files(vec![readme()], 0);
         case.guard.looked(&mut case.bench.cx(), found, iter::empty(), case.is_reading);
         assert_eq!(case.guard.is_due(now), again);
     }
@@ -200,9 +200,9 @@ fn it_looks_again_when_files_that_may_be_none_of_ours_were_read() {
     case.is_reading = true;
     let now = case.bench.now.mono;
     assert!(case.guard.is_due(now));
-    let found = strangers(vec![], 0);
+    let found = foreign_files(vec![], 0);
     case.guard.looked(&mut case.bench.cx(), found, iter::empty(), case.is_reading);
     assert_eq!(case.guard.poll_timeout(), Some(now), "what was read may not be ours");
-    case.look(strangers(vec![], 0));
+    case.look(foreign_files(vec![], 0));
     assert!(case.guard.poll_timeout() == Some(case.bench.now.mono), "once");
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::ErrorKind;
 
-use crate::certs_scan::{ForeignFile, Found, Look, STRANGER_BYTES_MAX, STRANGERS_MAX};
+use crate::certs_scan::{FOREIGN_FILE_BYTES_MAX, FOREIGN_FILES_MAX, ForeignFile, Found, Look};
 use crate::domain::Domain;
 use crate::machine::{StoreError, StoreErrorKind};
 use crate::secret::Secret;
@@ -76,13 +76,13 @@ impl<F: Files> Storage<F> {
         ours.retain(|name| !odd.contains(name));
         others.extend(odd.iter().map(|name| format!("{name}.pem")));
         others.sort_unstable();
-        let (strangers, more) = self.strangers(&others);
-        Ok(Look { ours, changed, strangers, more })
+        let (foreign_files, more) = self.foreign_files(&others);
+        Ok(Look { ours, changed, foreign_files, more })
     }
 
     /// What lies in `certs/` under these names, and how many more there are.
-    pub(super) fn strangers(&self, files: &[String]) -> (Vec<ForeignFile>, usize) {
-        let (looked, rest) = files.split_at(files.len().min(STRANGERS_MAX));
+    pub(super) fn foreign_files(&self, files: &[String]) -> (Vec<ForeignFile>, usize) {
+        let (looked, rest) = files.split_at(files.len().min(FOREIGN_FILES_MAX));
         let found = looked.iter().filter_map(|file| {
             let is_shown_otherwise = file.contains(char::REPLACEMENT_CHARACTER);
             let found = self.found(&format!("certs/{file}"), is_shown_otherwise)?;
@@ -98,7 +98,7 @@ impl<F: Files> Storage<F> {
         let sight = sight.map_err(|error| failed(path, "inspect", &error));
         let read = sight.and_then(|sight| match sight.kind {
             FileKind::Regular => self
-                .read(path, STRANGER_BYTES_MAX)
+                .read(path, FOREIGN_FILE_BYTES_MAX)
                 .map(|mut bytes| Found::File(Secret::from_bytes(std::mem::take(&mut bytes)))),
             FileKind::Link => Ok(Found::Link),
             FileKind::Directory | FileKind::Special => Ok(Found::Other),
@@ -163,18 +163,19 @@ mod tests {
         symlink("loop", certs.join("loop")).unwrap();
         // Whoever opened it would wait forever.
         mknodat(CWD, certs.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
-        let large = vec![b'x'; 3 * STRANGER_BYTES_MAX as usize];
+        let large = vec![b'x'; 3 * FOREIGN_FILE_BYTES_MAX as usize];
         fs::write(certs.join("large"), &large).unwrap();
         let before = fs::read_dir(&certs).unwrap().count();
         let found = look(&mut storage);
         assert_eq!((found.ours, found.changed, found.more), (vec![domain("a.org")], vec![], 0));
-        let cut = "x".repeat(STRANGER_BYTES_MAX as usize + 1);
+        let cut = "x".repeat(FOREIGN_FILE_BYTES_MAX as usize + 1);
         let text = |text: &str| Found::File(Secret::new(text.into()));
-        let [readme, b, empty, folder, large, link, looping, pipe] = &found.strangers[..] else {
-            panic!("{:?}", found.strangers)
+        let [readme, b, empty, folder, large, link, looping, pipe] = &found.foreign_files[..]
+        else {
+            panic!("{:?}", found.foreign_files)
         };
-        let is = |stranger: &ForeignFile, file: &str, found: Found| {
-            assert_eq!(*stranger, ForeignFile { file: file.into(), found });
+        let is = |foreign: &ForeignFile, file: &str, found: Found| {
+            assert_eq!(*foreign, ForeignFile { file: file.into(), found });
         };
         is(readme, "README", text("caf\u{fffd}"));
         is(b, "b.org.pem", Found::Link);
@@ -197,7 +198,7 @@ mod tests {
         let misnamed = ["a.org", "gone.org"].map(domain).to_vec();
         let Loaded::Guard(Ok(found)) = storage.load(Load::Guard(misnamed)) else { panic!() };
         assert_eq!((found.ours, found.changed), (vec![domain("b.org")], vec![]));
-        let files: Vec<&str> = found.strangers.iter().map(|it| it.file.as_str()).collect();
+        let files: Vec<&str> = found.foreign_files.iter().map(|it| it.file.as_str()).collect();
         assert_eq!(files, ["a.org.pem"]);
     }
 
@@ -205,12 +206,12 @@ mod tests {
     fn there_is_a_limit_to_how_many_are_shown() {
         let dir = tempfile::tempdir().unwrap();
         let mut storage = opened(dir.path());
-        for number in 0..STRANGERS_MAX + 3 {
+        for number in 0..FOREIGN_FILES_MAX + 3 {
             fs::write(dir.path().join(format!("certs/{number:03}")), "").unwrap();
         }
         let found = look(&mut storage);
-        assert_eq!((found.strangers.len(), found.more), (STRANGERS_MAX, 3));
-        assert_eq!(found.strangers[0].file, "000");
+        assert_eq!((found.foreign_files.len(), found.more), (FOREIGN_FILES_MAX, 3));
+        assert_eq!(found.foreign_files[0].file, "000");
     }
 
     #[test]

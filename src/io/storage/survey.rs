@@ -68,7 +68,7 @@ pub fn survey(dir: &Path, cert_mode: u32) -> Survey {
                     None => others.push(file),
                 }
             }
-            (survey.foreign, survey.more_foreign) = storage.strangers(&others);
+            (survey.foreign, survey.more_foreign) = storage.foreign_files(&others);
         }
         Err(error) => survey.barred.push(error),
     }

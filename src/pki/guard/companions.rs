@@ -21,17 +21,18 @@ pub(super) const ENDINGS: [&str; 3] = [ISSUER, OCSP, SCT_LIST];
 pub(super) struct CertificateFiles<'a> {
     /// Those of ours that have companions; their chains contain their issuers.
     ours: Vec<String>,
-    strangers: &'a [ForeignFile],
+    foreign_files: &'a [ForeignFile],
 }
 
 impl<'a> CertificateFiles<'a> {
     pub(super) fn new<'b>(
         ours: impl Iterator<Item = &'b Domain>,
-        strangers: &'a [ForeignFile],
+        foreign_files: &'a [ForeignFile],
     ) -> CertificateFiles<'a> {
         let mut bases: BTreeSet<&str> = BTreeSet::new();
         for ending in ENDINGS {
-            let files = strangers.iter().filter_map(|stranger| stranger.file.strip_suffix(ending));
+            let files =
+                foreign_files.iter().filter_map(|foreign| foreign.file.strip_suffix(ending));
             bases.extend(files.filter_map(|file| file.strip_suffix(".pem")));
         }
         let ours = if bases.is_empty() {
@@ -40,7 +41,7 @@ impl<'a> CertificateFiles<'a> {
             let beside = ours.filter(|name| bases.contains(name.as_str()));
             beside.map(|name| format!("{name}.pem")).collect()
         };
-        CertificateFiles { ours, strangers }
+        CertificateFiles { ours, foreign_files }
     }
 
     /// Why a file of such an ending keeps HAProxy from reloading, if it does.
@@ -66,14 +67,14 @@ impl<'a> CertificateFiles<'a> {
     }
 
     fn bundle(&self, file: &str) -> Option<Bundle> {
-        let stranger = self.strangers.iter().find(|stranger| stranger.file == file)?;
-        let Found::File(text) = &stranger.found else { return None };
+        let foreign = self.foreign_files.iter().find(|foreign| foreign.file == file)?;
+        let Found::File(text) = &foreign.found else { return None };
         Bundle::as_haproxy_reads(text.expose()).ok()
     }
 
     fn has_issuer(&self, base: &str, bundle: &Bundle) -> bool {
         let issuer = [base, ISSUER].concat();
-        bundle.has_issuer() || self.strangers.iter().any(|stranger| stranger.file == issuer)
+        bundle.has_issuer() || self.foreign_files.iter().any(|foreign| foreign.file == issuer)
     }
 }
 

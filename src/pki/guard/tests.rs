@@ -47,16 +47,16 @@ fn file(name: &str, text: impl Into<String>) -> ForeignFile {
 }
 
 /// What is thought of one of them, where `m.org.pem` is ours, for `m.org` and `www.m.org`.
-fn judged(stranger: ForeignFile) -> (Verdict, String) {
+fn judged(foreign: ForeignFile) -> (Verdict, String) {
     let (owner, names) = (&domains("m.org")[0], domains("m.org www.m.org"));
-    let mut found = judge(&[stranger], [(owner, names.as_slice())].into_iter(), now());
+    let mut found = judge(&[foreign], [(owner, names.as_slice())].into_iter(), now());
     assert_eq!(found.len(), 1);
     let judgement = found.remove(0);
     (judgement.verdict, judgement.reason)
 }
 
-fn expect(stranger: ForeignFile, verdict: Verdict, reason: &str) {
-    assert_eq!(judged(stranger), (verdict, reason.to_string()));
+fn expect(foreign: ForeignFile, verdict: Verdict, reason: &str) {
+    assert_eq!(judged(foreign), (verdict, reason.to_string()));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn what_haproxy_takes_and_we_would_not_is_no_trouble() {
     let another = "the private key is not that of the first certificate";
     expect(file("z", format!("{OTHER_ODD_KEY}{ODD_CERTIFICATE}")), Verdict::Blocks, another);
     let long = format!("{key}{}", certificate.repeat(200));
-    let read = usize::try_from(STRANGER_BYTES_MAX).unwrap() + 1;
+    let read = usize::try_from(FOREIGN_FILE_BYTES_MAX).unwrap() + 1;
     assert!(long.len() > read);
     expect(file("z", &long[..read]), Verdict::Harmless, harmless);
     expect(
@@ -161,11 +161,11 @@ fn what_haproxy_takes_and_we_would_not_is_no_trouble() {
 
 #[test]
 fn all_that_is_found_is_judged_in_its_order() {
-    let strangers =
+    let foreign_files =
         [file("a", good(&["b.org"])), file("b", ""), file("z\u{1b}", expired(&["c.org"]))];
     let names = domains("b.org c.org");
     let ours = names.iter().map(|name| (name, std::slice::from_ref(name)));
-    let found = judge(&strangers, ours, now());
+    let found = judge(&foreign_files, ours, now());
     let verdicts: Vec<Verdict> = found.iter().map(|it| it.verdict).collect();
     assert_eq!(verdicts, [Verdict::Shadows, Verdict::Blocks, Verdict::Expired]);
     let said: Vec<String> = found.iter().map(ToString::to_string).collect();
@@ -176,7 +176,7 @@ fn all_that_is_found_is_judged_in_its_order() {
     ];
     assert_eq!(said, expected);
     let later = now().plus(Duration::from_secs(60 * 24 * 60 * 60));
-    let found = judge(&strangers[..1], std::iter::empty(), later);
+    let found = judge(&foreign_files[..1], std::iter::empty(), later);
     assert_eq!(found[0].verdict, Verdict::Expired);
     assert_eq!(
         Verdict::ALL.map(Verdict::name),

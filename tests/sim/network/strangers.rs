@@ -37,13 +37,13 @@ pub(crate) struct Strangers {
     left: u64,
     dialed: u64,
     next_ms: Option<u64>,
-    present: BTreeMap<u64, ForeignFile>,
+    present: BTreeMap<u64, Client>,
     actions: VecDeque<Action>,
     chance: Random,
 }
 
 #[derive(Debug)]
-struct ForeignFile {
+struct Client {
     kind: Fault,
     stands: bool,
     deeds: u32,
@@ -95,8 +95,8 @@ impl Strangers {
             self.left -= 1;
             self.dialed += 1;
             let conn = FIRST_DIALED + self.dialed;
-            let stranger = ForeignFile { kind, stands: false, deeds: 0, next_ms: now_ms };
-            self.present.insert(conn, stranger);
+            let client = Client { kind, stands: false, deeds: 0, next_ms: now_ms };
+            self.present.insert(conn, client);
             let host = if kind == Fault::StrangerDeaf { DEAF } else { HOST }.to_string();
             self.actions.push_back(Action::Dial { conn, host, port: PORT });
         }
@@ -105,20 +105,20 @@ impl Strangers {
     }
 
     fn act(&mut self, now_ms: u64, conn: u64) {
-        let Some(stranger) = self.present.get_mut(&conn) else { return };
-        let bytes = match stranger.kind {
+        let Some(client) = self.present.get_mut(&conn) else { return };
+        let bytes = match client.kind {
             Fault::StrangerGarbage => self.chance.bytes::<512>()[..].to_vec(),
-            Fault::StrangerDrip => vec![REQUEST[stranger.deeds as usize]],
+            Fault::StrangerDrip => vec![REQUEST[client.deeds as usize]],
             _ => REQUEST.repeat(PIPELINED),
         };
-        self.toll.count(stranger.kind);
-        stranger.deeds += 1;
-        stranger.next_ms = now_ms + self.chance.between(PAUSE_MS.0, PAUSE_MS.1);
+        self.toll.count(client.kind);
+        client.deeds += 1;
+        client.next_ms = now_ms + self.chance.between(PAUSE_MS.0, PAUSE_MS.1);
         self.actions.push_back(Action::Send { conn, bytes });
     }
 }
 
-impl ForeignFile {
+impl Client {
     fn due_ms(&self) -> Option<u64> {
         let acts = self.stands && self.kind != Fault::StrangerSilent && self.deeds < DEEDS_MAX;
         acts.then_some(self.next_ms)
@@ -129,11 +129,11 @@ impl Peer for Strangers {
     fn accepted(&mut self, _now: Time, _conn: u64) {}
 
     fn dialed(&mut self, now: Time, conn: u64, result: Result<(), DialError>) {
-        let Some(stranger) = self.present.get_mut(&conn) else { return };
-        stranger.stands = result.is_ok();
-        stranger.next_ms = now.mono_ms;
+        let Some(client) = self.present.get_mut(&conn) else { return };
+        client.stands = result.is_ok();
+        client.next_ms = now.mono_ms;
         match result {
-            Ok(()) if stranger.kind == Fault::StrangerSilent => self.toll.count(stranger.kind),
+            Ok(()) if client.kind == Fault::StrangerSilent => self.toll.count(client.kind),
             Ok(()) => {}
             Err(_) => drop(self.present.remove(&conn)),
         }
@@ -149,7 +149,7 @@ impl Peer for Strangers {
         if self.next_ms.is_some_and(|at| at <= now.mono_ms) {
             self.arrive(now.mono_ms);
         }
-        let due = |(_, it): &(&u64, &ForeignFile)| it.due_ms().is_some_and(|at| at <= now.mono_ms);
+        let due = |(_, it): &(&u64, &Client)| it.due_ms().is_some_and(|at| at <= now.mono_ms);
         let due: Vec<u64> = self.present.iter().filter(due).map(|(conn, _)| *conn).collect();
         for conn in due {
             self.act(now.mono_ms, conn);
@@ -157,7 +157,7 @@ impl Peer for Strangers {
     }
 
     fn next_timeout(&self) -> Option<u64> {
-        self.present.values().filter_map(ForeignFile::due_ms).chain(self.next_ms).min()
+        self.present.values().filter_map(Client::due_ms).chain(self.next_ms).min()
     }
 
     fn poll(&mut self) -> Option<Action> {

@@ -50,16 +50,16 @@ pub(crate) enum Act {
     /// The wall clock of the daemon's machine is set; a gross error stays until then.
     Clock { shift_ms: i64, wrong_until: Option<Nanos> },
     /// Something stops working, and works again then.
-    RetryState { trouble: RetryState, until: Nanos },
+    Outage { outage: Outage, until: Nanos },
     /// It works again.
-    Relief(RetryState),
+    Relief(Outage),
     /// The CA asks for the renewal of every certificate.
     Hasten,
 }
 
 /// What can stop working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RetryState {
+pub(crate) enum Outage {
     CaCut,
     CaUnavailable(RetryAfter),
     MarathonCut,
@@ -229,34 +229,34 @@ impl Acts<'_> {
 
     fn troubles(&mut self) {
         for (at, most) in self.moments(5) {
-            let trouble = match self.chance.below(3) {
-                0 => RetryState::CaCut,
-                1 => RetryState::CaUnavailable(RetryAfter::None),
-                _ => RetryState::CaUnavailable(RetryAfter::Seconds(3600)),
+            let outage = match self.chance.below(3) {
+                0 => Outage::CaCut,
+                1 => Outage::CaUnavailable(RetryAfter::None),
+                _ => Outage::CaUnavailable(RetryAfter::Seconds(3600)),
             };
-            self.trouble(trouble, at, (6 * HOUR, 24 * HOUR), most);
+            self.outage(outage, at, (6 * HOUR, 24 * HOUR), most);
         }
         for (at, most) in self.moments(12) {
-            let trouble = match self.chance.below(3) {
-                0 => RetryState::MarathonCut,
-                1 => RetryState::MarathonUnavailable,
-                _ => RetryState::MarathonBabble,
+            let outage = match self.chance.below(3) {
+                0 => Outage::MarathonCut,
+                1 => Outage::MarathonUnavailable,
+                _ => Outage::MarathonBabble,
             };
-            self.trouble(trouble, at, (MINUTE, 40 * MINUTE), most);
+            self.outage(outage, at, (MINUTE, 40 * MINUTE), most);
         }
         for (at, most) in self.moments(8) {
             let lb = self.chance.below(LBS as u64) as usize;
-            self.trouble(RetryState::Lb(lb), at, (MINUTE, 3 * HOUR), most);
+            self.outage(Outage::Lb(lb), at, (MINUTE, 3 * HOUR), most);
         }
         for (at, most) in self.moments(12) {
             let percent = self.chance.between(20, 100) as u8;
-            self.trouble(RetryState::Disk(percent), at, (MINUTE, HOUR), most);
+            self.outage(Outage::Disk(percent), at, (MINUTE, HOUR), most);
         }
     }
 
-    fn trouble(&mut self, trouble: RetryState, at: Nanos, length: (Nanos, Nanos), most: Nanos) {
+    fn outage(&mut self, outage: Outage, at: Nanos, length: (Nanos, Nanos), most: Nanos) {
         let until = at + self.between(length, most);
-        self.push(at, Act::RetryState { trouble, until });
-        self.push(until, Act::Relief(trouble));
+        self.push(at, Act::Outage { outage, until });
+        self.push(until, Act::Relief(outage));
     }
 }

@@ -5,7 +5,7 @@
 use marathon_acme::domain::Domain;
 use stand_ins::random::Random;
 
-use super::plan::{Act, LIMITS, Plan, RetryState};
+use super::plan::{Act, LIMITS, Outage, Plan};
 use super::{DAY, HOUR};
 use crate::machine::{Blow, Doom, Trigger};
 use crate::network::Nanos;
@@ -61,9 +61,9 @@ pub(super) fn plan(scene: Scene, full: bool, chance: &mut Random) -> (Plan, u64)
         }
         Scene::Outage => {
             let until = settled + 7 * DAY + chance.below(DAY);
-            let trouble = RetryState::CaCut;
-            acts.push((settled, Act::RetryState { trouble, until }));
-            acts.push((until, Act::Relief(trouble)));
+            let outage = Outage::CaCut;
+            acts.push((settled, Act::Outage { outage, until }));
+            acts.push((until, Act::Relief(outage)));
             (160 * HOUR, 18)
         }
         Scene::ShortLived => (160 * HOUR, 21),

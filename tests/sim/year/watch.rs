@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use marathon_acme::domain::Domain;
 
-use super::plan::{Act, Plan, RetryState, is_in_crowd};
+use super::plan::{Act, Outage, Plan, is_in_crowd};
 use super::report::Report;
 use super::{DAY, HOUR};
 use crate::archive;
@@ -154,7 +154,7 @@ impl Watch {
                 self.allow_all(3_000);
             }
             Act::Clock { wrong_until: None, .. } => self.report.wall_steps += 1,
-            Act::RetryState { trouble, until } => self.trouble(now, *trouble, *until),
+            Act::Outage { outage, until } => self.on_outage(now, *outage, *until),
             Act::Hasten => {
                 self.hastened_at = now;
                 self.hastened = self.wanted.keys().cloned().collect();
@@ -164,20 +164,18 @@ impl Watch {
         }
     }
 
-    fn trouble(&mut self, now: Nanos, trouble: RetryState, until: Nanos) {
-        match trouble {
-            RetryState::CaCut | RetryState::CaUnavailable(_) => self.report.ca_outages += 1,
-            RetryState::MarathonCut
-            | RetryState::MarathonUnavailable
-            | RetryState::MarathonBabble => {
+    fn on_outage(&mut self, now: Nanos, outage: Outage, until: Nanos) {
+        match outage {
+            Outage::CaCut | Outage::CaUnavailable(_) => self.report.ca_outages += 1,
+            Outage::MarathonCut | Outage::MarathonUnavailable | Outage::MarathonBabble => {
                 self.report.marathon_outages += 1;
             }
-            RetryState::Lb(_) => {
+            Outage::Lb(_) => {
                 self.report.lb_outages += 1;
                 self.lb_down_until = self.lb_down_until.max(until);
                 return;
             }
-            RetryState::Disk(_) => self.report.disk_outages += 1,
+            Outage::Disk(_) => self.report.disk_outages += 1,
         }
         self.outage(now, until);
     }

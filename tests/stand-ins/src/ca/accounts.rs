@@ -43,7 +43,7 @@ impl Ca {
 
     /// RFC 8555 section 7.3.
     pub(super) fn new_account(&mut self, post: &Post) -> Result<Answer, Problem> {
-        let desired = post.jws.object()?;
+        let payload = post.jws.object()?;
         let same = |account: &Account| account.key == post.key && !account.forgotten;
         let existing = self.accounts.iter().position(same);
         if let Some(index) = existing {
@@ -59,15 +59,15 @@ impl Ca {
             )
             .with("Location", url));
         }
-        if desired.get("onlyReturnExisting") == Some(&Value::Bool(true)) {
+        if payload.get("onlyReturnExisting") == Some(&Value::Bool(true)) {
             let detail = "no account has this key";
             return Err(Problem::new(400, "accountDoesNotExist", detail));
         }
-        if desired.get("termsOfServiceAgreed") != Some(&Value::Bool(true)) {
+        if payload.get("termsOfServiceAgreed") != Some(&Value::Bool(true)) {
             return Err(Problem::malformed("the terms of service are not agreed to"));
         }
-        let contact = contact(&desired)?;
-        if let Some(kid) = self.check_binding(&desired, &post.key)? {
+        let contact = contact(&payload)?;
+        if let Some(kid) = self.check_binding(&payload, &post.key)? {
             self.bindings.insert(kid, post.key.clone());
         }
         let key = post.key.clone();
@@ -92,12 +92,12 @@ impl Ca {
         }
         let account = self.accounts.get_mut(index).ok_or(missing())?;
         if !post.jws.payload.is_empty() {
-            let desired = post.jws.object()?;
-            if desired.get("status") == Some(&json!("deactivated")) {
+            let payload = post.jws.object()?;
+            if payload.get("status") == Some(&json!("deactivated")) {
                 account.deactivated = true;
             }
-            if desired.contains_key("contact") {
-                account.contact = contact(&desired)?;
+            if payload.contains_key("contact") {
+                account.contact = contact(&payload)?;
             }
         }
         Ok(Answer::json(200, &account.json(&url, self.settings.shows_contact), "account"))
@@ -121,8 +121,8 @@ impl Ca {
 }
 
 /// The contacts of an account: e-mail only, one address each (RFC 8555 section 7.3).
-fn contact(desired: &Map<String, Value>) -> Result<Vec<String>, Problem> {
-    let Some(contact) = desired.get("contact") else { return Ok(Vec::new()) };
+fn contact(payload: &Map<String, Value>) -> Result<Vec<String>, Problem> {
+    let Some(contact) = payload.get("contact") else { return Ok(Vec::new()) };
     let contact = contact.as_array().ok_or(Problem::malformed("contact is no array"))?;
     let mut urls = Vec::new();
     for url in contact {

@@ -20,10 +20,10 @@ impl Ca {
     /// identifier, when there is a binding.
     pub(super) fn check_binding(
         &self,
-        desired: &Map<String, Value>,
+        payload: &Map<String, Value>,
         key: &Jwk,
     ) -> Result<Option<String>, Problem> {
-        let Some(binding) = desired.get("externalAccountBinding") else {
+        let Some(binding) = payload.get("externalAccountBinding") else {
             let detail = "a new account needs an externalAccountBinding here";
             return match self.settings.external_account_required {
                 true => Err(Problem::new(403, "externalAccountRequired", detail)),

@@ -32,8 +32,8 @@ impl Ca {
             let detail = format!("the order is {}, not ready", status.name());
             return Err(Problem::new(403, "orderNotReady", detail));
         }
-        let desired = post.jws.object()?;
-        let csr = desired.get("csr").and_then(Value::as_str).ok_or(Problem::malformed("no csr"))?;
+        let payload = post.jws.object()?;
+        let csr = payload.get("csr").and_then(Value::as_str).ok_or(Problem::malformed("no csr"))?;
         let csr = base64url(csr).ok_or(Problem::malformed("csr is not unpadded base64url"))?;
         let request = checked_request(&csr, &names, &post.key)?;
         self.check_caa(index)?;
@@ -178,12 +178,12 @@ impl Ca {
     }
 
     pub(super) fn revoke(&mut self, now: Time, post: &Post) -> Result<Answer, Problem> {
-        let desired = post.jws.object()?;
-        let der = desired.get("certificate").and_then(Value::as_str).and_then(base64url);
+        let payload = post.jws.object()?;
+        let der = payload.get("certificate").and_then(Value::as_str).and_then(base64url);
         let der = der.ok_or(Problem::malformed("certificate is no unpadded base64url"))?;
         let index = self.issued.iter().position(|issued| issued.der == der);
         let index = index.ok_or(Problem::new(404, "malformed", "the certificate is not ours"))?;
-        let reason = match desired.get("reason") {
+        let reason = match payload.get("reason") {
             None => 0,
             Some(reason) => reason.as_u64().filter(|code| [0, 1, 4, 5].contains(code)).ok_or(
                 Problem::new(400, "badRevocationReason", "the reasons here are 0, 1, 4 and 5"),

@@ -16,13 +16,13 @@ impl Ca {
         post: &Post,
         account: usize,
     ) -> Result<Answer, Problem> {
-        let desired = post.jws.object()?;
-        if desired.contains_key("notBefore") || desired.contains_key("notAfter") {
+        let payload = post.jws.object()?;
+        if payload.contains_key("notBefore") || payload.contains_key("notAfter") {
             return Err(Problem::malformed("the dates of a certificate cannot be chosen here"));
         }
-        let names = self.names(&desired)?;
-        let profile = self.profile(&desired, names.len())?;
-        let replaces = self.replaced(now, &desired, account, &names)?;
+        let names = self.names(&payload)?;
+        let profile = self.profile(&payload, names.len())?;
+        let replaces = self.replaced(now, &payload, account, &names)?;
         self.check_paused(&names)?;
         let note = names.join(" ");
         let reused = self.reusable(now, account, &names, profile.as_deref());
@@ -81,10 +81,10 @@ impl Ca {
     /// The profile of a newOrder request (draft-ietf-acme-profiles), and whether it takes so many names.
     fn profile(
         &self,
-        desired: &Map<String, Value>,
+        payload: &Map<String, Value>,
         names_count: usize,
     ) -> Result<Option<String>, Problem> {
-        let (profile, names_max) = match desired.get("profile") {
+        let (profile, names_max) = match payload.get("profile") {
             None => (None, self.settings.names_max),
             Some(Value::String(name)) => match self.settings.profiles.get(name) {
                 Some(profile) => (Some(name.clone()), profile.names_max),
@@ -117,8 +117,8 @@ impl Ca {
     }
 
     /// The names of a newOrder request, sorted.
-    fn names(&self, desired: &Map<String, Value>) -> Result<Vec<String>, Problem> {
-        let identifiers = desired.get("identifiers").and_then(Value::as_array);
+    fn names(&self, payload: &Map<String, Value>) -> Result<Vec<String>, Problem> {
+        let identifiers = payload.get("identifiers").and_then(Value::as_array);
         let identifiers = identifiers.ok_or(Problem::malformed("identifiers is missing"))?;
         let mut names = Vec::new();
         let mut wrong = Vec::new();

@@ -84,11 +84,11 @@ impl Ca {
     pub(super) fn replaced(
         &self,
         now: Time,
-        desired: &Map<String, Value>,
+        payload: &Map<String, Value>,
         account: usize,
         names: &[String],
     ) -> Result<Option<Replaced>, Problem> {
-        let Some(cert_id) = desired.get("replaces") else { return Ok(None) };
+        let Some(cert_id) = payload.get("replaces") else { return Ok(None) };
         let cert_id = cert_id.as_str().ok_or(Problem::malformed("replaces is no string"))?;
         if self.settings.renewal_info.is_none() {
             return Err(Problem::malformed("renewal information is not offered here"));

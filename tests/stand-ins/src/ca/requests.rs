@@ -281,8 +281,8 @@ fn unavailable(now: Time, retry_after: RetryAfter) -> Answer {
 
 /// The names that an order is asked for, as far as the request can be read; whoever signed it.
 fn ordered(request: &Request) -> Vec<String> {
-    let desired = Jws::parse(&request.body).and_then(|jws| jws.object()).unwrap_or_default();
-    let identifiers = desired.get("identifiers").and_then(Value::as_array);
+    let payload = Jws::parse(&request.body).and_then(|jws| jws.object()).unwrap_or_default();
+    let identifiers = payload.get("identifiers").and_then(Value::as_array);
     let name = |identifier: &Value| identifier["value"].as_str().map(str::to_string);
     identifiers.into_iter().flatten().filter_map(name).collect()
 }

@@ -2,11 +2,11 @@
 
 mod accounts;
 mod chains;
-mod desired;
 mod faults;
 mod flow;
 mod limits;
 mod profiles;
+mod refused_payloads;
 mod renewal_info;
 mod requests;
 mod scale;
@@ -137,9 +137,9 @@ impl Client {
     /// The response to an order of names with these further members.
     pub(super) fn ask_order(&mut self, names: &[&str], members: &Value) -> Response {
         let identifier = |name: &&str| json!({"type": "dns", "value": name});
-        let mut desired = members.clone();
-        desired["identifiers"] = names.iter().map(identifier).collect();
-        self.post("/new-order", &desired)
+        let mut payload = members.clone();
+        payload["identifiers"] = names.iter().map(identifier).collect();
+        self.post("/new-order", &payload)
     }
 
     /// Orders names with these further members; returns the order's path.

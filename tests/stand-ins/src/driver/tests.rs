@@ -132,8 +132,8 @@ fn the_ca_over_tls_validates_by_a_real_connection() {
     account.ask("GET /new-nonce", "", "");
     let response = account.post("/new-account", r#"{"termsOfServiceAgreed":true}"#);
     account.kid = response.header("Location").map(str::to_string);
-    let desired = r#"{"identifiers":[{"type":"dns","value":"a.example.com"}]}"#;
-    assert_eq!(account.post("/new-order", desired).status, 201);
+    let payload = r#"{"identifiers":[{"type":"dns","value":"a.example.com"}]}"#;
+    assert_eq!(account.post("/new-order", payload).status, 201);
     let authz = object(&account.post("/authz/0", ""));
     let challenges = authz["challenges"].as_array().unwrap();
     let challenge = challenges.iter().find(|each| each["type"] == "http-01").unwrap();

@@ -71,10 +71,10 @@ impl World {
             (Load::Guard(_), false) if which < 4 => {
                 let found = Found::File(Secret::new("-----BEGIN ".into()));
                 let file = String::from_utf8_lossy(script.text()).into_owned();
-                let stranger = ForeignFile { file, found };
+                let foreign = ForeignFile { file, found };
                 let ours: Vec<_> = self.files.keys().cloned().collect();
-                let (changed, strangers) = (ours.clone(), vec![stranger]);
-                Loaded::Guard(Ok(Look { ours, changed, strangers, more: which }))
+                let (changed, foreign_files) = (ours.clone(), vec![foreign]);
+                Loaded::Guard(Ok(Look { ours, changed, foreign_files, more: which }))
             }
             (Load::Guard(_), false) => Loaded::Guard(Err(error)),
             (Load::Archive { after: None }, false) if which < 4 => {

@@ -10,9 +10,9 @@ const SECRET: &[u8] = b"a secret that only two know, and more than 32 bytes";
 #[test]
 fn a_known_key_gets_its_account_and_changes_nothing() {
     let mut client = Client::new(|_| {});
-    let desired = |address: &str| json!({"termsOfServiceAgreed": true, "contact": [address]});
-    assert_eq!(client.post("/new-account", &desired("mailto:a@example.org")).status, 201);
-    let known = client.post("/new-account", &desired("mailto:b@example.org"));
+    let payload = |address: &str| json!({"termsOfServiceAgreed": true, "contact": [address]});
+    assert_eq!(client.post("/new-account", &payload("mailto:a@example.org")).status, 201);
+    let known = client.post("/new-account", &payload("mailto:b@example.org"));
     assert_eq!(known.status, 200);
     assert_eq!(object(&known)["contact"], json!(["mailto:a@example.org"]));
     let contacts = client.ca.peer.account_contacts(0);
@@ -42,8 +42,8 @@ fn an_account_that_the_ca_deactivates() {
     client.ca.peer.deactivate_account(0);
     assert_eq!(problem(&client.read("/account/0")), kind(401, "unauthorized"));
     client.kid = None;
-    let desired = json!({"termsOfServiceAgreed": true});
-    assert_eq!(problem(&client.post("/new-account", &desired)), kind(401, "unauthorized"));
+    let payload = json!({"termsOfServiceAgreed": true});
+    assert_eq!(problem(&client.post("/new-account", &payload)), kind(401, "unauthorized"));
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn binding(client: &Client, spoil: impl FnOnce(&mut Draft)) -> Value {
 }
 
 fn register(client: &mut Client, binding: Value) -> Response {
-    let desired = json!({"termsOfServiceAgreed": true, "externalAccountBinding": binding});
-    client.post("/new-account", &desired)
+    let payload = json!({"termsOfServiceAgreed": true, "externalAccountBinding": binding});
+    client.post("/new-account", &payload)
 }
 
 /// The refusal of a binding that is spoilt by `spoil`.

@@ -25,8 +25,8 @@ fn the_directory_and_a_nonce() {
 #[test]
 fn an_account_is_made_once() {
     let mut client = Client::new(|_| {});
-    let desired = json!({"termsOfServiceAgreed": true, "contact": ["mailto:a@example.org"]});
-    let new = client.post("/new-account", &desired);
+    let payload = json!({"termsOfServiceAgreed": true, "contact": ["mailto:a@example.org"]});
+    let new = client.post("/new-account", &payload);
     assert_eq!((new.status, new.header("Location")), (201, Some("https://ca.test/account/0")));
     assert_eq!(object(&new)["contact"], json!(["mailto:a@example.org"]));
     let again = client.post("/new-account", &json!({"onlyReturnExisting": true}));
@@ -189,13 +189,13 @@ fn revocation_by_account_and_its_refusals() {
     let mut client = Client::registered(|_| {});
     client.issue(&["a.example.com"]);
     let der = encoded(&client.ca.peer.issued()[0].der);
-    let desired = |reason: u64| json!({"certificate": der, "reason": reason});
-    let bad = client.post("/revoke-cert", &desired(2));
+    let payload = |reason: u64| json!({"certificate": der, "reason": reason});
+    let bad = client.post("/revoke-cert", &payload(2));
     assert_eq!(problem(&bad), (400, "badRevocationReason".to_string()));
-    let done = client.post("/revoke-cert", &desired(4));
+    let done = client.post("/revoke-cert", &payload(4));
     assert_eq!((done.status, &done.body[..]), (200, &b""[..]));
     assert_eq!(client.ca.peer.issued()[0].revoked, Some(4));
-    let again = client.post("/revoke-cert", &desired(4));
+    let again = client.post("/revoke-cert", &payload(4));
     assert_eq!(problem(&again), (400, "alreadyRevoked".to_string()));
 }
 

@@ -123,8 +123,8 @@ fn a_hastened_or_revoked_certificate_has_a_window_in_the_past() {
     client.ca.pass_ms(3_600_000);
     assert_eq!(window(&mut client, &cert_id), past);
     assert_eq!(window(&mut client, &other), usual);
-    let desired = json!({"certificate": encoded(&client.ca.peer.issued()[1].der)});
-    assert_eq!(client.post("/revoke-cert", &desired).status, 200);
+    let payload = json!({"certificate": encoded(&client.ca.peer.issued()[1].der)});
+    assert_eq!(client.post("/revoke-cert", &payload).status, 200);
     assert_eq!(window(&mut client, &other).1, "2026-11-22T18:00:00Z");
     assert_eq!(client.ca.peer.window_ms(0).map(|(start, _)| start), Some(1_795_280_400_000));
 }

@@ -147,10 +147,10 @@ fn a_refusal_on_order() {
         problem.retry_after = Some("3600".to_string());
         settings.refusals.push(Refusal { path: "/new-order", problem, times: 1 });
     });
-    let desired = json!({"identifiers": [{"type": "dns", "value": "a.example.com"}]});
-    let response = client.post("/new-order", &desired);
+    let payload = json!({"identifiers": [{"type": "dns", "value": "a.example.com"}]});
+    let response = client.post("/new-order", &payload);
     assert_eq!(problem(&response), kind(429, "rateLimited"));
     assert_eq!(response.header("Retry-After"), Some("3600"));
-    assert_eq!(client.post("/new-order", &desired).status, 201);
+    assert_eq!(client.post("/new-order", &payload).status, 201);
     assert_eq!(client.ca.peer.count("POST", "/new-order", 429), 1);
 }
